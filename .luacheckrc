@@ -1,0 +1,5 @@
+std = "luajit"
+max_line_length = 120
+exclude_files = { "lua/library", "spec/contract" }
+
+files["spec"] = { std = "+busted" }

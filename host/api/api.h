@@ -1,0 +1,126 @@
+/* api - the C side of what scripts call. Its functions fill one table, which Lua knows as
+ * "moonbus.core"; the public modules "moonbus" and "moonbus.jetstream" (lua/) are built upon it.
+ *
+ * Division: Lua checks options tables (moonbus.options) and raises for cancelled waits; C does what
+ * is hot or touches the host. Every function here marked `raises` leaves by longjmp: callers hold
+ * nothing at that moment that is not on the Lua stack, on a userdata or on the task.
+ *
+ * Recipe of a binding that waits:
+ *     check the arguments ─▶ api_task ─▶ api_may_wait ─▶ op_new ─▶ start ─▶ return task_wait(L, op)
+ * and in Lua: return resumed(core.name(...)), which raises when it was cancelled.
+ *
+ * Thread: the worker that has the instance. */
+#ifndef MOONBUS_API_API_H
+#define MOONBUS_API_API_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "bus/wire.h"
+#include "engine/engine.h"
+#include "engine/task.h"
+
+/* What the app hands to engine_new. */
+const struct engine_hooks *api_hooks(void);
+
+/* Openers, one for each file: add functions to the table on top of the stack. */
+void api_load_open(lua_State *L); /* register, script limits */
+void api_bus_open(lua_State *L);  /* publish, request, log, settings, version */
+void api_time_open(lua_State *L); /* now, sleep, duration, spawn, park, wake, cancel */
+void api_js_open(lua_State *L);   /* js_publish */
+void api_msg_open(lua_State *L);  /* the message object's metatable */
+void api_json_open(lua_State *L); /* json_encode, json_decode, null, array */
+
+/* Raises an error that begins with the place in the script ("orders.lua:14: "). Like lua_error, so
+ * that `return api_misuse(L, ...)` reads well. The format is lua_pushfstring's. */
+int api_misuse(lua_State *L, const char *format, ...);
+
+/* "string", "table" ..., "message" for our own objects, "nothing" past the last argument. */
+const char *api_type_name(lua_State *L, int index);
+
+/* The running task. Raises when there is none ("bus.sleep: not while the script loads ...") and
+ * when it is cancelled. */
+struct task *api_task(lua_State *L, const char *binding);
+
+/* Raises where a yield cannot pass: "bus.sleep cannot wait inside table.sort or string.gsub ...".
+ */
+void api_may_wait(lua_State *L, const char *binding);
+
+/* Pushes an error object {code, message} with __tostring. */
+void api_push_error(lua_State *L, const struct err *err);
+
+/* nil, err: for `return api_fail(L, &err)`. */
+int api_fail(lua_State *L, const struct err *err);
+
+/* An op whose other side has not begun: gives it up, both references; returns api_fail. */
+int api_not_started(lua_State *L, struct op *op, const struct err *err);
+
+/* What is to be sent. Borrowed from the Lua stack, where `api_payload` anchors it. */
+struct payload {
+    const char *data;
+    size_t len;
+    const char *content_type; /* NULL for nil */
+};
+
+/* The value at index as a payload: a string as it is, a table as JSON, nil as nothing. Raises for
+ * anything else. May push one value (the JSON text), which must stay on the stack. */
+void api_payload(lua_State *L, int index, const char *binding, struct payload *payload);
+
+/* The subject at index, checked. Raises. */
+const char *api_subject(lua_State *L, int index, const char *binding);
+
+/* Adds the table at index ({name = value} or {name = {values}}) to headers. Returns 0 or an error;
+ * the caller clears headers, then raises. content_type is added unless the table has one. */
+int api_headers(lua_State *L, int index, const char *content_type, struct headers *headers,
+                struct err *err);
+
+/* The duration at index (string or seconds); default_ns when nil. Raises naming binding and field.
+ */
+int64_t api_duration(lua_State *L, int index, const char *binding, const char *field,
+                     int64_t default_ns);
+
+/* Pushes the JSON text of the value at index; raises for what JSON cannot hold: "bus.publish:
+ * items[2].price: JSON has no NaN". */
+void api_json_encode(lua_State *L, int index, const char *binding);
+
+/* The same for people to read, as in the log: what JSON cannot hold is described, never refused. */
+void api_json_describe(lua_State *L, int index);
+
+/* Pushes the value of the JSON text; 0 or ERR_BAD_PAYLOAD (nothing pushed). Raises when there is no
+ * memory. */
+int api_json_decode(lua_State *L, const char *text, size_t len, struct err *err);
+
+/* Pushes a message object; takes a reference of its own on the delivery. */
+void api_push_message(lua_State *L, struct task *task, struct delivery *delivery);
+
+/* Pushes a message object of a reply; takes msg. */
+void api_push_reply(lua_State *L, natsMsg *msg);
+
+/* Where the running code belongs, for a line of the log; file is borrowed by it. */
+struct log_context;
+void api_log_context(lua_State *L, struct log_context *context, char *file, size_t size);
+
+/* Adds msg:respond and the verdicts (ack, nak, term, reject, progress) to the table of methods on
+ * top of the stack. */
+void api_verdict_open(lua_State *L);
+
+/* A message object, as its methods see it. Lives in a userdata. */
+struct message {
+    struct delivery *delivery; /* reference held; NULL: a reply */
+    natsMsg *msg;              /* the delivery's; owned when there is none */
+    size_t external_bytes;     /* what it holds outside of the Lua state */
+    bool cached;               /* its environment table is its own, and has the headers */
+    bool rejected;             /* msg:reject was called: its verdict is on its way */
+};
+
+/* The message at index 1 of a method; raises when it is something else. */
+struct message *api_message(lua_State *L, const char *method);
+
+/* engine_hooks' reply and reply_error. */
+int api_reply(struct task *task, lua_State *L, int nresults, struct err *err);
+void api_reply_error(struct task *task, int status, const struct err *err);
+
+#endif

@@ -1,0 +1,327 @@
+/* api_js - publishing to JetStream. Options have been checked by the Lua side; what Lua could get
+ * wrong all the same is checked here again. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "api/api.h"
+#include "base/value.h"
+#include "engine/internal.h"
+
+/* What a publish says besides its subject and data. */
+struct publish {
+    struct headers headers; /* owned */
+    char id[1280];          /* "": a random one */
+    int64_t timeout_ns;     /* 0: the outbox's */
+    int attempts;           /* 0: the outbox's */
+    bool derived_id;        /* from the input: a duplicate on its first delivery is odd */
+};
+
+/* Options
+ * ------------------------------------------------------------------------------------------ */
+
+#define SEQUENCE_MAX 9007199254740992.0
+
+static void check_sequence(lua_State *L, int index, const char *field)
+{
+    double number = lua_tonumber(L, index);
+    if (lua_type(L, index) != LUA_TNUMBER || !(number >= 0 && number <= SEQUENCE_MAX) ||
+        number != floor(number))
+        api_misuse(L, "js.publish: expect.%s must be a sequence number, got %s", field,
+                   api_type_name(L, index));
+}
+
+static int add_expectation(struct headers *headers, lua_State *L, const char *header,
+                           struct err *err)
+{
+    char number[32];
+    size_t len;
+    const char *text;
+    if (lua_type(L, -1) == LUA_TNUMBER) {
+        len = (size_t)snprintf(number, sizeof number, "%.0f", lua_tonumber(L, -1));
+        text = number;
+    } else {
+        text = lua_tolstring(L, -1, &len);
+    }
+    return headers_add(headers, header, text, len, err);
+}
+
+static const struct {
+    const char *field, *header;
+    bool number;
+} expectations[] = {
+    {"stream", "Nats-Expected-Stream", false},
+    {"last_sequence", "Nats-Expected-Last-Sequence", true},
+    {"last_subject_sequence", "Nats-Expected-Last-Subject-Sequence", true},
+    {"last_id", "Nats-Expected-Last-Msg-Id", false},
+};
+#define EXPECTATIONS (sizeof expectations / sizeof *expectations)
+
+/* Checks options.expect, and leaves its fields on the stack, in order of `expectations`. */
+static void push_expectations(lua_State *L, int options)
+{
+    lua_getfield(L, options, "expect");
+    int expect = lua_gettop(L);
+    if (!lua_isnil(L, expect) && lua_type(L, expect) != LUA_TTABLE)
+        api_misuse(L, "js.publish: expect must be a table, got %s", api_type_name(L, expect));
+    for (size_t i = 0; i < EXPECTATIONS; i++) {
+        if (lua_isnil(L, expect))
+            lua_pushnil(L);
+        else
+            lua_getfield(L, expect, expectations[i].field);
+        if (lua_isnil(L, -1))
+            continue;
+        if (expectations[i].number)
+            check_sequence(L, lua_gettop(L), expectations[i].field);
+        else if (lua_type(L, -1) != LUA_TSTRING)
+            api_misuse(L, "js.publish: expect.%s must be a string, got %s", expectations[i].field,
+                       api_type_name(L, -1));
+    }
+    lua_remove(L, expect);
+}
+
+/* The scalars of the options; the id that the user gave is left on the stack, or nil. */
+static void read_options(lua_State *L, int options, struct publish *publish)
+{
+    lua_getfield(L, options, "timeout");
+    publish->timeout_ns = api_duration(L, -1, "js.publish", "timeout", 0);
+    lua_getfield(L, options, "attempts");
+    double attempts = lua_tonumber(L, -1);
+    if (!lua_isnil(L, -1) && (lua_type(L, -1) != LUA_TNUMBER || !(attempts >= 1) ||
+                              attempts > 1e6 || attempts != floor(attempts)))
+        api_misuse(L, "js.publish: attempts must be a whole number from 1 on, got %s",
+                   lua_type(L, -1) == LUA_TNUMBER ? "another number" : api_type_name(L, -1));
+    publish->attempts = (int)attempts;
+    lua_pop(L, 2);
+    lua_getfield(L, options, "id");
+    size_t len;
+    if (lua_isnil(L, -1))
+        return;
+    if (lua_type(L, -1) != LUA_TSTRING)
+        api_misuse(L, "js.publish: id must be a string, got %s", api_type_name(L, -1));
+    const char *id = lua_tolstring(L, -1, &len);
+    if (len == 0 || len >= sizeof publish->id || strpbrk(id, "\r\n") || strlen(id) != len)
+        api_misuse(L, "js.publish: id must have 1 to %d bytes, and no line break or NUL",
+                   (int)sizeof publish->id - 1);
+    memcpy(publish->id, id, len + 1);
+}
+
+/* A Nats-Msg-Id among the headers is the id, unless the option says another. It leaves them: the
+ * outbox writes its own. */
+static int take_id_header(struct publish *publish, struct err *err)
+{
+    const char *id = headers_get(&publish->headers, "Nats-Msg-Id");
+    if (!id)
+        return 0;
+    if (!publish->id[0]) {
+        if (strlen(id) >= sizeof publish->id)
+            return err_set(err, ERR_INVALID, "the header \"Nats-Msg-Id\" is too long");
+        strcpy(publish->id, id);
+    }
+    struct headers rest = {0};
+    const char *name, *value;
+    size_t position = 0;
+    int rc = 0;
+    while (rc == 0 && headers_next(&publish->headers, &position, &name, &value)) {
+        if (strcasecmp(name, "Nats-Msg-Id") != 0)
+            rc = headers_add(&rest, name, value, strlen(value), err);
+    }
+    headers_clear(&publish->headers);
+    publish->headers = rest;
+    return rc;
+}
+
+/* Fills publish->headers. Raises nothing: they hold memory. The expectations are at `first`. */
+static int fill_headers(lua_State *L, int headers, int first, const char *content_type,
+                        struct publish *publish, struct err *err)
+{
+    int rc = api_headers(L, headers, content_type, &publish->headers, err);
+    for (size_t i = 0; rc == 0 && i < EXPECTATIONS; i++) {
+        lua_pushvalue(L, first + (int)i);
+        if (!lua_isnil(L, -1))
+            rc = add_expectation(&publish->headers, L, expectations[i].header, err);
+        lua_pop(L, 1);
+    }
+    return rc ? rc : take_id_header(publish, err);
+}
+
+/* Publishing
+ * --------------------------------------------------------------------------------------- */
+
+/* Threads of the outbox: err is borrowed, the op is ours. */
+static void on_result(void *owner, const struct receipt *receipt, const struct err *err)
+{
+    struct op *op = owner;
+    if (receipt)
+        op->result.receipt = *receipt;
+    else
+        op->result.err = *err;
+    op_complete(op);
+}
+
+static void cancel_publish(struct op *op)
+{
+    if (outbox_cancel(op->instance->engine->bus->outbox, op->handle))
+        op_release(op);
+}
+
+/* What keeps the input from being acknowledged; wrong_sequence is an answer, and a full outbox is
+ * tried again by the Lua side. */
+static void note_failure(struct task *task, const struct err *err)
+{
+    if (err->code != ERR_WRONG_SEQUENCE && err->code != ERR_FULL)
+        task_publish_failed(task, err);
+}
+
+static int push_receipt(struct op *op, lua_State *L)
+{
+    if (op->result.err.code != ERR_NONE) {
+        note_failure(op->task, &op->result.err);
+        return api_fail(L, &op->result.err);
+    }
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, op->result.receipt.stream);
+    lua_setfield(L, -2, "stream");
+    lua_pushnumber(L, (double)op->result.receipt.sequence);
+    lua_setfield(L, -2, "seq");
+    lua_pushboolean(L, op->result.receipt.duplicate);
+    lua_setfield(L, -2, "duplicate");
+    return 1;
+}
+
+static void derive_id(struct task *task, const char *subject, struct publish *publish)
+{
+    if (publish->id[0])
+        return;
+    publish->derived_id = task_message_id(task, subject, publish->id, sizeof publish->id);
+    if (!publish->derived_id)
+        publish->id[0] = '\0';
+}
+
+static int start(lua_State *L, struct task *task, const char *subject,
+                 const struct payload *payload, struct publish *publish)
+{
+    struct err err;
+    struct op *op = op_new(task, push_receipt, cancel_publish);
+    if (!op) {
+        headers_clear(&publish->headers);
+        return luaL_error(L, "not enough memory");
+    }
+    const struct delivery *input = task->root->delivery;
+    struct outbox_message message = {
+        .subject = subject,
+        .data = payload->data,
+        .len = payload->len,
+        .headers = &publish->headers,
+        .id = publish->id[0] ? publish->id : NULL,
+        .timeout_ns = publish->timeout_ns,
+        .attempts = publish->attempts,
+        .warn_duplicate =
+            publish->derived_id && input->attempt == 1 && atomic_load(&input->joined) == 0,
+    };
+    op_retain(op);
+    uint64_t id =
+        outbox_publish(task->instance->engine->bus->outbox, &message, on_result, op, &err);
+    headers_clear(&publish->headers);
+    if (!id) {
+        note_failure(task, &err);
+        int count = api_not_started(L, op, &err);
+        lua_pushstring(L, message.id);
+        lua_pushboolean(L, publish->derived_id);
+        return count + 2;
+    }
+    op->handle = id;
+    return task_wait(L, op);
+}
+
+/* core.js_publish(subject, data, options, content_type): a receipt, or nil and an error; after an
+ * error "full" also the id, and whether it was derived, to be tried again with as options.id and
+ * options.derived. Waits. */
+static int core_js_publish(lua_State *L)
+{
+    lua_settop(L, 4);
+    struct publish publish = {0};
+    const char *subject = api_subject(L, 1, "js.publish");
+    if (lua_isnil(L, 3)) {
+        lua_newtable(L);
+        lua_replace(L, 3);
+    }
+    luaL_checktype(L, 3, LUA_TTABLE);
+    read_options(L, 3, &publish);
+    lua_getfield(L, 3, "derived");
+    publish.derived_id = lua_toboolean(L, -1) && publish.id[0];
+    lua_getfield(L, 3, "headers");
+    int headers = lua_gettop(L);
+    push_expectations(L, 3);
+    struct payload payload;
+    api_payload(L, 2, "js.publish", &payload);
+    const char *content_type = luaL_optstring(L, 4, payload.content_type);
+    struct task *task = api_task(L, "js.publish");
+    api_may_wait(L, "js.publish");
+    struct err err;
+    if (fill_headers(L, headers, headers + 1, content_type, &publish, &err) != 0) {
+        headers_clear(&publish.headers);
+        return api_misuse(L, "js.publish: %s", err.message);
+    }
+    derive_id(task, subject, &publish);
+    return start(L, task, subject, &payload, &publish);
+}
+
+/* core.js_prepare(subject, data, options): checks them, and gives what must be taken down now for a
+ * publish that runs later: the data as text, its content type, the id or nil. */
+static int core_js_prepare(lua_State *L)
+{
+    lua_settop(L, 3);
+    struct publish publish = {0};
+    const char *subject = api_subject(L, 1, "js.publish_async");
+    if (!lua_isnil(L, 3))
+        read_options(L, 3, &publish);
+    struct payload payload;
+    api_payload(L, 2, "js.publish_async", &payload);
+    struct task *task = api_task(L, "js.publish_async");
+    bool named = false;
+    if (!lua_isnil(L, 3)) {
+        struct err err;
+        lua_getfield(L, 3, "headers");
+        int headers = lua_gettop(L);
+        push_expectations(L, 3);
+        int rc = fill_headers(L, headers, headers + 1, NULL, &publish, &err);
+        headers_clear(&publish.headers);
+        if (rc)
+            return api_misuse(L, "js.publish_async: %s", err.message);
+        named = publish.id[0];
+    }
+    if (!named)
+        derive_id(task, subject, &publish);
+    lua_pushlstring(L, payload.data, payload.len);
+    lua_pushstring(L, payload.content_type);
+    lua_pushstring(L, publish.id[0] ? publish.id : NULL);
+    lua_pushboolean(L, publish.derived_id);
+    return 4;
+}
+
+/* core.js_abandoned(subject): the publish that the running task waited for was cancelled: nobody
+ * knows whether it is stored, so its handler's message must not count as done. */
+static int core_js_abandoned(lua_State *L)
+{
+    struct task *task = instance_of(L)->current;
+    struct err err;
+    err_set(&err, ERR_CANCELLED,
+            "the publish to \"%.200s\" was cancelled before it was confirmed; wait for what was "
+            "spawned, or use js.publish_async",
+            luaL_checkstring(L, 1));
+    if (task)
+        task_publish_failed(task, &err);
+    return 0;
+}
+
+void api_js_open(lua_State *L)
+{
+    lua_pushcfunction(L, core_js_abandoned);
+    lua_setfield(L, -2, "js_abandoned");
+    lua_pushcfunction(L, core_js_publish);
+    lua_setfield(L, -2, "js_publish");
+    lua_pushcfunction(L, core_js_prepare);
+    lua_setfield(L, -2, "js_prepare");
+}

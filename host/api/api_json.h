@@ -1,0 +1,20 @@
+/* api_json - what the two halves of JSON, writing and reading, share. */
+#ifndef MOONBUS_API_API_JSON_H
+#define MOONBUS_API_API_JSON_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Marks a table as an array, so that an empty one stays one. */
+#define JSON_ARRAY_METATABLE "moonbus.json.array"
+
+bool json_is_array(lua_State *L, int index);
+
+/* How many bytes the character at bytes takes; 0 when it is not UTF-8. left: at least 1. */
+int json_utf8_length(const unsigned char *bytes, size_t left);
+
+/* Prepares the reader. */
+void api_json_decode_open(lua_State *L);
+
+#endif

@@ -1,0 +1,463 @@
+/* api_msg - the message object: a userdata that holds a reference on its delivery, or owns the
+ * message of a reply. Fields are read from there when they are asked for; headers are read once,
+ * into the userdata's environment table. Verdicts and replies: api_verdict.c.
+ *
+ * What a message holds lies outside of the Lua state, so its collector does not feel the weight;
+ * it is told of it here, or a few hundred large messages would stay for long. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "api/api.h"
+#include "base/value.h"
+#include "engine/internal.h"
+
+#define MESSAGE_METATABLE "moonbus.message"
+#define HEADERS_METATABLE "moonbus.headers"
+#define WEIGHT "moonbus.weight"
+
+enum field {
+    FIELD_NONE,
+    FIELD_SUBJECT,
+    FIELD_DATA,
+    FIELD_HEADERS,
+    FIELD_REPLY,
+    FIELD_STREAM,
+    FIELD_CONSUMER,
+    FIELD_SEQUENCE,
+    FIELD_ATTEMPT,
+    FIELD_PENDING,
+    FIELD_TIMESTAMP,
+    FIELD_ID,
+};
+
+/* What all messages of a Lua state hold outside of it. In its registry. */
+struct weight {
+    size_t bytes, collect_at;
+};
+
+#define COLLECT_MIN ((size_t)8 << 20)
+
+/* Weight -----------------------------------------------------------------------------------------
+ */
+
+static struct weight *weight_of(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, WEIGHT);
+    struct weight *weight = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return weight;
+}
+
+/* Runs the collector when messages have become as heavy as twice what was left the last time. */
+static void add_weight(lua_State *L, size_t bytes)
+{
+    struct weight *weight = weight_of(L);
+    weight->bytes += bytes;
+    if (weight->bytes < weight->collect_at)
+        return;
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    weight->collect_at = weight->bytes * 2 > COLLECT_MIN ? weight->bytes * 2 : COLLECT_MIN;
+}
+
+/* The object
+ * --------------------------------------------------------------------------------------- */
+
+static struct message *push_object(lua_State *L)
+{
+    struct message *message = lua_newuserdata(L, sizeof *message);
+    *message = (struct message){0};
+    luaL_getmetatable(L, MESSAGE_METATABLE);
+    lua_setmetatable(L, -2);
+    return message;
+}
+
+/* nats.c parses headers when they are first asked for, and writes to the message then. A message
+ * may be read here while its dead letter is being made elsewhere, so that is done now. */
+static void parse_headers(natsMsg *msg)
+{
+    const char *value;
+    natsMsgHeader_Get(msg, "Status", &value);
+}
+
+void api_push_message(lua_State *L, struct task *task, struct delivery *delivery)
+{
+    (void)task;
+    size_t bytes = delivery->len + 256;
+    add_weight(L, bytes);
+    struct message *message = push_object(L);
+    message->delivery = delivery_retain(delivery);
+    message->msg = delivery->msg;
+    message->external_bytes = bytes;
+    if (delivery->consumer)
+        parse_headers(delivery->msg);
+}
+
+void api_push_reply(lua_State *L, natsMsg *msg)
+{
+    size_t bytes = (size_t)natsMsg_GetDataLength(msg) + 256;
+    add_weight(L, bytes);
+    struct message *message = push_object(L);
+    message->msg = msg;
+    message->external_bytes = bytes;
+}
+
+static int message_gc(lua_State *L)
+{
+    struct message *message = luaL_checkudata(L, 1, MESSAGE_METATABLE);
+    struct weight *weight = weight_of(L);
+    if (weight)
+        weight->bytes -= message->external_bytes;
+    if (message->delivery)
+        delivery_release(message->delivery);
+    else
+        natsMsg_Destroy(message->msg);
+    *message = (struct message){0};
+    return 0;
+}
+
+static struct message *to_message(lua_State *L, int index)
+{
+    if (lua_type(L, index) != LUA_TUSERDATA || !lua_getmetatable(L, index))
+        return NULL;
+    luaL_getmetatable(L, MESSAGE_METATABLE);
+    bool same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    struct message *message = same ? lua_touserdata(L, index) : NULL;
+    return message && message->msg ? message : NULL;
+}
+
+struct message *api_message(lua_State *L, const char *method)
+{
+    struct message *message = to_message(L, 1);
+    if (!message)
+        api_misuse(L, "msg:%s: call it with a colon, on a message (got %s)", method,
+                   api_type_name(L, 1));
+    return message;
+}
+
+/* Headers
+ * ------------------------------------------------------------------------------------------ */
+
+/* Pushes a table {name = first value}, with the names as they came. */
+static void push_header_table(lua_State *L, natsMsg *msg)
+{
+    lua_newtable(L);
+    luaL_getmetatable(L, HEADERS_METATABLE);
+    lua_setmetatable(L, -2);
+    const char **keys = NULL;
+    int count = 0;
+    if (natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
+        return;
+    /* keys is nats.c's list, in memory of our own: copied before Lua can run out of its own. */
+    const char **list = count > 0 ? lua_newuserdata(L, (size_t)count * sizeof *list) : NULL;
+    if (list)
+        memcpy(list, keys, (size_t)count * sizeof *list);
+    for (int i = 0; i < count; i++) {
+        const char *value = NULL;
+        if (natsMsgHeader_Get(msg, list[i], &value) != NATS_OK)
+            continue;
+        lua_pushstring(L, list[i]);
+        lua_pushstring(L, value ? value : "");
+        lua_rawset(L, -4);
+    }
+    if (list)
+        lua_pop(L, 1);
+    free((void *)keys);
+}
+
+/* The message's headers table; the same each time. */
+static void push_headers(lua_State *L, struct message *message)
+{
+    if (message->cached) {
+        lua_getfenv(L, 1);
+        lua_getfield(L, -1, "headers");
+        return;
+    }
+    lua_createtable(L, 0, 1);
+    push_header_table(L, message->msg);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "headers");
+    lua_pushvalue(L, -2);
+    lua_setfenv(L, 1);
+    message->cached = true;
+}
+
+/* __index of the headers: the names as they came have not matched; without case they may. */
+static int headers_index(lua_State *L)
+{
+    if (lua_type(L, 1) != LUA_TTABLE || lua_type(L, 2) != LUA_TSTRING)
+        return 0;
+    const char *name = lua_tostring(L, 2);
+    lua_pushnil(L);
+    while (lua_next(L, 1)) {
+        if (lua_type(L, -2) == LUA_TSTRING && strcasecmp(lua_tostring(L, -2), name) == 0)
+            return 1;
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+static const char *header_name(lua_State *L, const char *method)
+{
+    if (lua_type(L, 2) != LUA_TSTRING) {
+        api_misuse(L, "msg:%s: the name must be a string, got %s", method, api_type_name(L, 2));
+        return NULL;
+    }
+    return lua_tostring(L, 2);
+}
+
+static int method_header(lua_State *L)
+{
+    struct message *message = api_message(L, "header");
+    const char *value = wire_header(message->msg, header_name(L, "header"));
+    if (!value)
+        lua_pushnil(L);
+    else
+        lua_pushstring(L, value);
+    return 1;
+}
+
+static void append_values(lua_State *L, natsMsg *msg, const char *key)
+{
+    const char **values = NULL;
+    int count = 0;
+    if (natsMsgHeader_Values(msg, key, &values, &count) != NATS_OK)
+        return;
+    int list = lua_gettop(L);
+    const char **copy = count > 0 ? lua_newuserdata(L, (size_t)count * sizeof *copy) : NULL;
+    if (copy)
+        memcpy(copy, values, (size_t)count * sizeof *copy);
+    int have = (int)lua_objlen(L, list);
+    for (int i = 0; i < count; i++) {
+        lua_pushstring(L, copy[i] ? copy[i] : "");
+        lua_rawseti(L, list, have + i + 1);
+    }
+    lua_settop(L, list);
+    free((void *)values);
+}
+
+/* All values, also of names that differ in case only; an empty list when there are none. */
+static int method_header_values(lua_State *L)
+{
+    struct message *message = api_message(L, "header_values");
+    const char *name = header_name(L, "header_values");
+    push_headers(L, message);
+    int headers = lua_gettop(L);
+    lua_newtable(L);
+    lua_pushnil(L);
+    while (lua_next(L, headers)) {
+        lua_pop(L, 1);
+        const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+        if (key && strcasecmp(key, name) == 0) {
+            lua_pushvalue(L, -2);
+            append_values(L, message->msg, key);
+            lua_pop(L, 1);
+        }
+    }
+    return 1;
+}
+
+/* JSON
+ * --------------------------------------------------------------------------------------------- */
+
+/* msg:json(): raises bad_payload, which sends the message straight to the dead letter;
+ * msg:json{strict = false}: nil and the error. */
+static int method_json(lua_State *L)
+{
+    struct message *message = api_message(L, "json");
+    bool strict = true;
+    lua_settop(L, 2);
+    if (lua_type(L, 2) == LUA_TTABLE) {
+        lua_getfield(L, 2, "strict");
+        if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+            return api_misuse(L, "msg:json: strict must be true or false, got %s",
+                              api_type_name(L, -1));
+        strict = lua_isnil(L, -1) || lua_toboolean(L, -1);
+    } else if (!lua_isnil(L, 2)) {
+        return api_misuse(L, "msg:json: the options must be a table, got %s", api_type_name(L, 2));
+    }
+    struct err err;
+    if (api_json_decode(L, natsMsg_GetData(message->msg),
+                        (size_t)natsMsg_GetDataLength(message->msg), &err) == 0)
+        return 1;
+    if (!strict)
+        return api_fail(L, &err);
+    api_push_error(L, &err);
+    return lua_error(L);
+}
+
+/* Fields
+ * ------------------------------------------------------------------------------------------- */
+
+static void push_string(lua_State *L, const char *text)
+{
+    if (text)
+        lua_pushstring(L, text);
+    else
+        lua_pushnil(L);
+}
+
+/* What every message has. False: it is another field. */
+static bool push_common_field(lua_State *L, struct message *message, enum field field)
+{
+    switch (field) {
+    case FIELD_SUBJECT:
+        push_string(L, natsMsg_GetSubject(message->msg));
+        return true;
+    case FIELD_DATA:
+        lua_pushlstring(L, natsMsg_GetData(message->msg),
+                        (size_t)natsMsg_GetDataLength(message->msg));
+        return true;
+    case FIELD_HEADERS:
+        push_headers(L, message);
+        return true;
+    case FIELD_REPLY:
+        /* JetStream's ack subject is none to reply to. */
+        push_string(L, message->delivery ? message->delivery->reply_to
+                                         : natsMsg_GetReply(message->msg));
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void push_delivery_field(lua_State *L, const struct delivery *delivery, enum field field)
+{
+    char id[1024];
+    switch (field) {
+    case FIELD_ATTEMPT:
+        lua_pushnumber(L, (double)delivery->attempt);
+        return;
+    case FIELD_TIMESTAMP:
+        lua_pushnumber(L, (double)delivery->timestamp_ns / NS_PER_S);
+        return;
+    default:
+        break;
+    }
+    if (!delivery->consumer) {
+        lua_pushnil(L);
+        return;
+    }
+    switch (field) {
+    case FIELD_STREAM:
+        push_string(L, delivery->stream);
+        return;
+    case FIELD_CONSUMER:
+        push_string(L, delivery->durable);
+        return;
+    case FIELD_SEQUENCE:
+        lua_pushnumber(L, (double)delivery->stream_sequence);
+        return;
+    case FIELD_PENDING:
+        lua_pushnumber(L, (double)delivery->pending);
+        return;
+    case FIELD_ID:
+        lua_pushstring(L, delivery_id(delivery, id, sizeof id));
+        return;
+    default:
+        lua_pushnil(L);
+        return;
+    }
+}
+
+/* Upvalue: {name = method or number of a field}. */
+static int message_index(lua_State *L)
+{
+    struct message *message = to_message(L, 1);
+    if (!message)
+        return 0;
+    lua_settop(L, 2);
+    lua_rawget(L, lua_upvalueindex(1));
+    if (lua_type(L, 2) != LUA_TNUMBER)
+        return 1;
+    enum field field = (enum field)lua_tointeger(L, 2);
+    if (push_common_field(L, message, field))
+        return 1;
+    if (message->delivery)
+        push_delivery_field(L, message->delivery, field);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+static int message_newindex(lua_State *L)
+{
+    return api_misuse(L, "a message's fields cannot be set (msg.%s = ...): keep it in a local",
+                      lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "?");
+}
+
+static int message_tostring(lua_State *L)
+{
+    struct message *message = api_message(L, "tostring");
+    const struct delivery *delivery = message->delivery;
+    const char *subject = natsMsg_GetSubject(message->msg);
+    if (delivery && delivery->consumer)
+        lua_pushfstring(L, "message \"%s\" (%s #%f)", subject, delivery->stream,
+                        (double)delivery->stream_sequence);
+    else
+        lua_pushfstring(L, "%s \"%s\"", delivery ? "message" : "reply", subject);
+    return 1;
+}
+
+/* Opening
+ * ------------------------------------------------------------------------------------------ */
+
+static void push_members(lua_State *L)
+{
+    static const struct {
+        const char *name;
+        enum field field;
+    } fields[] = {
+        {"subject", FIELD_SUBJECT},     {"data", FIELD_DATA},
+        {"headers", FIELD_HEADERS},     {"reply", FIELD_REPLY},
+        {"stream", FIELD_STREAM},       {"consumer", FIELD_CONSUMER},
+        {"sequence", FIELD_SEQUENCE},   {"attempt", FIELD_ATTEMPT},
+        {"pending", FIELD_PENDING},     {"id", FIELD_ID},
+        {"timestamp", FIELD_TIMESTAMP},
+    };
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        lua_pushinteger(L, fields[i].field);
+        lua_setfield(L, -2, fields[i].name);
+    }
+    lua_pushcfunction(L, method_json);
+    lua_setfield(L, -2, "json");
+    lua_pushcfunction(L, method_header);
+    lua_setfield(L, -2, "header");
+    lua_pushcfunction(L, method_header_values);
+    lua_setfield(L, -2, "header_values");
+    api_verdict_open(L);
+}
+
+static void set_function(lua_State *L, const char *name, lua_CFunction function)
+{
+    lua_pushcfunction(L, function);
+    lua_setfield(L, -2, name);
+}
+
+void api_msg_open(lua_State *L)
+{
+    struct weight *weight = lua_newuserdata(L, sizeof *weight);
+    *weight = (struct weight){.collect_at = COLLECT_MIN};
+    lua_setfield(L, LUA_REGISTRYINDEX, WEIGHT);
+
+    luaL_newmetatable(L, HEADERS_METATABLE);
+    set_function(L, "__index", headers_index);
+    lua_pushliteral(L, "headers");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+
+    luaL_newmetatable(L, MESSAGE_METATABLE);
+    push_members(L);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, "methods"); /* core.methods: the Lua side wraps those that wait */
+    lua_pushcclosure(L, message_index, 1);
+    lua_setfield(L, -2, "__index");
+    set_function(L, "__newindex", message_newindex);
+    set_function(L, "__gc", message_gc);
+    set_function(L, "__tostring", message_tostring);
+    lua_pushliteral(L, "message");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}

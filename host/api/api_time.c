@@ -1,0 +1,248 @@
+/* api_time - time, and coroutines that wait for one another.
+ *
+ * Futures, timers and gather are Lua (moonbus.task); here is what they stand on: children of the
+ * running task, and parking: a task waits until someone in its instance wakes it. */
+#include "api/api.h"
+#include "base/value.h"
+#include "engine/internal.h"
+
+#define CHILD_METATABLE "moonbus.child"
+#define PARKED_METATABLE "moonbus.parked"
+
+#define OP_OF_DEADLINE(d) ((struct op *)((char *)(d)-offsetof(struct op, deadline)))
+
+/* Time ----------------------------------------------------------------------------------------- */
+
+static int core_now(lua_State *L)
+{
+    lua_pushnumber(L, (double)clock_wall_ns() / NS_PER_S);
+    return 1;
+}
+
+/* core.clock(): seconds of a clock that nobody sets. */
+static int core_clock(lua_State *L)
+{
+    lua_pushnumber(L, (double)clock_now_ns() / NS_PER_S);
+    return 1;
+}
+
+/* core.duration(value, binding, field): seconds. */
+static int core_duration(lua_State *L)
+{
+    lua_settop(L, 3);
+    const char *binding = luaL_checkstring(L, 2);
+    const char *field = luaL_optstring(L, 3, "duration");
+    int64_t ns = api_duration(L, 1, binding, field, -1);
+    lua_pushnumber(L, (double)ns / NS_PER_S);
+    return 1;
+}
+
+static void on_due(struct deadline *deadline)
+{
+    op_complete(OP_OF_DEADLINE(deadline));
+}
+
+static void cancel_sleep(struct op *op)
+{
+    if (clock_cancel(op->instance->engine->clock, &op->deadline))
+        op_release(op);
+}
+
+static int push_nothing(struct op *op, lua_State *L)
+{
+    (void)op;
+    (void)L;
+    return 0;
+}
+
+/* core.sleep(duration, binding). Waits. */
+static int core_sleep(lua_State *L)
+{
+    lua_settop(L, 2);
+    const char *binding = luaL_optstring(L, 2, "bus.sleep");
+    int64_t ns = api_duration(L, 1, binding, "duration", -1);
+    struct task *task = api_task(L, binding);
+    api_may_wait(L, binding);
+    struct op *op = op_new(task, push_nothing, cancel_sleep);
+    if (!op)
+        return luaL_error(L, "not enough memory");
+    op->deadline.on_due = on_due;
+    op_retain(op);
+    clock_arm(task->instance->engine->clock, &op->deadline, clock_now_ns() + (uint64_t)ns);
+    return task_wait(L, op);
+}
+
+/* Children ---------------------------------------------------------------------------------------
+ */
+
+/* core.spawn(kept, fn, ...): a handle of the child. */
+static int core_spawn(lua_State *L)
+{
+    bool kept = lua_toboolean(L, 1);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    struct task *task = api_task(L, "bus.spawn");
+    struct task **handle = lua_newuserdata(L, sizeof *handle);
+    *handle = NULL;
+    luaL_getmetatable(L, CHILD_METATABLE);
+    lua_setmetatable(L, -2);
+    lua_replace(L, 1);
+    *handle = task_spawn(task, L, lua_gettop(L) - 2, kept);
+    if (!*handle)
+        return luaL_error(L, "not enough memory");
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* core.cancel(handle): its pending binding, or its next one, raises. */
+static int core_cancel(lua_State *L)
+{
+    struct task **handle = luaL_checkudata(L, 1, CHILD_METATABLE);
+    if (*handle)
+        task_cancel(*handle, CANCEL_PARENT);
+    return 0;
+}
+
+/* core.release(handle), and when it is collected. */
+static int core_release(lua_State *L)
+{
+    struct task **handle = luaL_checkudata(L, 1, CHILD_METATABLE);
+    struct task *task = *handle;
+    *handle = NULL;
+    if (task)
+        task_release(task);
+    return 0;
+}
+
+/* core.cancel_timer(index): of a timer that was made while the script loaded, by its registration.
+ */
+static int core_cancel_timer(lua_State *L)
+{
+    source_cancel_timer(instance_of(L), (int)luaL_checkinteger(L, 1));
+    return 0;
+}
+
+/* core.in_task(): false while the script loads. */
+static int core_in_task(lua_State *L)
+{
+    lua_pushboolean(L, instance_of(L)->current != NULL);
+    return 1;
+}
+
+/* core.check(binding): raises when called while the script loads, or in a cancelled task. */
+static int core_check(lua_State *L)
+{
+    api_task(L, luaL_checkstring(L, 1));
+    return 0;
+}
+
+/* core.cancelled(): has the running task been told to end? */
+static int core_cancelled(lua_State *L)
+{
+    const struct task *task = instance_of(L)->current;
+    lua_pushboolean(L, task && task->cancelled);
+    return 1;
+}
+
+/* core.where(): file and line of the script's code that runs; or nothing. */
+static int core_where(lua_State *L)
+{
+    char file[256];
+    int line;
+    if (!vm_where(L, file, sizeof file, &line))
+        return 0;
+    lua_pushstring(L, file);
+    lua_pushinteger(L, line);
+    return 2;
+}
+
+/* Parking ----------------------------------------------------------------------------------------
+ */
+
+/* core.parking(binding): a place to wait at, for the running task. Not waiting yet. */
+static int core_parking(lua_State *L)
+{
+    const char *binding = luaL_optstring(L, 1, "future:wait");
+    struct task *task = api_task(L, binding);
+    api_may_wait(L, binding);
+    struct op **parked = lua_newuserdata(L, sizeof *parked);
+    *parked = NULL;
+    luaL_getmetatable(L, PARKED_METATABLE);
+    lua_setmetatable(L, -2);
+    /* No cancel: who has the handle may still wake it, and holds a reference for that. */
+    struct op *op = op_new(task, push_nothing, NULL);
+    if (!op)
+        return luaL_error(L, "not enough memory");
+    *parked = op_retain(op);
+    return 1;
+}
+
+/* core.park(parking): waits there until it is woken. */
+static int core_park(lua_State *L)
+{
+    struct op **parked = luaL_checkudata(L, 1, PARKED_METATABLE);
+    struct op *op = *parked;
+    if (!op || !op->task)
+        return 0;
+    return task_wait(L, op);
+}
+
+/* core.wake(parking): once; nothing happens after that. */
+static int core_wake(lua_State *L)
+{
+    struct op **parked = luaL_checkudata(L, 1, PARKED_METATABLE);
+    struct op *op = *parked;
+    *parked = NULL;
+    if (op)
+        op_complete(op);
+    return 0;
+}
+
+/* core.unpark(parking): nobody waits there, and nobody will; also when it is collected. */
+static int core_unpark(lua_State *L)
+{
+    struct op **parked = luaL_checkudata(L, 1, PARKED_METATABLE);
+    struct op *op = *parked;
+    *parked = NULL;
+    if (op)
+        op_release(op);
+    return 0;
+}
+
+static void new_metatable(lua_State *L, const char *name, lua_CFunction collect)
+{
+    luaL_newmetatable(L, name);
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__gc");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}
+
+void api_time_open(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"now", core_now},
+        {"clock", core_clock},
+        {"duration", core_duration},
+        {"sleep", core_sleep},
+        {"spawn", core_spawn},
+        {"cancel", core_cancel},
+        {"release", core_release},
+        {"in_task", core_in_task},
+        {"check", core_check},
+        {"cancelled", core_cancelled},
+        {"where", core_where},
+        {"parking", core_parking},
+        {"park", core_park},
+        {"wake", core_wake},
+        {"unpark", core_unpark},
+        {"cancel_timer", core_cancel_timer},
+        {NULL, NULL},
+    };
+    new_metatable(L, CHILD_METATABLE, core_release);
+    new_metatable(L, PARKED_METATABLE, core_unpark);
+    for (const luaL_Reg *f = functions; f->name; f++) {
+        lua_pushcfunction(L, f->func);
+        lua_setfield(L, -2, f->name);
+    }
+}

@@ -1,0 +1,360 @@
+/* api_verdict - what a handler says about its message: the verdicts of JetStream, and replies. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "base/log.h"
+#include "base/value.h"
+#include "engine/internal.h"
+
+/* Shared
+ * ------------------------------------------------------------------------------------------- */
+
+static int done(lua_State *L)
+{
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int fail_with(lua_State *L, enum err_code code, const char *sentence)
+{
+    struct err err;
+    err_set(&err, code, "%s", sentence);
+    return api_fail(L, &err);
+}
+
+static int already_settled(lua_State *L)
+{
+    return fail_with(L, ERR_SETTLED, "the message has had its verdict already");
+}
+
+/* The message of a method that only JetStream's have. */
+static struct message *stream_message(lua_State *L, const char *method)
+{
+    struct message *message = api_message(L, method);
+    if (!message->delivery || !message->delivery->consumer)
+        api_misuse(L, "msg:%s: this message is not from a stream, so it has no verdict", method);
+    return message;
+}
+
+/* Options at index 2 with one known key, whose value is pushed; nil for no options. */
+static void push_option(lua_State *L, const char *method, const char *key)
+{
+    lua_settop(L, 2);
+    if (lua_isnil(L, 2)) {
+        lua_pushnil(L);
+        return;
+    }
+    if (lua_type(L, 2) != LUA_TTABLE)
+        api_misuse(L, "msg:%s: the options must be a table, got %s", method, api_type_name(L, 2));
+    lua_pushnil(L);
+    while (lua_next(L, 2)) {
+        if (lua_type(L, -2) != LUA_TSTRING || strcmp(lua_tostring(L, -2), key) != 0)
+            api_misuse(L, "msg:%s: unknown option \"%s\": there is \"%s\"", method,
+                       lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?", key);
+        lua_pop(L, 1);
+    }
+    lua_getfield(L, 2, key);
+}
+
+static const char *reason_argument(lua_State *L, const char *method)
+{
+    if (lua_isnoneornil(L, 2))
+        return NULL;
+    if (lua_type(L, 2) != LUA_TSTRING)
+        api_misuse(L, "msg:%s: the reason must be a string, got %s", method, api_type_name(L, 2));
+    return lua_tostring(L, 2);
+}
+
+static int settle(lua_State *L, struct message *message, enum verdict verdict, int64_t delay_ns)
+{
+    struct err err;
+    if (message->rejected)
+        return already_settled(L);
+    if (delivery_settle(message->delivery, verdict, delay_ns, &err) != 0)
+        return api_fail(L, &err);
+    return done(L);
+}
+
+/* Verdicts
+ * ----------------------------------------------------------------------------------------- */
+
+static void on_confirmed(void *owner, natsMsg *reply, enum err_code code)
+{
+    struct op *op = owner;
+    op->result.msg = reply;
+    op->result.err.code = code;
+    op_complete(op);
+}
+
+static void cancel_confirmation(struct op *op)
+{
+    if (inbox_cancel(op->instance->engine->bus->inbox, op->handle))
+        op_release(op);
+}
+
+static int push_confirmation(struct op *op, lua_State *L)
+{
+    enum err_code code = op->result.err.code;
+    if (code == ERR_NONE)
+        return done(L);
+    return fail_with(L, code,
+                     code == ERR_TIMEOUT ? "the server did not confirm the ack in time"
+                                         : "the server did not confirm the ack");
+}
+
+static int ack_and_wait(lua_State *L, struct task *task, struct message *message)
+{
+    struct engine *engine = task->instance->engine;
+    if (message->rejected)
+        return already_settled(L);
+    api_may_wait(L, "msg:ack");
+    struct op *op = op_new(task, push_confirmation, cancel_confirmation);
+    if (!op)
+        return fail_with(L, ERR_MEMORY, "no memory to wait for the ack");
+    op_retain(op);
+    uint64_t deadline_ns = clock_now_ns() + (uint64_t)engine->options.request_timeout_ns;
+    uint64_t id = 0;
+    struct err err;
+    if (delivery_ack_sync(message->delivery, engine->bus->inbox, deadline_ns, on_confirmed, op, &id,
+                          &err) != 0)
+        return api_not_started(L, op, &err);
+    op->handle = id;
+    return task_wait(L, op);
+}
+
+/* msg:ack([{sync = true}]) */
+static int method_ack(lua_State *L)
+{
+    struct message *message = stream_message(L, "ack");
+    push_option(L, "ack", "sync");
+    if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+        return api_misuse(L, "msg:ack: sync must be true or false, got %s", api_type_name(L, -1));
+    bool sync = lua_toboolean(L, -1);
+    struct task *task = api_task(L, "msg:ack");
+    if (sync)
+        return ack_and_wait(L, task, message);
+    return settle(L, message, VERDICT_ACK, 0);
+}
+
+/* msg:nak([delay]): without a delay, the backoff of its attempt, so that nothing spins. */
+static int method_nak(lua_State *L)
+{
+    struct message *message = stream_message(L, "nak");
+    int64_t delay_ns = api_duration(L, 2, "msg:nak", "delay", 0);
+    struct task *root = api_task(L, "msg:nak")->root;
+    if (lua_isnoneornil(L, 2) && root->delivery == message->delivery)
+        delay_ns = backoff_delay_ns(&root->registration->backoff, message->delivery->attempt,
+                                    retry_random());
+    return settle(L, message, VERDICT_NAK, delay_ns);
+}
+
+/* msg:term([reason]) */
+static int method_term(lua_State *L)
+{
+    struct message *message = stream_message(L, "term");
+    const char *reason = reason_argument(L, "term");
+    api_task(L, "msg:term");
+    int count = settle(L, message, VERDICT_TERM, 0);
+    if (count == 1) {
+        char file[256];
+        struct log_context context = {0};
+        api_log_context(L, &context, file, sizeof file);
+        log_event(LOG_INFO, &context, "terminated by the handler%s%s", reason ? ": " : "",
+                  reason ? reason : "");
+    }
+    return count;
+}
+
+/* msg:reject([reason]): the run counts as failed with bad_payload, whatever comes after; what that
+ * means (the dead letter, an error 400) is the engine's. */
+static int method_reject(lua_State *L)
+{
+    struct message *message = api_message(L, "reject");
+    const char *reason = reason_argument(L, "reject");
+    if (!message->delivery)
+        return api_misuse(L, "msg:reject: this message is a reply, so it has no verdict");
+    struct task *root = api_task(L, "msg:reject")->root;
+    if (root->delivery != message->delivery || message->rejected || root->responded ||
+        delivery_settled(message->delivery))
+        return already_settled(L);
+    struct failure *failure = root->failure ? root->failure : calloc(1, sizeof *failure);
+    if (!failure)
+        return fail_with(L, ERR_MEMORY, "no memory to reject the message");
+    failure_clear(failure);
+    root->failure = failure;
+    message->rejected = true;
+    char file[256];
+    if (vm_where(L, file, sizeof file, &failure->line))
+        failure->file = strdup(file);
+    err_set(&failure->err, ERR_BAD_PAYLOAD, "%s", reason ? reason : "rejected by the handler");
+    return done(L);
+}
+
+/* msg:progress() */
+static int method_progress(lua_State *L)
+{
+    struct message *message = stream_message(L, "progress");
+    api_task(L, "msg:progress");
+    struct err err;
+    if (message->rejected)
+        return already_settled(L);
+    if (delivery_progress(message->delivery, &err) != 0)
+        return api_fail(L, &err);
+    return done(L);
+}
+
+/* Replies
+ * ------------------------------------------------------------------------------------------ */
+
+/* Sends a reply; it carries the request's correlation_id, if that had one. Clears headers. */
+static int send_reply(struct engine *engine, natsMsg *request, const char *to,
+                      const struct payload *payload, struct headers *headers, struct err *err)
+{
+    int rc = 0;
+    const char *correlation = wire_header(request, "correlation_id");
+    if (correlation && !headers_get(headers, "correlation_id"))
+        rc = headers_add(headers, "correlation_id", correlation, strlen(correlation), err);
+    struct link_frame frame = {
+        .subject = to, .data = payload->data, .len = payload->len, .headers = headers};
+    if (rc == 0)
+        rc = link_send(engine->bus->publish, LANE_BULK, &frame, err);
+    headers_clear(headers);
+    return rc;
+}
+
+/* msg:respond(data [, {headers}]) */
+static int method_respond(lua_State *L)
+{
+    struct message *message = api_message(L, "respond");
+    lua_settop(L, 3);
+    const char *to = NULL;
+    if (!message->delivery)
+        to = natsMsg_GetReply(message->msg);
+    else if (!message->delivery->consumer)
+        to = message->delivery->reply_to;
+    if (!to)
+        return api_misuse(L, "msg:respond: there is no reply subject%s",
+                          message->delivery && message->delivery->consumer
+                              ? " (the message is from a stream)"
+                              : "");
+    lua_pushvalue(L, 2); /* the data, kept above what push_option cuts off */
+    lua_replace(L, 1);
+    lua_pushvalue(L, 3);
+    lua_replace(L, 2);
+    push_option(L, "respond", "headers");
+    struct payload payload;
+    api_payload(L, 1, "msg:respond", &payload);
+    struct task *task = api_task(L, "msg:respond");
+    struct headers headers = {0};
+    struct err err;
+    if (api_headers(L, 3, payload.content_type, &headers, &err) != 0) {
+        headers_clear(&headers);
+        return api_misuse(L, "msg:respond: %s", err.message);
+    }
+    if (send_reply(task->instance->engine, message->msg, to, &payload, &headers, &err) != 0)
+        return api_fail(L, &err);
+    if (message->delivery && task->root->delivery == message->delivery)
+        task->root->responded = true;
+    return done(L);
+}
+
+/* Protected: the JSON text of what a handler returned. */
+static int encode_reply(lua_State *L)
+{
+    api_json_encode(L, 1, "the handler's reply");
+    return 1;
+}
+
+/* Pushes the JSON text of the table at index of L onto the main state: there is no handler any
+ * more that could catch an error. */
+static int push_json(struct vm *vm, lua_State *L, int index, struct err *err)
+{
+    struct failure failure = {0};
+    lua_pushvalue(L, index);
+    lua_pushcfunction(vm->L, encode_reply);
+    lua_xmove(L, vm->L, 1);
+    if (vm_call(vm, 1, 1, &failure) == 0)
+        return 0;
+    *err = failure.err;
+    failure_clear(&failure);
+    return err->code;
+}
+
+int api_reply(struct task *task, lua_State *L, int nresults, struct err *err)
+{
+    struct delivery *delivery = task->delivery;
+    if (!delivery || !delivery->reply_to || task->responded || task->failure)
+        return 0;
+    struct vm *vm = task->instance->vm;
+    int index = lua_gettop(L) - nresults + 1;
+    int type = nresults > 0 ? lua_type(L, index) : LUA_TNIL;
+    struct payload payload = {.data = ""};
+    if (type == LUA_TSTRING) {
+        payload.data = lua_tolstring(L, index, &payload.len);
+        payload.content_type = "text/plain";
+    } else if (type == LUA_TTABLE) {
+        if (push_json(vm, L, index, err) != 0)
+            return err->code;
+        payload.data = lua_tolstring(vm->L, -1, &payload.len);
+        payload.content_type = "application/json";
+    } else if (type != LUA_TNIL) {
+        return err_set(err, ERR_HANDLER, "a handler's reply is a string, a table or nil, not a %s",
+                       api_type_name(L, index));
+    }
+    struct headers headers = {0};
+    int rc = 0;
+    if (payload.content_type)
+        rc = headers_add(&headers, "content-type", payload.content_type,
+                         strlen(payload.content_type), err);
+    if (rc == 0)
+        rc = send_reply(task->instance->engine, delivery->msg, delivery->reply_to, &payload,
+                        &headers, err);
+    headers_clear(&headers);
+    if (type == LUA_TTABLE)
+        lua_pop(vm->L, 1);
+    if (rc == 0)
+        task->responded = true;
+    return rc;
+}
+
+void api_reply_error(struct task *task, int status, const struct err *err)
+{
+    struct delivery *delivery = task->delivery;
+    if (!delivery || !delivery->reply_to || task->responded)
+        return;
+    char text[sizeof err->message], code[16];
+    size_t len = strlen(err->message);
+    for (size_t i = 0; i <= len; i++) {
+        unsigned char c = (unsigned char)err->message[i];
+        text[i] = (char)(c && c < 0x20 ? ' ' : c);
+    }
+    int digits = snprintf(code, sizeof code, "%d", status);
+    struct headers headers = {0};
+    struct payload payload = {.data = ""};
+    struct err ignored;
+    if (headers_add(&headers, "Nats-Service-Error", text, len, &ignored) == 0 &&
+        headers_add(&headers, "Nats-Service-Error-Code", code, (size_t)digits, &ignored) == 0 &&
+        send_reply(task->instance->engine, delivery->msg, delivery->reply_to, &payload, &headers,
+                   &ignored) == 0)
+        task->responded = true;
+    headers_clear(&headers);
+}
+
+void api_verdict_open(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"ack", method_ack},
+        {"nak", method_nak},
+        {"term", method_term},
+        {"reject", method_reject},
+        {"progress", method_progress},
+        {"respond", method_respond},
+        {NULL, NULL},
+    };
+    for (const luaL_Reg *m = methods; m->name; m++) {
+        lua_pushcfunction(L, m->func);
+        lua_setfield(L, -2, m->name);
+    }
+}

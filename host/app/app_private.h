@@ -1,0 +1,130 @@
+/* app_private - what the files of app share; nobody else includes it.
+ *
+ *   app.c      start, signals, the loop
+ *   scripts.c  from paths to handler files, loading them at start
+ *   reload.c   the one piece of blocking work at a time: setting up, adding, reloading
+ *   stop.c     draining, on a thread of its own, under one deadline */
+#ifndef MOONBUS_APP_APP_PRIVATE_H
+#define MOONBUS_APP_APP_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "app/app.h"
+#include "app/watch.h"
+
+/* A file that a script's live generation was made of. */
+struct stamp {
+    char *path;    /* owned */
+    uint64_t hash; /* of watch_hash_file; 0: unknown */
+};
+
+/* A script's file. The main thread's. */
+struct handler_file {
+    struct handler_file *next;
+    char *path;            /* owned; as it was given, or folder/name */
+    char *name;            /* owned; how messages call it */
+    struct script *script; /* the engine's; NULL: not loaded */
+    struct stamp *stamps;  /* owned */
+    int stamp_count;
+    bool wanted;  /* it is to be loaded (anew) */
+    bool refused; /* its last load failed: any change may mend it */
+    bool gone;    /* the file was removed, and that was said */
+};
+
+enum work_kind { WORK_SETUP, WORK_ADD, WORK_RELOAD };
+
+/* What the pool does for the app; one at a time. Between submission and `done` it is the pool's. */
+struct work {
+    struct pool_job job;
+    struct app *app; /* not owned */
+    enum work_kind kind;
+    struct handler_file *file; /* not owned; ADD, RELOAD */
+    struct script *script;     /* the engine's; ADD: the result, if it loaded */
+    int code;                  /* 0, or what failure tells */
+    unsigned generation;
+    struct failure failure; /* owned; err alone for SETUP */
+    uint64_t began_ns, ended_ns;
+    int64_t began_wall_ns;
+    bool running;         /* the main thread's */
+    atomic_bool loading;  /* ADD: the engine's list of scripts is about to change */
+    atomic_bool done;
+};
+
+struct app {
+    const struct app_options *options; /* borrowed */
+    struct config *config;             /* borrowed */
+    struct {
+        const char *const *list; /* borrowed */
+        int count;
+    } paths;
+    uv_loop_t loop;
+    uv_signal_t signals[3];
+    uv_async_t wake;  /* work is done, or the stop is */
+    uv_timer_t guard; /* the end, whatever the stop hangs on */
+    struct child *child; /* owned, as the rest below; NULL until made */
+    struct watch *watch;
+    struct clock *clock;
+    struct pool *pool;
+    struct engine *engine;
+    struct bus *bus;
+    struct handler_file *files;
+    struct work work;
+    bool ready, child_ready;
+
+    atomic_bool stopping;
+    bool draining; /* the stop has begun in earnest */
+    uint64_t stop_deadline_ns;
+    pthread_t stopper;
+    bool stopper_runs;
+    atomic_int unfinished; /* handlers at the graceful deadline; -1: not known yet */
+    atomic_int stuck;      /* those that did not end when they were cancelled either */
+    atomic_bool stopped;   /* the stopper has done its work */
+    struct app_end end;
+};
+
+/* ---- scripts.c ---- */
+
+/* Finds the files of all paths. 0, or ERR_NOT_FOUND with err. Warns of an empty folder. */
+int scripts_find(struct app *app, struct err *err);
+/* Loads all; every error is logged. Returns how many failed. */
+int scripts_load(struct app *app);
+/* Puts files that appeared in folders on the list, wanted; says once which have gone. */
+void scripts_rescan(struct app *app);
+/* Notes what the file's script was made of. began_wall_ns: when its loading began. */
+void scripts_stamp(struct app *app, struct handler_file *file, int64_t began_wall_ns);
+bool scripts_changed(const struct handler_file *file);
+/* Has the change of this path to do with it? */
+bool scripts_concerns(const struct handler_file *file, const char *path);
+void scripts_warn_empty(struct app *app, const struct handler_file *file);
+/* How many handlers all scripts register together. */
+int scripts_handlers(struct app *app);
+void scripts_free(struct app *app);
+void scripts_log_failure(const char *name, const struct failure *failure);
+
+/* ---- reload.c ---- */
+
+/* Begins to serve what was loaded. */
+void reload_setup(struct app *app);
+/* The next file that is wanted, if nothing is under way. */
+void reload_next(struct app *app);
+/* SIGHUP. */
+void reload_changed(struct app *app);
+/* A change was seen. */
+void reload_on_change(void *owner, const char *const *paths, int count);
+/* On the main thread, when work->done. */
+void reload_done(struct app *app);
+
+/* ---- stop.c ---- */
+
+/* The first time: drains, under the graceful deadline. Again: stops at once. */
+void stop_request(struct app *app);
+/* What was put off while the engine's list of scripts was changing. */
+void stop_continue(struct app *app);
+/* Ends everything with this status, at once; nothing serves yet or what serves may be dropped. */
+void stop_with(struct app *app, enum app_exit status);
+/* On the main thread: joins the stopper and frees everything. Logs the end. */
+void stop_finish(struct app *app);
+
+#endif

@@ -1,0 +1,411 @@
+#include "app/config.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/cpus.h"
+#include "base/value.h"
+#include "vm/vm.h"
+
+#define DEFAULT_FILE "moonbus.lua"
+#define DEFAULT_WORKERS_MOST 4
+#define CONFIG_MEMORY_BYTES (64u << 20)
+
+/* How many JetStream publishes are on their way at once, and how many may wait behind them. */
+#define OUTBOX_WINDOW 256
+#define OUTBOX_CAPACITY 8192
+
+/* ---- what config.lua asks of C: the same judgement as everywhere ---- */
+
+/* Leaves the value, or nil and the sentence. */
+static int answer(lua_State *L, int code, double value, const struct err *err)
+{
+    if (code) {
+        lua_pushnil(L);
+        lua_pushstring(L, err->message);
+        return 2;
+    }
+    lua_pushnumber(L, value);
+    return 1;
+}
+
+static int host_duration(lua_State *L)
+{
+    struct err err;
+    int64_t ns = 0;
+    int code;
+    if (lua_type(L, 1) == LUA_TNUMBER) {
+        code = value_seconds(lua_tonumber(L, 1), &ns, &err);
+    } else {
+        size_t len;
+        const char *text = luaL_checklstring(L, 1, &len);
+        code = value_duration(text, len, &ns, &err);
+    }
+    return answer(L, code, (double)ns, &err);
+}
+
+static int host_size(lua_State *L)
+{
+    struct err err;
+    int64_t bytes = 0;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len); /* a number of bytes reads the same */
+    return answer(L, value_size(text, len, &bytes, &err), (double)bytes, &err);
+}
+
+static int host_subject(lua_State *L)
+{
+    struct err err;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    return answer(L, subject_check(text, len, SUBJECT_PUBLISH, &err), 1, &err);
+}
+
+static int host_name(lua_State *L)
+{
+    struct err err;
+    size_t len;
+    const char *what = luaL_checkstring(L, 1), *text = luaL_checklstring(L, 2, &len);
+    return answer(L, name_check(what, text, len, &err), 1, &err);
+}
+
+/* ---- handing over ---- */
+
+static void set_string(lua_State *L, const char *key, const char *value)
+{
+    lua_pushstring(L, value);
+    lua_setfield(L, -2, key);
+}
+
+static void push_flags(lua_State *L, const struct config_flag *flags, int count)
+{
+    lua_createtable(L, count, 0);
+    for (int i = 0; i < count; i++) {
+        lua_createtable(L, 0, 3);
+        set_string(L, "key", flags[i].key);
+        set_string(L, "value", flags[i].value);
+        set_string(L, "spelling", flags[i].spelling);
+        lua_rawseti(L, -2, i + 1);
+    }
+}
+
+static void push_environment(lua_State *L)
+{
+    lua_newtable(L);
+    for (char **variable = environ; *variable; variable++) {
+        const char *equals = strchr(*variable, '=');
+        bool ours = strncmp(*variable, "MOONBUS_", 8) == 0 || strncmp(*variable, "NATS_", 5) == 0;
+        if (!equals || !ours)
+            continue;
+        lua_pushlstring(L, *variable, (size_t)(equals - *variable));
+        lua_pushstring(L, equals + 1);
+        lua_rawset(L, -3);
+    }
+}
+
+static void push_input(lua_State *L, const struct config_sources *sources, const char *file)
+{
+    static const luaL_Reg host[] = {
+        {"duration", host_duration}, {"size", host_size},
+        {"subject", host_subject},   {"name", host_name},
+        {NULL, NULL},
+    };
+    lua_newtable(L);
+    if (file)
+        set_string(L, "file", file);
+    push_environment(L);
+    lua_setfield(L, -2, "environment");
+    push_flags(L, sources->flags, sources->flag_count);
+    lua_setfield(L, -2, "flags");
+    push_flags(L, sources->defaults, sources->default_count);
+    lua_setfield(L, -2, "defaults");
+    lua_newtable(L);
+    for (const luaL_Reg *function = host; function->name; function++) {
+        lua_pushcfunction(L, function->func);
+        lua_setfield(L, -2, function->name);
+    }
+    lua_setfield(L, -2, "host");
+}
+
+/* ---- taking over: the result is on top of the stack ---- */
+
+static char *get_string(lua_State *L, const char *key)
+{
+    lua_getfield(L, -1, key);
+    const char *text = lua_tostring(L, -1);
+    char *copy = text ? strdup(text) : NULL;
+    lua_pop(L, 1);
+    return copy;
+}
+
+static double get_number(lua_State *L, const char *key)
+{
+    lua_getfield(L, -1, key);
+    double number = lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    return number;
+}
+
+static int64_t get_ns(lua_State *L, const char *key)
+{
+    return (int64_t)get_number(L, key);
+}
+
+static int get_int(lua_State *L, const char *key)
+{
+    return (int)get_number(L, key);
+}
+
+static bool get_bool(lua_State *L, const char *key)
+{
+    lua_getfield(L, -1, key);
+    bool value = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return value;
+}
+
+static char **get_list(lua_State *L, const char *key, int *count)
+{
+    *count = 0;
+    lua_getfield(L, -1, key);
+    int length = (int)lua_objlen(L, -1);
+    char **list = calloc((size_t)length + 1, sizeof *list);
+    for (int i = 0; list && i < length; i++) {
+        lua_rawgeti(L, -1, i + 1);
+        list[i] = strdup(lua_tostring(L, -1));
+        lua_pop(L, 1);
+        if (!list[i])
+            break;
+        ++*count;
+    }
+    lua_pop(L, 1);
+    return list;
+}
+
+static void take_reach(struct config *config, lua_State *L)
+{
+    config->servers = get_list(L, "servers", &config->server_count);
+    config->servers_stated = get_bool(L, "servers_stated");
+    config->name = get_string(L, "name");
+    config->creds = get_string(L, "auth.creds");
+    config->user = get_string(L, "auth.user");
+    config->password = get_string(L, "auth.password");
+    config->token = get_string(L, "auth.token");
+    config->nkey = get_string(L, "auth.nkey");
+    config->tls = get_bool(L, "tls");
+    config->tls_ca = get_string(L, "tls.ca");
+    config->tls_cert = get_string(L, "tls.cert");
+    config->tls_key = get_string(L, "tls.key");
+    config->tls_verify = get_bool(L, "tls.verify");
+    config->domain = get_string(L, "jetstream.domain");
+    config->api_prefix = get_string(L, "jetstream.api_prefix");
+    config->inbox_prefix = get_string(L, "inbox_prefix");
+    config->connect_timeout_ns = get_ns(L, "connect_timeout");
+    config->ping_interval_ns = get_ns(L, "ping_interval");
+    config->max_pings_out = get_int(L, "max_pings_out");
+    config->reconnect_wait_ns = get_ns(L, "reconnect.wait");
+    config->reconnect_max_wait_ns = get_ns(L, "reconnect.max_wait");
+    config->reconnect_jitter_ns = get_ns(L, "reconnect.jitter");
+    config->request_timeout_ns = get_ns(L, "request_timeout");
+    config->publish_timeout_ns = get_ns(L, "publish.timeout");
+    config->publish_attempts = get_int(L, "publish.attempts");
+    config->publish_backoff_min_ns = get_ns(L, "publish.backoff.min");
+    config->publish_backoff_max_ns = get_ns(L, "publish.backoff.max");
+}
+
+static void take_host(struct config *config, lua_State *L)
+{
+    config->handlers = get_list(L, "handlers", &config->handler_count);
+    config->lib = get_list(L, "lib", &config->lib_count);
+    config->workers = get_int(L, "workers");
+    if (config->workers == 0) {
+        int cpus = cpus_available();
+        config->workers = cpus < DEFAULT_WORKERS_MOST ? cpus : DEFAULT_WORKERS_MOST;
+    }
+    config->graceful_timeout_ns = get_ns(L, "graceful_timeout");
+    config->limit_memory_bytes = get_ns(L, "limits.memory");
+    config->limit_cpu_ns = get_ns(L, "limits.cpu");
+    config->limit_offload_threads = get_int(L, "limits.offload_threads");
+    config->limit_max_stuck = get_int(L, "limits.max_stuck");
+    config->watch = get_bool(L, "watch");
+    config->trust = get_bool(L, "trust");
+    config->admin = get_string(L, "admin");
+    config->settings_json = get_string(L, "settings");
+    config->warnings = get_list(L, "warnings", &config->warning_count);
+    char *level = get_string(L, "log.level"), *format = get_string(L, "log.format");
+    if (!level || !log_parse_level(level, &config->log_level))
+        config->log_level = LOG_INFO;
+    if (!format || !log_parse_format(format, &config->log_format))
+        config->log_format = LOG_AUTO;
+    free(level);
+    free(format);
+}
+
+/* Runs moonbus.config; its result is left on the stack. */
+static int judge(struct vm *vm, const struct config_sources *sources, const char *file,
+                 struct err *err)
+{
+    struct failure failure = {0};
+    int code = vm_module(vm, "moonbus.config", &failure);
+    if (!code) {
+        lua_getfield(vm->L, -1, "load");
+        push_input(vm->L, sources, file);
+        code = vm_call(vm, 1, 2, &failure);
+    }
+    if (code) {
+        err_set(err, ERR_INVALID, "%s", failure.err.message);
+        failure_clear(&failure);
+        return ERR_INVALID;
+    }
+    if (lua_isnil(vm->L, -2))
+        return err_set(err, ERR_INVALID, "%s", lua_tostring(vm->L, -1));
+    lua_pop(vm->L, 1);
+    return 0;
+}
+
+struct config *config_load(const struct config_sources *sources, struct err *err)
+{
+    const char *file = sources->file;
+    if (!file && access(DEFAULT_FILE, F_OK) == 0)
+        file = DEFAULT_FILE;
+    struct vm *vm = vm_new(CONFIG_MEMORY_BYTES, NULL, err);
+    if (!vm)
+        return NULL;
+    struct config *config = NULL;
+    if (judge(vm, sources, file, err) == 0) {
+        config = calloc(1, sizeof *config);
+        if (config) {
+            take_reach(config, vm->L);
+            take_host(config, vm->L);
+            config->file = file ? strdup(file) : NULL;
+        } else {
+            err_set(err, ERR_MEMORY, "out of memory");
+        }
+    }
+    vm_free(vm);
+    return config;
+}
+
+static void free_list(char **list, int count)
+{
+    for (int i = 0; i < count; i++)
+        free(list[i]);
+    free(list);
+}
+
+static void forget(char **text)
+{
+    free(*text);
+    *text = NULL;
+}
+
+static void forget_auth(struct config *config)
+{
+    char **texts[] = {&config->creds,    &config->user,   &config->password, &config->token,
+                      &config->nkey,     &config->tls_ca, &config->tls_cert, &config->tls_key,
+                      &config->domain,   &config->api_prefix};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        forget(texts[i]);
+}
+
+void config_free(struct config *config)
+{
+    if (!config)
+        return;
+    forget_auth(config);
+    free_list(config->servers, config->server_count);
+    free_list(config->handlers, config->handler_count);
+    free_list(config->lib, config->lib_count);
+    free_list(config->warnings, config->warning_count);
+    free(config->name);
+    free(config->inbox_prefix);
+    free(config->admin);
+    free(config->settings_json);
+    free(config->file);
+    free(config);
+}
+
+void config_announce(const struct config *config)
+{
+    log_setup(config->log_level, config->log_format);
+    for (int i = 0; i < config->warning_count; i++)
+        log_warn("%s", config->warnings[i]);
+}
+
+void config_warn(struct config *config, const char *format, ...)
+{
+    char **more = realloc(config->warnings,
+                          ((size_t)config->warning_count + 1) * sizeof *config->warnings);
+    char *text = NULL;
+    va_list args;
+    if (more)
+        config->warnings = more;
+    va_start(args, format);
+    if (more && vasprintf(&text, format, args) >= 0)
+        config->warnings[config->warning_count++] = text;
+    va_end(args);
+}
+
+int config_use_server(struct config *config, const char *url, struct err *err)
+{
+    char **servers = calloc(1, sizeof *servers);
+    char *copy = strdup(url);
+    if (!servers || !copy) {
+        free(servers);
+        free(copy);
+        return err_set(err, ERR_MEMORY, "out of memory");
+    }
+    forget_auth(config);
+    free_list(config->servers, config->server_count);
+    servers[0] = copy;
+    config->servers = servers;
+    config->server_count = 1;
+    config->tls = false;
+    return 0;
+}
+
+void config_bus_options(const struct config *config, struct bus_options *out)
+{
+    *out = (struct bus_options){
+        .link =
+            {
+                .servers = (const char *const *)config->servers,
+                .server_count = config->server_count,
+                .name = config->name,
+                .creds_file = config->creds,
+                .user = config->user,
+                .password = config->password,
+                .token = config->token,
+                .nkey_seed_file = config->nkey,
+                .tls_ca = config->tls_ca,
+                .tls_cert = config->tls_cert,
+                .tls_key = config->tls_key,
+                .tls = config->tls,
+                .tls_skip_verify = !config->tls_verify,
+                .inbox_prefix = config->inbox_prefix,
+                .connect_timeout_ns = config->connect_timeout_ns,
+                .ping_interval_ns = config->ping_interval_ns,
+                .max_pings_out = config->max_pings_out,
+                .reconnect_wait_ns = config->reconnect_wait_ns,
+                .reconnect_max_wait_ns = config->reconnect_max_wait_ns,
+                .reconnect_jitter_ns = config->reconnect_jitter_ns,
+            },
+        .domain = config->domain,
+        .api_prefix = config->api_prefix,
+        .request_timeout_ns = config->request_timeout_ns,
+        .outbox =
+            {
+                .timeout_ns = config->publish_timeout_ns,
+                .attempts = config->publish_attempts,
+                .backoff = {.min_ns = config->publish_backoff_min_ns,
+                            .max_ns = config->publish_backoff_max_ns,
+                            .factor = 2,
+                            .jitter = 0.2},
+                .window = OUTBOX_WINDOW,
+                .capacity = OUTBOX_CAPACITY,
+            },
+    };
+}

@@ -1,0 +1,233 @@
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <utlist.h>
+
+#include "app/app_private.h"
+#include "base/value.h"
+
+#define RETRY_NS (1 * NS_PER_S)
+#define FLUSH_NS (1 * NS_PER_S)
+/* While waiting for the server we look so often whether the host is stopping. */
+#define LOOK_NS (100 * NS_PER_MS)
+
+static void plural(char *buf, size_t size, int count, const char *what)
+{
+    snprintf(buf, size, "%d %s%s", count, what, count == 1 ? "" : "s");
+}
+
+/* ---- on the pool ---- */
+
+static bool passes(int code)
+{
+    return code == ERR_TIMEOUT || code == ERR_DISCONNECTED || code == ERR_NO_RESPONDERS ||
+           code == ERR_FULL;
+}
+
+/* Serves a script. What time may mend is said once and tried again: NATS may be there before its
+ * JetStream is. */
+static int serve(struct app *app, struct script *script, struct err *err)
+{
+    char told[sizeof err->message] = "";
+    int code;
+    while ((code = engine_serve(app->engine, script, err)) != 0 && passes(code) &&
+           !atomic_load(&app->stopping)) {
+        if (strcmp(told, err->message) != 0)
+            log_warn("%s: cannot serve yet, trying on: %s", script_name(script), err->message);
+        snprintf(told, sizeof told, "%s", err->message);
+        const struct timespec pause = {.tv_sec = RETRY_NS / NS_PER_S};
+        nanosleep(&pause, NULL);
+    }
+    return code;
+}
+
+/* Who reads that we are ready may send at once: the server must have our subscriptions. */
+static void settle(struct app *app)
+{
+    while (!atomic_load(&app->stopping)) {
+        if (bus_wait_connected(app->bus, clock_now_ns() + LOOK_NS) &&
+            bus_flush(app->bus, clock_now_ns() + (uint64_t)app->config->connect_timeout_ns))
+            return;
+    }
+}
+
+static void set_up(struct work *work)
+{
+    struct app *app = work->app;
+    for (int i = 0; i < engine_script_count(app->engine) && !work->code; i++)
+        work->code = serve(app, engine_script(app->engine, i), &work->failure.err);
+    if (!work->code)
+        settle(app);
+}
+
+static void add_file(struct work *work)
+{
+    struct app *app = work->app;
+    const struct handler_file *file = work->file;
+    work->script = engine_load(app->engine, file->path, file->name, &work->failure);
+    atomic_store(&work->loading, false);
+    uv_async_send(&app->wake);
+    if (!work->script)
+        work->code = work->failure.err.code;
+    else if (!atomic_load(&app->stopping))
+        work->code = serve(app, work->script, &work->failure.err);
+    if (!work->code)
+        settle(app);
+    work->generation = 1;
+}
+
+static void run(struct pool_job *job)
+{
+    struct work *work = (struct work *)job; /* its first member */
+    struct app *app = work->app;
+    switch (work->kind) {
+    case WORK_SETUP:
+        set_up(work);
+        break;
+    case WORK_ADD:
+        add_file(work);
+        break;
+    case WORK_RELOAD:
+        work->code =
+            engine_reload(app->engine, work->script, &work->generation, &work->failure);
+        if (!work->code) /* what is new in it is subscribed to; without a server, that can wait */
+            bus_flush(app->bus, clock_now_ns() + FLUSH_NS);
+        break;
+    }
+    work->ended_ns = clock_now_ns();
+    atomic_store(&work->done, true);
+    uv_async_send(&app->wake);
+}
+
+/* ---- on the main thread ---- */
+
+static void submit(struct app *app, enum work_kind kind, struct handler_file *file)
+{
+    struct work *work = &app->work;
+    work->app = app;
+    work->kind = kind;
+    work->file = file;
+    work->script = file ? file->script : NULL;
+    work->code = 0;
+    work->failure = (struct failure){0};
+    work->began_ns = clock_now_ns();
+    work->began_wall_ns = clock_wall_ns();
+    work->running = true;
+    atomic_store(&work->loading, kind == WORK_ADD);
+    atomic_store(&work->done, false);
+    work->job.run = run;
+    pool_submit(app->pool, &work->job);
+}
+
+void reload_setup(struct app *app)
+{
+    submit(app, WORK_SETUP, NULL);
+}
+
+void reload_next(struct app *app)
+{
+    struct handler_file *file;
+    if (app->work.running || !app->ready || atomic_load(&app->stopping))
+        return;
+    LL_SEARCH_SCALAR(app->files, file, wanted, true);
+    if (!file)
+        return;
+    file->wanted = false;
+    submit(app, file->script ? WORK_RELOAD : WORK_ADD, file);
+}
+
+void reload_changed(struct app *app)
+{
+    int wanted = 0;
+    struct handler_file *file;
+    scripts_rescan(app);
+    LL_FOREACH(app->files, file)
+    {
+        file->wanted = file->wanted || (!file->gone && scripts_changed(file));
+        wanted += file->wanted;
+    }
+    if (wanted == 0)
+        log_info("reload: nothing has changed");
+    reload_next(app);
+}
+
+void reload_on_change(void *owner, const char *const *paths, int count)
+{
+    struct app *app = owner;
+    struct handler_file *file;
+    scripts_rescan(app);
+    LL_FOREACH(app->files, file)
+    {
+        for (int i = 0; i < count && !file->gone; i++)
+            file->wanted = file->wanted || scripts_concerns(file, paths[i]);
+    }
+    reload_next(app);
+}
+
+static void setup_done(struct app *app)
+{
+    struct work *work = &app->work;
+    if (work->code) {
+        log_error("%s", work->failure.err.message);
+        stop_with(app, APP_USAGE);
+        return;
+    }
+    char scripts[32], handlers[32];
+    int64_t elapsed_ms = (int64_t)(work->ended_ns - app->options->began_ns) / NS_PER_MS;
+    app->ready = true;
+    plural(scripts, sizeof scripts, engine_script_count(app->engine), "script");
+    plural(handlers, sizeof handlers, scripts_handlers(app), "handler");
+    log_event(app->options->on_ready ? LOG_DEBUG : LOG_INFO, NULL, "ready in %lld ms: %s, %s",
+              (long long)elapsed_ms, scripts, handlers);
+    if (app->options->on_ready)
+        app->options->on_ready(app->options->owner, app, elapsed_ms);
+}
+
+static void log_refused(const struct work *work)
+{
+    const struct failure *failure = &work->failure;
+    const struct log_context context = {.traceback = failure->traceback};
+    char place[300] = "", what[80];
+    if (failure->file)
+        snprintf(place, sizeof place, "%s:%d: ", failure->file, failure->line);
+    if (work->kind == WORK_RELOAD)
+        snprintf(what, sizeof what, "refused, generation %u keeps running",
+                 script_generation(work->script));
+    else
+        snprintf(what, sizeof what, "refused, it does not serve");
+    log_event(LOG_ERROR, &context, "%s: %s: %s%s", work->file->name, what, place,
+              failure->err.message);
+}
+
+static void file_done(struct app *app)
+{
+    struct work *work = &app->work;
+    struct handler_file *file = work->file;
+    file->script = work->script;
+    file->refused = work->code != 0;
+    if (work->code) {
+        log_refused(work);
+        return;
+    }
+    log_info("%s: generation %u live in %lld ms", file->name, work->generation,
+             (long long)((work->ended_ns - work->began_ns) / NS_PER_MS));
+    scripts_stamp(app, file, work->began_wall_ns);
+    scripts_warn_empty(app, file);
+}
+
+void reload_done(struct app *app)
+{
+    struct work *work = &app->work;
+    if (!work->running || !atomic_load(&work->done))
+        return;
+    work->running = false;
+    if (atomic_load(&app->stopping)) {
+        /* What the stop has cut short is no complaint. */
+    } else if (work->kind == WORK_SETUP) {
+        setup_done(app);
+    } else {
+        file_done(app);
+    }
+    failure_clear(&work->failure);
+    reload_next(app);
+}

@@ -1,0 +1,266 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "app/app_private.h"
+#include "base/value.h"
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static const char *plain(const char *path)
+{
+    while (path[0] == '.' && path[1] == '/')
+        path += 2;
+    return path;
+}
+
+static struct handler_file *find(struct app *app, const char *path)
+{
+    struct handler_file *file;
+    LL_FOREACH(app->files, file)
+    {
+        if (strcmp(plain(file->path), plain(path)) == 0)
+            return file;
+    }
+    return NULL;
+}
+
+static bool name_taken(struct app *app, const char *name)
+{
+    struct handler_file *file;
+    LL_FOREACH(app->files, file)
+    {
+        if (strcmp(file->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static struct handler_file *add(struct app *app, const char *path)
+{
+    struct handler_file *file = find(app, path);
+    if (file)
+        return file;
+    file = calloc(1, sizeof *file);
+    if (!file)
+        return NULL;
+    const char *name = base_name(path);
+    file->path = strdup(path);
+    file->name = strdup(name_taken(app, name) ? path : name);
+    if (!file->path || !file->name) {
+        free(file->path);
+        free(file->name);
+        free(file);
+        return NULL;
+    }
+    LL_APPEND(app->files, file);
+    return file;
+}
+
+/* folder/name; owned by the caller. */
+static char *join(const char *folder, const char *name)
+{
+    char *path;
+    size_t len = strlen(folder);
+    const char *slash = len > 0 && folder[len - 1] == '/' ? "" : "/";
+    return asprintf(&path, "%s%s%s", folder, slash, name) < 0 ? NULL : path;
+}
+
+/* The files of a folder that are not on the list yet; returns how many files it has at all, or -1
+ * when it cannot be read. */
+static int scan_folder(struct app *app, const char *folder, bool wanted)
+{
+    int count;
+    char **names = watch_list_folder(folder, &count);
+    if (!names)
+        return -1;
+    for (int i = 0; i < count; i++) {
+        char *path = join(folder, names[i]);
+        if (path && !find(app, path)) {
+            struct handler_file *file = add(app, path);
+            if (file)
+                file->wanted = wanted;
+        }
+        free(path);
+    }
+    watch_free_names(names, count);
+    return count;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int find_path(struct app *app, const char *path, struct err *err)
+{
+    if (access(path, R_OK) != 0) {
+        int code = err_set(err, ERR_NOT_FOUND, "%s: %s", path, strerror(errno));
+        if (app->options->path_count == 0 && app->config->handler_count == 1)
+            err_set(err, ERR_NOT_FOUND,
+                    "%s: %s; say where the handlers are: a PATH on the command line, or "
+                    "handlers = { ... } in moonbus.lua",
+                    path, strerror(errno));
+        return code;
+    }
+    if (!is_folder(path))
+        return add(app, path) ? 0 : err_set(err, ERR_MEMORY, "out of memory");
+    int count = scan_folder(app, path, false);
+    if (count < 0)
+        return err_set(err, ERR_NOT_FOUND, "%s: %s", path, strerror(errno));
+    if (count == 0)
+        log_warn("%s: holds no handlers (*.lua)", path);
+    return 0;
+}
+
+int scripts_find(struct app *app, struct err *err)
+{
+    int code = 0;
+    for (int i = 0; i < app->paths.count && !code; i++)
+        code = find_path(app, app->paths.list[i], err);
+    return code;
+}
+
+void scripts_log_failure(const char *name, const struct failure *failure)
+{
+    struct log_context context = {
+        .script = name,
+        .file = failure->file,
+        .line = failure->line,
+        .code = failure->err.code == ERR_HANDLER || failure->err.code == ERR_INVALID
+                    ? NULL
+                    : err_name(failure->err.code),
+        .traceback = failure->traceback,
+    };
+    log_event(LOG_ERROR, &context, "%s", failure->err.message);
+}
+
+int scripts_load(struct app *app)
+{
+    int failed = 0;
+    struct handler_file *file;
+    LL_FOREACH(app->files, file)
+    {
+        struct failure failure = {0};
+        int64_t began_wall_ns = clock_wall_ns();
+        file->script = engine_load(app->engine, file->path, file->name, &failure);
+        if (file->script) {
+            scripts_stamp(app, file, began_wall_ns);
+            scripts_warn_empty(app, file);
+        } else {
+            scripts_log_failure(file->name, &failure);
+            failed++;
+        }
+        failure_clear(&failure);
+    }
+    return failed;
+}
+
+void scripts_warn_empty(struct app *app, const struct handler_file *file)
+{
+    struct registration_view view;
+    if (!engine_registration(app->engine, file->script, 0, &view))
+        log_warn("%s: registers nothing", file->name);
+}
+
+void scripts_rescan(struct app *app)
+{
+    for (int i = 0; i < app->paths.count; i++) {
+        if (is_folder(app->paths.list[i]))
+            scan_folder(app, app->paths.list[i], true);
+    }
+    struct handler_file *file;
+    LL_FOREACH(app->files, file)
+    {
+        bool gone = access(file->path, F_OK) != 0;
+        if (gone && !file->gone && file->script)
+            log_warn("%s: the file is gone; what it registered is served until the next start",
+                     file->name);
+        file->gone = gone;
+    }
+}
+
+static void clear_stamps(struct handler_file *file)
+{
+    for (int i = 0; i < file->stamp_count; i++)
+        free(file->stamps[i].path);
+    free(file->stamps);
+    file->stamps = NULL;
+    file->stamp_count = 0;
+}
+
+void scripts_stamp(struct app *app, struct handler_file *file, int64_t began_wall_ns)
+{
+    const struct loader_files *files = script_files(file->script);
+    clear_stamps(file);
+    file->stamps = calloc((size_t)files->count + 1, sizeof *file->stamps);
+    for (int i = 0; i < files->count && file->stamps; i++) {
+        struct stamp *stamp = &file->stamps[file->stamp_count];
+        struct stat st;
+        stamp->path = strdup(files->paths[i]);
+        if (!stamp->path)
+            break;
+        file->stamp_count++;
+        /* Written while it was being loaded: nobody knows which content that was. */
+        bool sure = stat(stamp->path, &st) == 0 &&
+                    st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec < began_wall_ns;
+        stamp->hash = sure ? watch_hash_file(stamp->path) : 0;
+        if (app->watch)
+            watch_add(app->watch, stamp->path);
+    }
+}
+
+bool scripts_changed(const struct handler_file *file)
+{
+    if (file->refused || !file->script)
+        return true;
+    for (int i = 0; i < file->stamp_count; i++) {
+        if (watch_hash_file(file->stamps[i].path) != file->stamps[i].hash)
+            return true;
+    }
+    return false;
+}
+
+bool scripts_concerns(const struct handler_file *file, const char *path)
+{
+    if (file->refused || strcmp(file->path, path) == 0)
+        return true;
+    for (int i = 0; i < file->stamp_count; i++) {
+        if (strcmp(file->stamps[i].path, path) == 0)
+            return true;
+    }
+    return false;
+}
+
+int scripts_handlers(struct app *app)
+{
+    int handlers = 0;
+    for (int i = 0; i < engine_script_count(app->engine); i++) {
+        struct registration_view view;
+        struct script *script = engine_script(app->engine, i);
+        for (int k = 0; engine_registration(app->engine, script, k, &view); k++)
+            handlers += strcmp(view.what, "stream") != 0;
+    }
+    return handlers;
+}
+
+void scripts_free(struct app *app)
+{
+    struct handler_file *file, *next;
+    LL_FOREACH_SAFE(app->files, file, next)
+    {
+        clear_stamps(file);
+        free(file->path);
+        free(file->name);
+        free(file);
+    }
+    app->files = NULL;
+}

@@ -1,0 +1,156 @@
+#include "app/app_private.h"
+#include "base/thread.h"
+#include "base/value.h"
+#include "engine/internal.h"
+
+/* The share of the graceful timeout that is kept for handing back and flushing, and its most. */
+#define RESERVE_SHARE 10
+#define RESERVE_MOST_NS (1 * NS_PER_S)
+/* How long after the deadline the process ends, whatever it hangs on. */
+#define GUARD_MS 500
+/* nats-server gets so long to end by itself. */
+#define CHILD_GRACE_NS (3 * NS_PER_S)
+
+static int handlers_running(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->dispatch.lock);
+    int running = engine->dispatch.running;
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    return running;
+}
+
+/* Waits for the handlers, flushes, closes: all by the one deadline. */
+static void *run_stop(void *arg)
+{
+    struct app *app = arg;
+    uint64_t deadline = app->stop_deadline_ns, now = clock_now_ns();
+    uint64_t reserve = deadline > now ? (deadline - now) / RESERVE_SHARE : 0;
+    if (reserve > RESERVE_MOST_NS)
+        reserve = RESERVE_MOST_NS;
+    int unfinished = engine_wait_idle(app->engine, deadline - reserve);
+    atomic_store(&app->unfinished, unfinished);
+    if (unfinished > 0) {
+        log_warn("%d handler%s unfinished at the graceful deadline, handing back", unfinished,
+                 unfinished == 1 ? " is" : "s are");
+        engine_cancel(app->engine);
+        atomic_store(&app->stuck, engine_wait_idle(app->engine, deadline - reserve / 2));
+    }
+    if (!bus_flush(app->bus, deadline - reserve / 4))
+        log_warn("not everything could be written to the server before the end");
+    bus_stop(app->bus, deadline);
+    atomic_store(&app->stopped, true);
+    uv_async_send(&app->wake);
+    return NULL;
+}
+
+static void on_guard(uv_timer_t *timer)
+{
+    struct app *app = timer->data;
+    log_error("did not end by the graceful deadline");
+    app->end.left_behind = true;
+    uv_stop(&app->loop);
+}
+
+static void drain(struct app *app)
+{
+    app->draining = true;
+    engine_drain(app->engine);
+    int running = handlers_running(app->engine);
+    log_info("draining: %d handler%s running", running, running == 1 ? "" : "s");
+    struct err err;
+    app->stopper_runs = thread_start(&app->stopper, "stop", run_stop, app, &err) == 0;
+    if (!app->stopper_runs) {
+        log_error("cannot drain: %s", err.message);
+        app->end.left_behind = true;
+        uv_stop(&app->loop);
+    }
+}
+
+static void begin(struct app *app)
+{
+    int64_t graceful_ns = app->config->graceful_timeout_ns;
+    atomic_store(&app->stopping, true);
+    app->stop_deadline_ns = clock_now_ns() + (uint64_t)graceful_ns;
+    uv_timer_start(&app->guard, on_guard, (uint64_t)(graceful_ns / NS_PER_MS) + GUARD_MS, 0);
+    watch_close(app->watch);
+    app->watch = NULL;
+    stop_continue(app);
+}
+
+void stop_continue(struct app *app)
+{
+    if (!atomic_load(&app->stopping) || app->draining)
+        return;
+    if (app->work.running && atomic_load(&app->work.loading))
+        return; /* its end wakes us */
+    drain(app);
+}
+
+void stop_request(struct app *app)
+{
+    if (!atomic_load(&app->stopping)) {
+        begin(app);
+        return;
+    }
+    log_warn("stopping at once");
+    app->end.left_behind = true;
+    uv_stop(&app->loop);
+}
+
+void stop_with(struct app *app, enum app_exit status)
+{
+    app->end.status = status;
+    if (!atomic_load(&app->stopping))
+        begin(app);
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void free_loop(struct app *app)
+{
+    child_stop(app->child, clock_now_ns() + CHILD_GRACE_NS);
+    watch_close(app->watch);
+    for (size_t i = 0; i < sizeof app->signals / sizeof *app->signals; i++)
+        close_handle((uv_handle_t *)&app->signals[i], NULL);
+    close_handle((uv_handle_t *)&app->wake, NULL);
+    close_handle((uv_handle_t *)&app->guard, NULL);
+    uv_run(&app->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&app->loop);
+}
+
+/* Nothing runs any more: the pool's last jobs first, for they know the engine. */
+static void free_all(struct app *app)
+{
+    if (app->pool)
+        pool_free(app->pool);
+    if (app->engine)
+        engine_free(app->engine);
+    if (app->bus)
+        bus_free(app->bus);
+    if (app->clock)
+        clock_free(app->clock);
+    scripts_free(app);
+    free_loop(app);
+}
+
+void stop_finish(struct app *app)
+{
+    int unfinished = atomic_load(&app->unfinished);
+    if (app->stopper_runs && !app->end.left_behind)
+        pthread_join(app->stopper, NULL);
+    if (app->stopper_runs && unfinished != 0 && app->end.status == APP_OK)
+        app->end.status = APP_UNFINISHED;
+    if (atomic_load(&app->stuck) > 0 || (app->work.running && !atomic_load(&app->work.done)))
+        app->end.left_behind = true; /* a handler, or a load, that does not end */
+    if (app->stopper_runs)
+        log_info("stopped");
+    if (app->end.left_behind)
+        child_stop(app->child, 0);
+    else
+        free_all(app);
+}

@@ -1,0 +1,25 @@
+/* pool - a few threads for work that may block: setting up streams and consumers, loading
+ * scripts. Jobs are embedded in their owner's structs; the pool owns none of them.
+ *
+ * Jobs start in the order in which they were submitted. */
+#ifndef MOONBUS_BASE_POOL_H
+#define MOONBUS_BASE_POOL_H
+
+#include "base/err.h"
+
+struct pool;
+
+struct pool_job {
+    struct pool_job *next;
+    void (*run)(struct pool_job *job); /* on a pool thread; may free the job */
+};
+
+struct pool *pool_new(int threads, struct err *err);
+
+/* Runs what was submitted, then ends the threads. What is submitted meanwhile runs too. */
+void pool_free(struct pool *pool);
+
+/* Any thread; never blocks. */
+void pool_submit(struct pool *pool, struct pool_job *job);
+
+#endif

@@ -1,0 +1,27 @@
+#include "base/thread.h"
+
+#include <string.h>
+
+void thread_block_signals(sigset_t *before)
+{
+    static const int open[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof open / sizeof *open; i++)
+        sigdelset(&blocked, open[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, before);
+}
+
+int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+                 struct err *err)
+{
+    sigset_t before;
+    thread_block_signals(&before);
+    int failed = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed)
+        return err_set(err, ERR_SYSTEM, "cannot start the thread \"%s\": %s", name,
+                       strerror(failed));
+    pthread_setname_np(*thread, name);
+    return 0;
+}

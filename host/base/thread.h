@@ -1,0 +1,23 @@
+/* thread - starts a thread of the host as each of them must start: with a name that people see
+ * in `top -H` and gdb, and with every signal blocked.
+ *
+ * Signals are for the main thread alone: nats.c gives up a connection on EINTR, and its threads
+ * inherit the mask of whoever starts them. What the CPU raises on the spot (SIGSEGV, SIGBUS,
+ * SIGFPE, SIGILL, SIGTRAP) and SIGABRT, SIGSYS stay open: a sanitizer or a debugger wants them. */
+#ifndef MOONBUS_BASE_THREAD_H
+#define MOONBUS_BASE_THREAD_H
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "base/err.h"
+
+/* name: at most 15 bytes, copied. run(arg) on the new thread. 0, or ERR_SYSTEM. */
+int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+                 struct err *err);
+
+/* Blocks the same signals in the calling thread; the old mask to *before (or NULL). For what
+ * starts threads by itself, as nats.c does. */
+void thread_block_signals(sigset_t *before);
+
+#endif

@@ -1,0 +1,491 @@
+#include "bus/consumer.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/value.h"
+#include "bus/consumer_internal.h"
+#include "bus/wire.h"
+
+/* The bound of prefetch: what the fastest handlers start within 20 ms is about this many. */
+#define PREFETCH_MOST 2048
+/* Of one request: keeps a batch of large messages within reason. */
+#define REQUEST_BYTES (8 << 20)
+/* How much may run again when a consumer was deleted is what came since the floor was last asked
+ * for; so few requests are nothing to the server. */
+#define POLL_NS (2 * NS_PER_S)
+#define POLL_BUSY_NS (250 * NS_PER_MS)
+#define BUSY_RELEASED 1000
+/* How long before a disconnect the server may have forgotten our verdicts (it writes them within
+ * a second), and for how long after it they come again. */
+#define DOUBT_BEFORE_NS (10 * NS_PER_S)
+#define DOUBT_AFTER_NS (60 * NS_PER_S)
+#define LOST_TOLD_AGAIN_NS (60 * NS_PER_S)
+
+static void on_tick(struct deadline *deadline);
+static void on_poll(struct deadline *deadline);
+static bool pull_gate_open(struct link_gate *gate);
+static void pull_gate_done(struct link_gate *gate, bool sent);
+
+/* Strings that are made of the spec. False: out of memory. */
+static bool name(struct consumer *consumer)
+{
+    const struct consumer_spec *spec = &consumer->spec;
+    const char *prefix = consumer->bus->options.link.inbox_prefix;
+    uint64_t random = (uint64_t)(retry_random() * 0x1.0p53);
+    char operation[600], subject[1024];
+
+    snprintf(operation, sizeof(operation), "CONSUMER.MSG.NEXT.%s.%s", spec->stream, spec->durable);
+    jsapi_subject(consumer->bus->jsapi, operation, subject, sizeof(subject));
+    consumer->next_subject = strdup(subject);
+    if (asprintf(&consumer->label, "%s/%s", spec->stream, spec->durable) < 0)
+        consumer->label = NULL;
+    if (asprintf(&consumer->inbox, "%s.%014" PRIx64, prefix != NULL ? prefix : "_INBOX", random) <
+        0)
+        consumer->inbox = NULL;
+    return consumer->next_subject != NULL && consumer->label != NULL && consumer->inbox != NULL;
+}
+
+struct consumer *consumer_new(struct bus *bus, const struct consumer_spec *spec, void *source,
+                              struct err *err)
+{
+    struct consumer *consumer = calloc(1, sizeof(*consumer));
+    size_t buckets = 256;
+
+    if (consumer == NULL) {
+        err_set(err, ERR_MEMORY, "out of memory");
+        return NULL;
+    }
+    while (buckets < (size_t)spec->concurrency && buckets < 65536)
+        buckets *= 2;
+    consumer->bus = bus;
+    consumer->source = source;
+    consumer->ack_wait_ns = spec->ack_wait_ns;
+    consumer->table_mask = buckets - 1;
+    consumer->tick.on_due = on_tick;
+    consumer->poll.on_due = on_poll;
+    consumer->pull_gate.open = pull_gate_open;
+    consumer->pull_gate.done = pull_gate_done;
+    consumer->look_job.run = consumer_look;
+    atomic_init(&consumer->references, 1);
+    pthread_mutex_init(&consumer->lock, NULL);
+    pthread_mutex_init(&consumer->setup_lock, NULL);
+    pull_init(&consumer->pull, spec->concurrency, PREFETCH_MOST, REQUEST_BYTES);
+
+    if (consumer_spec_copy(&consumer->spec, spec, err) != 0) {
+        consumer_release(consumer);
+        return NULL;
+    }
+    consumer->table = calloc(buckets, sizeof(*consumer->table));
+    consumer->settled = calloc(SETTLED_SLOTS, sizeof(*consumer->settled));
+    if (consumer->table == NULL || consumer->settled == NULL || !name(consumer)) {
+        err_set(err, ERR_MEMORY, "out of memory");
+        consumer_release(consumer);
+        return NULL;
+    }
+    return consumer;
+}
+
+struct consumer *consumer_retain(struct consumer *consumer)
+{
+    atomic_fetch_add_explicit(&consumer->references, 1, memory_order_relaxed);
+    return consumer;
+}
+
+void consumer_release(struct consumer *consumer)
+{
+    if (atomic_fetch_sub(&consumer->references, 1) != 1)
+        return;
+    consumer_spec_clear(&consumer->spec);
+    pthread_mutex_destroy(&consumer->lock);
+    pthread_mutex_destroy(&consumer->setup_lock);
+    free(consumer->label);
+    free(consumer->inbox);
+    free(consumer->next_subject);
+    free(consumer->table);
+    free(consumer->settled);
+    free(consumer);
+}
+
+/* --- credit ------------------------------------------------------------------------------- */
+
+/* With the lock held. 0 or an error of link_send. */
+static int send_pull(struct consumer *consumer, const struct pull_action *action)
+{
+    char body[256], reply[600], bytes[64] = "";
+
+    if (action->max_bytes > 0)
+        snprintf(bytes, sizeof(bytes), ",\"max_bytes\":%" PRId64, action->max_bytes);
+    int len = snprintf(body, sizeof(body),
+                       "{\"batch\":%d,\"expires\":%" PRId64 ",\"idle_heartbeat\":%" PRId64 "%s}",
+                       action->batch, action->expires_ns, action->heartbeat_ns, bytes);
+    snprintf(reply, sizeof(reply), "%s.%u", consumer->inbox, action->epoch);
+    struct link_frame frame = {.subject = consumer->next_subject,
+                               .reply = reply,
+                               .data = body,
+                               .len = (size_t)len,
+                               .gate = &consumer->pull_gate};
+    return link_send(consumer->bus->consume, LANE_URGENT, &frame, NULL);
+}
+
+/* With the lock held. The deadline is only ever moved forward: when it fires too early,
+ * pull_tick says when to come again, which costs less than moving it with each message. */
+static void wake(struct consumer *consumer, uint64_t at_ns)
+{
+    if (at_ns == UINT64_MAX || consumer->stopping ||
+        (consumer->tick_at_ns != 0 && consumer->tick_at_ns <= at_ns))
+        return;
+    consumer->tick_at_ns = at_ns;
+    consumer_retain(consumer);
+    if (!clock_arm(consumer->bus->clock, &consumer->tick, at_ns))
+        consumer_release(consumer); /* the caller has another */
+}
+
+/* With the lock held: does what the pull machine says. Returns its warning, or NULL, for after the
+ * lock was given back. */
+static const char *act(struct consumer *consumer, struct pull_action action)
+{
+    const char *warn = action.warn;
+
+    if (action.look && !consumer->looking && !consumer->stopping) {
+        consumer->looking = true;
+        consumer_retain(consumer);
+        pool_submit(consumer->bus->pool, &consumer->look_job);
+    }
+    if (action.batch > 0) {
+        consumer_retain(consumer); /* the frame's */
+        if (send_pull(consumer, &action) != 0) {
+            consumer_release(consumer);
+            action = pull_sent(&consumer->pull, false, clock_now_ns());
+        }
+    }
+    wake(consumer, action.wake_ns);
+    return warn;
+}
+
+static void unlock_and_warn(struct consumer *consumer, const char *warn)
+{
+    pthread_mutex_unlock(&consumer->lock);
+    if (warn != NULL)
+        consumer_log(consumer, LOG_WARN, "%s", warn);
+}
+
+static bool pull_gate_open(struct link_gate *gate)
+{
+    struct consumer *consumer =
+        (struct consumer *)((char *)gate - offsetof(struct consumer, pull_gate));
+
+    pthread_mutex_lock(&consumer->lock);
+    bool open = consumer->pull.made_epoch == consumer->pull.epoch && !consumer->stopping;
+    pthread_mutex_unlock(&consumer->lock);
+    return open;
+}
+
+static void pull_gate_done(struct link_gate *gate, bool sent)
+{
+    struct consumer *consumer =
+        (struct consumer *)((char *)gate - offsetof(struct consumer, pull_gate));
+
+    pthread_mutex_lock(&consumer->lock);
+    const char *warn = act(consumer, pull_sent(&consumer->pull, sent, clock_now_ns()));
+    unlock_and_warn(consumer, warn);
+    consumer_release(consumer);
+}
+
+static void on_tick(struct deadline *deadline)
+{
+    struct consumer *consumer =
+        (struct consumer *)((char *)deadline - offsetof(struct consumer, tick));
+
+    pthread_mutex_lock(&consumer->lock);
+    consumer->tick_at_ns = 0;
+    const char *warn = act(consumer, pull_tick(&consumer->pull, clock_now_ns()));
+    unlock_and_warn(consumer, warn);
+    consumer_release(consumer);
+}
+
+void consumer_doubt(struct consumer *consumer, uint64_t from_ns, uint64_t until_ns)
+{
+    bool in_doubt = clock_now_ns() < consumer->doubt_until_ns;
+
+    if (!in_doubt || from_ns < consumer->doubt_from_ns)
+        consumer->doubt_from_ns = from_ns;
+    consumer->doubt_until_ns = until_ns;
+}
+
+void consumer_on_link(struct consumer *consumer, enum link_state state)
+{
+    uint64_t now_ns = clock_now_ns();
+    uint64_t before_ns = now_ns > DOUBT_BEFORE_NS ? now_ns - DOUBT_BEFORE_NS : 0;
+
+    pthread_mutex_lock(&consumer->lock);
+    if (state != LINK_CONNECTED && consumer->pull.state != PULL_PAUSED)
+        consumer_doubt(consumer, before_ns, UINT64_MAX);
+    else if (state == LINK_CONNECTED && consumer->doubt_until_ns == UINT64_MAX)
+        consumer->doubt_until_ns = now_ns + DOUBT_AFTER_NS;
+    const char *warn =
+        act(consumer, state == LINK_CONNECTED ? pull_connected(&consumer->pull, now_ns)
+                                              : pull_disconnected(&consumer->pull, now_ns));
+    unlock_and_warn(consumer, warn);
+}
+
+void consumer_looked(struct consumer *consumer, bool found)
+{
+    uint64_t now_ns = clock_now_ns();
+
+    pthread_mutex_lock(&consumer->lock);
+    consumer->looking = false;
+    const char *warn = act(consumer, found ? pull_found(&consumer->pull, now_ns)
+                                           : pull_gone(&consumer->pull, now_ns));
+    unlock_and_warn(consumer, warn);
+}
+
+/* --- messages ----------------------------------------------------------------------------- */
+
+bool consumer_lease_lost(struct consumer *consumer, uint64_t now_ns)
+{
+    bool tell = consumer->lost_told_ns == 0 ||
+                now_ns - consumer->lost_told_ns > (uint64_t)LOST_TOLD_AGAIN_NS;
+
+    consumer->lost_count++;
+    consumer->lost_told_ns = now_ns;
+    return tell;
+}
+
+/* With the lock held. True: the message was a redelivery of what is held or was settled. */
+static bool join(struct consumer *consumer, const struct ack_subject *ack, natsMsg *msg,
+                 uint64_t now_ns, const char **warn)
+{
+    struct delivery *held = consumer_find_held(consumer, ack);
+
+    if (held != NULL) {
+        delivery_join(held, natsMsg_GetReply(msg), ack, now_ns);
+    } else if (consumer_was_settled(consumer, ack, now_ns)) {
+        struct link_frame frame = {
+            .subject = natsMsg_GetReply(msg), .data = "+ACK", .len = strlen("+ACK")};
+        link_send(consumer->bus->consume, LANE_URGENT, &frame, NULL);
+    } else {
+        return false;
+    }
+    *warn = act(consumer, pull_joined(&consumer->pull, now_ns));
+    return true;
+}
+
+static void on_delivered(struct consumer *consumer, natsMsg *msg, const struct ack_subject *ack)
+{
+    struct bus_sink *sink = &consumer->bus->sink;
+    uint64_t now_ns = clock_now_ns();
+    const char *warn = NULL;
+
+    pthread_mutex_lock(&consumer->lock);
+    if (ack->stream_sequence > consumer->last_sequence)
+        consumer->last_sequence = ack->stream_sequence;
+    if (join(consumer, ack, msg, now_ns, &warn)) {
+        unlock_and_warn(consumer, warn);
+        natsMsg_Destroy(msg);
+        return;
+    }
+    struct delivery *delivery = delivery_new(consumer, msg, ack, now_ns);
+    if (delivery == NULL) {
+        /* The server redelivers it after ack_wait. */
+        act(consumer, pull_joined(&consumer->pull, now_ns));
+        unlock_and_warn(consumer, "out of memory: a message was dropped unseen");
+        return;
+    }
+    consumer_hold(consumer, delivery);
+    delivery_hold(delivery, now_ns);
+    warn = act(consumer, pull_message(&consumer->pull, now_ns));
+    unlock_and_warn(consumer, warn);
+
+    sink->on_delivery(sink->owner, consumer->source, delivery);
+}
+
+static void on_status(struct consumer *consumer, natsMsg *msg, int code, const char *description)
+{
+    const char *pending = wire_header(msg, "Nats-Pending-Messages");
+    const char *token = strrchr(natsMsg_GetSubject(msg), '.');
+    unsigned epoch = token != NULL ? (unsigned)strtoul(token + 1, NULL, 10) : 0;
+    const char *warn = NULL;
+
+    pthread_mutex_lock(&consumer->lock);
+    if (epoch == consumer->pull.epoch)
+        warn = act(consumer, pull_status(&consumer->pull, code, description,
+                                         pending != NULL ? atoi(pending) : -1, clock_now_ns()));
+    pthread_mutex_unlock(&consumer->lock);
+    if (warn != NULL)
+        consumer_log(consumer, LOG_WARN, "%s (%d %s)", warn, code, description);
+}
+
+static void on_message(void *owner, natsMsg *msg)
+{
+    struct consumer *consumer = owner;
+    const char *description = "", *reply = natsMsg_GetReply(msg);
+    int code = wire_status(msg, &description);
+    struct ack_subject ack;
+
+    if (code != 0) {
+        on_status(consumer, msg, code, description);
+        natsMsg_Destroy(msg);
+    } else if (reply == NULL || !wire_parse_ack_subject(reply, &ack)) {
+        consumer_log(consumer, LOG_WARN, "a message without an ack subject was dropped (\"%s\")",
+                     natsMsg_GetSubject(msg));
+        natsMsg_Destroy(msg);
+    } else {
+        on_delivered(consumer, msg, &ack);
+    }
+}
+
+/* --- the ack floor ------------------------------------------------------------------------ */
+
+static void on_polled(void *owner, const cJSON *reply, int api_code, const struct err *err)
+{
+    struct consumer *consumer = owner;
+    const cJSON *floor = cJSON_GetObjectItemCaseSensitive(
+        cJSON_GetObjectItemCaseSensitive(reply, "ack_floor"), "stream_seq");
+    bool missing = err != NULL && err->code == ERR_NOT_FOUND;
+    const char *warn = NULL;
+
+    (void)api_code;
+    pthread_mutex_lock(&consumer->lock);
+    consumer->polling = false;
+    bool present = consumer->poll_incarnation == consumer->incarnation;
+    if (present && cJSON_IsNumber(floor))
+        consumer->ack_floor = (uint64_t)floor->valuedouble;
+    if (present && missing && !consumer->looking)
+        warn = act(consumer, pull_gone(&consumer->pull, clock_now_ns()));
+    unlock_and_warn(consumer, warn);
+    consumer_release(consumer);
+}
+
+static void on_poll(struct deadline *deadline)
+{
+    struct consumer *consumer =
+        (struct consumer *)((char *)deadline - offsetof(struct consumer, poll));
+    char operation[600];
+
+    pthread_mutex_lock(&consumer->lock);
+    bool ask = !consumer->stopping;
+    consumer->poll_incarnation = consumer->incarnation;
+    pthread_mutex_unlock(&consumer->lock);
+
+    snprintf(operation, sizeof(operation), "CONSUMER.INFO.%s.%s", consumer->spec.stream,
+             consumer->spec.durable);
+    /* The deadline's reference goes on to the question. */
+    if (ask && jsapi_call(consumer->bus->jsapi, operation, NULL, on_polled, consumer, NULL) != 0)
+        return;
+    pthread_mutex_lock(&consumer->lock);
+    consumer->polling = false;
+    pthread_mutex_unlock(&consumer->lock);
+    consumer_release(consumer);
+}
+
+void consumer_released(struct consumer *consumer, struct delivery *delivery)
+{
+    uint64_t now_ns = clock_now_ns();
+
+    (void)delivery;
+    pthread_mutex_lock(&consumer->lock);
+    const char *warn = act(consumer, pull_released(&consumer->pull, now_ns));
+    consumer->poll_released++;
+    if (!consumer->polling && !consumer->stopping) {
+        bool busy = consumer->poll_released > BUSY_RELEASED;
+        consumer->polling = true;
+        consumer->poll_released = 0;
+        consumer_retain(consumer);
+        clock_arm(consumer->bus->clock, &consumer->poll,
+                  now_ns + (uint64_t)(busy ? POLL_BUSY_NS : POLL_NS));
+    }
+    unlock_and_warn(consumer, warn);
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+void consumer_start(struct consumer *consumer)
+{
+    char subject[600];
+
+    snprintf(subject, sizeof(subject), "%s.*", consumer->inbox);
+    struct link_sub *sub =
+        link_subscribe(consumer->bus->consume, subject, NULL, on_message, consumer);
+    if (sub == NULL) {
+        consumer_log(consumer, LOG_ERROR, "cannot subscribe: the connection is closed");
+        return;
+    }
+    pthread_mutex_lock(&consumer->lock);
+    consumer->sub = sub;
+    pthread_mutex_unlock(&consumer->lock);
+
+    /* First to the list, then a look: between the two a change would be missed. */
+    bus_add_consumer(consumer->bus, consumer);
+    if (link_state(consumer->bus->consume) == LINK_CONNECTED)
+        consumer_on_link(consumer, LINK_CONNECTED);
+}
+
+static void on_drained(void *owner)
+{
+    struct consumer *consumer = owner;
+    void (*on_stopped)(void *) = consumer->on_stopped;
+    void *source = consumer->source;
+
+    consumer_release(consumer);
+    if (on_stopped != NULL)
+        on_stopped(source);
+}
+
+void consumer_stop(struct consumer *consumer, void (*on_stopped)(void *source))
+{
+    int references = 0;
+
+    pthread_mutex_lock(&consumer->lock);
+    struct link_sub *sub = consumer->sub;
+    consumer->sub = NULL;
+    consumer->stopping = true;
+    consumer->on_stopped = on_stopped;
+    pull_stop(&consumer->pull);
+    references += clock_cancel(consumer->bus->clock, &consumer->tick);
+    references += clock_cancel(consumer->bus->clock, &consumer->poll);
+    pthread_mutex_unlock(&consumer->lock);
+
+    if (sub != NULL)
+        bus_remove_consumer(consumer->bus, consumer);
+    while (references-- > 0)
+        consumer_release(consumer);
+    consumer_retain(consumer); /* until drained */
+    if (sub != NULL)
+        link_unsubscribe(sub, on_drained);
+    else
+        on_drained(consumer);
+}
+
+void consumer_free(struct consumer *consumer)
+{
+    if (consumer != NULL)
+        consumer_release(consumer);
+}
+
+int64_t consumer_ack_wait_ns(const struct consumer *consumer)
+{
+    return atomic_load(&((struct consumer *)consumer)->ack_wait_ns);
+}
+
+int consumer_held(struct consumer *consumer)
+{
+    pthread_mutex_lock(&consumer->lock);
+    int held = consumer->pull.held;
+    pthread_mutex_unlock(&consumer->lock);
+    return held;
+}
+
+void consumer_stat(struct consumer *consumer, struct consumer_stat *stat)
+{
+    pthread_mutex_lock(&consumer->lock);
+    *stat = (struct consumer_stat){.held = consumer->pull.held,
+                                   .leases_lost = consumer->lost_count,
+                                   .ack_floor = consumer->ack_floor,
+                                   .last_sequence = consumer->last_sequence};
+    pthread_mutex_unlock(&consumer->lock);
+}

@@ -1,0 +1,87 @@
+/* consumer - one durable pull consumer of ours: made sure of, pulled from, recreated when it is
+ * gone; and the table of the deliveries that this process holds from it.
+ *
+ *   consumer_ensure (pool) ─▶ consumer_start ─▶ inbox subscription on the consume connection
+ *      on_message (nats.c's delivery thread): status ─▶ pull;  message ─▶ delivery ─▶ sink
+ *      clock: pull_tick;  "gone" ─▶ pool: INFO, recreate from the ack floor
+ *
+ * Its lock guards the pull machine, the table and the leases of its deliveries; it is a leaf:
+ * nothing is called with it held but clock, link_send and pool_submit, and it is never taken with
+ * a lock of theirs held.
+ *
+ * What holds it: its owner (until consumer_free), its deliveries, and whatever of its own is under
+ * way. The bus, its clock and its pool must outlive all of these. */
+#ifndef MOONBUS_BUS_CONSUMER_H
+#define MOONBUS_BUS_CONSUMER_H
+
+#include <cjson/cJSON.h>
+
+#include "bus/bus.h"
+#include "bus/delivery.h"
+#include "bus/retry.h"
+
+struct consumer;
+
+enum deliver_from { DELIVER_ALL, DELIVER_NEW, DELIVER_LAST, DELIVER_SEQUENCE, DELIVER_TIME };
+
+/* What a script states. Borrowed: consumer_new copies. */
+struct consumer_spec {
+    const char *stream, *durable;
+    const char *const *filters;
+    int filter_count;
+    int64_t ack_wait_ns;
+    bool ack_wait_stated, max_ack_pending_stated; /* compared only when stated */
+    int max_ack_pending; /* 0: derived */
+    int concurrency;
+    enum deliver_from deliver;
+    uint64_t deliver_sequence;
+    const char *deliver_time; /* RFC 3339 */
+    bool bind, update;
+    const cJSON *extra; /* NATS' own fields, passed through; or NULL */
+};
+
+struct consumer_stat {
+    int held;            /* deliveries without a verdict */
+    uint64_t leases_lost, ack_floor, last_sequence;
+};
+
+/* source: handed to the sink with each delivery. Nothing is sent yet. NULL: ERR_INVALID for an
+ * `extra` field that is not to be passed through, with what to use instead. */
+struct consumer *consumer_new(struct bus *bus, const struct consumer_spec *spec, void *source,
+                              struct err *err);
+
+/* Creates, compares or updates (rules in docs/ARCHITECTURE.md). Blocks until deadline_ns: pool
+ * threads only. may_update: a reload of the same script changes settings. ERR_MISMATCH shows both
+ * values; ERR_NOT_FOUND: no such stream (or, with bind, consumer). */
+int consumer_ensure(struct consumer *consumer, bool may_update, uint64_t deadline_ns,
+                    struct err *err);
+
+/* A reload of the same script states other settings: ensures them (as consumer_ensure with
+ * may_update), and takes them over. Stream and durable must be the same. On an error everything
+ * stays as it was. Blocks: pool threads only. */
+int consumer_change(struct consumer *consumer, const struct consumer_spec *spec,
+                    uint64_t deadline_ns, struct err *err);
+
+/* Subscribes and begins to pull. After consumer_ensure. */
+void consumer_start(struct consumer *consumer);
+
+/* Stops pulling, drains the inbox, then on_stopped(source), once, on any thread (on the caller's
+ * when it was not started). What arrives while draining still goes to the sink. Deliveries that
+ * are held stay valid. */
+void consumer_stop(struct consumer *consumer, void (*on_stopped)(void *source));
+
+/* After on_stopped (or without a start): gives the owner's reference back. */
+void consumer_free(struct consumer *consumer);
+
+/* Called by bus: the consume connection came or went. */
+void consumer_on_link(struct consumer *consumer, enum link_state state);
+
+/* Called by delivery: its lease ended; it leaves the table and its place is free. */
+void consumer_released(struct consumer *consumer, struct delivery *delivery);
+
+/* Effective settings, after consumer_ensure: of the server's echo. */
+int64_t consumer_ack_wait_ns(const struct consumer *consumer);
+int consumer_held(struct consumer *consumer);
+void consumer_stat(struct consumer *consumer, struct consumer_stat *stat);
+
+#endif

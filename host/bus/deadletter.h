@@ -1,0 +1,25 @@
+/* deadletter - the last station of a message that cannot be processed.
+ *
+ * The safe order: publish it to the dead-letter subject under an id of its own, wait for the
+ * PubAck, then +TERM. When it cannot be stored, the message is nak'd: never lost. Headers tell where
+ * it came from and why; those of the original that JetStream would act upon travel as
+ * Moonbus-Orig-*. Too large with its headers: the error is shortened; still too large: a reference
+ * only (stream and sequence), counted.
+ *
+ *   Moonbus-Stream, -Consumer, -Sequence, -Subject, -Attempt, -Timestamp, -Code, -Error
+ *
+ * Any thread. */
+#ifndef MOONBUS_BUS_DEADLETTER_H
+#define MOONBUS_BUS_DEADLETTER_H
+
+#include "bus/bus.h"
+#include "bus/delivery.h"
+
+/* subject: NULL: there is none, then terminated at once. nak_delay_ns: for when it cannot be
+ * stored. on_done (may be NULL): once, on any thread, after it was settled: stored tells which.
+ * Keeps a reference until then. */
+void deadletter_send(struct bus *bus, struct delivery *delivery, const char *subject,
+                     const struct err *reason, int64_t nak_delay_ns,
+                     void (*on_done)(void *owner, bool stored, const struct err *err), void *owner);
+
+#endif

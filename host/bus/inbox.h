@@ -1,0 +1,61 @@
+/* inbox - requests and their replies: one wildcard subscription, a token for each request.
+ *
+ * The callback of a request runs exactly once, unless inbox_cancel returned true: with the reply,
+ * or with the reason why there is none. Its deadline is the clock's, so a reply that arrived in
+ * time is never a timeout, however busy its reader is.
+ *
+ * Any thread. on_reply runs on nats.c's delivery thread or the clock, without locks held, and
+ * must not block. */
+#ifndef MOONBUS_BUS_INBOX_H
+#define MOONBUS_BUS_INBOX_H
+
+#include <nats/nats.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "bus/link.h"
+
+struct inbox;
+
+/* reply: owned by the callee (natsMsg_Destroy) when code is ERR_NONE, else NULL. code:
+ * ERR_TIMEOUT, ERR_NO_RESPONDERS (status 503), ERR_PERMISSION, ERR_CLOSED. */
+typedef void (*inbox_fn)(void *owner, natsMsg *reply, enum err_code code);
+
+/* Subscribes to <prefix>.<unique>.* on the link. Link and clock outlive the inbox. */
+struct inbox *inbox_new(struct link *link, struct clock *clock, const char *prefix,
+                        struct err *err);
+
+/* Ends every pending request with ERR_CLOSED; from now on inbox_request says so. */
+void inbox_close(struct inbox *inbox);
+
+/* Ends every pending request with ERR_CLOSED, then frees. After the link has stopped. */
+void inbox_free(struct inbox *inbox);
+
+/* Sends frame (its reply is set here) and waits for one reply until deadline_ns (monotonic).
+ * Returns the request's id, never 0; or 0 with err as of link_send: then on_reply is not called. */
+uint64_t inbox_request(struct inbox *inbox, const struct link_frame *frame, uint64_t deadline_ns,
+                       inbox_fn on_reply, void *owner, struct err *err);
+
+/* The same, for a unit that wraps its owner's callback in a struct of its own: when inbox_cancel
+ * returns true, it has called on_drop(owner) in place of on_reply. */
+uint64_t inbox_request_drop(struct inbox *inbox, const struct link_frame *frame,
+                            uint64_t deadline_ns, inbox_fn on_reply, void (*on_drop)(void *owner),
+                            void *owner, struct err *err);
+
+/* The link that its requests go over. */
+struct link *inbox_link(const struct inbox *inbox);
+
+/* Writes so many random base62 digits and a NUL: for names and ids that nobody else has (22 digits
+ * are 131 bits). */
+void inbox_random(char *buf, size_t digits);
+
+/* True: on_reply will not be called. False: it was, or is being, called. */
+bool inbox_cancel(struct inbox *inbox, uint64_t id);
+
+/* Ends the pending requests to a subject with ERR_PERMISSION: NATS tells a refused publish
+ * asynchronously, by subject. */
+void inbox_refuse(struct inbox *inbox, const char *subject);
+
+#endif

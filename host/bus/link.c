@@ -1,0 +1,313 @@
+#include "bus/link.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "base/clock.h"
+#include "base/thread.h"
+#include "base/value.h"
+#include "bus/link_private.h"
+
+/* Bounds of the lanes. Urgent frames are small and bounded by what the process holds, so its
+ * bound is only there to end something mad. */
+#define URGENT_FRAMES (256 * 1024)
+#define BULK_FRAMES (64 * 1024)
+#define LANE_BYTES (64u * 1024 * 1024)
+
+#define DEFAULT_MAX_PAYLOAD (1024 * 1024)
+
+struct link *link_new(const char *label, const struct link_options *options,
+                      const struct link_events *events, struct err *err)
+{
+    struct link *link = calloc(1, sizeof *link);
+    if (!link) {
+        err_set(err, ERR_MEMORY, "out of memory");
+        return NULL;
+    }
+    link->label = label;
+    link->options = options;
+    if (events)
+        link->events = *events;
+    atomic_init(&link->state, LINK_CONNECTING);
+    atomic_init(&link->max_payload, DEFAULT_MAX_PAYLOAD);
+    link->lanes[LANE_URGENT].max_frames = URGENT_FRAMES;
+    link->lanes[LANE_URGENT].max_bytes = LANE_BYTES;
+    link->lanes[LANE_BULK].max_frames = BULK_FRAMES;
+    link->lanes[LANE_BULK].max_bytes = LANE_BYTES;
+    pthread_mutex_init(&link->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&link->work, &monotonic);
+    pthread_cond_init(&link->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    return link;
+}
+
+int link_start(struct link *link, struct err *err)
+{
+    sigset_t before;
+    thread_block_signals(&before); /* nats.c starts threads of its own here */
+    int code = link_options_apply(link, err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (code)
+        return code;
+    char name[16];
+    snprintf(name, sizeof name, "mb-%.11s", link->label);
+    code = thread_start(&link->writer, name, link_writer, link, err);
+    if (!code)
+        link->started = true;
+    return code;
+}
+
+void link_wait_until(struct link *link, pthread_cond_t *cond, uint64_t deadline_ns)
+{
+    struct timespec at = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
+                          .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+    pthread_cond_timedwait(cond, &link->lock, &at);
+}
+
+/* ---- sending ---- */
+
+static struct frame *frame_new(const struct link_frame *from)
+{
+    size_t subject_len = strlen(from->subject) + 1;
+    size_t reply_len = from->reply ? strlen(from->reply) + 1 : 0;
+    size_t headers_len = from->headers ? from->headers->len : 0;
+    size_t bytes = subject_len + reply_len + from->len + headers_len;
+    struct frame *frame = malloc(sizeof *frame + bytes);
+    if (!frame)
+        return NULL;
+    frame->next = NULL;
+    frame->gate = from->gate;
+    frame->size = sizeof *frame + bytes;
+    memcpy(frame->bytes, from->subject, subject_len);
+    frame->reply_at = reply_len ? subject_len : 0;
+    if (reply_len)
+        memcpy(frame->bytes + subject_len, from->reply, reply_len);
+    frame->data_at = subject_len + reply_len;
+    frame->len = from->len;
+    if (from->len)
+        memcpy(frame->bytes + frame->data_at, from->data, from->len);
+    frame->headers_at = frame->data_at + from->len;
+    frame->headers_len = headers_len;
+    if (headers_len)
+        memcpy(frame->bytes + frame->headers_at, from->headers->bytes, headers_len);
+    return frame;
+}
+
+static void list_append(struct frame_list *list, struct frame *frame)
+{
+    if (list->tail)
+        list->tail->next = frame;
+    else
+        list->head = frame;
+    list->tail = frame;
+}
+
+/* Lock held. */
+static int lane_full(struct link *link, const struct lane *lane, size_t more, struct err *err)
+{
+    uint64_t waiting = lane->accepted - lane->finished;
+    if (waiting < lane->max_frames && lane->bytes + more <= lane->max_bytes)
+        return 0;
+    if (atomic_load(&link->state) == LINK_CONNECTED)
+        return err_set(err, ERR_FULL, "%llu messages (%zu MB) wait to be written to %s",
+                       (unsigned long long)waiting, lane->bytes >> 20, link->server);
+    return err_set(err, ERR_DISCONNECTED, "no connection to %s, and %llu messages (%zu MB) wait",
+                   link->servers ? link->servers : "NATS", (unsigned long long)waiting,
+                   lane->bytes >> 20);
+}
+
+int link_send(struct link *link, enum link_lane which, const struct link_frame *from,
+              struct err *err)
+{
+    size_t payload = from->len + (from->headers ? headers_wire_size(from->headers) : 0);
+    size_t max_payload = atomic_load_explicit(&link->max_payload, memory_order_relaxed);
+    if (payload > max_payload)
+        return err_set(err, ERR_TOO_LARGE,
+                       "%zu bytes to \"%s\", headers included: the server takes at most %zu",
+                       payload, from->subject, max_payload);
+    struct frame *frame = frame_new(from);
+    if (!frame)
+        return err_set(err, ERR_MEMORY, "out of memory");
+
+    struct lane *lane = &link->lanes[which];
+    bool wake = false;
+    pthread_mutex_lock(&link->lock);
+    int code = link->stopping ? err_set(err, ERR_CLOSED, "the connection is closed")
+                              : lane_full(link, lane, frame->size, err);
+    if (!code) {
+        list_append(&lane->list, frame);
+        lane->accepted++;
+        lane->bytes += frame->size;
+        wake = link->writer_idle && atomic_load(&link->state) == LINK_CONNECTED;
+        if (wake)
+            link->writer_idle = false;
+    }
+    pthread_mutex_unlock(&link->lock);
+    if (wake)
+        pthread_cond_signal(&link->work);
+    if (code)
+        free(frame);
+    return code;
+}
+
+void link_drop_frames(struct frame_list *list)
+{
+    struct frame *frame = list->head;
+    *list = (struct frame_list){0};
+    while (frame) {
+        struct frame *next = frame->next;
+        if (frame->gate)
+            frame->gate->done(frame->gate, false);
+        free(frame);
+        frame = next;
+    }
+}
+
+/* ---- waiting ---- */
+
+bool link_wait_connected(struct link *link, uint64_t deadline_ns)
+{
+    pthread_mutex_lock(&link->lock);
+    while (atomic_load(&link->state) != LINK_CONNECTED && !link->stopping &&
+           clock_now_ns() < deadline_ns)
+        link_wait_until(link, &link->changed, deadline_ns);
+    bool connected = atomic_load(&link->state) == LINK_CONNECTED && !link->stopping;
+    pthread_mutex_unlock(&link->lock);
+    return connected;
+}
+
+bool link_flush(struct link *link, uint64_t deadline_ns)
+{
+    struct flush_wait wait = {.deadline_ns = deadline_ns};
+    pthread_mutex_lock(&link->lock);
+    for (int i = 0; i < LINK_LANES; i++)
+        wait.targets[i] = link->lanes[i].accepted;
+    DL_APPEND(link->flushes, &wait);
+    link->writer_idle = false;
+    pthread_cond_signal(&link->work);
+    while (!wait.done && !link->stopping && clock_now_ns() < deadline_ns)
+        link_wait_until(link, &link->changed, deadline_ns);
+    DL_DELETE(link->flushes, &wait);
+    pthread_mutex_unlock(&link->lock);
+    return wait.done;
+}
+
+/* ---- stopping ---- */
+
+void link_stop_begin(struct link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    link->stopping = true;
+    pthread_cond_broadcast(&link->work);
+    pthread_cond_broadcast(&link->changed);
+    pthread_mutex_unlock(&link->lock);
+}
+
+/* Lock held. */
+static bool at_rest(const struct link *link)
+{
+    return (!link->started || link->writer_done) && link->closed == link->opened &&
+           link->lives == 0 && link->calls_up == 0;
+}
+
+void link_stop(struct link *link, uint64_t deadline_ns)
+{
+    struct frame_list dropped[LINK_LANES] = {{0}};
+    link_stop_begin(link);
+    pthread_mutex_lock(&link->lock);
+    while (!at_rest(link) && clock_now_ns() < deadline_ns)
+        link_wait_until(link, &link->changed, deadline_ns);
+    bool join = link->started && link->writer_done && !link->writer_joined;
+    link->writer_joined = link->writer_joined || join;
+    for (int i = 0; i < LINK_LANES; i++) {
+        struct lane *lane = &link->lanes[i];
+        dropped[i] = lane->list;
+        lane->list = (struct frame_list){0};
+        lane->finished = lane->accepted;
+        lane->bytes = 0;
+    }
+    link_set_state(link, LINK_CLOSED);
+    pthread_mutex_unlock(&link->lock);
+    if (join)
+        pthread_join(link->writer, NULL);
+    for (int i = 0; i < LINK_LANES; i++)
+        link_drop_frames(&dropped[i]);
+}
+
+bool link_stuck(struct link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    bool stuck = !at_rest(link);
+    pthread_mutex_unlock(&link->lock);
+    return stuck;
+}
+
+void link_free(struct link *link)
+{
+    if (!link || link_stuck(link))
+        return;
+    if (link->started && !link->writer_joined)
+        pthread_join(link->writer, NULL);
+    struct link_sub *sub, *next;
+    DL_FOREACH_SAFE(link->subs, sub, next) {
+        free(sub->subject);
+        free(sub->queue);
+        free(sub);
+    }
+    for (int i = 0; i < LINK_LANES; i++)
+        link_drop_frames(&link->lanes[i].list);
+    natsOptions_Destroy(link->nats);
+    free(link->servers);
+    pthread_cond_destroy(&link->work);
+    pthread_cond_destroy(&link->changed);
+    pthread_mutex_destroy(&link->lock);
+    free(link);
+}
+
+/* ---- looking ---- */
+
+/* Reading takes the lock too; a link that is const to its reader is still the same object. */
+static void lock_to_read(const struct link *link)
+{
+    pthread_mutex_lock((pthread_mutex_t *)&link->lock);
+}
+
+static void unlock_read(const struct link *link)
+{
+    pthread_mutex_unlock((pthread_mutex_t *)&link->lock);
+}
+
+enum link_state link_state(const struct link *link)
+{
+    return (enum link_state)atomic_load(&link->state);
+}
+
+size_t link_max_payload(const struct link *link)
+{
+    return atomic_load_explicit(&link->max_payload, memory_order_relaxed);
+}
+
+void link_pending(const struct link *link, size_t *frames, size_t *bytes)
+{
+    *frames = *bytes = 0;
+    lock_to_read(link);
+    for (int i = 0; i < LINK_LANES; i++) {
+        *frames += (size_t)(link->lanes[i].accepted - link->lanes[i].finished);
+        *bytes += link->lanes[i].bytes;
+    }
+    unlock_read(link);
+}
+
+void link_server(const struct link *link, char *buf, size_t size)
+{
+    lock_to_read(link);
+    if (link->server[0] || !link->options->server_count)
+        snprintf(buf, size, "%s", link->server);
+    else
+        link_shown_server(link->options->servers[0], buf, size);
+    unlock_read(link);
+}

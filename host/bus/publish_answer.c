@@ -1,0 +1,286 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/value.h"
+#include "bus/publish_private.h"
+
+/* ---- after "wrong last sequence" on a retry: is the message there our own? ---- */
+
+static bool base64_decode(const char *text, char *out, size_t size, size_t *len)
+{
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    unsigned bits = 0, held = 0;
+    *len = 0;
+    for (; *text && *text != '='; text++) {
+        const char *digit = strchr(digits, *text);
+        if (!digit || *len + 1 >= size)
+            return false;
+        held = (held << 6 | (unsigned)(digit - digits)) & 0xffff;
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            out[(*len)++] = (char)(held >> bits);
+        }
+    }
+    out[*len] = '\0';
+    return true;
+}
+
+/* Does the stored message (of STREAM.MSG.GET) carry this id? */
+static bool stored_id_is(const cJSON *message, const char *id)
+{
+    static const char field[] = "Nats-Msg-Id:";
+    const char *hdrs = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "hdrs"));
+    size_t size = hdrs ? strlen(hdrs) + 1 : 0, len = 0, id_len = strlen(id);
+    char *text = size ? malloc(size) : NULL;
+    bool found = false;
+    if (text && base64_decode(hdrs, text, size, &len)) {
+        char *line = strcasestr(text, field);
+        if (line) {
+            line += sizeof field - 1;
+            line += strspn(line, " ");
+            found = strncmp(line, id, id_len) == 0 && strcspn(line, "\r\n") == id_len;
+        }
+    }
+    free(text);
+    return found;
+}
+
+static void on_place_read(void *owner, const cJSON *reply, int api_code, const struct err *err)
+{
+    struct publish *publish = owner;
+    struct outbox *outbox = publish->outbox;
+    struct outcome outcome;
+    outcome.publish = NULL;
+    const cJSON *message = cJSON_GetObjectItemCaseSensitive(reply, "message");
+    const cJSON *seq = cJSON_GetObjectItemCaseSensitive(message, "seq");
+    (void)api_code;
+    (void)err;
+    pthread_mutex_lock(&outbox->lock);
+    if (publish->stage == STAGE_READING) {
+        publish->call = 0;
+        const char *id = headers_get(&publish->headers, "Nats-Msg-Id");
+        if (cJSON_IsNumber(seq) && stored_id_is(message, id ? id : "")) {
+            struct receipt receipt = {.sequence = (uint64_t)seq->valuedouble};
+            memcpy(receipt.stream, publish->place->stream, sizeof receipt.stream);
+            publish_end_stored(publish, &receipt, &outcome);
+        } else {
+            publish_end_failed(publish, &publish->place->refused, &outcome);
+        }
+    }
+    publish_fill_window(outbox);
+    pthread_mutex_unlock(&outbox->lock);
+    publish_tell(&outcome);
+    publish_release(publish);
+}
+
+/* Lock held. Calls JetStream's API for the publish, which waits in `stage` meanwhile. */
+static bool ask(struct publish *publish, enum stage stage, const char *operation,
+                const cJSON *request, jsapi_fn on_reply)
+{
+    publish->stage = stage;
+    publish_retain(publish);
+    publish->call =
+        request ? jsapi_call(publish->outbox->jsapi, operation, request, on_reply, publish, NULL)
+                : 0;
+    if (publish->call)
+        return true;
+    publish_release(publish);
+    return false;
+}
+
+/* Lock held. Where our own first send would be: at the sequence after the expected one, or, when
+ * that was expected of the subject, the last of the subject. */
+static void read_place(struct publish *publish, struct outcome *outcome)
+{
+    char operation[300];
+    const char *expected = headers_get(&publish->headers, "Nats-Expected-Last-Sequence");
+    cJSON *request = cJSON_CreateObject();
+    if (expected)
+        cJSON_AddNumberToObject(request, "seq", strtod(expected, NULL) + 1);
+    else
+        cJSON_AddStringToObject(request, "last_by_subj", publish->subject);
+    snprintf(operation, sizeof operation, "STREAM.MSG.GET.%s", publish->place->stream);
+    if (!ask(publish, STAGE_READING, operation, request, on_place_read))
+        publish_end_failed(publish, &publish->place->refused, outcome);
+    cJSON_Delete(request);
+}
+
+static const char *first_name(const cJSON *reply)
+{
+    return cJSON_GetStringValue(
+        cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(reply, "streams"), 0));
+}
+
+static void on_located(void *owner, const cJSON *reply, int api_code, const struct err *err)
+{
+    struct publish *publish = owner;
+    struct outbox *outbox = publish->outbox;
+    struct outcome outcome;
+    outcome.publish = NULL;
+    const char *stream = first_name(reply);
+    (void)api_code;
+    (void)err;
+    pthread_mutex_lock(&outbox->lock);
+    if (publish->stage == STAGE_LOCATING) {
+        publish->call = 0;
+        if (stream) {
+            snprintf(publish->place->stream, sizeof publish->place->stream, "%s", stream);
+            read_place(publish, &outcome);
+        } else {
+            publish_end_failed(publish, &publish->place->refused, &outcome);
+        }
+    }
+    publish_fill_window(outbox);
+    pthread_mutex_unlock(&outbox->lock);
+    publish_tell(&outcome);
+    publish_release(publish);
+}
+
+static cJSON *names_request(const struct publish *publish)
+{
+    cJSON *request = cJSON_CreateObject();
+    cJSON_AddStringToObject(request, "subject", publish->subject);
+    return request;
+}
+
+/* Lock held. */
+static void check_place(struct publish *publish, const struct err *err, struct outcome *outcome)
+{
+    free(publish->place);
+    publish->place = calloc(1, sizeof *publish->place);
+    if (!publish->place) {
+        publish_end_failed(publish, err, outcome);
+        return;
+    }
+    publish->place->refused = *err;
+    cJSON *request = names_request(publish);
+    if (!ask(publish, STAGE_LOCATING, "STREAM.NAMES", request, on_located))
+        publish_end_failed(publish, err, outcome);
+    cJSON_Delete(request);
+}
+
+/* ---- nobody answered: is there a stream at all? ---- */
+
+static void on_names(void *owner, const cJSON *reply, int api_code, const struct err *err)
+{
+    struct publish *publish = owner;
+    struct outbox *outbox = publish->outbox;
+    struct outcome outcome;
+    outcome.publish = NULL;
+    (void)api_code;
+    pthread_mutex_lock(&outbox->lock);
+    if (publish->stage == STAGE_ASKING) {
+        publish->call = 0;
+        struct err reason;
+        if (reply && !first_name(reply)) {
+            err_set(&reason, ERR_NO_STREAM,
+                    "no stream takes \"%s\": create one with js.stream, or use bus.publish",
+                    publish->subject);
+            publish_end_failed(publish, &reason, &outcome);
+        } else if (reply) {
+            err_set(&reason, ERR_NO_RESPONDERS, "stream \"%s\" takes \"%s\" but does not answer",
+                    first_name(reply), publish->subject);
+            publish_try_later(publish, &reason, &outcome);
+        } else {
+            publish_try_later(publish, err, &outcome);
+        }
+    }
+    publish_fill_window(outbox);
+    pthread_mutex_unlock(&outbox->lock);
+    publish_tell(&outcome);
+    publish_release(publish);
+}
+
+/* Lock held. */
+static void ask_for_stream(struct publish *publish, struct outcome *outcome)
+{
+    struct err err;
+    cJSON *request = names_request(publish);
+    if (!ask(publish, STAGE_ASKING, "STREAM.NAMES", request, on_names)) {
+        err_set(&err, ERR_NO_RESPONDERS, "nobody serves \"%s\"", publish->subject);
+        publish_try_later(publish, &err, outcome);
+    }
+    cJSON_Delete(request);
+}
+
+/* ---- the PubAck ---- */
+
+/* Lock held. */
+static void judge_puback(struct publish *publish, natsMsg *reply, struct outcome *outcome)
+{
+    struct receipt receipt;
+    struct err err;
+    int api_code;
+    bool transient;
+    int code = wire_parse_puback(natsMsg_GetData(reply), (size_t)natsMsg_GetDataLength(reply),
+                                 &receipt, &api_code, &transient, &err);
+    if (code == 0) {
+        if (receipt.duplicate && publish->tries == 1 && publish->warn_duplicate)
+            log_warn("\"%s\": stream %s has a message with the id \"%s\" already, although this "
+                     "is the first try: the id is not unique", publish->subject, receipt.stream,
+                     headers_get(&publish->headers, "Nats-Msg-Id"));
+        /* A duplicate that answers our own retry is our own first send: stored once. */
+        if (publish->tries > 1)
+            receipt.duplicate = false;
+        publish_end_stored(publish, &receipt, outcome);
+        return;
+    }
+    char sentence[sizeof err.message];
+    memcpy(sentence, err.message, sizeof sentence);
+    err_set(&err, (enum err_code)code, "\"%s\": %s", publish->subject, sentence);
+    if (code == ERR_WRONG_SEQUENCE && publish->tries > 1)
+        check_place(publish, &err, outcome);
+    else if (transient)
+        publish_try_later(publish, &err, outcome);
+    else
+        publish_end_failed(publish, &err, outcome);
+}
+
+/* Lock held. */
+static void judge_silence(struct publish *publish, enum err_code code, struct outcome *outcome)
+{
+    struct err err;
+    char duration[32];
+    switch (code) {
+    case ERR_NO_RESPONDERS:
+        ask_for_stream(publish, outcome);
+        return;
+    case ERR_TIMEOUT:
+        err_set(&err, code, "\"%s\": no PubAck within %s", publish->subject,
+                value_format_duration(publish->timeout_ns, duration, sizeof duration));
+        publish_try_later(publish, &err, outcome);
+        return;
+    case ERR_PERMISSION:
+        err_set(&err, code, "this user may not publish to \"%s\"", publish->subject);
+        break;
+    default:
+        err_set(&err, code, "\"%s\": %s", publish->subject,
+                code == ERR_CLOSED ? "the host is stopping" : err_name(code));
+        break;
+    }
+    publish_end_failed(publish, &err, outcome);
+}
+
+void publish_on_puback(void *owner, natsMsg *reply, enum err_code code)
+{
+    struct publish *publish = owner;
+    struct outbox *outbox = publish->outbox;
+    struct outcome outcome;
+    outcome.publish = NULL;
+    pthread_mutex_lock(&outbox->lock);
+    if (publish->stage == STAGE_SENT) {
+        publish->call = 0;
+        if (reply)
+            judge_puback(publish, reply, &outcome);
+        else
+            judge_silence(publish, code, &outcome);
+    }
+    publish_fill_window(outbox);
+    pthread_mutex_unlock(&outbox->lock);
+    natsMsg_Destroy(reply);
+    publish_tell(&outcome);
+    publish_release(publish);
+}

@@ -1,0 +1,145 @@
+#include "cli/connect.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/thread.h"
+#include "base/value.h"
+/* For link_options_apply: servers, authentication and TLS are judged in one place. */
+#include "bus/link_private.h"
+
+int client_failed(const struct client *client, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "moonbus %s: ", client->cli->command->name);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, "\n");
+    va_end(args);
+    return CLI_FAILED;
+}
+
+static int64_t to_ms(int64_t ns)
+{
+    return (ns + NS_PER_MS - 1) / NS_PER_MS;
+}
+
+int client_failed_status(const struct client *client, natsStatus status, const char *subject,
+                         size_t len)
+{
+    switch (status) {
+    case NATS_NO_RESPONDERS:
+        return client_failed(client, "no_responders: nobody serves \"%s\"", subject);
+    case NATS_TIMEOUT:
+        return client_failed(client, "timeout: no answer on \"%s\" in time", subject);
+    case NATS_MAX_PAYLOAD:
+        return client_failed(client, "too_large: %zu bytes are above the server's limit of %lld",
+                             len, (long long)natsConnection_GetMaxPayload(client->nc));
+    case NATS_NOT_PERMITTED:
+        return client_failed(client, "permission: the server refuses \"%s\" to this user", subject);
+    default: {
+        const char *last = nats_GetLastError(NULL);
+        return client_failed(client, "disconnected: %s%s%s", natsStatus_GetText(status),
+                             last && *last ? ": " : "", last ? last : "");
+    }
+    }
+}
+
+int client_flush(const struct client *client, const char *subject)
+{
+    natsStatus status =
+        natsConnection_FlushTimeout(client->nc, to_ms(client->config->connect_timeout_ns));
+    const char *text = NULL;
+    if (status == NATS_OK)
+        status = natsConnection_GetLastError(client->nc, &text);
+    return status == NATS_OK ? CLI_OK : client_failed_status(client, status, subject, 0);
+}
+
+/* nats.c's own prints to standard error. What matters is asked for in client_flush. */
+static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *closure)
+{
+    (void)nc;
+    (void)sub;
+    (void)status;
+    (void)closure;
+}
+
+/* Takes off what a supervised connection has and this one has not. */
+static void make_plain(natsOptions *options, bool lasting)
+{
+    natsOptions_SetDisconnectedCB(options, NULL, NULL);
+    natsOptions_SetReconnectedCB(options, NULL, NULL);
+    natsOptions_SetClosedCB(options, NULL, NULL);
+    natsOptions_SetErrorHandler(options, on_error, NULL);
+    natsOptions_SetCustomReconnectDelay(options, NULL, NULL);
+    natsOptions_SetReconnectWait(options, 250);
+    natsOptions_SetAllowReconnect(options, lasting);
+}
+
+static int connect_to(struct client *client, const char *found, bool lasting)
+{
+    struct bus_options options;
+    struct err err;
+    config_bus_options(client->config, &options);
+    struct link *link = link_new("client", &options.link, NULL, &err);
+    if (!link || link_options_apply(link, &err) != 0) {
+        client_failed(client, "%s", err.message);
+        link_free(link);
+        return CLI_USAGE;
+    }
+    make_plain(link->nats, lasting);
+    int result = CLI_OK;
+    natsStatus status = natsConnection_Connect(&client->nc, link->nats);
+    if (status != NATS_OK) {
+        const char *last = nats_GetLastError(NULL);
+        result = client_failed(client, "disconnected: cannot connect to %s: %s%s%s%s",
+                               link->servers, last && *last ? last : natsStatus_GetText(status),
+                               found ? " (its URL is in " : "", found ? found : "",
+                               found ? ": does `moonbus dev` still run?)" : "");
+    }
+    link_free(link);
+    return result;
+}
+
+int client_open(struct client *client, const struct cli *cli, bool lasting)
+{
+    static const struct config_flag text_log = {"log.format", "text", "default"};
+    struct err err;
+    struct config_sources sources = cli_sources(cli);
+    sources.defaults = &text_log;
+    sources.default_count = 1;
+    *client = (struct client){.cli = cli};
+    thread_block_signals(&client->unblocked); /* nats.c's threads inherit the mask */
+    client->config = config_load(&sources, &err);
+    if (!client->config) {
+        client_failed(client, "%s", err.message);
+        return CLI_USAGE;
+    }
+    char path[PATH_MAX], url[256];
+    bool found =
+        !client->config->servers_stated && cli_find_url(path, sizeof path, url, sizeof url);
+    if (found) {
+        fprintf(stderr, "moonbus %s: using %s of %s\n", cli->command->name, url, path);
+        if (config_use_server(client->config, url, &err) != 0) {
+            client_failed(client, "%s", err.message);
+            return CLI_USAGE;
+        }
+    }
+    config_announce(client->config);
+    int result = connect_to(client, found ? path : NULL, lasting);
+    if (!lasting)
+        pthread_sigmask(SIG_SETMASK, &client->unblocked, NULL);
+    return result;
+}
+
+void client_close(struct client *client)
+{
+    natsConnection_Destroy(client->nc);
+    config_free(client->config);
+    nats_Close();
+}

@@ -1,0 +1,34 @@
+#include <stdio.h>
+#include <unistd.h>
+
+#include "app/app.h"
+#include "cli/cli.h"
+
+int cli_run_app(const struct app_options *options)
+{
+    struct app_end end = app_run(options);
+    fflush(stdout);
+    if (end.left_behind)
+        _exit(end.status); /* threads still run on what exit handlers would take down */
+    return end.status;
+}
+
+int cli_run(struct cli *cli)
+{
+    struct err err;
+    const struct config_sources sources = cli_sources(cli);
+    struct config *config = config_load(&sources, &err);
+    if (!config) {
+        fprintf(stderr, "moonbus run: %s\n", err.message);
+        return CLI_USAGE;
+    }
+    const struct app_options options = {
+        .config = config,
+        .paths = (const char *const *)cli->args,
+        .path_count = cli->arg_count,
+        .began_ns = cli->began_ns,
+    };
+    int status = cli_run_app(&options);
+    config_free(config);
+    return status;
+}

@@ -1,0 +1,98 @@
+/* dispatch - the ready queue, the sources that feed it, and the one lock over both.
+ *
+ *   on_delivery ─▶ source.fifo ─┐
+ *   timers, hooks ─▶ source.due ┼─▶ ready queue ─▶ dispatch_take (worker): one message, or one
+ *   instance_post ─▶ mailbox ───┘                  instance's mailbox, for each take
+ *
+ * A source is where work for one registered handler comes from. It outlives generations: a switch
+ * is `source.generation = new` under the lock. Queued messages keep their order; `limit` bounds how
+ * many run at a time over all workers. */
+#ifndef MOONBUS_ENGINE_DISPATCH_H
+#define MOONBUS_ENGINE_DISPATCH_H
+
+#include <pthread.h>
+
+#include "bus/delivery.h"
+#include "bus/subscription.h"
+#include "engine/generation.h"
+#include "engine/instance.h"
+
+struct worker;
+
+enum source_state { SOURCE_IDLE, SOURCE_SERVING, SOURCE_STOPPING, SOURCE_STOPPED };
+
+struct source {
+    struct ready ready;
+    struct engine *engine;
+    struct script *script;              /* not owned */
+    struct source *next;                /* script's list */
+    struct source *wait_prev, *wait_next; /* generation's list of those in want of an instance */
+    bool waiting;
+
+    /* Under the dispatch lock. */
+    enum source_state state;
+    struct generation *generation;      /* reference held; live for this source */
+    struct registration *registration;  /* the generation's */
+    struct delivery *fifo;              /* utlist: queued, a reference each */
+    struct delivery *active;            /* utlist: their handlers run, a reference each */
+    int queued;
+    size_t queued_bytes;
+    uint64_t dropped;
+    unsigned due;                       /* timer, hook: runs owed */
+    int running, limit;                 /* limit 0: none */
+
+    struct subscription *subscription;  /* owned; SUBSCRIBE */
+    struct consumer *consumer;          /* owned; CONSUME */
+    struct deadline timer;              /* EVERY, AFTER */
+    uint64_t next_ns;                   /* EVERY: when it is due */
+    bool warned;                        /* of what its handler returns */
+};
+
+struct dispatch {
+    pthread_mutex_t lock; /* ready queue, sources, mailboxes, generations' lists. Nothing is called
+                             with it held but clock_arm. */
+    pthread_cond_t work;  /* workers wait */
+    pthread_cond_t idle;  /* engine_wait_idle waits */
+    struct ready *queue;  /* utlist */
+    int sleeping;         /* workers that wait */
+    int running, queued;  /* root tasks, deliveries: over all sources */
+    bool stopping;        /* workers end */
+    bool draining;
+};
+
+void dispatch_init(struct dispatch *dispatch);
+void dispatch_destroy(struct dispatch *dispatch);
+
+/* Any thread: takes the delivery's reference. When the source has no room (core), or no longer
+ * takes messages, it is dropped or handed back here. */
+void dispatch_push(struct source *source, struct delivery *delivery);
+
+/* Any thread: one run of a timer or hook is owed. */
+void dispatch_due(struct source *source);
+
+/* What a worker has taken. */
+struct take {
+    struct instance *instance; /* checked out */
+    struct event *events;      /* its mailbox; or */
+    struct source *source;     /* a job: */
+    struct registration *registration; /* of the instance's generation */
+    struct delivery *delivery; /* its message, NULL for timers and hooks */
+};
+
+/* The worker: gives back what it had (NULL: nothing) and blocks for the next. False: end. */
+bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take *out);
+
+/* The worker: a root task of the instance has ended. Its delivery leaves the active ones and is
+ * released. Noted on the instance, and told under the lock when that is given back. */
+void dispatch_finished(struct instance *instance, struct source *source,
+                       struct delivery *delivery);
+
+/* With the lock held. Each may be called when there is nothing to do. */
+void dispatch_ready_source(struct dispatch *dispatch, struct source *source);
+void dispatch_ready_instance(struct dispatch *dispatch, struct instance *instance);
+void dispatch_instance_idle(struct dispatch *dispatch, struct instance *instance);
+
+/* Takes everything that has not started from a source; the caller hands it back or rebinds it. */
+struct delivery *dispatch_empty(struct source *source);
+
+#endif

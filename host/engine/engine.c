@@ -1,0 +1,324 @@
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "base/log.h"
+#include "base/value.h"
+#include "engine/internal.h"
+
+/* How long a stop waits for subscriptions to drain once no handler runs: a frozen server never
+ * answers the PING. */
+#define DRAIN_GRACE_NS (2 * NS_PER_S)
+/* How long workers get to come back, before they are left behind. */
+#define WORKERS_GRACE_NS (1 * NS_PER_S)
+
+struct engine *engine_new(struct clock *clock, struct pool *pool,
+                          const struct engine_options *options, const struct engine_hooks *hooks,
+                          struct err *err)
+{
+    struct engine *engine = calloc(1, sizeof *engine);
+    if (!engine) {
+        err_set(err, ERR_MEMORY, "no memory for the engine");
+        return NULL;
+    }
+    engine->clock = clock;
+    engine->pool = pool;
+    engine->options = *options;
+    engine->hooks = hooks;
+    atomic_init(&engine->draining, false);
+    dispatch_init(&engine->dispatch);
+    engine->workers = workers_new(engine, options->workers, err);
+    if (!engine->workers) {
+        dispatch_destroy(&engine->dispatch);
+        free(engine);
+        return NULL;
+    }
+    return engine;
+}
+
+static void script_free(struct script *script)
+{
+    pthread_mutex_destroy(&script->changing);
+    pthread_mutex_destroy(&script->starting);
+    free(script->path);
+    free(script->name);
+    free(script);
+}
+
+struct script *engine_load(struct engine *engine, const char *path, const char *name,
+                           struct failure *failure)
+{
+    struct script *script = calloc(1, sizeof *script);
+    if (!script) {
+        err_set(&failure->err, ERR_MEMORY, "no memory for a script");
+        return NULL;
+    }
+    script->engine = engine;
+    script->path = strdup(path);
+    script->name = strdup(name);
+    pthread_mutex_init(&script->changing, NULL);
+    pthread_mutex_init(&script->starting, NULL);
+    script->live = generation_build(engine, script, 1, failure);
+    if (!script->live) {
+        script_free(script);
+        return NULL;
+    }
+    LL_APPEND(engine->scripts, script);
+    engine->script_count++;
+    return script;
+}
+
+bool engine_registration(struct engine *engine, struct script *script, int i,
+                         struct registration_view *out)
+{
+    (void)engine;
+    struct generation *generation = script->live;
+    if (i < 0 || i >= generation->registration_count)
+        return false;
+    const struct registration *registration = generation->registrations[i];
+    *out = (struct registration_view){.script = script->name,
+                                      .handler = registration->handler,
+                                      .what = registration->what,
+                                      .file = registration->file,
+                                      .line = registration->line};
+    return true;
+}
+
+int engine_script_count(struct engine *engine)
+{
+    return engine->script_count;
+}
+
+struct script *engine_script(struct engine *engine, int i)
+{
+    struct script *script = engine->scripts;
+    while (script && i-- > 0)
+        script = script->next;
+    return script;
+}
+
+const char *script_name(const struct script *script)
+{
+    return script->name;
+}
+
+const char *script_path(const struct script *script)
+{
+    return script->path;
+}
+
+unsigned script_generation(struct script *script)
+{
+    pthread_mutex_lock(&script->engine->dispatch.lock);
+    unsigned number = script->live->number;
+    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    return number;
+}
+
+const struct loader_files *script_files(struct script *script)
+{
+    return &script->live->files;
+}
+
+static void on_delivery(void *owner, void *source, struct delivery *delivery)
+{
+    (void)owner;
+    dispatch_push(source, delivery);
+}
+
+struct bus_sink engine_sink(struct engine *engine)
+{
+    return (struct bus_sink){.owner = engine, .on_delivery = on_delivery};
+}
+
+void engine_connect(struct engine *engine, struct bus *bus)
+{
+    engine->bus = bus;
+}
+
+void engine_drain(struct engine *engine)
+{
+    if (atomic_exchange(&engine->draining, true))
+        return;
+    pthread_mutex_lock(&engine->dispatch.lock);
+    engine->dispatch.draining = true;
+    engine->drain_began_ns = clock_now_ns();
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    for (struct script *script = engine->scripts; script; script = script->next) {
+        struct source *source;
+        pthread_mutex_lock(&script->starting);
+        LL_FOREACH(script->sources, source) source_stop(source);
+        pthread_mutex_unlock(&script->starting);
+    }
+}
+
+/* With the dispatch lock held. */
+static bool all_stopped(struct engine *engine)
+{
+    for (struct script *script = engine->scripts; script; script = script->next) {
+        struct source *source;
+        LL_FOREACH(script->sources, source)
+        {
+            if (source->state == SOURCE_STOPPING)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* With the dispatch lock held: waits until nothing runs, is queued, or (for its grace) drains. */
+static void wait_quiet(struct engine *engine, uint64_t deadline_ns)
+{
+    struct dispatch *dispatch = &engine->dispatch;
+    uint64_t drained_by = engine->drain_began_ns + DRAIN_GRACE_NS;
+    for (;;) {
+        uint64_t now = clock_now_ns();
+        bool busy = dispatch->running > 0 || dispatch->queued > 0;
+        bool draining = !all_stopped(engine) && now < drained_by;
+        if ((!busy && !draining) || now >= deadline_ns)
+            return;
+        uint64_t until = !busy && drained_by < deadline_ns ? drained_by : deadline_ns;
+        struct timespec at = {.tv_sec = (time_t)(until / NS_PER_S),
+                              .tv_nsec = (long)(until % NS_PER_S)};
+        pthread_cond_timedwait(&dispatch->idle, &dispatch->lock, &at);
+    }
+}
+
+int engine_wait_idle(struct engine *engine, uint64_t deadline_ns)
+{
+    struct dispatch *dispatch = &engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    wait_quiet(engine, deadline_ns);
+    if (dispatch->running == 0) {
+        for (struct script *script = engine->scripts; script; script = script->next) {
+            if (script->live->stop_ran)
+                continue;
+            script->live->stop_ran = true;
+            source_hooks_due(script, script->live, REGISTER_STOP);
+        }
+        while (dispatch->queue && dispatch->running == 0 && clock_now_ns() < deadline_ns) {
+            struct timespec at = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
+                                  .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+            pthread_cond_timedwait(&dispatch->idle, &dispatch->lock, &at);
+        }
+        wait_quiet(engine, deadline_ns);
+    }
+    int unfinished = dispatch->running + dispatch->queued;
+    pthread_mutex_unlock(&dispatch->lock);
+    return unfinished;
+}
+
+/* With the dispatch lock held: every instance gets its stop event. */
+static void post_stops(struct engine *engine, struct script *script)
+{
+    struct generation *generation;
+    DL_FOREACH(script->generations, generation)
+    {
+        for (struct instance *instance = generation->instances; instance;
+             instance = instance->next) {
+            if (instance->stop_posted)
+                continue;
+            instance->stop_posted = true;
+            DL_APPEND(instance->mailbox, &instance->stop);
+            dispatch_ready_instance(&engine->dispatch, instance);
+        }
+    }
+}
+
+/* One unsettled message of a running handler, with a reference; NULL when there is none. */
+static struct delivery *next_unsettled(struct engine *engine)
+{
+    struct delivery *found = NULL, *delivery;
+    pthread_mutex_lock(&engine->dispatch.lock);
+    for (struct script *script = engine->scripts; script && !found; script = script->next) {
+        struct source *source;
+        LL_FOREACH(script->sources, source)
+        {
+            DL_FOREACH(source->active, delivery)
+            {
+                if (!found && delivery->consumer && !delivery_settled(delivery))
+                    found = delivery_retain(delivery);
+            }
+        }
+    }
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    return found;
+}
+
+void engine_cancel(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->dispatch.lock);
+    for (struct script *script = engine->scripts; script; script = script->next)
+        post_stops(engine, script);
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    struct delivery *delivery;
+    while ((delivery = next_unsettled(engine))) {
+        delivery_settle(delivery, VERDICT_NAK, 0, NULL);
+        delivery_release(delivery);
+    }
+}
+
+/* Nothing runs and no thread but the caller is left: events that came after the end of the tasks
+ * they were for give back their references. */
+static void free_script(struct engine *engine, struct script *script)
+{
+    struct source *source, *next_source;
+    LL_FOREACH_SAFE(script->sources, source, next_source)
+    {
+        clock_cancel(engine->clock, &source->timer);
+        source_free(source);
+    }
+    struct generation *generation, *next_generation;
+    DL_FOREACH_SAFE(script->generations, generation, next_generation)
+    {
+        struct instance *instance = generation->instances;
+        generation->instances = NULL;
+        while (instance) {
+            struct instance *next = instance->next;
+            while (instance->mailbox) {
+                struct event *event = instance->mailbox;
+                DL_DELETE(instance->mailbox, event);
+                event->run(event, instance);
+            }
+            instance_close(instance);
+            instance_release(instance);
+            instance = next;
+        }
+    }
+    generation_release(script->live);
+    script_free(script);
+}
+
+static bool tasks_left(const struct engine *engine)
+{
+    for (const struct script *script = engine->scripts; script; script = script->next) {
+        const struct generation *generation;
+        DL_FOREACH(script->generations, generation)
+        {
+            for (const struct instance *i = generation->instances; i; i = i->next) {
+                if (i->task_count > 0)
+                    return true;
+            }
+        }
+    }
+    return false;
+}
+
+void engine_free(struct engine *engine)
+{
+    if (workers_stop(engine->workers, clock_now_ns() + WORKERS_GRACE_NS) > 0)
+        return;
+    workers_free(engine->workers);
+    if (tasks_left(engine))
+        return;
+    while (engine->scripts) {
+        struct script *script = engine->scripts;
+        engine->scripts = script->next;
+        free_script(engine, script);
+    }
+    dispatch_destroy(&engine->dispatch);
+    free(engine);
+}

@@ -1,0 +1,107 @@
+/* engine - scripts at work: sources of messages, instances of Lua, tasks, and the workers that
+ * bring them together. This header is what the app sees of it.
+ *
+ *   bus ── on_delivery ─▶ source (fifo) ─▶ ready queue ─▶ worker ─▶ instance ─▶ task ─▶ verdict
+ *
+ * Life: engine_new, engine_load each script (fails before anything is connected), engine_connect,
+ * engine_serve; engine_drain, engine_wait_idle, engine_cancel, engine_free. */
+#ifndef MOONBUS_ENGINE_ENGINE_H
+#define MOONBUS_ENGINE_ENGINE_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/pool.h"
+#include "bus/bus.h"
+#include "vm/loader.h"
+
+struct delivery;
+struct engine;
+struct script;
+struct task;
+
+/* What the api floor does for the engine; handed over by the app. All run on the thread that has
+ * the instance. */
+struct engine_hooks {
+    /* Fills the table on top of L's stack with the C side of the bindings; may raise. */
+    void (*open)(lua_State *L);
+    /* Pushes the message object of a delivery onto the task's coroutine. */
+    void (*push_message)(lua_State *L, struct task *task, struct delivery *delivery);
+    /* A core handler returned: sends the reply (the nresults values on top of L), if one is wanted
+     * and msg:respond has not been called. 0, or an error: it returned what cannot be sent. */
+    int (*reply)(struct task *task, lua_State *L, int nresults, struct err *err);
+    /* A core handler failed: answers the requester with the error's code (400, 500...). */
+    void (*reply_error)(struct task *task, int status, const struct err *err);
+};
+
+struct engine_options {
+    int workers;
+    size_t memory_bytes; /* of one instance; 0: no limit */
+    struct loader_options loader;
+    const char *settings_json; /* bus.settings, a JSON object */
+    const char *version;
+    int64_t request_timeout_ns;
+    int subscription_messages; /* queued for one core subscription, at most; then the newest is dropped */
+    size_t subscription_bytes;
+};
+
+struct engine *engine_new(struct clock *clock, struct pool *pool,
+                          const struct engine_options *options, const struct engine_hooks *hooks,
+                          struct err *err);
+
+/* Loads a script on the calling thread (not a worker). path: a file; name: how it is called. NULL
+ * with failure. The engine owns the script. Nothing is subscribed yet. */
+struct script *engine_load(struct engine *engine, const char *path, const char *name,
+                           struct failure *failure);
+
+/* What a script has registered, for the greeting and `check`; i from 0; false past the end. The
+ * strings are the generation's. */
+struct registration_view {
+    const char *script;
+    const char *handler; /* "greet.*", "ORDERS/billing", "every 10s" */
+    const char *what;    /* "request/reply", the filters, "timer", "stream" */
+    const char *file;
+    int line;
+};
+bool engine_registration(struct engine *engine, struct script *script, int i,
+                         struct registration_view *out);
+int engine_script_count(struct engine *engine);
+struct script *engine_script(struct engine *engine, int i);
+const char *script_name(const struct script *script);
+const char *script_path(const struct script *script);
+unsigned script_generation(struct script *script);
+/* The files of its live generation, itself first (borrowed until the next reload). */
+const struct loader_files *script_files(struct script *script);
+
+/* The sink to hand to bus_new; then the bus. */
+struct bus_sink engine_sink(struct engine *engine);
+void engine_connect(struct engine *engine, struct bus *bus);
+
+/* Blocks (pool or setup thread): makes sure of the script's streams, consumers and dead-letter
+ * subjects, then begins to serve it: subscribes, pulls, starts timers, runs "start". An error means
+ * nothing of it serves. Waits for the server while it is not there, until engine_drain. */
+int engine_serve(struct engine *engine, struct script *script, struct err *err);
+
+/* Blocks (pool thread): loads the script anew, aside; compares; switches. On any error the old
+ * generation keeps running untouched. *generation: the new number. */
+int engine_reload(struct engine *engine, struct script *script, unsigned *generation,
+                  struct failure *failure);
+
+/* Begins to stop, returns at once: no new messages; what is queued but has not started is handed
+ * back (nak without delay); core messages that have arrived are still handled. */
+void engine_drain(struct engine *engine);
+
+/* Blocks until nothing runs and nothing is queued, or until deadline_ns. Returns how many handlers
+ * are unfinished. Runs the "stop" hooks when all is done. */
+int engine_wait_idle(struct engine *engine, uint64_t deadline_ns);
+
+/* Cancels every task; messages whose handlers do not end are handed back at once. */
+void engine_cancel(struct engine *engine);
+
+/* Ends the workers (a worker that is stuck in Lua is left behind), frees the rest. */
+void engine_free(struct engine *engine);
+
+#endif

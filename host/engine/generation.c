@@ -1,0 +1,244 @@
+#include "engine/generation.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "base/log.h"
+#include "engine/internal.h"
+
+#define GENERATION_OF_GROWING(j) \
+    ((struct generation *)((char *)(j)-offsetof(struct generation, growing)))
+#define GENERATION_OF_CLOSING(j) \
+    ((struct generation *)((char *)(j)-offsetof(struct generation, closing)))
+
+void registration_free(struct registration *registration)
+{
+    if (!registration)
+        return;
+    struct consumer_spec *consumer = &registration->consumer;
+    for (int i = 0; i < consumer->filter_count; i++)
+        free((void *)consumer->filters[i]);
+    free((void *)consumer->filters);
+    free((void *)consumer->stream);
+    free((void *)consumer->durable);
+    free((void *)consumer->deliver_time);
+    cJSON_Delete(registration->extra);
+    cJSON_Delete(registration->stream);
+    free(registration->handler);
+    free(registration->what);
+    free(registration->file);
+    free(registration->subject);
+    free(registration->queue);
+    free(registration->dead_letter);
+    free(registration);
+}
+
+static void free_all(struct registration **items, int count)
+{
+    for (int i = 0; i < count; i++)
+        registration_free(items[i]);
+    free(items);
+}
+
+int loading_add(struct instance *instance, lua_State *L, struct registration *registration)
+{
+    struct loading *loading = instance->loading;
+    if (loading->count == loading->capacity) {
+        int capacity = loading->capacity ? 2 * loading->capacity : 8;
+        void *items = realloc(loading->items, (size_t)capacity * sizeof *loading->items);
+        if (!items)
+            return ERR_MEMORY;
+        loading->items = items;
+        loading->capacity = capacity;
+    }
+    registration->index = loading->count + 1;
+    loading->items[loading->count++] = registration;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, instance->handlers_ref);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, registration->index);
+    lua_pop(L, 1);
+    return 0;
+}
+
+struct generation *generation_retain(struct generation *generation)
+{
+    atomic_fetch_add_explicit(&generation->references, 1, memory_order_relaxed);
+    return generation;
+}
+
+void generation_release(struct generation *generation)
+{
+    if (atomic_fetch_sub_explicit(&generation->references, 1, memory_order_acq_rel) != 1)
+        return;
+    free_all(generation->registrations, generation->registration_count);
+    loader_files_clear(&generation->files);
+    if (generation->warned)
+        loader_names_free(generation->warned);
+    free(generation);
+}
+
+static void add_instance(struct generation *generation, struct instance *instance)
+{
+    instance->next = generation->instances;
+    generation->instances = instance;
+    generation->instance_count++;
+    dispatch_instance_idle(&generation->engine->dispatch, instance);
+}
+
+static void on_grow(struct pool_job *job);
+static void on_close(struct pool_job *job);
+
+struct generation *generation_build(struct engine *engine, struct script *script, unsigned number,
+                                    struct failure *failure)
+{
+    struct generation *generation = calloc(1, sizeof *generation);
+    if (!generation) {
+        err_set(&failure->err, ERR_MEMORY, "no memory for a generation");
+        return NULL;
+    }
+    atomic_init(&generation->references, 1);
+    generation->engine = engine;
+    generation->script = script;
+    generation->number = number;
+    generation->memory_bytes = engine->options.memory_bytes;
+    generation->warned = loader_names_new();
+    generation->loader = engine->options.loader;
+    generation->loader.warned = generation->warned;
+    generation->growing.run = on_grow;
+    generation->closing.run = on_close;
+
+    struct loading loading = {0};
+    struct instance *instance =
+        instance_load(generation, &loading, &generation->files, failure);
+    if (!instance) {
+        free_all(loading.items, loading.count);
+        generation_release(generation);
+        return NULL;
+    }
+    generation->registrations = loading.items;
+    generation->registration_count = loading.count;
+    if (loading.memory_bytes)
+        generation->memory_bytes = loading.memory_bytes;
+    int workers = engine->options.workers;
+    generation->instance_limit =
+        loading.workers && loading.workers < workers ? loading.workers : workers;
+
+    pthread_mutex_lock(&engine->dispatch.lock);
+    DL_APPEND(script->generations, generation);
+    add_instance(generation, instance);
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    return generation;
+}
+
+static bool same_registrations(const struct generation *generation, const struct loading *loading)
+{
+    if (loading->count != generation->registration_count)
+        return false;
+    for (int i = 0; i < loading->count; i++) {
+        const struct registration *a = generation->registrations[i], *b = loading->items[i];
+        if (a->kind != b->kind || strcmp(a->handler, b->handler) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* The pool: one more instance. */
+static void on_grow(struct pool_job *job)
+{
+    struct generation *generation = GENERATION_OF_GROWING(job);
+    struct dispatch *dispatch = &generation->engine->dispatch;
+    struct log_context context = {.script = generation->script->name};
+    struct loading loading = {0};
+    struct failure failure = {0};
+    struct instance *instance = instance_load(generation, &loading, NULL, &failure);
+    if (!instance) {
+        context.file = failure.file;
+        context.line = failure.line;
+        log_event(LOG_ERROR, &context,
+                  "a further instance did not load: %s; the script goes on with %d",
+                  failure.err.message, generation->instance_count);
+    } else if (!same_registrations(generation, &loading)) {
+        log_event(LOG_ERROR, &context,
+                  "a further instance registered other handlers than the first: a script must "
+                  "register the same each time it loads; it goes on with %d instance(s)",
+                  generation->instance_count);
+        instance_release(instance);
+        instance = NULL;
+    }
+    failure_clear(&failure);
+    free_all(loading.items, loading.count);
+
+    pthread_mutex_lock(&dispatch->lock);
+    generation->building = false;
+    if (instance)
+        add_instance(generation, instance);
+    else
+        generation->broken = true;
+    if (generation->retired)
+        generation_reap(generation);
+    pthread_mutex_unlock(&dispatch->lock);
+    generation_release(generation);
+}
+
+void generation_grow(struct generation *generation)
+{
+    if (generation->retired || generation->building || generation->broken ||
+        generation->instance_count >= generation->instance_limit ||
+        generation->engine->dispatch.stopping)
+        return;
+    generation->building = true;
+    generation_retain(generation);
+    pool_submit(generation->engine->pool, &generation->growing);
+}
+
+/* The pool: its states go. */
+static void on_close(struct pool_job *job)
+{
+    struct generation *generation = GENERATION_OF_CLOSING(job);
+    struct dispatch *dispatch = &generation->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    struct instance *instances = generation->instances;
+    generation->instances = NULL;
+    generation->instance_count = 0;
+    DL_DELETE(generation->script->generations, generation);
+    pthread_mutex_unlock(&dispatch->lock);
+    while (instances) {
+        struct instance *next = instances->next;
+        instance_close(instances);
+        instance_release(instances);
+        instances = next;
+    }
+    generation_release(generation);
+}
+
+static bool quiet(const struct generation *generation)
+{
+    if (generation->running > 0 || generation->building || generation->waiting)
+        return false;
+    for (const struct instance *instance = generation->instances; instance;
+         instance = instance->next) {
+        if (instance->state != INSTANCE_IDLE || instance->mailbox)
+            return false;
+    }
+    return true;
+}
+
+void generation_reap(struct generation *generation)
+{
+    if (generation->reaping || !quiet(generation))
+        return;
+    if (!generation->stop_ran) {
+        generation->stop_ran = true;
+        if (source_hooks_due(generation->script, generation, REGISTER_STOP) > 0)
+            return;
+    }
+    generation->reaping = true;
+    for (struct instance *instance = generation->instances; instance; instance = instance->next) {
+        if (instance->idle_prev)
+            DL_DELETE2(generation->idle, instance, idle_prev, idle_next);
+        instance->idle_prev = instance->idle_next = NULL;
+    }
+    generation_retain(generation);
+    pool_submit(generation->engine->pool, &generation->closing);
+}

@@ -1,0 +1,107 @@
+/* generation - one loaded version of a script: what it registers, and its instances.
+ *
+ * The first instance to load says what the generation registers; every further one must register
+ * the same, in the same order: a handler is found by its place in that order. Registrations are
+ * immutable once the generation is built. References: its script while it is live, each instance,
+ * each source that serves for it. */
+#ifndef MOONBUS_ENGINE_GENERATION_H
+#define MOONBUS_ENGINE_GENERATION_H
+
+#include <cjson/cJSON.h>
+#include <stdatomic.h>
+
+#include "bus/consumer.h"
+#include "bus/retry.h"
+#include "base/pool.h"
+#include "engine/engine.h"
+#include "engine/instance.h"
+
+enum registration_kind {
+    REGISTER_STREAM,    /* js.stream: no handler */
+    REGISTER_SUBSCRIBE, /* bus.subscribe */
+    REGISTER_CONSUME,   /* js.consume */
+    REGISTER_EVERY,     /* bus.every at load */
+    REGISTER_AFTER,     /* bus.after at load */
+    REGISTER_START,     /* bus.on("start") */
+    REGISTER_STOP,      /* bus.on("stop") */
+};
+
+/* All strings owned; freed by registration_free. Filled by api_load from checked options. */
+struct registration {
+    enum registration_kind kind;
+    int index;     /* its place; the handler's key in instance.handlers_ref */
+    char *handler; /* for people: "greet.*", "ORDERS/billing", "every 10s" */
+    char *what;    /* for the greeting: "request/reply", "orders.created" */
+    char *file;    /* where it was registered */
+    int line;
+
+    char *subject, *queue;         /* SUBSCRIBE */
+    struct consumer_spec consumer; /* CONSUME; its strings and lists are owned here */
+    cJSON *extra;                  /* owned; consumer.extra borrows it */
+    cJSON *stream;                 /* STREAM: NATS' own fields, durations in ns */
+    int64_t period_ns;             /* EVERY, AFTER */
+    bool timer_cancelled;          /* EVERY, AFTER: cancelled while the script was loading */
+    int64_t timeout_ns;            /* 0: none */
+    int concurrency;               /* 0: no limit */
+    int attempts;                  /* CONSUME */
+    struct backoff backoff;        /* CONSUME */
+    char *dead_letter;             /* CONSUME; or NULL */
+};
+
+void registration_free(struct registration *registration);
+
+/* What a loading script has registered so far. */
+struct loading {
+    struct registration **items; /* owned until the generation takes them */
+    int count, capacity;
+    int workers;       /* bus.script { workers }: 0 not set */
+    size_t memory_bytes; /* bus.script { memory }: 0 not set */
+};
+
+/* Called by api_load while the script's top level runs: takes the registration, gives it its index
+ * and keeps the function on top of L (or none: nil) as its handler; pops it. */
+int loading_add(struct instance *instance, lua_State *L, struct registration *registration);
+
+struct generation {
+    struct generation *prev, *next; /* script's list of all that live; dispatch lock */
+    atomic_int references;
+    struct engine *engine;
+    struct script *script; /* not owned; scripts live as long as the engine */
+    unsigned number;       /* from 1 */
+    struct registration **registrations; /* owned */
+    int registration_count;
+    struct loader_files files; /* owned */
+    int instance_limit;
+    size_t memory_bytes;
+    struct loader_options loader; /* the engine's, with names of its own */
+    struct loader_names *warned;  /* owned */
+
+    /* Under the dispatch lock. */
+    struct instance *instances; /* all; a reference each */
+    int instance_count;
+    bool building;              /* one more is being loaded on the pool */
+    bool broken;                /* a further instance did not load as the first: no more of them */
+    struct instance *idle;
+    struct source *waiting;     /* sources with work, in want of an idle instance */
+    bool retired;               /* no source serves it any more */
+    bool stop_ran;              /* its "stop" hooks have been made due */
+    bool reaping;               /* its states are being closed on the pool */
+    int running;                /* root tasks on it */
+    struct pool_job growing, closing;
+};
+
+/* Loads the first instance and with it the registrations. Blocks, not on a worker. */
+struct generation *generation_build(struct engine *engine, struct script *script, unsigned number,
+                                    struct failure *failure);
+struct generation *generation_retain(struct generation *generation);
+void generation_release(struct generation *generation);
+
+/* Under the dispatch lock: there is work and no idle instance; has another one loaded on the pool
+ * if there may be one more. */
+void generation_grow(struct generation *generation);
+
+/* Under the dispatch lock: retired and nothing of it runs: runs its "stop" hooks, then closes its
+ * states on the pool. Any number of calls. */
+void generation_reap(struct generation *generation);
+
+#endif

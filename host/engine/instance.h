@@ -1,0 +1,87 @@
+/* instance - one Lua state of a script's generation, with a mailbox; run by one worker at a time.
+ *
+ *          ┌── post ──┐
+ *   IDLE ──┤          ├─▶ READY (in the ready queue) ─▶ BUSY (a worker has it) ─▶ IDLE or READY
+ *          └── job ───┘
+ *
+ * State and mailbox are guarded by the dispatch lock; everything else belongs to the worker that
+ * has checked it out. References: the generation, each op, each task. */
+#ifndef MOONBUS_ENGINE_INSTANCE_H
+#define MOONBUS_ENGINE_INSTANCE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "vm/loader.h"
+#include "vm/vm.h"
+
+struct engine;
+struct generation;
+struct instance;
+struct loading;
+struct task;
+
+/* Something for an instance to do, embedded in what it concerns. */
+struct event {
+    struct event *prev, *next;
+    void (*run)(struct event *event, struct instance *instance); /* on the worker */
+};
+
+enum instance_state { INSTANCE_IDLE, INSTANCE_READY, INSTANCE_BUSY };
+
+/* An entry of the ready queue; first member of instance and source. */
+struct ready {
+    struct ready *prev, *next;
+    enum { READY_INSTANCE, READY_SOURCE } kind;
+    bool queued;
+};
+
+struct instance {
+    struct ready ready;
+    struct engine *engine;
+    struct generation *generation; /* reference held */
+    atomic_int references;
+
+    /* Under the dispatch lock. */
+    enum instance_state state;
+    struct event *mailbox;
+    struct instance *idle_prev, *idle_next; /* generation's list of idle instances */
+    struct instance *next;                  /* generation's list of all */
+
+    /* The worker's. */
+    struct vm *vm;
+    int handlers_ref;        /* registry: table index -> function, by order of registration */
+    struct loading *loading; /* the script's top level is running: what it has registered */
+    struct task *current;    /* the task whose coroutine runs, or NULL */
+    struct task *tasks;      /* all, for cancelling */
+    struct task *runnable;   /* to be resumed before the worker gives the instance back */
+    unsigned task_count;
+    struct { /* one ended root task, to be told at the next take */
+        struct source *source;
+        struct delivery *delivery;
+    } finished;
+    struct event stop; /* cancels all tasks; posted once */
+    bool stop_posted;  /* under the dispatch lock */
+};
+
+/* The instance of a running Lua state or coroutine. Never NULL inside a binding. */
+struct instance *instance_of(lua_State *L);
+
+struct instance *instance_retain(struct instance *instance);
+void instance_release(struct instance *instance);
+
+/* Any thread: appends to the mailbox and makes it ready. */
+void instance_post(struct instance *instance, struct event *event);
+
+/* Loads a script into a new instance of a generation; what it registers goes to loading. Blocks.
+ * NULL with failure. One reference. */
+struct instance *instance_load(struct generation *generation, struct loading *loading,
+                               struct loader_files *files, struct failure *failure);
+
+/* Closes the Lua state. Nothing of it runs, and nothing will. */
+void instance_close(struct instance *instance);
+
+/* The worker: resumes what is runnable until nothing is. */
+void instance_run(struct instance *instance);
+
+#endif

@@ -1,0 +1,58 @@
+/* internal - what the files of engine/ (and the bindings of api/) see of the engine. */
+#ifndef MOONBUS_ENGINE_INTERNAL_H
+#define MOONBUS_ENGINE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "engine/dispatch.h"
+#include "engine/engine.h"
+#include "engine/worker.h"
+
+struct engine {
+    struct clock *clock; /* not owned */
+    struct pool *pool;   /* not owned */
+    struct bus *bus;     /* not owned; set by engine_connect, before anything is served */
+    struct engine_options options;
+    const struct engine_hooks *hooks;
+    struct dispatch dispatch;
+    struct workers *workers; /* owned */
+    struct script *scripts;  /* owned, in order of loading */
+    int script_count;
+    atomic_bool draining;
+    uint64_t drain_began_ns; /* main's */
+};
+
+struct script {
+    struct engine *engine;
+    struct script *next;
+    char *path, *name;        /* owned */
+    pthread_mutex_t changing; /* held while it is served or reloaded: one change at a time; may be
+                                 held for as long as a server does not answer */
+    pthread_mutex_t starting; /* held while sources start or stop; never while anything waits */
+    struct generation *live;  /* reference held; changes under the dispatch lock */
+    struct generation *generations; /* live, and retired ones that still run; dispatch lock */
+    struct source *sources;   /* owned; list changes under the dispatch lock */
+};
+
+/* source.c: a source for a registration, on the script's list, not serving yet. NULL when out of
+ * memory. */
+struct source *source_new(struct script *script, struct generation *generation,
+                          struct registration *registration);
+/* Begins to bring messages; 0 or an error. With `starting` held. */
+int source_start(struct source *source, struct err *err);
+/* No new messages; what is queued is handed back (JetStream) or still handled (core). With
+ * `starting` held. */
+void source_stop(struct source *source);
+/* When nothing of it runs any more, and the bus has stopped. Not on the list any more. */
+void source_free(struct source *source);
+/* A source that has never started leaves the list and goes. */
+void source_drop(struct source *source);
+enum source_state source_state(struct source *source);
+/* `:cancel()` of a timer that was made while the script loaded: index of its registration. For the
+ * whole process, whichever instance asks. */
+void source_cancel_timer(struct instance *instance, int index);
+/* One run of each hook of that kind is owed. Returns how many. With the dispatch lock held. */
+int source_hooks_due(struct script *script, struct generation *generation,
+                     enum registration_kind kind);
+
+#endif

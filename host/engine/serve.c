@@ -1,0 +1,323 @@
+/* serve - from what a script has registered to sources that serve it: streams, consumers and
+ * dead-letter subjects are made sure of, then everything starts at once; and the switch from one
+ * generation to the next. Blocks: pool threads only. */
+#include <string.h>
+#include <utlist.h>
+
+#include "base/log.h"
+#include "base/value.h"
+#include "engine/internal.h"
+
+/* One try at the server; between tries we look whether the host is stopping. */
+#define SETUP_TRY_NS (2 * NS_PER_S)
+/* While connected, JetStream may take so long to come up after its server's start. */
+#define JETSTREAM_COMES_UP_NS (15 * NS_PER_S)
+
+/* Runs step until it has an answer that waiting cannot change. */
+static int patiently(struct engine *engine, int (*step)(void *, uint64_t deadline, struct err *),
+                     void *argument, struct err *err)
+{
+    uint64_t connected_since = 0;
+    for (;;) {
+        if (atomic_load(&engine->draining))
+            return err_set(err, ERR_CLOSED, "the host is stopping");
+        uint64_t now = clock_now_ns();
+        if (!bus_wait_connected(engine->bus, now + SETUP_TRY_NS / 10)) {
+            connected_since = 0;
+            continue;
+        }
+        if (!connected_since)
+            connected_since = now;
+        int rc = step(argument, now + SETUP_TRY_NS, err);
+        bool passing = rc == ERR_TIMEOUT || rc == ERR_DISCONNECTED || rc == ERR_NO_RESPONDERS ||
+                       rc == ERR_FULL;
+        if (!passing || now - connected_since > JETSTREAM_COMES_UP_NS)
+            return rc;
+    }
+}
+
+struct setup {
+    struct engine *engine;
+    struct registration *registration;
+    struct consumer *consumer;
+    bool may_update;
+};
+
+static int ensure_stream(void *argument, uint64_t deadline, struct err *err)
+{
+    struct setup *setup = argument;
+    return jsapi_ensure_stream(setup->engine->bus->jsapi, setup->registration->stream, deadline,
+                               err);
+}
+
+static int ensure_consumer(void *argument, uint64_t deadline, struct err *err)
+{
+    struct setup *setup = argument;
+    return consumer_ensure(setup->consumer, setup->may_update, deadline, err);
+}
+
+static int ensure_dead_letter(void *argument, uint64_t deadline, struct err *err)
+{
+    struct setup *setup = argument;
+    const char *subject = setup->registration->dead_letter;
+    int rc = jsapi_stream_of(setup->engine->bus->jsapi, subject, NULL, 0, deadline, err);
+    if (rc == 0)
+        return err_set(err, ERR_NO_STREAM,
+                       "no stream takes the dead_letter subject \"%s\": declare one with "
+                       "js.stream { name = ..., subjects = { \"%s\" } }",
+                       subject, subject);
+    return rc < 0 ? rc : 0;
+}
+
+/* Names the place of a registration before an error. */
+static int at(const struct registration *registration, int rc, struct err *err)
+{
+    if (rc && rc != ERR_CLOSED)
+        err_prefix(err, "%s:%d: %s", registration->file, registration->line,
+                   registration->handler);
+    return rc;
+}
+
+static int ensure_streams(struct generation *generation, struct err *err)
+{
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < generation->registration_count; i++) {
+        struct setup setup = {.engine = generation->engine,
+                              .registration = generation->registrations[i]};
+        if (setup.registration->kind == REGISTER_STREAM)
+            rc = at(setup.registration, patiently(generation->engine, ensure_stream, &setup, err),
+                    err);
+    }
+    return rc;
+}
+
+/* A source with a consumer that the server has. On an error the source stays idle on the script's
+ * list, without effect. */
+static int prepare(struct source *source, bool may_update, struct err *err)
+{
+    struct registration *registration = source->registration;
+    struct engine *engine = source->engine;
+    if (registration->kind != REGISTER_CONSUME)
+        return 0;
+    struct log_context context = {.script = source->script->name,
+                                  .handler = registration->handler,
+                                  .file = registration->file,
+                                  .line = registration->line};
+    struct setup setup = {
+        .engine = engine, .registration = registration, .may_update = may_update};
+    int rc = 0;
+    if (registration->dead_letter)
+        rc = patiently(engine, ensure_dead_letter, &setup, err);
+    else
+        log_event(LOG_WARN, &context,
+                  "no dead_letter: a message that fails %d times will be terminated",
+                  registration->attempts);
+    if (rc == 0) {
+        setup.consumer = source->consumer =
+            consumer_new(engine->bus, &registration->consumer, source, err);
+        rc = source->consumer ? patiently(engine, ensure_consumer, &setup, err) : ERR_MEMORY;
+    }
+    return at(registration, rc, err);
+}
+
+/* Makes sources for the registrations of a generation for which keep says no; all or none. */
+static int prepare_all(struct script *script, struct generation *generation, bool may_update,
+                       bool (*keep)(struct script *, const struct registration *),
+                       struct err *err)
+{
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < generation->registration_count; i++) {
+        struct registration *registration = generation->registrations[i];
+        if (registration->kind == REGISTER_STREAM || (keep && keep(script, registration)))
+            continue;
+        struct source *source = source_new(script, generation, registration);
+        rc = source ? prepare(source, may_update, err) : err_set(err, ERR_MEMORY, "no memory");
+    }
+    if (rc == 0)
+        return 0;
+    struct source *source, *next;
+    LL_FOREACH_SAFE(script->sources, source, next)
+    {
+        if (source_state(source) == SOURCE_IDLE)
+            source_drop(source);
+    }
+    return rc;
+}
+
+static int start_all(struct script *script, struct err *err)
+{
+    struct engine *engine = script->engine;
+    int rc = 0;
+    struct source *source;
+    pthread_mutex_lock(&script->starting);
+    if (atomic_load(&engine->draining))
+        rc = err_set(err, ERR_CLOSED, "the host is stopping");
+    /* Hooks first: "start" is queued before the first message can be. */
+    for (int hooks = 1; rc == 0 && hooks >= 0; hooks--) {
+        LL_FOREACH(script->sources, source)
+        {
+            bool hook = source->registration->kind == REGISTER_START;
+            if (rc == 0 && hook == (hooks == 1) && source_state(source) == SOURCE_IDLE)
+                rc = source_start(source, err);
+        }
+    }
+    pthread_mutex_unlock(&script->starting);
+    return rc;
+}
+
+static struct generation *live_of(struct script *script)
+{
+    pthread_mutex_lock(&script->engine->dispatch.lock);
+    struct generation *generation = generation_retain(script->live);
+    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    return generation;
+}
+
+int engine_serve(struct engine *engine, struct script *script, struct err *err)
+{
+    pthread_mutex_lock(&script->changing);
+    int rc = 0;
+    /* A script may consume a stream that another one declares. */
+    for (struct script *other = engine->scripts; rc == 0 && other; other = other->next) {
+        struct generation *generation = live_of(other);
+        rc = ensure_streams(generation, err);
+        generation_release(generation);
+    }
+    if (rc == 0)
+        rc = prepare_all(script, script->live, false, NULL, err);
+    if (rc == 0)
+        rc = start_all(script, err);
+    pthread_mutex_unlock(&script->changing);
+    return rc;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_consumer(const struct consumer_spec *a, const struct consumer_spec *b)
+{
+    if (!same_text(a->stream, b->stream) || !same_text(a->durable, b->durable) ||
+        a->filter_count != b->filter_count || a->ack_wait_ns != b->ack_wait_ns ||
+        a->max_ack_pending != b->max_ack_pending || a->concurrency != b->concurrency ||
+        a->deliver != b->deliver || a->deliver_sequence != b->deliver_sequence ||
+        !same_text(a->deliver_time, b->deliver_time) || a->bind != b->bind ||
+        !cJSON_Compare(a->extra, b->extra, true) != !(a->extra || b->extra))
+        return false;
+    for (int i = 0; i < a->filter_count; i++) {
+        if (strcmp(a->filters[i], b->filters[i]) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Would the registration go on with the other's NATS subscription or pull loop? */
+static bool continues(const struct registration *now, const struct registration *then)
+{
+    if (now->kind != then->kind)
+        return false;
+    if (now->kind == REGISTER_SUBSCRIBE)
+        return same_text(now->subject, then->subject) && same_text(now->queue, then->queue);
+    if (now->kind == REGISTER_CONSUME)
+        return same_consumer(&now->consumer, &then->consumer);
+    return false;
+}
+
+/* With the dispatch lock held. */
+static struct source *find_serving(struct script *script, const struct registration *registration)
+{
+    struct source *source;
+    LL_FOREACH(script->sources, source)
+    {
+        if (source->state == SOURCE_SERVING && continues(registration, source->registration))
+            return source;
+    }
+    return NULL;
+}
+
+static bool is_served(struct script *script, const struct registration *registration)
+{
+    pthread_mutex_lock(&script->engine->dispatch.lock);
+    bool served = find_serving(script, registration) != NULL;
+    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    return served;
+}
+
+/* The switch: what is queued goes to the new generation, what runs finishes on the old. */
+static void switch_to(struct script *script, struct generation *generation)
+{
+    struct dispatch *dispatch = &script->engine->dispatch;
+    struct generation *old = script->live;
+    pthread_mutex_lock(&dispatch->lock);
+    for (int i = 0; i < generation->registration_count; i++) {
+        struct registration *registration = generation->registrations[i];
+        struct source *source = find_serving(script, registration);
+        if (!source || source->generation != old)
+            continue;
+        if (source->waiting) {
+            DL_DELETE2(old->waiting, source, wait_prev, wait_next);
+            source->waiting = false;
+        }
+        source->generation = generation_retain(generation);
+        source->registration = registration;
+        source->limit = registration->concurrency;
+        dispatch_ready_source(dispatch, source);
+        generation_release(old);
+    }
+    script->live = generation;
+    pthread_mutex_unlock(&dispatch->lock);
+}
+
+static void retire(struct script *script, struct generation *old)
+{
+    struct dispatch *dispatch = &script->engine->dispatch;
+    struct source *source;
+    pthread_mutex_lock(&script->starting);
+    LL_FOREACH(script->sources, source)
+    {
+        if (source->generation == old)
+            source_stop(source);
+    }
+    pthread_mutex_unlock(&script->starting);
+    pthread_mutex_lock(&dispatch->lock);
+    old->retired = true;
+    generation_reap(old);
+    pthread_mutex_unlock(&dispatch->lock);
+    generation_release(old);
+}
+
+static void discard(struct generation *generation)
+{
+    struct dispatch *dispatch = &generation->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    generation->retired = true;
+    generation->stop_ran = true;
+    generation_reap(generation);
+    pthread_mutex_unlock(&dispatch->lock);
+    generation_release(generation);
+}
+
+int engine_reload(struct engine *engine, struct script *script, unsigned *number,
+                  struct failure *failure)
+{
+    pthread_mutex_lock(&script->changing);
+    struct generation *old = script->live;
+    struct generation *generation = generation_build(engine, script, old->number + 1, failure);
+    int rc = generation ? 0 : (int)failure->err.code;
+    if (generation) {
+        rc = ensure_streams(generation, &failure->err);
+        if (rc == 0)
+            rc = prepare_all(script, generation, true, is_served, &failure->err);
+        if (rc == 0) {
+            switch_to(script, generation);
+            retire(script, old);
+            rc = start_all(script, &failure->err);
+            *number = generation->number;
+        } else {
+            discard(generation);
+        }
+    }
+    pthread_mutex_unlock(&script->changing);
+    return rc;
+}

@@ -1,0 +1,168 @@
+/* settle - the verdict on a run: what its end means for its message, and what the log says of it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/value.h"
+#include "bus/deadletter.h"
+#include "engine/internal.h"
+#include "engine/task.h"
+
+static struct log_context context_of(const struct task *task)
+{
+    const struct delivery *delivery = task->delivery;
+    const struct failure *failure = task->failure;
+    struct log_context context = {
+        .script = task->source->script->name,
+        .handler = task->registration->handler,
+        .attempts = delivery && delivery->consumer ? (unsigned)task->registration->attempts : 0,
+    };
+    if (delivery) {
+        context.subject = delivery->subject;
+        context.stream = delivery->stream;
+        context.consumer = delivery->durable;
+        context.sequence = delivery->stream_sequence;
+        context.attempt = delivery->consumer ? (unsigned)delivery->attempt : 0;
+    }
+    if (failure) {
+        context.file = failure->file ? failure->file : task->registration->file;
+        context.line = failure->file ? failure->line : task->registration->line;
+        context.traceback = failure->traceback;
+        if (failure->err.code != ERR_HANDLER)
+            context.code = err_name(failure->err.code);
+    }
+    return context;
+}
+
+/* Fills root->failure from what ended the run otherwise than by an error of its own. */
+static void conclude(struct task *task)
+{
+    bool timeout = task->cancelled == CANCEL_TIMEOUT;
+    if (!timeout && (task->failure || !task->failed_publish))
+        return;
+    if (!task->failure)
+        task->failure = calloc(1, sizeof *task->failure);
+    if (!task->failure)
+        return;
+    struct err *err = &task->failure->err;
+    if (timeout) {
+        char limit[32];
+        value_format_duration(task->registration->timeout_ns, limit, sizeof limit);
+        err_set(err, ERR_TIMEOUT, "the handler ran longer than its timeout of %s", limit);
+    } else {
+        *err = *task->failed_publish;
+        err_prefix(err, "a publish was not stored");
+    }
+}
+
+/* Delays are computed with jitter: tenths of a second are what a reader wants of them. */
+static char *format_delay(int64_t ns, char *buf, size_t size)
+{
+    int64_t unit = ns >= NS_PER_S ? NS_PER_S / 10 : NS_PER_MS;
+    return value_format_duration((ns + unit / 2) / unit * unit, buf, size);
+}
+
+/* What on_dead_letter needs to say when it could not be stored. */
+struct dead_note {
+    char script[128], handler[256], delay[32];
+    uint64_t sequence;
+};
+
+static void on_dead_letter(void *owner, bool stored, const struct err *err)
+{
+    struct dead_note *note = owner;
+    if (!stored && err) {
+        struct log_context context = {.script = note->script,
+                                      .handler = note->handler,
+                                      .sequence = note->sequence,
+                                      .code = err_name(err->code)};
+        log_event(LOG_ERROR, &context, "the dead letter was not stored: %s; nak in %s",
+                  err->message, note->delay);
+    }
+    free(note);
+}
+
+static void send_dead_letter(struct task *task, int64_t nak_delay_ns)
+{
+    struct delivery *delivery = task->delivery;
+    struct dead_note *note = calloc(1, sizeof *note);
+    if (note) {
+        snprintf(note->script, sizeof note->script, "%s", task->source->script->name);
+        snprintf(note->handler, sizeof note->handler, "%s", task->registration->handler);
+        note->sequence = delivery->stream_sequence;
+        format_delay(nak_delay_ns, note->delay, sizeof note->delay);
+    }
+    deadletter_send(task->instance->engine->bus, delivery, task->registration->dead_letter,
+                    &task->failure->err, nak_delay_ns, note ? on_dead_letter : NULL, note);
+}
+
+static void settle_failed_delivery(struct task *task)
+{
+    struct delivery *delivery = task->delivery;
+    struct registration *registration = task->registration;
+    struct log_context context = context_of(task);
+    const char *text = task->failure->err.message;
+    int64_t delay = backoff_delay_ns(&registration->backoff, delivery->attempt, retry_random());
+
+    if (delivery_settled(delivery)) {
+        log_event(LOG_ERROR, &context, "%s; the message had its verdict already", text);
+        return;
+    }
+    bool hopeless = task->failure->err.code == ERR_BAD_PAYLOAD;
+    if (hopeless || delivery->attempt >= (uint64_t)registration->attempts) {
+        if (registration->dead_letter)
+            log_event(LOG_ERROR, &context, "%s; to the dead letter %s", text,
+                      registration->dead_letter);
+        else
+            log_event(LOG_ERROR, &context, "%s; terminated, as there is no dead_letter", text);
+        send_dead_letter(task, delay);
+        return;
+    }
+    char wait[32];
+    format_delay(delay, wait, sizeof wait);
+    log_event(LOG_ERROR, &context, "%s; nak in %s", text, wait);
+    delivery_settle(delivery, VERDICT_NAK, delay, NULL);
+}
+
+static void settle_delivery(struct task *task)
+{
+    struct delivery *delivery = task->delivery;
+    bool handed_back = task->cancelled && task->cancelled != CANCEL_TIMEOUT &&
+                       !(task->failure && task->cancelled == CANCEL_PARENT);
+    if (handed_back) {
+        if (delivery_settle(delivery, VERDICT_NAK, 0, NULL) == 0) {
+            struct log_context context = context_of(task);
+            context.traceback = NULL;
+            log_event(LOG_WARN, &context, "handed back: %s", task_cancel_text(task->cancelled));
+        }
+    } else if (task->failure) {
+        settle_failed_delivery(task);
+    } else {
+        delivery_settle(delivery, VERDICT_ACK, 0, NULL);
+    }
+}
+
+static void settle_core(struct task *task)
+{
+    struct delivery *delivery = task->delivery;
+    if (delivery)
+        delivery_settle(delivery, VERDICT_ACK, 0, NULL);
+    if (!task->failure)
+        return;
+    struct log_context context = context_of(task);
+    log_event(LOG_ERROR, &context, "%s", task->failure->err.message);
+    if (delivery && delivery->reply_to && !task->responded) {
+        int status = task->failure->err.code == ERR_BAD_PAYLOAD ? 400 : 500;
+        task->instance->engine->hooks->reply_error(task, status, &task->failure->err);
+    }
+}
+
+void task_settle(struct task *task)
+{
+    conclude(task);
+    if (task->delivery && task->delivery->consumer)
+        settle_delivery(task);
+    else
+        settle_core(task);
+}

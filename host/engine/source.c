@@ -1,0 +1,211 @@
+/* source - where a registered handler's work comes from: starting it, stopping it. Its queue is
+ * dispatch's. */
+#include <stdlib.h>
+#include <utlist.h>
+
+#include "base/log.h"
+#include "base/value.h"
+#include "engine/internal.h"
+
+#define SOURCE_OF_TIMER(d) ((struct source *)((char *)(d)-offsetof(struct source, timer)))
+
+/* The clock. A tick while the last one still runs is left out: never on top of itself. */
+static void on_timer(struct deadline *deadline)
+{
+    struct source *source = SOURCE_OF_TIMER(deadline);
+    struct dispatch *dispatch = &source->engine->dispatch;
+    dispatch_due(source);
+    pthread_mutex_lock(&dispatch->lock);
+    if (source->state == SOURCE_SERVING && source->registration->kind == REGISTER_EVERY) {
+        uint64_t period = (uint64_t)source->registration->period_ns, now = clock_now_ns();
+        source->next_ns += period;
+        if (source->next_ns <= now)
+            source->next_ns += (now - source->next_ns) / period * period + period;
+        clock_arm(source->engine->clock, &source->timer, source->next_ns);
+    }
+    pthread_mutex_unlock(&dispatch->lock);
+}
+
+struct source *source_new(struct script *script, struct generation *generation,
+                          struct registration *registration)
+{
+    struct source *source = calloc(1, sizeof *source);
+    if (!source)
+        return NULL;
+    struct dispatch *dispatch = &script->engine->dispatch;
+    source->ready.kind = READY_SOURCE;
+    source->engine = script->engine;
+    source->script = script;
+    source->generation = generation_retain(generation);
+    source->registration = registration;
+    source->limit = registration->concurrency;
+    source->timer.on_due = on_timer;
+    /* Both: the list is read under either. */
+    pthread_mutex_lock(&script->starting);
+    pthread_mutex_lock(&dispatch->lock);
+    LL_APPEND(script->sources, source);
+    pthread_mutex_unlock(&dispatch->lock);
+    pthread_mutex_unlock(&script->starting);
+    return source;
+}
+
+void source_drop(struct source *source)
+{
+    struct script *script = source->script;
+    struct dispatch *dispatch = &source->engine->dispatch;
+    pthread_mutex_lock(&script->starting);
+    pthread_mutex_lock(&dispatch->lock);
+    LL_DELETE(script->sources, source);
+    pthread_mutex_unlock(&dispatch->lock);
+    pthread_mutex_unlock(&script->starting);
+    source_free(source);
+}
+
+void source_free(struct source *source)
+{
+    struct delivery *delivery, *next;
+    DL_FOREACH_SAFE(source->fifo, delivery, next)
+    {
+        DL_DELETE(source->fifo, delivery);
+        delivery_release(delivery);
+    }
+    if (source->consumer)
+        consumer_free(source->consumer);
+    generation_release(source->generation);
+    free(source);
+}
+
+enum source_state source_state(struct source *source)
+{
+    struct dispatch *dispatch = &source->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    enum source_state state = source->state;
+    pthread_mutex_unlock(&dispatch->lock);
+    return state;
+}
+
+static void set_state(struct source *source, enum source_state state)
+{
+    struct dispatch *dispatch = &source->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    source->state = state;
+    pthread_cond_broadcast(&dispatch->idle);
+    pthread_mutex_unlock(&dispatch->lock);
+}
+
+int source_start(struct source *source, struct err *err)
+{
+    struct registration *registration = source->registration;
+    struct engine *engine = source->engine;
+    set_state(source, SOURCE_SERVING);
+    switch (registration->kind) {
+    case REGISTER_SUBSCRIBE:
+        source->subscription = subscription_new(engine->bus, registration->subject,
+                                                registration->queue, source, err);
+        if (!source->subscription) {
+            set_state(source, SOURCE_STOPPED);
+            return err ? (int)err->code : ERR_CLOSED;
+        }
+        break;
+    case REGISTER_CONSUME:
+        consumer_start(source->consumer);
+        break;
+    case REGISTER_EVERY:
+    case REGISTER_AFTER:
+        if (registration->timer_cancelled) {
+            set_state(source, SOURCE_STOPPED);
+            break;
+        }
+        source->next_ns = clock_now_ns() + (uint64_t)registration->period_ns;
+        clock_arm(engine->clock, &source->timer, source->next_ns);
+        break;
+    case REGISTER_START:
+        dispatch_due(source);
+        break;
+    case REGISTER_STOP:
+    case REGISTER_STREAM:
+        break;
+    }
+    return 0;
+}
+
+static void on_stopped(void *owner)
+{
+    set_state(owner, SOURCE_STOPPED);
+}
+
+static void hand_back_queued(struct source *source)
+{
+    struct delivery *all = dispatch_empty(source), *delivery, *next;
+    DL_FOREACH_SAFE(all, delivery, next)
+    {
+        delivery_settle(delivery, VERDICT_NAK, 0, NULL);
+        delivery_release(delivery);
+    }
+}
+
+void source_stop(struct source *source)
+{
+    struct dispatch *dispatch = &source->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    bool serving = source->state == SOURCE_SERVING;
+    bool hook = source->registration->kind == REGISTER_STOP;
+    if (serving && !hook)
+        source->state = SOURCE_STOPPING;
+    struct subscription *subscription = source->subscription;
+    source->subscription = NULL;
+    pthread_mutex_unlock(&dispatch->lock);
+    if (!serving || hook)
+        return;
+    if (subscription) {
+        subscription_stop(subscription, on_stopped);
+    } else if (source->consumer) {
+        consumer_stop(source->consumer, on_stopped);
+        hand_back_queued(source);
+    } else {
+        clock_cancel(source->engine->clock, &source->timer);
+        on_stopped(source);
+    }
+}
+
+int source_hooks_due(struct script *script, struct generation *generation,
+                     enum registration_kind kind)
+{
+    int count = 0;
+    struct source *source;
+    LL_FOREACH(script->sources, source)
+    {
+        if (source->generation != generation || source->registration->kind != kind ||
+            source->state != SOURCE_SERVING)
+            continue;
+        source->due = 1;
+        dispatch_ready_source(&script->engine->dispatch, source);
+        count++;
+    }
+    return count;
+}
+
+void source_cancel_timer(struct instance *instance, int index)
+{
+    if (instance->loading) {
+        instance->loading->items[index - 1]->timer_cancelled = true;
+        return;
+    }
+    struct dispatch *dispatch = &instance->engine->dispatch;
+    struct script *script = instance->generation->script;
+    struct source *source, *found = NULL;
+    pthread_mutex_lock(&dispatch->lock);
+    LL_FOREACH(script->sources, source)
+    {
+        if (source->generation == instance->generation && source->registration->index == index &&
+            source->state == SOURCE_SERVING)
+            found = source;
+    }
+    if (found) {
+        found->state = SOURCE_STOPPED;
+        found->due = 0;
+    }
+    pthread_mutex_unlock(&dispatch->lock);
+    if (found)
+        clock_cancel(instance->engine->clock, &found->timer);
+}

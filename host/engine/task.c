@@ -1,0 +1,423 @@
+#include "engine/task.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#include "base/log.h"
+#include "engine/internal.h"
+
+char task_cancelled_marker;
+
+struct publish_count {
+    UT_hash_handle hh;
+    unsigned count;
+    char subject[];
+};
+
+#define TASK_OF_TIMEOUT(d) ((struct task *)((char *)(d)-offsetof(struct task, timeout)))
+#define TASK_OF_EXPIRY(e) ((struct task *)((char *)(e)-offsetof(struct task, expiry)))
+
+struct task *task_retain(struct task *task)
+{
+    atomic_fetch_add_explicit(&task->references, 1, memory_order_relaxed);
+    return task;
+}
+
+void task_release(struct task *task)
+{
+    if (atomic_fetch_sub_explicit(&task->references, 1, memory_order_acq_rel) != 1)
+        return;
+    struct publish_count *count, *next;
+    HASH_ITER(hh, task->publishes, count, next)
+    {
+        HASH_DEL(task->publishes, count);
+        free(count);
+    }
+    if (task->failure)
+        failure_clear(task->failure);
+    free(task->failure);
+    free(task->failed_publish);
+    instance_release(task->instance);
+    free(task);
+}
+
+static struct task *task_new(struct instance *instance)
+{
+    struct task *task = calloc(1, sizeof *task);
+    if (!task)
+        return NULL;
+    atomic_init(&task->references, 1);
+    task->instance = instance_retain(instance);
+    task->resume_args = -1;
+    DL_APPEND(instance->tasks, task);
+    instance->task_count++;
+    return task;
+}
+
+static void make_runnable(struct task *task)
+{
+    task->state = TASK_RUNNABLE;
+    DL_APPEND2(task->instance->runnable, task, run_prev, run_next);
+}
+
+/* Keeps the first failure of a root. Takes what failure holds. */
+static void fail(struct task *root, struct failure *failure)
+{
+    if (!root->failure && (root->failure = malloc(sizeof *root->failure)))
+        *root->failure = *failure;
+    else
+        failure_clear(failure);
+}
+
+/* The function of the task has ended: everything that hung on it goes. */
+static void leave(struct task *task, bool reusable)
+{
+    struct instance *instance = task->instance;
+    while (task->ops)
+        op_abandon(task->ops);
+    if (task->coroutine.L)
+        vm_give(instance->vm, task->coroutine, reusable);
+    task->coroutine.L = NULL;
+    DL_DELETE(instance->tasks, task);
+    instance->task_count--;
+}
+
+static void settle_root(struct task *root)
+{
+    struct instance *instance = root->instance;
+    root->state = TASK_ENDED;
+    if (clock_cancel(instance->engine->clock, &root->timeout))
+        task_release(root);
+    task_settle(root);
+    dispatch_finished(instance, root->source, root->delivery);
+    root->delivery = NULL;
+    task_release(root);
+}
+
+static void end_root(struct task *root)
+{
+    root->state = TASK_ENDING;
+    struct task *child;
+    DL_FOREACH2(root->spawned_tasks, child, peer_next)
+    {
+        if (!child->kept || root->cancelled)
+            task_cancel(child, CANCEL_PARENT);
+    }
+    if (!root->spawned_tasks)
+        settle_root(root);
+}
+
+static void end_child(struct task *task)
+{
+    struct task *root = task->root, *other;
+    DL_DELETE2(root->spawned_tasks, task, peer_prev, peer_next);
+    DL_FOREACH2(root->spawned_tasks, other, peer_next)
+    {
+        if (other->parent == task)
+            other->parent = task->parent;
+    }
+    task->state = TASK_ENDED;
+    task_release(task);
+    if (root->state == TASK_ENDING && !root->spawned_tasks)
+        settle_root(root);
+}
+
+static const char *type_of_result(lua_State *L, int index)
+{
+    return lua_isnoneornil(L, index) ? NULL : lua_typename(L, lua_type(L, index));
+}
+
+/* `return nil, err` and `return false, err` mean failure; the rest is a core handler's reply, and
+ * means nothing elsewhere. */
+static void judge_results(struct task *root)
+{
+    lua_State *L = root->coroutine.L;
+    int count = lua_gettop(L);
+    struct failure failure = {0};
+    if (count >= 2 && !lua_toboolean(L, 1) && !lua_isnil(L, 2)) {
+        vm_describe(L, 2, NULL, &failure);
+        fail(root, &failure);
+        return;
+    }
+    if (root->registration->kind == REGISTER_SUBSCRIBE) {
+        if (root->instance->engine->hooks->reply(root, L, count, &failure.err) != 0)
+            fail(root, &failure);
+        return;
+    }
+    const char *type = count > 0 ? type_of_result(L, 1) : NULL;
+    if (type && !root->source->warned) {
+        root->source->warned = true;
+        struct log_context context = {.script = root->source->script->name,
+                                      .handler = root->registration->handler,
+                                      .file = root->registration->file,
+                                      .line = root->registration->line};
+        log_event(LOG_WARN, &context,
+                  "the handler returned a %s, which means nothing here: use msg:nak, msg:term or "
+                  "return nil, err",
+                  type);
+    }
+}
+
+/* A child that died without its Lua wrapper noticing (no memory, a stray yield): its future will
+ * never be completed, so the whole run fails. */
+static void child_died(struct task *task, struct failure *failure)
+{
+    fail(task->root, failure);
+    task_cancel(task->root, CANCEL_PARENT);
+}
+
+static void run(struct task *task, int nargs)
+{
+    struct instance *instance = task->instance;
+    struct failure failure = {0};
+    task->state = TASK_RUNNING;
+    instance->current = task;
+    enum vm_end end = vm_resume(instance->vm, task->coroutine, nargs, &failure);
+    switch (end) {
+    case VM_YIELDED:
+        instance->current = NULL;
+        task->state = TASK_WAITING;
+        if (task->cancelled)
+            make_runnable(task);
+        return;
+    case VM_RETURNED:
+        if (task->root == task)
+            judge_results(task);
+        break;
+    case VM_FAILED:
+        if (task->root == task)
+            fail(task, &failure);
+        else
+            child_died(task, &failure);
+        break;
+    }
+    instance->current = NULL;
+    leave(task, end == VM_RETURNED);
+    if (task->root == task)
+        end_root(task);
+    else
+        end_child(task);
+}
+
+void task_resume(struct task *task)
+{
+    lua_State *L = task->coroutine.L;
+    int nargs = task->resume_args;
+    task->resume_args = -1;
+    struct op *op = task->waiting;
+    if (nargs < 0 && task->cancelled) {
+        lua_pushlightuserdata(L, TASK_CANCELLED);
+        lua_pushstring(L, task_cancel_text(task->cancelled));
+        nargs = 2;
+    } else if (nargs < 0) {
+        nargs = op->push(op, L);
+    }
+    if (op)
+        op_abandon(op);
+    run(task, nargs);
+}
+
+/* The clock: the handler's time is over. The reference of the armed timeout goes with the event. */
+static void on_timeout(struct deadline *deadline)
+{
+    struct task *task = TASK_OF_TIMEOUT(deadline);
+    instance_post(task->instance, &task->expiry);
+}
+
+static void on_expiry(struct event *event, struct instance *instance)
+{
+    (void)instance;
+    struct task *task = TASK_OF_EXPIRY(event);
+    if (task->state != TASK_ENDED)
+        task_cancel(task, CANCEL_TIMEOUT);
+    task_release(task);
+}
+
+/* Fails a run before its function was called. */
+static void refuse(struct task *task, const struct err *err)
+{
+    struct failure failure = {.err = *err};
+    fail(task, &failure);
+    leave(task, false);
+    settle_root(task);
+}
+
+/* More deliveries than attempts, and then some: the process crashes on this message, again and
+ * again. It goes to the dead letter without another run. */
+#define CRASHES_BELIEVED 3
+
+void task_start(const struct take *take)
+{
+    struct instance *instance = take->instance;
+    struct engine *engine = instance->engine;
+    struct registration *registration = take->registration;
+    struct delivery *delivery = take->delivery;
+    struct task *task = task_new(instance);
+    if (!task) {
+        if (delivery)
+            delivery_settle(delivery, VERDICT_NAK, registration->backoff.min_ns, NULL);
+        dispatch_finished(instance, take->source, delivery);
+        return;
+    }
+    task->root = task;
+    strcpy(task->path, "0");
+    task->source = take->source;
+    task->registration = registration;
+    task->delivery = delivery;
+    task->started_ns = clock_now_ns();
+    task->timeout.on_due = on_timeout;
+    task->expiry.run = on_expiry;
+
+    struct err err = {0};
+    if (registration->attempts && delivery && delivery->consumer &&
+        delivery->attempt > (uint64_t)registration->attempts + CRASHES_BELIEVED) {
+        err_set(&err, ERR_HANDLER, "delivered %llu times, the last ones without a verdict",
+                (unsigned long long)delivery->attempt);
+        refuse(task, &err);
+        return;
+    }
+    if (vm_take(instance->vm, &task->coroutine, &err) != 0) {
+        refuse(task, &err);
+        return;
+    }
+    lua_State *L = task->coroutine.L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, instance->handlers_ref);
+    lua_rawgeti(L, -1, registration->index);
+    lua_remove(L, -2);
+    if (delivery)
+        engine->hooks->push_message(L, task, delivery);
+    if (registration->timeout_ns) {
+        task_retain(task);
+        clock_arm(engine->clock, &task->timeout,
+                  task->started_ns + (uint64_t)registration->timeout_ns);
+    }
+    run(task, delivery ? 1 : 0);
+}
+
+struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept)
+{
+    struct instance *instance = parent->instance;
+    struct task *task = task_new(instance);
+    if (!task)
+        return NULL;
+    if (vm_take(instance->vm, &task->coroutine, NULL) != 0) {
+        leave(task, false);
+        task_release(task);
+        return NULL;
+    }
+    task->root = parent->root;
+    task->parent = parent;
+    task->kept = kept;
+    parent->spawned++;
+    if (parent == parent->root)
+        snprintf(task->path, sizeof task->path, "%u", parent->spawned);
+    else
+        snprintf(task->path, sizeof task->path, "%.50s.%u", parent->path, parent->spawned);
+    DL_APPEND2(task->root->spawned_tasks, task, peer_prev, peer_next);
+    lua_checkstack(task->coroutine.L, nargs + 1);
+    lua_xmove(L, task->coroutine.L, nargs + 1);
+    task->resume_args = nargs;
+    make_runnable(task);
+    return task_retain(task);
+}
+
+int task_wait(lua_State *L, struct op *op)
+{
+    if (op->complete) {
+        int count = op->push(op, L);
+        op_abandon(op);
+        return count;
+    }
+    op->task->waiting = op;
+    return vm_yield(L);
+}
+
+void task_on_op(struct op *op)
+{
+    struct task *task = op->task;
+    if (task->waiting == op && task->state == TASK_WAITING)
+        make_runnable(task);
+}
+
+static bool descends(const struct task *task, const struct task *from)
+{
+    while (task && task != from)
+        task = task->parent;
+    return task != NULL;
+}
+
+static void cancel_one(struct task *task, enum cancel_reason reason)
+{
+    if (task->cancelled || task->state == TASK_ENDED)
+        return;
+    task->cancelled = reason;
+    if (task->state == TASK_WAITING)
+        make_runnable(task);
+}
+
+void task_cancel(struct task *task, enum cancel_reason reason)
+{
+    if (task->state == TASK_ENDED)
+        return;
+    cancel_one(task, reason);
+    struct task *other;
+    DL_FOREACH2(task->root->spawned_tasks, other, peer_next)
+    {
+        if (other != task && descends(other, task))
+            cancel_one(other, reason);
+    }
+}
+
+const char *task_cancel_text(enum cancel_reason reason)
+{
+    switch (reason) {
+    case CANCEL_TIMEOUT:
+        return "the handler ran longer than its timeout";
+    case CANCEL_STOP:
+        return "the host is stopping";
+    case CANCEL_RETIRED:
+        return "this version of the script has had its time";
+    case CANCEL_PARENT:
+        return "the handler that started this has ended, or has cancelled it";
+    case CANCEL_NONE:
+        break;
+    }
+    return "not cancelled";
+}
+
+void task_publish_failed(struct task *task, const struct err *err)
+{
+    struct task *root = task->root;
+    if (!root->failed_publish && (root->failed_publish = malloc(sizeof *err)))
+        *root->failed_publish = *err;
+}
+
+static unsigned count_publish(struct task *task, const char *subject)
+{
+    struct publish_count *count;
+    size_t len = strlen(subject);
+    HASH_FIND(hh, task->publishes, subject, len, count);
+    if (!count) {
+        count = calloc(1, sizeof *count + len + 1);
+        if (!count)
+            return 0;
+        memcpy(count->subject, subject, len + 1);
+        HASH_ADD_KEYPTR(hh, task->publishes, count->subject, len, count);
+    }
+    return ++count->count;
+}
+
+bool task_message_id(struct task *task, const char *subject, char *buf, size_t size)
+{
+    struct delivery *input = task->root->delivery;
+    if (!input || !input->consumer)
+        return false;
+    unsigned k = count_publish(task, subject);
+    char id[1024];
+    delivery_id(input, id, sizeof id);
+    int len = snprintf(buf, size, "%s:%s.%u:%s", id, task->path, k, subject);
+    return k > 0 && len > 0 && (size_t)len < size;
+}

@@ -1,0 +1,116 @@
+/* task - one run of a handler, or of a function that it spawned: a coroutine and what hangs on it.
+ *
+ *   RUNNABLE ─▶ RUNNING ─┬─ yields ─▶ WAITING (on one op) ── completes, is cancelled ─▶ RUNNABLE
+ *                        └─ returns, fails ─▶ ENDING (children, kept publishes) ─▶ settled, freed
+ *
+ * The root of a tree of tasks is the run of a handler: it has the delivery, the timeout, and the
+ * verdict. Children end with it: when the root's function has returned, they are cancelled, but for
+ * those that are `kept` (asynchronous publishes), which are waited for. Only when all have ended is
+ * the message settled.
+ *
+ * A cancelled task gets an error raised at its pending binding, and at every later one.
+ * Owner: the worker that has the instance. `timeout` fires on the clock and posts `expiry`. */
+#ifndef MOONBUS_ENGINE_TASK_H
+#define MOONBUS_ENGINE_TASK_H
+
+#include "base/clock.h"
+#include "bus/delivery.h"
+#include "engine/instance.h"
+#include "engine/op.h"
+
+struct source;
+struct registration;
+
+enum task_state { TASK_RUNNABLE, TASK_RUNNING, TASK_WAITING, TASK_ENDING, TASK_ENDED };
+
+enum cancel_reason {
+    CANCEL_NONE,
+    CANCEL_TIMEOUT, /* the handler's timeout */
+    CANCEL_STOP,    /* the host stops */
+    CANCEL_RETIRED, /* its generation had its time */
+    CANCEL_PARENT,  /* its handler ended, or gather gave it up, or :cancel() */
+};
+
+struct publish_count; /* subject -> how many, for message ids */
+
+struct task {
+    struct task *prev, *next;        /* instance's list of all */
+    struct task *run_prev, *run_next; /* instance's list of runnable */
+    atomic_int references;           /* itself, its timeout, Lua's future objects */
+    struct instance *instance;
+    struct task *root;               /* itself for a root */
+    struct task *parent;             /* who spawned it, or that one's parent; NULL for a root */
+    struct task *peer_prev, *peer_next; /* root's list of all that were spawned under it */
+    struct coroutine coroutine;
+    enum task_state state;
+    int resume_args;                 /* RUNNABLE: values on the coroutine's stack to start with; -1: op's */
+    struct op *ops;                  /* pending, owned */
+    struct op *waiting;              /* WAITING: the one of them that resumes it */
+    enum cancel_reason cancelled;
+    bool kept;                       /* waited for at the end of its root, not cancelled */
+
+    char path[64];                   /* "0" for the root, "2", "2.1": by order of spawn */
+    unsigned spawned;                /* by this task so far: names the next path */
+    struct publish_count *publishes; /* owned, uthash */
+
+    /* Root only. */
+    struct source *source;
+    struct registration *registration; /* of the generation it runs on */
+    struct delivery *delivery;       /* on its source's list of active ones; NULL: timer, hook */
+    struct task *spawned_tasks;      /* those that live */
+    bool responded;                  /* msg:respond was called */
+    struct failure *failure;         /* owned; NULL: it has not failed */
+    struct err *failed_publish;      /* owned; the first; NULL: none failed */
+    uint64_t started_ns;
+    struct deadline timeout;
+    struct event expiry;
+};
+
+struct take;
+
+/* The worker: starts the handler that was taken from the ready queue. */
+void task_start(const struct take *take);
+
+/* The worker: continues a runnable task. */
+void task_resume(struct task *task);
+
+/* Spawns a child of `parent`: the function and its nargs arguments are moved from the top of L.
+ * It runs when its parent has suspended. NULL when there is no memory. The caller gets a
+ * reference. */
+struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept);
+
+/* Suspends the running task until op completes; for `return task_wait(L, op)` in a binding. */
+int task_wait(lua_State *L, struct op *op);
+
+/* The worker: op has completed; its task becomes runnable if it waits for it. */
+void task_on_op(struct op *op);
+
+/* Raises in the task, and its children, at their pending or next binding. The worker only. */
+void task_cancel(struct task *task, enum cancel_reason reason);
+
+/* The message of the error that a cancelled task gets. */
+const char *task_cancel_text(enum cancel_reason reason);
+
+/* Gives the verdict of a root task whose function and children have ended; logs what failed. In
+ * settle.c. */
+void task_settle(struct task *task);
+
+struct task *task_retain(struct task *task);
+void task_release(struct task *task);
+
+/* The next message id for a publish of this task to subject, as the contract says:
+ * <stream>:<timestamp>:<consumer>:<sequence>:<task>.<k>:<subject>. False for tasks without a
+ * JetStream input: the id shall be random. */
+bool task_message_id(struct task *task, const char *subject, char *buf, size_t size);
+
+/* A JetStream publish of this task could not be stored: unless the handler gives its own verdict,
+ * its message is nak'd. */
+void task_publish_failed(struct task *task, const struct err *err);
+
+/* What runs before a coroutine is resumed after a wait: pushes the values for the binding. A
+ * cancelled task gets TASK_CANCELLED (a light userdata) and its reason's text, which the Lua side
+ * raises. */
+extern char task_cancelled_marker;
+#define TASK_CANCELLED ((void *)&task_cancelled_marker)
+
+#endif

@@ -1,0 +1,182 @@
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <nats/nats.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/thread.h"
+#include "base/value.h"
+#include "engine/internal.h"
+#include "engine/task.h"
+
+/* How long all workers may be busy before a spare one is started: long against an ordinary handler
+ * (microseconds), short against what a person or a heartbeat notices. */
+#define SPARE_AFTER_NS (20 * NS_PER_MS)
+
+struct worker {
+    struct workers *workers; /* not owned */
+    struct worker *next;
+    pthread_t thread;
+    atomic_uint_least64_t busy_since_ns; /* 0: it waits for work */
+};
+
+struct workers {
+    struct engine *engine;  /* not owned */
+    struct worker *all;     /* owned; list guarded by the dispatch lock */
+    int count, limit;
+    int alive;
+    bool watching;          /* dispatch lock: `watch` is armed */
+    struct deadline watch;
+    pthread_cond_t ended;   /* with the dispatch lock */
+};
+
+#define WORKERS_OF_WATCH(d) ((struct workers *)((char *)(d)-offsetof(struct workers, watch)))
+
+static void run(struct take *take)
+{
+    if (take->source) {
+        task_start(take);
+    } else {
+        struct event *event = take->events;
+        while (event) {
+            struct event *next = event->next;
+            event->run(event, take->instance);
+            event = next;
+        }
+    }
+    instance_run(take->instance);
+}
+
+static void *worker_main(void *argument)
+{
+    struct worker *worker = argument;
+    struct dispatch *dispatch = &worker->workers->engine->dispatch;
+    struct instance *done = NULL;
+    struct take take;
+    while (dispatch_take(dispatch, done, &take)) {
+        atomic_store_explicit(&worker->busy_since_ns, clock_now_ns(), memory_order_relaxed);
+        run(&take);
+        atomic_store_explicit(&worker->busy_since_ns, 0, memory_order_relaxed);
+        done = take.instance;
+    }
+    nats_ReleaseThreadMemory();
+    pthread_mutex_lock(&dispatch->lock);
+    worker->workers->alive--;
+    pthread_cond_broadcast(&worker->workers->ended);
+    pthread_mutex_unlock(&dispatch->lock);
+    return NULL;
+}
+
+/* With the dispatch lock held, or before there is anyone to share it with. */
+static int start_worker(struct workers *workers)
+{
+    struct worker *worker = calloc(1, sizeof *worker);
+    if (!worker)
+        return -1;
+    worker->workers = workers;
+    char name[32];
+    snprintf(name, sizeof name, "worker %d", workers->count + 1);
+    if (thread_start(&worker->thread, name, worker_main, worker, NULL) != 0) {
+        free(worker);
+        return -1;
+    }
+    worker->next = workers->all;
+    workers->all = worker;
+    workers->count++;
+    workers->alive++;
+    return 0;
+}
+
+static bool all_stuck(const struct workers *workers, uint64_t now)
+{
+    for (const struct worker *worker = workers->all; worker; worker = worker->next) {
+        uint64_t since = atomic_load_explicit(&worker->busy_since_ns, memory_order_relaxed);
+        if (since == 0 || now < since + SPARE_AFTER_NS)
+            return false;
+    }
+    return true;
+}
+
+/* The clock: work has been ready for a while and nobody slept. */
+static void on_watch(struct deadline *deadline)
+{
+    struct workers *workers = WORKERS_OF_WATCH(deadline);
+    struct dispatch *dispatch = &workers->engine->dispatch;
+    uint64_t now = clock_now_ns();
+    pthread_mutex_lock(&dispatch->lock);
+    if (dispatch->queue && !dispatch->stopping) {
+        if (workers->count < workers->limit && all_stuck(workers, now))
+            start_worker(workers);
+        clock_arm(workers->engine->clock, &workers->watch, now + SPARE_AFTER_NS);
+    } else {
+        workers->watching = false;
+    }
+    pthread_mutex_unlock(&dispatch->lock);
+}
+
+void workers_watch(struct workers *workers)
+{
+    if (!workers || workers->watching || workers->count >= workers->limit)
+        return;
+    workers->watching = true;
+    clock_arm(workers->engine->clock, &workers->watch, clock_now_ns() + SPARE_AFTER_NS);
+}
+
+struct workers *workers_new(struct engine *engine, int count, struct err *err)
+{
+    struct workers *workers = calloc(1, sizeof *workers);
+    if (!workers) {
+        err_set(err, ERR_MEMORY, "no memory for the workers");
+        return NULL;
+    }
+    workers->engine = engine;
+    workers->limit = 2 * count;
+    workers->watch.on_due = on_watch;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&workers->ended, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+
+    pthread_mutex_lock(&engine->dispatch.lock);
+    int rc = 0;
+    while (rc == 0 && workers->count < count)
+        rc = start_worker(workers);
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    if (rc)
+        err_set(err, ERR_SYSTEM, "cannot start %d worker threads", count);
+    return workers;
+}
+
+int workers_stop(struct workers *workers, uint64_t deadline_ns)
+{
+    struct dispatch *dispatch = &workers->engine->dispatch;
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
+                             .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+    pthread_mutex_lock(&dispatch->lock);
+    dispatch->stopping = true;
+    pthread_cond_broadcast(&dispatch->work);
+    int rc = 0;
+    while (workers->alive > 0 && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&workers->ended, &dispatch->lock, &until);
+    int left = workers->alive;
+    pthread_mutex_unlock(&dispatch->lock);
+    clock_cancel(workers->engine->clock, &workers->watch);
+    return left;
+}
+
+void workers_free(struct workers *workers)
+{
+    while (workers->all) {
+        struct worker *worker = workers->all;
+        workers->all = worker->next;
+        pthread_join(worker->thread, NULL);
+        free(worker);
+    }
+    pthread_cond_destroy(&workers->ended);
+    free(workers);
+}

@@ -1,0 +1,29 @@
+/* worker - the threads that run Lua. Each takes one message, or one instance's mailbox, from the
+ * ready queue, runs it to its next wait or end, and comes back.
+ *
+ * When every worker has been in one resume for more than 20 ms and work is ready, a spare one is
+ * started, up to twice the number that was asked for: a handler that burns CPU makes nobody wait.
+ * A spare stays: it costs a sleeping thread, and where it was needed once it is needed again. */
+#ifndef MOONBUS_ENGINE_WORKER_H
+#define MOONBUS_ENGINE_WORKER_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct engine;
+struct workers;
+
+struct workers *workers_new(struct engine *engine, int count, struct err *err);
+
+/* Under the dispatch lock: work is ready and nobody sleeps: looks again in 20 ms. */
+void workers_watch(struct workers *workers);
+
+/* Blocks up to deadline_ns: ends the threads (dispatch.stopping is set). How many would not end:
+ * they are stuck in Lua, and are left behind. */
+int workers_stop(struct workers *workers, uint64_t deadline_ns);
+
+/* When workers_stop returned 0. */
+void workers_free(struct workers *workers);
+
+#endif

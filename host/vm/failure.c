@@ -1,0 +1,309 @@
+/* failure - an error value of any kind as a sentence with a code, a place and a traceback.
+ *
+ * Error values belong to scripts: reading one may run their code, fail, or meet the memory limit.
+ * So all of it happens in a protected call, on a state that is alive: that of the value, or the
+ * main state for a coroutine that an error has ended. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm/internal.h"
+
+#define OUT_OF_MEMORY "not enough memory" /* LuaJIT's words */
+
+struct description {
+    lua_State *at; /* may be NULL */
+    int skip;
+    struct failure *failure;
+};
+
+void failure_clear(struct failure *failure)
+{
+    free(failure->file);
+    free(failure->traceback);
+    *failure = (struct failure){0};
+}
+
+/* "moonbus" and "moonbus.loader" are the host's chunks; "moonbus.lua" may be a script. */
+static bool is_host_chunk(const char *name, size_t len)
+{
+    if (len < 7 || memcmp(name, "moonbus", 7) != 0)
+        return false;
+    if (len == 7)
+        return true;
+    return name[7] == '.' && !(len > 4 && memcmp(name + len - 4, ".lua", 4) == 0);
+}
+
+/* Level of L as a place in a script; scripts' chunks are "@file" or text, all others "=name". */
+static bool script_level(lua_State *L, int level, lua_Debug *debug, bool *end)
+{
+    *end = !lua_getstack(L, level, debug);
+    if (*end || !lua_getinfo(L, "Sl", debug) || debug->source[0] == '=')
+        return false;
+    /* LuaJIT has lost the line when memory ran out in this very function: then its first one. */
+    if (debug->currentline <= 0)
+        debug->currentline = debug->linedefined > 0 ? debug->linedefined : 1;
+    return true;
+}
+
+static const char *script_source(const lua_Debug *debug)
+{
+    return debug->source[0] == '@' ? debug->source + 1 : debug->short_src;
+}
+
+bool vm_where(lua_State *L, char *buf, size_t size, int *line)
+{
+    lua_Debug debug;
+    bool end = false;
+    for (int level = 0; !end; level++) {
+        if (!script_level(L, level, &debug, &end))
+            continue;
+        snprintf(buf, size, "%s", script_source(&debug));
+        *line = debug.currentline;
+        return true;
+    }
+    return false;
+}
+
+/* Is it a chunk's name, as messages shorten it? Then file gets the whole name. */
+static bool is_script_chunk(lua_State *at, const char *name, size_t len, char *file, size_t size)
+{
+    snprintf(file, size, "%.*s", (int)len, name);
+    lua_Debug debug;
+    bool end = !at;
+    for (int level = 0; !end; level++) {
+        if (script_level(at, level, &debug, &end) && strcmp(debug.short_src, file) == 0) {
+            snprintf(file, size, "%s", script_source(&debug));
+            return true;
+        }
+    }
+    return len > 4 && memcmp(name + len - 4, ".lua", 4) == 0;
+}
+
+/* The first "...:<digits>: " of text: the length of what is before it, and what is after it. */
+static bool split_place(const char *text, size_t *name_len, int *line, const char **rest)
+{
+    for (const char *colon = strchr(text, ':'); colon; colon = strchr(colon + 1, ':')) {
+        char *end;
+        if (!isdigit((unsigned char)colon[1]))
+            continue;
+        long number = strtol(colon + 1, &end, 10);
+        if (end[0] != ':' || end[1] != ' ')
+            continue;
+        *name_len = (size_t)(colon - text);
+        *line = (int)number;
+        *rest = end + 2;
+        return true;
+    }
+    return false;
+}
+
+/* Takes the place off the text, and into failure if it is a script's. Returns the rest. */
+static const char *take_place(lua_State *at, const char *text, struct failure *failure)
+{
+    char file[512];
+    size_t len;
+    int line;
+    const char *rest;
+    while (split_place(text, &len, &line, &rest)) {
+        if (is_host_chunk(text, len)) {
+            text = rest;
+            continue;
+        }
+        if (!is_script_chunk(at, text, len, file, sizeof file))
+            break;
+        if (!failure->file) {
+            failure->file = strdup(file);
+            failure->line = line;
+        }
+        return rest;
+    }
+    return text;
+}
+
+static void add_place(lua_State *at, struct failure *failure)
+{
+    char file[512];
+    if (!failure->file && at && vm_where(at, file, sizeof file, &failure->line))
+        failure->file = strdup(file);
+}
+
+/* A code by its public name; ERR_NONE for none of ours. */
+static enum err_code code_of(const char *name)
+{
+    for (int code = ERR_TIMEOUT; code >= ERR_SYSTEM; code--) {
+        if (strcmp(err_name((enum err_code)code), name) == 0)
+            return (enum err_code)code;
+    }
+    return ERR_NONE;
+}
+
+static int stringify(lua_State *L)
+{
+    if (!luaL_callmeta(L, 1, "__tostring") || lua_type(L, -1) != LUA_TSTRING) {
+        lua_settop(L, 0);
+        lua_pushnil(L);
+    }
+    return 1;
+}
+
+/* Pushes the text of a value that is no string and has no message. __tostring is a script's code:
+ * it runs under the limit. */
+static const char *push_text(lua_State *L, int index)
+{
+    struct vm *vm = vm_of(L);
+    lua_pushcfunction(L, stringify);
+    lua_pushvalue(L, index);
+    vm->enforcing = true;
+    int status = lua_pcall(L, 1, 1, 0);
+    vm->enforcing = false;
+    if (status == 0 && lua_type(L, -1) == LUA_TSTRING)
+        return lua_tostring(L, -1);
+    lua_pop(L, 1);
+    switch (lua_type(L, index)) {
+    case LUA_TNIL:
+        return lua_pushliteral(L, "an error without a value (nil)"), lua_tostring(L, -1);
+    case LUA_TNUMBER:
+        lua_pushvalue(L, index);
+        return lua_tostring(L, -1);
+    case LUA_TBOOLEAN:
+        return lua_pushfstring(L, "error(%s)", lua_toboolean(L, index) ? "true" : "false");
+    default:
+        return lua_pushfstring(L, "an error of type %s%s", luaL_typename(L, index),
+                               status ? ", whose __tostring fails" : "");
+    }
+}
+
+/* Pushes a field of the error table, or nil; never runs its metamethods. */
+static const char *push_field(lua_State *L, int index, const char *name)
+{
+    lua_pushstring(L, name);
+    lua_rawget(L, index);
+    return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+}
+
+static void describe_table(lua_State *L, int index, struct description *description)
+{
+    struct failure *failure = description->failure;
+    const char *name = push_field(L, index, "code");
+    const char *message = push_field(L, index, "message");
+    const char *file = push_field(L, index, "file");
+    const char *traceback = push_field(L, index, "traceback");
+    push_field(L, index, "line");
+    if (file) {
+        failure->file = strdup(file);
+        failure->line = (int)lua_tointeger(L, -1);
+    }
+    if (traceback)
+        failure->traceback = strdup(traceback);
+    enum err_code code = name ? code_of(name) : ERR_NONE;
+    if (!message)
+        message = name ? name : push_text(L, index);
+    message = take_place(description->at, message, failure);
+    if (code != ERR_NONE || !name || message == name)
+        err_set(&failure->err, code != ERR_NONE ? code : ERR_HANDLER, "%s", message);
+    else
+        err_set(&failure->err, ERR_HANDLER, "%s: %s", name, message);
+}
+
+static void describe_text(lua_State *L, const char *text, struct description *description)
+{
+    struct vm *vm = vm_of(L);
+    struct failure *failure = description->failure;
+    text = take_place(description->at, text, failure);
+    if (vm->exhausted && strcmp(text, OUT_OF_MEMORY) == 0)
+        err_set(&failure->err, ERR_MEMORY, "not enough memory: the limit of %zu KB is reached",
+                vm->limit_bytes / 1024);
+    else
+        err_set(&failure->err, ERR_HANDLER, "%s", text);
+}
+
+/* The traceback without the lines of the host's own Lua; NULL when nothing is left. */
+static char *copy_traceback(const char *text)
+{
+    char *copy = malloc(strlen(text) + 1), *to = copy;
+    if (!copy)
+        return NULL;
+    int lines = 0;
+    while (*text) {
+        const char *end = strchr(text, '\n');
+        size_t len = end ? (size_t)(end - text) + 1 : strlen(text);
+        const char *name = text + (*text == '\t');
+        if (!is_host_chunk(name, strcspn(name, ":"))) {
+            memcpy(to, text, len);
+            to += len;
+            lines++;
+        }
+        text += len;
+    }
+    while (to > copy && to[-1] == '\n')
+        to--;
+    *to = '\0';
+    if (lines <= 1) {
+        free(copy);
+        return NULL;
+    }
+    return copy;
+}
+
+/* Protected: (description, value). */
+static int describe(lua_State *L)
+{
+    struct description *description = lua_touserdata(L, 1);
+    struct failure *failure = description->failure;
+    lua_State *at = description->at;
+    if (lua_type(L, 2) == LUA_TTABLE)
+        describe_table(L, 2, description);
+    else if (lua_type(L, 2) == LUA_TSTRING)
+        describe_text(L, lua_tostring(L, 2), description);
+    else
+        describe_text(L, push_text(L, 2), description);
+    if (at && !failure->traceback) {
+        luaL_traceback(L, at, NULL, at == L ? description->skip : 0);
+        failure->traceback = copy_traceback(lua_tostring(L, -1));
+    }
+    return 0;
+}
+
+void failure_fill(lua_State *L, lua_State *at, int skip, struct failure *failure)
+{
+    struct description description = {at, skip, failure};
+    *failure = (struct failure){0};
+    int value = lua_gettop(L);
+    lua_pushcfunction(L, describe);
+    lua_pushlightuserdata(L, &description);
+    lua_pushvalue(L, value);
+    int status = lua_pcall(L, 2, 0, 0);
+    vm_of(L)->enforcing = false;
+    /* As after a stack overflow, when there is no room left to call anything. */
+    if (status && failure->err.code == ERR_NONE && lua_type(L, value) == LUA_TSTRING)
+        describe_text(L, lua_tostring(L, value), &description);
+    else if (failure->err.code == ERR_NONE)
+        err_set(&failure->err, ERR_HANDLER, "an error that cannot be described");
+    add_place(at, failure);
+    lua_settop(L, value - 1);
+}
+
+void vm_describe(lua_State *L, int index, lua_State *at, struct failure *failure)
+{
+    struct vm *vm = vm_of(L);
+    bool enforcing = vm->enforcing;
+    vm->enforcing = false;
+    if (lua_status(L) > LUA_YIELD) {
+        /* An error has ended L: its stack may be full, and nothing may run on it. */
+        index = index < 0 ? index : index - lua_gettop(L) - 1;
+        lua_State *main = vm->L;
+        lua_checkstack(main, LUA_MINSTACK - index);
+        lua_xmove(L, main, -index);
+        int value = lua_gettop(main) + index + 1;
+        lua_pushvalue(main, value);
+        failure_fill(main, at, 0, failure);
+        lua_xmove(main, L, -index);
+    } else {
+        index = index < 0 && index > LUA_REGISTRYINDEX ? lua_gettop(L) + index + 1 : index;
+        lua_pushvalue(L, index);
+        failure_fill(L, at, 1, failure);
+    }
+    vm->enforcing = enforcing;
+}

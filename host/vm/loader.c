@@ -1,0 +1,168 @@
+#include "vm/loader.h"
+
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <uthash.h>
+
+#include "base/log.h"
+
+struct name {
+    UT_hash_handle hh;
+    char text[];
+};
+
+struct loader_names {
+    pthread_mutex_t lock; /* guards the table; a leaf */
+    struct name *table;   /* owned */
+};
+
+struct loader_names *loader_names_new(void)
+{
+    struct loader_names *names = calloc(1, sizeof *names);
+    if (names)
+        pthread_mutex_init(&names->lock, NULL);
+    return names;
+}
+
+void loader_names_free(struct loader_names *names)
+{
+    if (!names)
+        return;
+    struct name *name, *next;
+    HASH_ITER(hh, names->table, name, next)
+    {
+        HASH_DEL(names->table, name);
+        free(name);
+    }
+    pthread_mutex_destroy(&names->lock);
+    free(names);
+}
+
+/* True: the name is new. */
+static bool names_add(struct loader_names *names, const char *text)
+{
+    struct name *name;
+    pthread_mutex_lock(&names->lock);
+    HASH_FIND_STR(names->table, text, name);
+    bool is_new = !name;
+    if (is_new && (name = malloc(sizeof *name + strlen(text) + 1))) {
+        strcpy(name->text, text);
+        HASH_ADD_STR(names->table, text, name);
+    }
+    pthread_mutex_unlock(&names->lock);
+    return is_new;
+}
+
+/* Lua: warn(global, file, line). Upvalues: the shared names, the script's name. */
+static int warn_global(lua_State *L)
+{
+    struct loader_names *warned = lua_touserdata(L, lua_upvalueindex(1));
+    const char *name = luaL_checkstring(L, 1);
+    struct log_context context = {
+        .script = lua_tostring(L, lua_upvalueindex(2)),
+        .file = luaL_checkstring(L, 2),
+        .line = (int)luaL_checkinteger(L, 3),
+    };
+    if (!warned || names_add(warned, name))
+        log_event(LOG_WARN, &context, "write to the undeclared global \"%s\": did you mean local?",
+                  name);
+    return 0;
+}
+
+/* Every LuaJIT state starts with the same random numbers. */
+static double random_seed(void)
+{
+    uint32_t seed = 0;
+    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
+        seed = (uint32_t)(uintptr_t)&seed;
+    return seed;
+}
+
+struct run_args {
+    const char *path, *name;
+    const struct loader_options *options;
+};
+
+/* Protected: (run_args) -> the table that loader.run takes. */
+static int push_run_args(lua_State *L)
+{
+    const struct run_args *args = lua_touserdata(L, 1);
+    const struct loader_options *options = args->options;
+    lua_newtable(L);
+    lua_pushstring(L, args->path);
+    lua_setfield(L, -2, "path");
+    lua_pushstring(L, args->name);
+    lua_setfield(L, -2, "name");
+    lua_pushboolean(L, options->trust);
+    lua_setfield(L, -2, "trust");
+    lua_pushnumber(L, random_seed());
+    lua_setfield(L, -2, "seed");
+    lua_createtable(L, options->lib_count, 0);
+    for (int i = 0; i < options->lib_count; i++) {
+        lua_pushstring(L, options->lib[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "lib");
+    lua_newtable(L);
+    lua_setfield(L, -2, "files");
+    lua_pushlightuserdata(L, options->warned);
+    lua_pushstring(L, args->name);
+    lua_pushcclosure(L, warn_global, 2);
+    lua_setfield(L, -2, "warn");
+    return 1;
+}
+
+void loader_files_clear(struct loader_files *files)
+{
+    for (int i = 0; i < files->count; i++)
+        free(files->paths[i]);
+    free(files->paths);
+    *files = (struct loader_files){0};
+}
+
+/* From args.files, the list that the Lua side has filled. */
+static void copy_files(lua_State *L, int args, struct loader_files *files)
+{
+    lua_getfield(L, args, "files");
+    size_t count = lua_objlen(L, -1);
+    files->paths = calloc(count ? count : 1, sizeof *files->paths);
+    for (size_t i = 1; files->paths && i <= count; i++) {
+        lua_rawgeti(L, -1, (int)i);
+        const char *path = lua_tostring(L, -1);
+        char *absolute = path ? realpath(path, NULL) : NULL;
+        if (!absolute && path)
+            absolute = strdup(path);
+        if (absolute)
+            files->paths[files->count++] = absolute;
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+int loader_run(struct vm *vm, const char *path, const char *name,
+               const struct loader_options *options, struct loader_files *files,
+               struct failure *failure)
+{
+    lua_State *L = vm->L;
+    int top = lua_gettop(L);
+    struct run_args run_args = {path, name, options};
+    if (files)
+        *files = (struct loader_files){0};
+    lua_pushcfunction(L, push_run_args);
+    lua_pushlightuserdata(L, &run_args);
+    int rc = vm_call(vm, 1, 1, failure);
+    if (rc == 0)
+        rc = vm_module(vm, "moonbus.loader", failure);
+    if (rc == 0) {
+        lua_getfield(L, -1, "run");
+        lua_pushvalue(L, top + 1);
+        rc = vm_call(vm, 1, 0, failure);
+        if (files)
+            copy_files(L, top + 1, files);
+    }
+    lua_settop(L, top);
+    return rc;
+}

@@ -1,0 +1,41 @@
+/* loader - a script's environment: its own globals, its own require, nothing that could harm the
+ * process. The C side of lua/moonbus/loader.lua.
+ *
+ * A script sees the standard library without io, debug (but traceback), ffi, package, newproxy,
+ * os.execute/exit/remove/rename/setlocale/tmpname, bytecode; with trust, all of it. A write to an
+ * undeclared global is warned of once, with file and line. Thread: whoever has the vm. */
+#ifndef MOONBUS_VM_LOADER_H
+#define MOONBUS_VM_LOADER_H
+
+#include "vm/vm.h"
+
+/* The names of globals that have been warned of; shared by all instances of one generation, so that
+ * each name is told once, and not once for each instance. Any thread. */
+struct loader_names;
+struct loader_names *loader_names_new(void); /* NULL when out of memory */
+void loader_names_free(struct loader_names *names);
+
+struct loader_options {
+    const char *const *lib; /* folders where require looks after the script's own */
+    int lib_count;
+    bool trust;
+    struct loader_names *warned; /* not owned, outlives the vm; NULL: each vm tells by itself */
+};
+
+/* The files that a script was loaded from, itself first. Owned strings, absolute. */
+struct loader_files {
+    char **paths;
+    int count;
+};
+
+void loader_files_clear(struct loader_files *files);
+
+/* Loads the file and runs its top level in a fresh environment. name: how messages call it
+ * ("orders.lua"). 0, or a negative code with failure (syntax error: file and line; unreadable file;
+ * an error at the top level; a missing module with the places where it was looked for). files (may
+ * be NULL) is filled also on failure, with what was found so far. */
+int loader_run(struct vm *vm, const char *path, const char *name,
+               const struct loader_options *options, struct loader_files *files,
+               struct failure *failure);
+
+#endif

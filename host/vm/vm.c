@@ -1,0 +1,252 @@
+#include "vm/vm.h"
+
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm/internal.h"
+
+#define POOL_MAX 256     /* finished coroutines that are kept, about 1 KB each */
+#define GC_STEPS 64      /* the collector's pace changes with each 64th of the limit */
+#define GC_PAUSE_MAX 200 /* LuaJIT's own: the next cycle begins when use has doubled */
+#define GC_STEPMUL_MIN 200
+#define GC_STEPMUL_MAX 10000
+
+char vm_suspend_marker;
+
+/* LuaJIT has no emergency collection: what a cycle has not freed in time is missing when the limit
+ * is reached. With its fixed pace 33 MB of live data fail under a limit of 64 MB; with a pace that
+ * follows what is left 55 MB work. Called by the allocator; lua_gc only stores the numbers. */
+static void pace_collector(struct vm *vm)
+{
+    size_t step = vm->limit_bytes / GC_STEPS + 1;
+    if (vm->used_bytes / step == vm->gc_mark)
+        return;
+    vm->gc_mark = vm->used_bytes / step;
+    double used = (double)vm->used_bytes + 1;
+    double left = vm->used_bytes < vm->limit_bytes ? (double)(vm->limit_bytes - vm->used_bytes) : 0;
+    double pause = 100 + 50 * left / used;
+    double stepmul = 300 * used / (left + 1);
+    lua_gc(vm->L, LUA_GCSETPAUSE, pause < GC_PAUSE_MAX ? (int)pause : GC_PAUSE_MAX);
+    if (stepmul < GC_STEPMUL_MIN)
+        stepmul = GC_STEPMUL_MIN;
+    lua_gc(vm->L, LUA_GCSETSTEPMUL, stepmul < GC_STEPMUL_MAX ? (int)stepmul : GC_STEPMUL_MAX);
+}
+
+static void *allocate(void *data, void *block, size_t old_size, size_t new_size)
+{
+    struct vm *vm = data;
+    if (new_size == 0) {
+        free(block);
+        vm->used_bytes -= old_size;
+        return NULL;
+    }
+    bool grows = new_size > old_size;
+    if (grows && vm->enforcing && vm->limit_bytes &&
+        vm->used_bytes - old_size + new_size > vm->limit_bytes) {
+        vm->exhausted = true;
+        return NULL;
+    }
+    void *moved = realloc(block, new_size);
+    if (!moved)
+        return grows ? NULL : block;
+    vm->used_bytes += new_size - old_size;
+    if (vm->limit_bytes && vm->L)
+        pace_collector(vm);
+    return moved;
+}
+
+struct vm *vm_of(lua_State *L)
+{
+    void *data;
+    lua_getallocf(L, &data);
+    return data;
+}
+
+struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err)
+{
+    struct vm *vm = calloc(1, sizeof *vm);
+    if (!vm) {
+        err_set(err, ERR_MEMORY, "no memory for a Lua state");
+        return NULL;
+    }
+    vm->owner = owner;
+    vm->limit_bytes = limit_bytes;
+    vm->L = lua_newstate(allocate, vm);
+    if (!vm->L || lua_cpcall(vm->L, vm_open_libraries, NULL)) {
+        err_set(err, ERR_MEMORY, "cannot make a Lua state: %s",
+                vm->L ? lua_tostring(vm->L, -1) : "no memory");
+        vm_free(vm);
+        return NULL;
+    }
+    return vm;
+}
+
+void vm_free(struct vm *vm)
+{
+    vm->enforcing = false;
+    if (vm->L)
+        lua_close(vm->L);
+    free(vm->pool);
+    free(vm);
+}
+
+static int new_coroutine(lua_State *L)
+{
+    struct coroutine *out = lua_touserdata(L, 1);
+    out->L = lua_newthread(L);
+    out->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+/* A binding may ask for a coroutine while another one runs: the limit must not raise on the main
+ * state then, so it is looked at beforehand. */
+static bool has_room(struct vm *vm)
+{
+    if (!vm->limit_bytes || vm->used_bytes < vm->limit_bytes)
+        return true;
+    lua_gc(vm->L, LUA_GCCOLLECT, 0);
+    return vm->used_bytes < vm->limit_bytes;
+}
+
+int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err)
+{
+    if (vm->pooled > 0) {
+        *coroutine = vm->pool[--vm->pooled];
+        return 0;
+    }
+    bool enforcing = vm->enforcing;
+    vm->enforcing = false;
+    *coroutine = (struct coroutine){.ref = LUA_NOREF};
+    int rc = has_room(vm) ? lua_cpcall(vm->L, new_coroutine, coroutine) : LUA_ERRMEM;
+    if (rc && rc != LUA_ERRMEM)
+        lua_pop(vm->L, 1);
+    vm->enforcing = enforcing;
+    if (rc)
+        return err_set(err, ERR_MEMORY, "no memory for another coroutine");
+    return 0;
+}
+
+static bool pool_has_room(struct vm *vm)
+{
+    if (vm->pooled < vm->pool_capacity)
+        return true;
+    if (vm->pool_capacity >= POOL_MAX)
+        return false;
+    int capacity = vm->pool_capacity ? vm->pool_capacity * 2 : 8;
+    struct coroutine *pool = realloc(vm->pool, (size_t)capacity * sizeof *pool);
+    if (!pool)
+        return false;
+    vm->pool = pool;
+    vm->pool_capacity = capacity;
+    return true;
+}
+
+void vm_give(struct vm *vm, struct coroutine coroutine, bool reusable)
+{
+    if (!coroutine.L)
+        return;
+    if (reusable && lua_status(coroutine.L) == 0 && pool_has_room(vm)) {
+        lua_settop(coroutine.L, 0);
+        vm->pool[vm->pooled++] = coroutine;
+        return;
+    }
+    luaL_unref(vm->L, LUA_REGISTRYINDEX, coroutine.ref);
+    /* What it held was too much: the next task starts with what can be had. */
+    if (vm->exhausted && !vm->enforcing)
+        lua_gc(vm->L, LUA_GCCOLLECT, 0);
+}
+
+/* 0: a binding's yield, whose values are removed. */
+static bool is_binding_yield(lua_State *co)
+{
+    bool ours = lua_gettop(co) > 0 && lua_touserdata(co, 1) == VM_SUSPEND;
+    lua_settop(co, 0);
+    return ours;
+}
+
+enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs,
+                      struct failure *failure)
+{
+    lua_State *co = coroutine.L;
+    vm->exhausted = false;
+    vm->enforcing = true;
+    int status = lua_resume(co, nargs);
+    vm->enforcing = false;
+    switch (status) {
+    case 0:
+        return VM_RETURNED;
+    case LUA_YIELD:
+        if (is_binding_yield(co))
+            return VM_YIELDED;
+        lua_pushliteral(vm->L, "coroutine.yield outside of coroutine.wrap or coroutine.create");
+        failure_fill(vm->L, co, 0, failure);
+        return VM_FAILED;
+    default:
+        vm_describe(co, -1, co, failure);
+        return VM_FAILED;
+    }
+}
+
+/* The message handler of vm_call: the stack that tells the place is still there. */
+static int on_error(lua_State *L)
+{
+    struct vm *vm = vm_of(L);
+    struct failure *found = lua_touserdata(L, lua_upvalueindex(1));
+    bool enforcing = vm->enforcing;
+    vm->enforcing = false;
+    lua_settop(L, 1);
+    failure_clear(found); /* a stack overflow in here calls it again */
+    failure_fill(L, L, 2, found);
+    vm->enforcing = enforcing;
+    lua_pushnil(L);
+    return 1;
+}
+
+int vm_call(struct vm *vm, int nargs, int nresults, struct failure *failure)
+{
+    lua_State *L = vm->L;
+    bool enforcing = vm->enforcing;
+    int base = lua_gettop(L) - nargs;
+    struct failure found = {0};
+    lua_pushlightuserdata(L, &found);
+    lua_pushcclosure(L, on_error, 1);
+    lua_insert(L, base);
+    vm->exhausted = false;
+    vm->enforcing = true;
+    int status = lua_pcall(L, nargs, nresults, base);
+    vm->enforcing = enforcing;
+    lua_remove(L, base);
+    if (status == 0)
+        return 0;
+    /* LuaJIT calls no handler when memory is out. */
+    if (found.err.code == ERR_NONE)
+        failure_fill(L, NULL, 0, &found);
+    else
+        lua_pop(L, 1);
+    *failure = found;
+    if (vm->exhausted && !enforcing)
+        lua_gc(L, LUA_GCCOLLECT, 0);
+    return failure->err.code;
+}
+
+int vm_yield(lua_State *L)
+{
+    lua_settop(L, 0);
+    lua_pushlightuserdata(L, VM_SUSPEND);
+    return lua_yield(L, 1);
+}
+
+bool vm_may_yield(lua_State *L)
+{
+    return lua_isyieldable(L);
+}
+
+int vm_module(struct vm *vm, const char *name, struct failure *failure)
+{
+    lua_State *L = vm->L;
+    lua_getfield(L, LUA_REGISTRYINDEX, VM_REQUIRE);
+    lua_pushstring(L, name);
+    return vm_call(vm, 1, 1, failure);
+}

@@ -1,0 +1,105 @@
+/* vm - one Lua state: its allocator with a limit, its libraries, its pool of coroutines, and the
+ * only place of the host that calls lua_resume.
+ *
+ *   vm_take ─▶ coroutine ── push function and arguments ──▶ vm_resume ─▶ VM_YIELDED ... vm_resume
+ *                                                              └▶ VM_RETURNED / VM_FAILED ─▶ vm_give
+ *
+ * vm knows no NATS and nothing of tasks. A state is used by one thread at a time, any thread.
+ *
+ * The memory limit holds while Lua runs (vm_resume, vm_call). Host code may push values between
+ * two resumes without protection: there the allocator does not refuse, and no finalizer written in
+ * Lua can run (scripts get no newproxy). */
+#ifndef MOONBUS_VM_VM_H
+#define MOONBUS_VM_VM_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct coroutine {
+    lua_State *L; /* NULL: none */
+    int ref;      /* in the registry, as long as it lives */
+};
+
+struct vm {
+    lua_State *L;
+    void *owner; /* not owned; vm_owner finds it again from any of its coroutines */
+    size_t used_bytes, limit_bytes; /* limit 0: none */
+    bool enforcing;                 /* Lua is running: the limit holds */
+    bool exhausted;                 /* an allocation was refused since the last vm_resume */
+    size_t gc_mark;                 /* for what use the collector's pace was set, in steps */
+    struct coroutine *pool;         /* owned; finished coroutines, ready for use */
+    int pooled, pool_capacity;
+};
+
+/* How a resume ended; switch over all of them. */
+enum vm_end {
+    VM_YIELDED,  /* a binding suspended it: it will be resumed */
+    VM_RETURNED, /* results are on the coroutine's stack, from index 1 to its top */
+    VM_FAILED,   /* failure tells; the coroutine is dead */
+};
+
+/* Why Lua code failed. Strings are owned (failure_clear). Functions that can fail fill it only when
+ * they do, and then overwrite what was in it. Error tables tell by their fields: code, message, and
+ * (for errors that were caught and passed on) file, line, traceback. */
+struct failure {
+    struct err err;  /* code: of an error table that has one, else ERR_HANDLER; ERR_MEMORY */
+    char *file;      /* where it was raised, as the script is called in messages; or NULL */
+    int line;
+    char *traceback; /* or NULL */
+};
+
+void failure_clear(struct failure *failure);
+
+/* A new state with the standard libraries, lua-cjson ("cjson" by require) and the embedded modules
+ * (by require from the host's own Lua; scripts see what the loader gives them). */
+struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err);
+void vm_free(struct vm *vm);
+
+/* The vm of a state or coroutine. */
+struct vm *vm_of(lua_State *L);
+
+/* A coroutine from the pool, or a new one; its stack is empty. 0 or ERR_MEMORY. */
+int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err);
+
+/* Back to the pool when it has finished normally (reusable), else dropped. */
+void vm_give(struct vm *vm, struct coroutine coroutine, bool reusable);
+
+/* Starts (function and its nargs arguments on the stack) or continues (nargs values on top) a
+ * coroutine. A yield that is no binding's (coroutine.yield outside of coroutine.wrap) is a failure.
+ * failure: filled for VM_FAILED. */
+enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs,
+                      struct failure *failure);
+
+/* Calls the function below nargs arguments on the main state, protected and under the limit, with
+ * nresults results. 0, or a negative code with failure. Not for handlers: nothing in it may yield. */
+int vm_call(struct vm *vm, int nargs, int nresults, struct failure *failure);
+
+/* What vm_yield yields: tells the yield of a binding from any other. */
+extern char vm_suspend_marker;
+#define VM_SUSPEND ((void *)&vm_suspend_marker)
+
+/* What a binding that waits returns to Lua: suspends the running coroutine until vm_resume, whose
+ * values are what the binding returns. Check vm_may_yield first. */
+int vm_yield(lua_State *L);
+
+/* False where a yield would have to cross a C function (table.sort, string.gsub, require ...). */
+bool vm_may_yield(lua_State *L);
+
+/* Describes the value at index as an error: its code, text, place. For error values of any type
+ * (also of those whose __tostring fails). L: where the value is; at: the coroutine whose stack
+ * tells the place, or NULL. */
+void vm_describe(lua_State *L, int index, lua_State *at, struct failure *failure);
+
+/* "orders.lua", 14: the innermost function of a script that is running on L. file is NUL-ended in
+ * buf; false when there is none. */
+bool vm_where(lua_State *L, char *buf, size_t size, int *line);
+
+/* Pushes the module's table, loading it if need be: of the embedded modules, e.g. "moonbus.loader".
+ * 0 or a negative code with failure. */
+int vm_module(struct vm *vm, const char *name, struct failure *failure);
+
+#endif

@@ -1,0 +1,389 @@
+-- Judges the process's settings: defaults, the config file, the environment, the flags; the last
+-- one wins. Runs once, in a state of its own, before anything else.
+--
+-- A leaf is a setting with a dotted name ("limits.memory"). Every leaf has a type, which turns what
+-- a file (a Lua value) or the environment (text) says into the value that C wants, or says what is
+-- allowed. The result is flat: result["limits.memory"] = 67108864.
+local kinds = require "moonbus.config_kinds"
+local settings = require "moonbus.config_settings"
+
+local config = {}
+
+local leaves = {
+  { "servers", kinds.list(kinds.url), default = { "nats://127.0.0.1:4222" } },
+  { "name", kinds.text, default = "moonbus" },
+  { "auth.creds", kinds.path },
+  { "auth.user", kinds.text },
+  { "auth.password", kinds.text, secret = true },
+  { "auth.token", kinds.text, secret = true },
+  { "auth.nkey", kinds.path },
+  { "tls.ca", kinds.path },
+  { "tls.cert", kinds.path },
+  { "tls.key", kinds.path },
+  { "tls.verify", kinds.boolean, default = true },
+  { "jetstream.domain", kinds.name "a JetStream domain" },
+  { "jetstream.api_prefix", kinds.subject },
+  { "inbox_prefix", kinds.subject },
+  { "handlers", kinds.list(kinds.path), default = { "handlers/" } },
+  { "lib", kinds.list(kinds.path), default = { "lib/" } },
+  { "workers", kinds.integer(1, 256) },
+  { "connect_timeout", kinds.duration "1ms", default = "5s" },
+  { "ping_interval", kinds.duration "100ms", default = "5s" },
+  { "max_pings_out", kinds.integer(1, 1000), default = 2 },
+  { "reconnect.wait", kinds.duration "1ms", default = "250ms" },
+  { "reconnect.max_wait", kinds.duration "1ms", default = "5s" },
+  { "reconnect.jitter", kinds.duration "0s", default = "100ms" },
+  { "request_timeout", kinds.duration "1ms", default = "5s" },
+  { "publish.timeout", kinds.duration "1ms", default = "5s" },
+  { "publish.attempts", kinds.integer(1, 1000000), default = 10 },
+  { "publish.backoff.min", kinds.duration "1ms", default = "100ms" },
+  { "publish.backoff.max", kinds.duration "1ms", default = "5s" },
+  { "graceful_timeout", kinds.duration "1ms", default = "25s" },
+  { "limits.memory", kinds.size "1MB", default = "64MB" },
+  { "limits.cpu", kinds.duration "1ms", default = "5s", later = true },
+  { "limits.offload_threads", kinds.integer(1, 256), default = 4, later = true },
+  { "limits.max_stuck", kinds.integer(1, 256), default = 3, later = true },
+  { "watch", kinds.boolean, default = false },
+  { "trust", kinds.boolean, default = false },
+  { "admin", kinds.address, default = "off", later = true },
+  { "admin_token", kinds.text, secret = true, later = true },
+  { "log.level", kinds.choice { "debug", "info", "warn", "error", "off" }, default = "info" },
+  { "log.format", kinds.choice { "auto", "text", "json" }, default = "auto" },
+  { "settings", settings.kind },
+}
+
+-- What the nats command line reads, as it reads it.
+local nats_variables = {
+  NATS_URL = "servers", NATS_CREDS = "auth.creds", NATS_USER = "auth.user",
+  NATS_PASSWORD = "auth.password", NATS_TOKEN = "auth.token", NATS_NKEY = "auth.nkey",
+  NATS_CA = "tls.ca", NATS_CERT = "tls.cert", NATS_KEY = "tls.key",
+}
+
+-- Not settings: where the host's own Lua is read from while developing.
+local other_variables = { MOONBUS_LUA = true }
+
+-- Ways to authenticate; a connection uses one of them.
+local methods = {
+  ["auth.creds"] = "creds", ["auth.user"] = "user+password", ["auth.password"] = "user+password",
+  ["auth.token"] = "token", ["auth.nkey"] = "nkey",
+}
+
+local by_key, by_variable, variable_tails, tree = {}, {}, {}, {}
+for _, leaf in ipairs(leaves) do
+  leaf.key, leaf.kind = leaf[1], leaf[2]
+  by_key[leaf.key] = leaf
+  local tail = leaf.key:upper():gsub("%.", "_")
+  by_variable["MOONBUS_" .. tail] = leaf
+  variable_tails[#variable_tails + 1] = tail
+  local node, sections, last = tree, leaf.key:match "^(.-)([^.]+)$"
+  for section in sections:gmatch "[^.]+" do
+    node[section] = node[section] or {}
+    node = node[section]
+  end
+  node[last] = leaf
+end
+
+local function fail(format, ...)
+  error({ complaint = format:format(...) }, 0)
+end
+
+local function sorted_keys(map)
+  local keys = {}
+  for key in pairs(map) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  return keys
+end
+
+-- The settings stated so far: stated[key] = { value, source, layer }.
+local function state(self, leaf, value, source, how)
+  local converted, complaint = leaf.kind(value, {
+    text = how.text, folder = how.folder, host = self.host,
+    show = function(shown)
+      return leaf.secret and "(not shown)" or self.show(shown)
+    end,
+  })
+  if converted == nil then fail("%s: %s", source, complaint) end
+  self.stated[leaf.key] = { value = converted, source = source, layer = how.layer }
+end
+
+-- Walks what the file returned, beside the tree of what may be there.
+local function read_table(self, values, node, path, how)
+  for _, key in ipairs(sorted_keys(values)) do
+    local value, known = values[key], node[key]
+    local dotted = path .. tostring(key)
+    if not known then
+      fail("%s: unknown key %s%s; allowed %s: %s", how.file, self.show(dotted),
+        kinds.suggest(tostring(key), sorted_keys(node)),
+        path == "" and "here" or "in " .. path:sub(1, -2), table.concat(sorted_keys(node), ", "))
+    end
+    local source = how.file .. ": " .. dotted
+    if known.kind then
+      state(self, known, value, source, how)
+    elseif type(value) == "table" then
+      read_table(self, value, known, dotted .. ".", how)
+    else
+      fail("%s: must be a table with %s, not %s", source, table.concat(sorted_keys(known), ", "),
+        self.show(value))
+    end
+  end
+end
+
+-- "moonbus.lua:3: ": the innermost line of the config file that is running.
+local function place(file)
+  for level = 3, 200 do
+    local info = debug.getinfo(level, "Sl")
+    if not info then break end
+    if info.source == "@" .. file and info.currentline > 0 then
+      return file .. ":" .. info.currentline .. ": "
+    end
+  end
+  return file .. ": "
+end
+
+local function read_secret_file(path)
+  local handle, reason = io.open(path, "r")
+  if not handle then return nil, reason end
+  local text
+  text, reason = handle:read "*a"
+  handle:close()
+  return text and text:gsub("[\r\n]+$", ""), reason
+end
+
+local function check_name(file, what, name)
+  if type(name) ~= "string" or name == "" then
+    error(place(file) .. what .. " wants the name of an environment variable", 0)
+  end
+end
+
+local function file_env(file)
+  return function(name, ...)
+    check_name(file, "env", name)
+    local value = os.getenv(name)
+    if value ~= nil then return value end
+    if select("#", ...) > 0 then return (...) end
+    error(("%senv %q is not set, and has no default"):format(place(file), name), 0)
+  end
+end
+
+local function file_secret(self, file)
+  return function(name)
+    check_name(file, "secret", name)
+    local value = os.getenv(name)
+    local path = os.getenv(name .. "_FILE")
+    if value == nil and path then
+      local reason
+      value, reason = read_secret_file(path)
+      if not value then
+        error(("%ssecret %q: cannot read the file of $%s_FILE: %s"):format(place(file), name, name,
+          reason), 0)
+      end
+    end
+    if value == nil then
+      error(("%ssecret %q: neither $%s nor $%s_FILE is set"):format(place(file), name, name, name), 0)
+    end
+    self.secrets[value] = true
+    return value
+  end
+end
+
+-- The plain library without what reaches outside.
+local function file_environment(self, file)
+  local globals = {}
+  for _, name in ipairs { "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall",
+    "print", "rawequal", "rawget", "rawset", "select", "setmetatable", "tonumber", "tostring",
+    "type", "unpack", "xpcall", "_VERSION", "bit", "coroutine", "math", "string", "table" } do
+    globals[name] = _G[name]
+  end
+  globals.bit = globals.bit or require "bit"
+  globals.os = { clock = os.clock, date = os.date, difftime = os.difftime, getenv = os.getenv,
+    time = os.time }
+  globals.env = file_env(file)
+  globals.secret = file_secret(self, file)
+  globals._G = globals
+  return globals
+end
+
+local function read_file(self, file)
+  local handle, reason = io.open(file, "r")
+  if not handle then fail("cannot read the config file: %s", reason) end
+  local text
+  text, reason = handle:read "*a"
+  handle:close()
+  if not text then fail("cannot read the config file %s: %s", file, reason) end
+  if text:byte() == 27 then fail("%s: is compiled Lua; a config file is text", file) end
+  local chunk, complaint = loadstring(text, "@" .. file)
+  if not chunk then fail("%s", complaint) end
+  setfenv(chunk, file_environment(self, file))
+  local ok, values = pcall(chunk)
+  if not ok then fail("%s", self.hide(tostring(values))) end
+  if type(values) ~= "table" then
+    fail("%s: must return a table, not %s%s", file, self.show(values),
+      values == nil and " (is `return` missing?)" or "")
+  end
+  local folder = file:match "^(.*/)[^/]*$" or ""
+  read_table(self, values, tree, "", { file = file, folder = folder, layer = "file" })
+end
+
+local function read_environment(self, variables)
+  for _, name in ipairs(sorted_keys(nats_variables)) do
+    local value = variables[name]
+    if value and value ~= "" then
+      state(self, by_key[nats_variables[name]], value, name, { text = true, layer = "nats" })
+    end
+  end
+  for _, name in ipairs(sorted_keys(variables)) do
+    local leaf, value = by_variable[name], variables[name]
+    if leaf and value ~= "" then
+      state(self, leaf, value, name, { text = true, layer = "environment" })
+    elseif not leaf and name:find "^MOONBUS_" and not other_variables[name]
+      and not name:find "^MOONBUS_PORT" and not name:find "^MOONBUS_SERVICE_" then
+      local hint = kinds.suggest(name:sub(#"MOONBUS_" + 1), variable_tails)
+      if hint ~= "" then
+        self.warnings[#self.warnings + 1] = name .. ": no such setting" .. hint:gsub('"', '"MOONBUS_', 1)
+      end
+    end
+  end
+end
+
+local function read_flags(self, flags, layer)
+  for _, flag in ipairs(flags) do
+    local leaf = by_key[flag.key]
+    local before = self.stated[leaf.key]
+    state(self, leaf, flag.value, flag.spelling, { text = true, layer = layer })
+    local now = self.stated[leaf.key]
+    if type(now.value) == "table" and before and before.layer == layer then
+      for _, item in ipairs(now.value) do table.insert(before.value, item) end
+      self.stated[leaf.key] = before
+    end
+  end
+end
+
+-- One way to authenticate: that of the strongest source. What a weaker one says of another way is
+-- left out, so that `--creds` does not quarrel with a file's user and password.
+local function choose_auth(self)
+  local strength = { file = 1, nats = 2, environment = 3, flag = 4 }
+  local best
+  for _, key in ipairs(sorted_keys(methods)) do
+    local stated = self.stated[key]
+    if stated and (not best or strength[stated.layer] > strength[self.stated[best].layer]) then
+      best = key
+    end
+  end
+  for _, key in ipairs(sorted_keys(methods)) do
+    local stated = self.stated[key]
+    if stated and methods[key] ~= methods[best] then
+      if stated.layer == self.stated[best].layer then
+        fail("%s and %s: one way to authenticate at a time: creds, user+password, token or nkey",
+          self.stated[best].source, stated.source)
+      end
+      self.stated[key] = nil
+    end
+  end
+  local user, password = self.stated["auth.user"], self.stated["auth.password"]
+  if password and not user then fail("%s: wants a user beside it", password.source) end
+  if user and not password and user.layer == "nats" then -- the nats command line takes it for a token
+    self.stated["auth.token"], self.stated["auth.user"] = user, nil
+  end
+end
+
+local function check_tls(self)
+  local cert, key = self.stated["tls.cert"], self.stated["tls.key"]
+  if cert and not key then fail("%s: wants its key beside it (tls.key)", cert.source) end
+  if key and not cert then fail("%s: wants its certificate beside it (tls.cert)", key.source) end
+end
+
+-- A domain is a prefix of its own.
+local function check_jetstream(self)
+  local domain, prefix = self.stated["jetstream.domain"], self.stated["jetstream.api_prefix"]
+  if domain and prefix then
+    fail("%s and %s: one of jetstream.domain and jetstream.api_prefix, not both", domain.source,
+      prefix.source)
+  end
+end
+
+-- low must not be above high. A high that nobody stated follows.
+local function check_order(self, result, low, high)
+  if result[low] <= result[high] then return end
+  local stated = self.stated[high]
+  if not stated then
+    result[high] = result[low]
+    return
+  end
+  fail("%s: must not be below %s, which is %gs", stated.source, low, result[low] / 1e9)
+end
+
+local function warn_of_later(self)
+  for _, leaf in ipairs(leaves) do
+    local stated = leaf.later and self.stated[leaf.key]
+    if stated and stated.value ~= "off" then
+      self.warnings[#self.warnings + 1] = stated.source .. ": has no effect in this version"
+    end
+  end
+end
+
+local function default_of(self, leaf, folder)
+  if leaf.default == nil then return nil end
+  return (leaf.kind(leaf.default, { folder = folder, host = self.host, show = tostring }))
+end
+
+local function judge(self, input)
+  read_flags(self, input.defaults, "default")
+  if input.file then read_file(self, input.file) end
+  read_environment(self, input.environment)
+  read_flags(self, input.flags, "flag")
+  choose_auth(self)
+  check_tls(self)
+  check_jetstream(self)
+  local result = {}
+  local folder = input.file and input.file:match "^(.*/)[^/]*$" or ""
+  for _, leaf in ipairs(leaves) do
+    local stated = self.stated[leaf.key]
+    if stated then result[leaf.key] = stated.value else
+      result[leaf.key] = default_of(self, leaf, folder)
+    end
+  end
+  check_order(self, result, "reconnect.wait", "reconnect.max_wait")
+  check_order(self, result, "publish.backoff.min", "publish.backoff.max")
+  warn_of_later(self)
+  result.servers_stated = self.stated.servers ~= nil
+  result.tls = (self.stated["tls.ca"] or self.stated["tls.cert"] or self.stated["tls.verify"]) ~= nil
+  result.warnings = self.warnings
+  return result
+end
+
+-- How a value looks in a message. What secret() gave never does, nor a password in a URL.
+local function shower(secrets)
+  local function hide(text)
+    for secret in pairs(secrets) do
+      local from, to = text:find(secret, 1, true)
+      while from and secret ~= "" do
+        text = text:sub(1, from - 1) .. "(secret)" .. text:sub(to + 1)
+        from, to = text:find(secret, from + #"(secret)", true)
+      end
+    end
+    return (text:gsub("://[^/@%s]+@", "://...@"))
+  end
+  local function show(value)
+    if type(value) == "string" then return '"' .. hide(value) .. '"' end
+    if type(value) == "table" then return "a table" end
+    if type(value) == "function" then return "a function" end
+    return tostring(value)
+  end
+  return show, hide
+end
+
+-- input: file (or nil), environment (a map), flags and defaults (lists of key, value, spelling),
+-- host (duration, size, subject, name: C's own judgement). The result, or nil and what is wrong.
+---@param input table
+---@return table|nil result
+---@return string|nil complaint
+function config.load(input)
+  local self = { host = input.host, stated = {}, warnings = {}, secrets = {} }
+  self.show, self.hide = shower(self.secrets)
+  local ok, result = pcall(judge, self, input)
+  if ok then return result end
+  if type(result) == "table" and result.complaint then return nil, result.complaint end
+  error(result, 0)
+end
+
+return config

@@ -1,0 +1,83 @@
+--- "moonbus": what every script requires. Thin: options are checked by moonbus.options, waits are
+--- finished by moonbus.task, the rest is the host's (moonbus.core).
+local core = require("moonbus.core")
+local options = require("moonbus.options")
+local task = require("moonbus.task")
+
+local resumed = task.resumed
+
+local M = {
+  log = core.log,
+  now = core.now,
+  settings = core.settings,
+  version = core.version,
+  json = {
+    encode = core.json_encode,
+    decode = core.json_decode,
+    array = core.json_array,
+    null = core.json_null,
+  },
+  spawn = task.spawn,
+  gather = task.gather,
+}
+
+-- Only while a script loads -----------------------------------------------------------------------
+
+function M.subscribe(subject, opts, fn)
+  local spec
+  spec, fn = options.subscribe(subject, opts, fn)
+  core.register("subscribe", spec, fn)
+end
+
+function M.on(event, fn)
+  event, fn = options.on(event, fn)
+  core.register(event, {}, fn)
+end
+
+function M.script(opts)
+  core.script_limits(options.script(opts))
+end
+
+-- Messages ----------------------------------------------------------------------------------------
+
+function M.publish(subject, data, opts)
+  if opts == nil then return core.publish(subject, data) end
+  opts = options.publish(opts)
+  return core.publish(subject, data, opts.headers, opts.reply)
+end
+
+function M.request(subject, data, opts)
+  if opts == nil then return resumed(core.request(subject, data)) end
+  opts = options.request(opts)
+  return resumed(core.request(subject, data, opts.timeout, opts.headers))
+end
+
+local ack = core.methods.ack
+function core.methods.ack(...) return resumed(ack(...)) end
+
+-- Time --------------------------------------------------------------------------------------------
+
+function M.sleep(duration)
+  return resumed(core.sleep(duration))
+end
+
+local function timer(kind, duration, fn)
+  local spec
+  spec, fn = options.timer("bus." .. kind, duration, fn)
+  if core.in_task() then
+    core.check("bus." .. kind)
+    return task[kind](spec.period, fn)
+  end
+  local index = core.register(kind, spec, fn)
+  return task.new_timer(function() core.cancel_timer(index) end)
+end
+
+function M.after(duration, fn)
+  return timer("after", duration, fn)
+end
+
+function M.every(duration, fn)
+  return timer("every", duration, fn)
+end
+
+return M

@@ -1,0 +1,78 @@
+--- "moonbus.jetstream": streams, consumers, and publishes that are stored.
+local core = require("moonbus.core")
+local options = require("moonbus.options")
+local task = require("moonbus.task")
+require("moonbus") -- finishes the methods of messages
+
+local CANCELLED = core.CANCELLED
+local resumed = task.resumed
+
+local M = {}
+
+function M.stream(settings)
+  core.register("stream", options.stream(settings))
+end
+
+function M.consume(stream, opts, fn)
+  local spec
+  spec, fn = options.consume(stream, opts, fn)
+  core.register("consume", spec, fn)
+end
+
+local FULL_WAIT = 0.02 -- seconds; a place in the outbox comes free as fast as the server stores
+
+local function copy(from)
+  local to = {}
+  for key, value in pairs(from or {}) do to[key] = value end
+  return to
+end
+
+local send
+
+--- What core.js_publish gave: a receipt, an error, or a full outbox, at which it waits.
+local function sent(subject, data, opts, content_type, first, err, id, derived)
+  if first == CANCELLED then
+    core.js_abandoned(subject)
+    return resumed(first, err)
+  elseif first ~= nil then
+    return first
+  elseif err.code ~= "full" then
+    return nil, err
+  end
+  resumed(core.sleep(FULL_WAIT, "js.publish"))
+  opts = copy(opts)
+  opts.id, opts.derived = id, derived
+  return send(subject, data, opts, content_type)
+end
+
+function send(subject, data, opts, content_type)
+  return sent(subject, data, opts, content_type,
+    core.js_publish(subject, data, opts, content_type))
+end
+
+function M.publish(subject, data, opts)
+  if opts ~= nil then opts = options.js_publish(opts, "js.publish") end
+  return send(subject, data, opts)
+end
+
+local function copy_headers(headers)
+  local to = copy(headers)
+  for name, value in pairs(to) do
+    if type(value) == "table" then to[name] = copy(value) end
+  end
+  return to
+end
+
+--- Data, headers and id are taken down now; sending is a child's work, which the handler's end
+--- waits for.
+function M.publish_async(subject, data, opts)
+  if opts ~= nil then opts = options.js_publish(opts, "js.publish_async") end
+  local text, content_type, id, derived = core.js_prepare(subject, data, opts)
+  opts = copy(opts)
+  opts.id, opts.derived = id, derived
+  if opts.headers then opts.headers = copy_headers(opts.headers) end
+  if content_type == nil then text = nil end
+  return task.spawn_kept(send, subject, text, opts, content_type)
+end
+
+return M

@@ -1,0 +1,352 @@
+--- The options tables of the bindings, checked and brought into one form: durations in seconds,
+--- sizes in bytes, defaults filled in. A mistake is raised at the script's line, and names the
+--- binding, the option, the value, and what would be right.
+---
+---     local spec, fn = options.subscribe(subject, opts, fn)   -- opts may be left out
+---     core.register("subscribe", spec, fn)
+local common = require("moonbus.options_kinds")
+local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
+local show, copy_plain, nanoseconds = common.show, common.copy_plain, common.nanoseconds
+local need_function = common.need_function
+
+local M = { misuse = misuse }
+
+-- Core NATS ---------------------------------------------------------------------------------------
+
+local SUBSCRIBE = {
+  fields = {
+    queue = "name",
+    timeout = { "duration", default = 20 },
+    concurrency = { "integer", max = 65536, default = 256 },
+  },
+  hints = {
+    queue_group = "queue", group = "queue", max_in_flight = "concurrency",
+    max_inflight = "concurrency", workers = "concurrency",
+    durable = "it belongs to js.consume", ack_wait = "it belongs to js.consume",
+    attempts = "it belongs to js.consume", dead_letter = "it belongs to js.consume",
+  },
+  later = { schema = true, batch = true, order_by = true },
+}
+
+function M.subscribe(subject, opts, fn)
+  local binding = "bus.subscribe"
+  opts, fn = need_function(binding, opts, fn, "the handler")
+  subject = kinds.pattern(binding, "subject", subject)
+  local spec = check(binding, opts, SUBSCRIBE)
+  spec.subject = subject
+  return spec, fn
+end
+
+local PUBLISH = {
+  fields = { headers = "table", reply = "subject" },
+  hints = { reply_to = "reply", header = "headers", id = "it belongs to js.publish" },
+}
+local REQUEST = {
+  fields = { timeout = "duration", headers = "table" },
+  hints = { header = "headers", max_wait = "timeout" },
+}
+
+function M.publish(opts)
+  return check("bus.publish", opts, PUBLISH)
+end
+
+function M.request(opts)
+  return check("bus.request", opts, REQUEST)
+end
+
+local RESPOND = { fields = { headers = "table" }, hints = { header = "headers" } }
+
+function M.respond(opts)
+  return check("msg:respond", opts, RESPOND)
+end
+
+-- Timers, hooks, the script -----------------------------------------------------------------------
+
+--- binding: "bus.every" or "bus.after".
+function M.timer(binding, period, fn)
+  local _
+  _, fn = need_function(binding, nil, fn, "what to run")
+  return { period = kinds.duration(binding, "duration", period, {}) }, fn
+end
+
+--- The kind of registration ("start" or "stop"), and the function.
+function M.on(event, fn)
+  if event ~= "start" and event ~= "stop" then
+    refuse("bus.on", "event", '"start" or "stop"', event)
+  end
+  local _
+  _, fn = need_function("bus.on", nil, fn, "what to run")
+  return event, fn
+end
+
+local SCRIPT = {
+  fields = {
+    workers = { "integer", max = 256 },
+    memory = { "size", min = 1024 * 1024 },
+  },
+  later = { jit = true, cpu = true },
+  hints = { instances = "workers", concurrency = "workers" },
+}
+
+function M.script(opts)
+  return check("bus.script", opts, SCRIPT)
+end
+
+-- JetStream: publishing ---------------------------------------------------------------------------
+
+local EXPECT = {
+  fields = {
+    stream = "name",
+    last_id = "token",
+    last_sequence = { "integer", min = 0, max = 2 ^ 53 },
+    last_subject_sequence = { "integer", min = 0, max = 2 ^ 53 },
+  },
+  hints = {
+    last_seq = "last_sequence", last_msg_id = "last_id", sequence = "last_sequence",
+    last_subject_seq = "last_subject_sequence", last_sequence_per_subject = "last_subject_sequence",
+  },
+}
+
+local function check_expect(binding, field, value)
+  kinds.table(binding, field, value)
+  return check(binding .. ": " .. field, value, EXPECT)
+end
+
+local JS_PUBLISH = {
+  fields = {
+    id = "token",
+    headers = "table",
+    timeout = "duration",
+    attempts = { "integer", max = 1000 },
+    expect = { check = check_expect },
+  },
+  hints = {
+    msg_id = "id", message_id = "id", header = "headers", retries = "attempts",
+    retry_attempts = "attempts", ack_wait = "timeout", reply = "it belongs to bus.publish",
+    expect_stream = "write expect = { stream = ... }",
+    expected_stream = "write expect = { stream = ... }",
+    expect_last_sequence = "write expect = { last_sequence = ... }",
+    expected_last_seq = "write expect = { last_sequence = ... }",
+    expect_last_msg_id = "write expect = { last_id = ... }",
+  },
+  later = { from = true },
+}
+
+--- binding: "js.publish" or "js.publish_async".
+function M.js_publish(opts, binding)
+  return check(binding or "js.publish", opts, JS_PUBLISH)
+end
+
+-- JetStream: streams ------------------------------------------------------------------------------
+
+local COUNT = { "integer", min = -1, max = 2 ^ 53 }
+local SIZE = { "size", unlimited = true }
+local DURATION = { check = nanoseconds }
+
+local function check_consumer_limits(binding, field, value)
+  value = copy_plain(binding, field, kinds.table(binding, field, value))
+  if value.inactive_threshold ~= nil then
+    value.inactive_threshold =
+      nanoseconds(binding, field .. ".inactive_threshold", value.inactive_threshold)
+  end
+  return value
+end
+
+--- What we know of a stream's settings; all else passes through as it is.
+local STREAM = {
+  name = { "name", what = "stream" }, subjects = "patterns", description = "string",
+  storage = { "string", values = { file = true, memory = true } },
+  retention = { "string", values = { limits = true, interest = true, workqueue = true } },
+  discard = { "string", values = { old = true, new = true } },
+  compression = { "string", values = { none = true, s2 = true } },
+  max_age = DURATION, duplicate_window = DURATION, subject_delete_marker_ttl = DURATION,
+  max_bytes = SIZE, max_msg_size = SIZE,
+  max_msgs = COUNT, max_msgs_per_subject = COUNT, max_consumers = COUNT,
+  num_replicas = { "integer", max = 5 },
+  no_ack = "boolean", sealed = "boolean", deny_delete = "boolean", deny_purge = "boolean",
+  allow_rollup_hdrs = "boolean", allow_direct = "boolean", mirror_direct = "boolean",
+  discard_new_per_subject = "boolean", allow_msg_ttl = "boolean",
+  sources = "table", mirror = "table", placement = "table", republish = "table",
+  metadata = "table", subject_transform = "table",
+  consumer_limits = { check = check_consumer_limits },
+}
+
+local STREAM_HINTS = {
+  subject = "subjects", replicas = "num_replicas", max_messages = "max_msgs", ttl = "max_age",
+  max_message_size = "max_msg_size", dupe_window = "duplicate_window",
+  duplicates = "duplicate_window", durable = "it belongs to js.consume",
+}
+
+function M.stream(settings)
+  local binding = "js.stream"
+  if type(settings) ~= "table" then refuse(binding, "settings", "a table", settings) end
+  if settings.name == nil then misuse(binding .. ": name is required") end
+  local result = {}
+  for name, given in pairs(settings) do
+    if type(name) ~= "string" then
+      misuse(("%s: settings have names, but there is one with the key %s")
+        :format(binding, show(name)))
+    end
+    local hint = STREAM_HINTS[name]
+    if hint then
+      misuse(("%s: unknown setting %q: %s"):format(binding, name,
+        STREAM[hint] and ("NATS calls it %q"):format(hint) or hint))
+    end
+    local spec = STREAM[name]
+    local check_value = spec == nil and copy_plain
+      or type(spec) == "string" and kinds[spec] or spec.check or kinds[spec[1]]
+    local value = check_value(binding, name, given, type(spec) == "table" and spec or {})
+    result[name] = copy_plain(binding, name, value)
+  end
+  return result
+end
+
+-- JetStream: consuming ----------------------------------------------------------------------------
+
+local BACKOFF = {
+  fields = {
+    min = "duration", max = "duration",
+    factor = { check = function(binding, field, value)
+      if type(value) ~= "number" or not (value >= 1 and value <= 100) then
+        refuse(binding, field, "a number from 1 to 100", value)
+      end
+      return value
+    end, default = 2 },
+    jitter = { check = function(binding, field, value)
+      if type(value) ~= "number" or not (value >= 0 and value <= 1) then
+        refuse(binding, field, "a number from 0 to 1", value)
+      end
+      return value
+    end, default = 0.2 },
+  },
+  hints = { base = "min", initial = "min", multiplier = "factor" },
+}
+
+local function check_backoff(binding, field, value)
+  if type(value) ~= "table" or #value > 0 then
+    misuse(('%s: %s: expected {min="1s", max="1m", factor=2, jitter=0.2}%s'):format(binding, field,
+      type(value) == "table" and ", not a list of delays: the host computes them" or
+      ", got " .. show(value)))
+  end
+  local result = check(binding, value, BACKOFF, field)
+  local min = result.min or math.min(1, result.max or 1)
+  local max = result.max or math.max(60, min)
+  if min > max then
+    misuse(("%s: %s.min (%gs) is more than %s.max (%gs)"):format(binding, field, min, field, max))
+  end
+  result.min, result.max = min, max
+  return result
+end
+
+local RFC3339 = "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d[%.%d]*[Z%+%-][%d:]*$"
+
+local function check_deliver(binding, field, value)
+  local wanted = '"all", "new", "last", {sequence=42} or {time="2026-01-01T00:00:00Z"}'
+  if value == "all" or value == "new" or value == "last" then return { from = value } end
+  if type(value) ~= "table" then refuse(binding, field, wanted, value) end
+  for key in pairs(value) do
+    if key ~= "sequence" and key ~= "time" then
+      misuse(("%s: %s: unknown option %s: expected %s"):format(binding, field, show(key), wanted))
+    end
+  end
+  if (value.sequence == nil) == (value.time == nil) then
+    misuse(("%s: %s: expected %s"):format(binding, field, wanted))
+  end
+  if value.sequence ~= nil then
+    local sequence = kinds.integer(binding, field .. ".sequence", value.sequence, { max = 2 ^ 53 })
+    return { from = "sequence", sequence = sequence }
+  end
+  if type(value.time) ~= "string" or not value.time:find(RFC3339) then
+    refuse(binding, field .. ".time", 'a time like "2026-01-01T00:00:00Z"', value.time)
+  end
+  return { from = "time", time = value.time }
+end
+
+local PULL_ONLY = "js.consume pulls: it has no settings for pushing"
+local EXPLICIT = "it is always explicit: returning from the handler acknowledges"
+
+--- NATS' settings of a consumer that are ours to set, and what to write instead.
+local OURS = {
+  durable_name = "durable", name = "durable", durable = "durable", ack_wait = "ack_wait",
+  max_deliver = "attempts", attempts = "attempts", backoff = "backoff", deliver_policy = "deliver",
+  opt_start_seq = "deliver", opt_start_time = "deliver", filter_subject = "filter",
+  filter_subjects = "filter", max_ack_pending = "max_ack_pending", ack_policy = EXPLICIT,
+  deliver_subject = PULL_ONLY, deliver_group = PULL_ONLY, flow_control = PULL_ONLY,
+  idle_heartbeat = PULL_ONLY, rate_limit_bps = PULL_ONLY,
+}
+
+local function check_consumer(binding, field, value)
+  kinds.table(binding, field, value)
+  for name in pairs(value) do
+    local instead = OURS[name]
+    if type(name) ~= "string" then
+      misuse(("%s: %s: settings have names, but there is one with the key %s")
+        :format(binding, field, show(name)))
+    elseif instead then
+      misuse(("%s: %s.%s: %s"):format(binding, field, name, instead:find(" ") and instead
+        or ("write the option %q of js.consume instead"):format(instead)))
+    end
+  end
+  local result = copy_plain(binding, field, value)
+  for _, name in ipairs({ "inactive_threshold", "max_expires" }) do
+    if result[name] ~= nil then
+      result[name] = nanoseconds(binding, field .. "." .. name, result[name])
+    end
+  end
+  return result
+end
+
+local CONSUME = {
+  fields = {
+    durable = { "name", required = true },
+    bind = { "boolean", default = false },
+    filter = "patterns",
+    ack_wait = { "duration", min = 0.1 },
+    timeout = { "duration", default = 20 },
+    concurrency = { "integer", max = 65536, default = 64 },
+    attempts = { "integer", max = 1000000, default = 5 },
+    backoff = { check = check_backoff },
+    dead_letter = "subject",
+    deliver = { check = check_deliver },
+    max_ack_pending = { "integer", min = -1 },
+    consumer = { check = check_consumer },
+    update = { "boolean", default = false },
+  },
+  hints = {
+    max_inflight = "concurrency", max_in_flight = "concurrency", workers = "concurrency",
+    queue = "every process that consumes with the same durable shares its messages",
+    max_deliveries = "attempts", retries = "attempts", max_retries = "attempts",
+    dlq = "dead_letter", deadletter = "dead_letter", dead_letter_subject = "dead_letter",
+    subject = "filter", subjects = "filter", deliver_from = "deliver", start = "deliver",
+  },
+  later = { order_by = true, batch = true, schema = true },
+}
+for name, instead in pairs(OURS) do
+  if not CONSUME.fields[name] then CONSUME.hints[name] = instead end
+end
+for _, name in ipairs({
+  "inactive_threshold", "max_waiting", "max_batch", "max_expires", "max_bytes", "headers_only",
+  "num_replicas", "mem_storage", "sample_freq", "replay_policy", "description", "metadata",
+  "pause_until", "priority_policy", "priority_groups",
+}) do
+  CONSUME.hints[name] = ("write consumer = { %s = ... }"):format(name)
+end
+
+function M.consume(stream, opts, fn)
+  local binding = "js.consume"
+  opts, fn = need_function(binding, opts, fn, "the handler")
+  stream = kinds.name(binding, "stream", stream, {})
+  local spec = check(binding, opts, CONSUME)
+  if spec.max_ack_pending == 0 then
+    refuse(binding, "max_ack_pending", "an integer from 1, or -1 for no limit", 0)
+  end
+  spec.stream = stream
+  spec.filters, spec.filter = spec.filter or {}, nil
+  spec.ack_wait_stated = spec.ack_wait ~= nil
+  spec.ack_wait = spec.ack_wait or 30
+  spec.backoff = spec.backoff or check_backoff(binding, "backoff", {})
+  spec.deliver = spec.deliver or { from = "all" }
+  return spec, fn
+end
+
+return M

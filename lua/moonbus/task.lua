@@ -1,0 +1,324 @@
+--- Coroutines of a handler: what is spawned, what waits for what, and the scripts' own coroutines.
+---
+---     spawn ─▶ child task: body ─▶ xpcall(fn) ─▶ future ◀── wait (parks)
+---
+--- A child never raises out of its body but for one case: its function failed, and nobody has
+--- waited for it. Then it stays until somebody does, or until its handler ends: that error fails
+--- the handler.
+local core = require("moonbus.core")
+
+local CANCELLED, SUSPEND = core.CANCELLED, core.SUSPEND
+local misuse = core.misuse
+
+local M = {}
+
+-- Waiting -----------------------------------------------------------------------------------------
+
+--- What a binding that waited returns, or the error of a handler that has been cancelled.
+local function resumed(first, ...)
+  if first == CANCELLED then error(core.error("cancelled", (...)), 0) end
+  return first, ...
+end
+M.resumed = resumed
+
+local function park(parking)
+  local first, text = core.park(parking)
+  core.unpark(parking)
+  return resumed(first, text)
+end
+
+-- Errors ------------------------------------------------------------------------------------------
+
+--- The traceback without the host's own lines.
+local function traceback()
+  local lines = {}
+  for line in debug.traceback("", 3):gmatch("[^\n]+") do
+    if not line:find("^%s*moonbus[.%w_]*:") and not line:find("^%s*%[C%]: in function 'xpcall'") then
+      lines[#lines + 1] = line
+    end
+  end
+  return table.concat(lines, "\n")
+end
+
+--- Handler for xpcall: the error value, and where it was raised.
+local function keep(value)
+  local file, line = core.where()
+  return { value = value, file = file, line = line, traceback = traceback() }
+end
+
+local function field(value, name)
+  return type(value) == "table" and rawget(value, name) or nil
+end
+
+--- The error as the engine reads it, with its first place and traceback.
+local function report(failure)
+  local value = failure.value
+  local text = field(value, "message")
+  if text == nil then
+    local ok
+    ok, text = pcall(tostring, value)
+    if not ok then text = "an error whose __tostring fails" end
+  end
+  local file, line = failure.file, failure.line
+  if type(value) == "string" then
+    -- The text has its place already, perhaps that of the caller that was meant.
+    local at_file, at_line, rest = value:match("^([^:\n]+):(%d+): (.*)$")
+    if at_file then file, line, text = at_file, tonumber(at_line), rest end
+  end
+  return {
+    code = field(value, "code"), message = text, file = file, line = line,
+    traceback = failure.traceback,
+  }
+end
+
+-- Futures -----------------------------------------------------------------------------------------
+
+local Future = {}
+Future.__index = Future
+Future.__metatable = "future"
+Future.__tostring = function(future)
+  return future.done and "future (done)" or "future (running)"
+end
+
+local is_future = setmetatable({}, { __mode = "k" })
+
+--- Nobody waits for a failure: stay until somebody does. Raises it when the handler ends first.
+local function hold(future, failure)
+  if core.cancelled() then
+    core.log.warn(("a spawned function failed after it was cancelled: %s")
+      :format(report(failure).message))
+    return
+  end
+  local parking = core.parking()
+  future.holding = parking
+  core.park(parking)
+  core.unpark(parking)
+  future.holding = nil
+  if not future.observed then error(report(failure), 0) end
+end
+
+local function complete(future, ok, ...)
+  future.done, future.ok = true, ok
+  future.count = select("#", ...)
+  for i = 1, future.count do future[i] = (select(i, ...)) end
+  core.release(future.handle)
+  for _, parking in ipairs(future.waiting) do core.wake(parking) end
+  if ok or future.observed then return end
+  local failure = future[1]
+  if field(failure.value, "code") == "cancelled" and core.cancelled() then return end
+  hold(future, failure)
+end
+
+local function body(future, fn, ...)
+  complete(future, xpcall(fn, keep, ...))
+end
+
+local function spawn(kept, fn, ...)
+  local future = setmetatable({ done = false, waiting = {} }, Future)
+  is_future[future] = true
+  future.handle = core.spawn(kept, body, future, fn, ...)
+  return future
+end
+
+--- Waits until it has ended. Its results, or its error raised.
+function Future:wait()
+  if not is_future[self] then
+    misuse("future:wait: call it with a colon, on what bus.spawn returned")
+  end
+  core.check("future:wait")
+  if not self.done then
+    local parking = core.parking()
+    self.waiting[#self.waiting + 1] = parking
+    self.observed = true
+    park(parking)
+  end
+  self.observed = true
+  if self.holding then core.wake(self.holding) end
+  if self.ok then return unpack(self, 1, self.count) end
+  error(self[1].value, 0)
+end
+
+function M.spawn(fn, ...)
+  if type(fn) ~= "function" then
+    misuse(("bus.spawn: what to run must be a function, got %s"):format(type(fn)))
+  end
+  return spawn(false, fn, ...)
+end
+
+--- A child that its handler's end waits for.
+function M.spawn_kept(fn, ...)
+  return spawn(true, fn, ...)
+end
+
+-- Gather ------------------------------------------------------------------------------------------
+
+local function member_ended(group, place, ok, first)
+  if ok then
+    group.results[place] = first
+  elseif not group.failure then
+    group.failure = first
+    for other, handle in ipairs(group.handles) do
+      if other ~= place then core.cancel(handle) end
+    end
+  end
+  core.release(group.handles[place])
+  group.left = group.left - 1
+  if group.left == 0 then core.wake(group.parking) end
+end
+
+local function member(group, place, fn)
+  member_ended(group, place, xpcall(fn, keep))
+end
+
+local function check_functions(functions)
+  if type(functions) ~= "table" then
+    misuse(("bus.gather: expected a list of functions, got %s"):format(type(functions)))
+  end
+  local count = 0
+  for place, fn in pairs(functions) do
+    if type(place) ~= "number" then
+      misuse(("bus.gather: a list of functions has no key %q"):format(tostring(place)))
+    elseif type(fn) ~= "function" then
+      misuse(("bus.gather: item %s must be a function, got %s"):format(place, type(fn)))
+    end
+    count = count + 1
+  end
+  for place = 1, count do
+    if functions[place] == nil then
+      misuse(("bus.gather: item %d must be a function, got nil"):format(place))
+    end
+  end
+  return count
+end
+
+--- Runs all; the first result of each, in order. Raises the first error after the rest have ended.
+function M.gather(functions)
+  local count = check_functions(functions)
+  core.check("bus.gather")
+  if count == 0 then return end
+  local group = { left = count, results = {}, handles = {}, parking = core.parking("bus.gather") }
+  for place = 1, count do
+    group.handles[place] = core.spawn(false, member, group, place, functions[place])
+  end
+  park(group.parking)
+  if group.failure then error(group.failure.value, 0) end
+  return unpack(group.results, 1, count)
+end
+
+-- Timers inside a handler -------------------------------------------------------------------------
+
+local Timer = {}
+Timer.__index = Timer
+Timer.__metatable = "timer"
+
+local is_timer = setmetatable({}, { __mode = "k" })
+
+--- No further run. One that is under way goes on.
+function Timer:cancel()
+  if not is_timer[self] then
+    misuse("timer:cancel: call it with a colon, on what bus.after or bus.every returned")
+  end
+  if self.cancelled then return end
+  self.cancelled = true
+  if self.stop then
+    self.stop()
+  elseif self.sleeping then
+    core.cancel(self.handle)
+  end
+end
+
+--- A timer object. stop: what cancels it, for one that was made at load.
+local function new_timer(stop)
+  local timer = setmetatable({ stop = stop }, Timer)
+  is_timer[timer] = true
+  return timer
+end
+M.new_timer = new_timer
+
+--- True when the time has come, false when there is nothing more to do.
+local function sleep(timer, seconds, binding)
+  timer.sleeping = true
+  local first = core.sleep(seconds, binding)
+  timer.sleeping = false
+  return first ~= CANCELLED and not timer.cancelled
+end
+
+--- Nobody can wait for a timer, so its error fails the handler at once.
+local function run(fn)
+  local ok, failure = xpcall(fn, keep)
+  if not ok and not core.cancelled() then error(report(failure), 0) end
+  return ok
+end
+
+local function after_body(timer, seconds, fn)
+  if not core.cancelled() and sleep(timer, seconds, "bus.after") then run(fn) end
+  core.release(timer.handle)
+end
+
+local function every_body(timer, seconds, fn)
+  local due = core.clock() + seconds
+  while not core.cancelled() and sleep(timer, math.max(0, due - core.clock()), "bus.every") do
+    if not run(fn) or timer.cancelled then break end
+    -- What was missed is not made up for.
+    due = math.max(due + seconds, core.clock())
+  end
+  core.release(timer.handle)
+end
+
+local function start_timer(timer_body, seconds, fn)
+  local timer = new_timer()
+  timer.handle = core.spawn(false, timer_body, timer, seconds, fn)
+  return timer
+end
+
+function M.after(seconds, fn) return start_timer(after_body, seconds, fn) end
+function M.every(seconds, fn) return start_timer(every_body, seconds, fn) end
+
+-- Scripts' coroutines -----------------------------------------------------------------------------
+
+--- A binding inside a script's own coroutine must suspend the task, not only that coroutine: the
+--- yield of a binding is passed on outward, and what it is resumed with inward again.
+
+local co_resume, co_yield, co_create = coroutine.resume, coroutine.yield, coroutine.create
+local co_status = coroutine.status
+
+--- Coroutines in which a binding waits: to everybody but their task they are running.
+local waiting = setmetatable({}, { __mode = "k" })
+
+local function pass(co, ok, first, ...)
+  if ok and first == SUSPEND then
+    waiting[co] = true
+    return pass(co, M.pass_inward(co, co_yield(SUSPEND)))
+  end
+  return ok, first, ...
+end
+
+function M.pass_inward(co, ...)
+  waiting[co] = nil
+  return co_resume(co, ...)
+end
+
+local function resume(co, ...)
+  if waiting[co] then return false, "cannot resume a coroutine in which a binding waits" end
+  return pass(co, co_resume(co, ...))
+end
+
+local function unwrap(ok, ...)
+  if ok then return ... end
+  error((...), 0)
+end
+
+local function wrap(fn)
+  local co = co_create(fn)
+  return function(...) return unwrap(resume(co, ...)) end
+end
+
+local function status(co)
+  return waiting[co] and "normal" or co_status(co)
+end
+
+M.coroutine = {}
+for name, value in pairs(coroutine) do M.coroutine[name] = value end
+M.coroutine.resume, M.coroutine.wrap, M.coroutine.status = resume, wrap, status
+
+return M

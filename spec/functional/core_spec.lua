@@ -1,0 +1,644 @@
+local wait = require "spec.support.wait"
+local world = require "spec.support.world"
+
+describe("core NATS", function()
+  local w = world.new { config = "max_payload: 65536" }
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  -- What a handler that runs `body` replies; the message is `msg`.
+  local function reply_of(body, data, options)
+    w:run(([[
+local bus = require "moonbus"
+local js = require "moonbus.jetstream"
+bus.subscribe("spec", function(msg)
+%s
+end)]]):format(body))
+    return assert(w.client:request("spec", data or "", options))
+  end
+
+  describe("bus.subscribe", function()
+    it("takes what its subject matches", function()
+      w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("greet.*", function(msg) return "hello " .. msg.subject end)
+        bus.subscribe("all.>", function(msg) return "all " .. msg.subject end)
+      ]]
+      assert.equal("hello greet.ada", w.client:request("greet.ada", "").data)
+      assert.equal("all all.a.b.c", w.client:request("all.a.b.c", "").data)
+      assert.same({ nil, "no responders" }, { w.client:request("greet.ada.bob", "") })
+    end)
+
+    it("gives each message to one member of a queue group, over two hosts", function()
+      local served = w.client:subscribe "served"
+      local handler = [[
+        local bus = require "moonbus"
+        bus.subscribe("job", { queue = "crew" }, function(msg) bus.publish("served", msg.data) end)
+      ]]
+      w:run(handler)
+      w:run(handler)
+      for index = 1, 40 do w.client:publish("job", tostring(index)) end
+      local seen = {}
+      for _, message in ipairs(served:take(40)) do seen[message.data] = true end
+      for index = 1, 40 do assert.is_true(seen[tostring(index)]) end
+      assert.is_nil(served:next(0.1))
+    end)
+
+    it("gives each message to every host without a queue group", function()
+      local served = w.client:subscribe "served"
+      local handler = [[
+        local bus = require "moonbus"
+        bus.subscribe("news", function(msg) bus.publish("served", msg.data) end)
+      ]]
+      w:run(handler)
+      w:run(handler)
+      w.client:publish("news", "x")
+      assert.equal(2, #served:take(2))
+    end)
+
+    it("gives one process a message once, however many workers it has", function()
+      local served = w.client:subscribe "served"
+      w:run { handlers = { ["handler.lua"] = [[
+        local bus = require "moonbus"
+        bus.subscribe("news", function(msg) bus.publish("served", msg.data) end)
+      ]] }, args = { "--workers", "4" } }
+      for index = 1, 50 do w.client:publish("news", tostring(index)) end
+      assert.equal(50, #served:take(50))
+      assert.is_nil(served:next(0.1))
+    end)
+
+    it("runs as many handlers at a time as concurrency says", function()
+      local trace = w.client:subscribe "trace"
+      w:run { handlers = { ["handler.lua"] = [[
+        local bus = require "moonbus"
+        bus.subscribe("job", { concurrency = 2 }, function(msg)
+          bus.publish("trace", "in")
+          bus.sleep("30ms")
+          bus.publish("trace", "out")
+        end)
+      ]] }, args = { "--workers", "4" } }
+      for _ = 1, 10 do w.client:publish("job", "") end
+      local now, most = 0, 0
+      for _, message in ipairs(trace:take(20)) do
+        now = now + (message.data == "in" and 1 or -1)
+        most = math.max(most, now)
+      end
+      assert.equal(2, most)
+    end)
+
+    it("handles many messages at a time, each in its own coroutine", function()
+      w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("slow", function(msg)
+          bus.sleep("300ms")
+          bus.publish("done", msg.data)
+        end)
+      ]]
+      local done = w.client:subscribe "done"
+      local began = wait.now()
+      for index = 1, 20 do w.client:publish("slow", tostring(index)) end
+      assert.equal(20, #done:take(20))
+      assert.is_true(wait.now() - began < 3 * wait.slow)
+    end)
+
+    it("ends a handler at its timeout, with an error at what it waits for", function()
+      local leaks = w.client:subscribe "leak"
+      local host = w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("slow", { timeout = "150ms" }, function(msg)
+          pcall(bus.sleep, "1m")
+          bus.publish("leak", "still here")
+          return "late"
+        end)
+      ]]
+      local reply = w.client:request("slow", "")
+      assert.equal("500", reply:header "Nats-Service-Error-Code")
+      assert.matches("timeout", reply:header "Nats-Service-Error")
+      host:wait_log { level = "error", code = "timeout", handler = "slow", script = "handler.lua" }
+      assert.same({}, leaks:arrived())
+    end)
+  end)
+
+  describe("what a handler returns", function()
+    it("is the reply, with its content-type", function()
+      local reply = reply_of [[ return "text" ]]
+      assert.equal("text", reply.data)
+      assert.equal("text/plain", reply:header "content-type")
+    end)
+
+    it("is JSON when it is a table", function()
+      local reply = reply_of [[ return { total = 42, items = { "a", "b" } } ]]
+      assert.same({ total = 42, items = { "a", "b" } }, reply:json())
+      assert.equal("application/json", reply:header "content-type")
+    end)
+
+    it("is an empty reply when it is nothing", function()
+      assert.equal("", reply_of([[ return ]]).data)
+    end)
+
+    it("is bytes as they are", function()
+      assert.equal("\0\255\n\r\128", reply_of([[ return "\0\255\n\r\128" ]]).data)
+    end)
+
+    it("is not sent when msg:respond was called", function()
+      w:run [[
+        require "moonbus".subscribe("spec", function(msg)
+          msg:respond("first", { headers = { Kind = "own" } })
+          return "second"
+        end)
+      ]]
+      local inbox = w.client:subscribe "inbox"
+      w.client:publish("spec", "", nil, "inbox")
+      local reply = inbox:next()
+      assert.equal("first", reply.data)
+      assert.same({ "own" }, reply.headers.Kind)
+      assert.is_nil(inbox:next(0.1))
+    end)
+
+    it("goes nowhere when nobody asked", function()
+      local host = w:run [[
+        require "moonbus".subscribe("spec", function(msg)
+          print("reply to", tostring(msg.reply))
+          return "unheard"
+        end)
+      ]]
+      w.client:publish("spec", "")
+      host:wait_log "reply to\tnil"
+      assert.same({}, host:logged { level = "error" })
+    end)
+
+    it("is an error when it cannot be sent, which stops nobody", function()
+      local host = w:run [[
+local bus = require "moonbus"
+bus.subscribe("nonsense", function() return print end)
+bus.subscribe("loop", function() local t = {} t.t = t return t end)
+bus.subscribe("fine", function() return "fine" end)]]
+      for _, subject in ipairs { "nonsense", "loop" } do
+        local reply = w.client:request(subject, "")
+        assert.equal("500", reply:header "Nats-Service-Error-Code", subject)
+        local event = host:wait_log { level = "error", handler = subject }
+        assert.equal("handler.lua", event.file)
+      end
+      assert.equal("fine", w.client:request("fine", "").data)
+    end)
+  end)
+
+  describe("a handler that fails", function()
+    local FAILING = [[
+local bus = require "moonbus"
+bus.subscribe("raise", function()
+  error "out of paper"
+end)
+bus.subscribe("give_up", function() return nil, "out of ink" end)
+bus.subscribe("false", function() return false, "out of luck" end)
+bus.subscribe("bug", function(msg)
+  local nothing
+  return nothing.field
+end)
+bus.subscribe("bad_json", function(msg) return msg:json() end)
+bus.subscribe("reject", function(msg) msg:reject("not for us") end)
+bus.subscribe("fine", function() return "fine" end)]]
+
+    it("answers with an error, logs one line with file and line, and stops nobody", function()
+      local host = w:run(FAILING)
+      for subject, expected in pairs {
+        raise = { "500", "out of paper", 3 }, give_up = { "500", "out of ink" },
+        ["false"] = { "500", "out of luck" }, bug = { "500", "nothing", 9 },
+        bad_json = { "400", "" }, reject = { "400", "not for us" },
+      } do
+        local reply = w.client:request(subject, "no { JSON")
+        assert.equal(expected[1], reply:header "Nats-Service-Error-Code", subject)
+        assert.is_truthy(reply:header("Nats-Service-Error"):find(expected[2], 1, true), subject)
+        local event = host:wait_log { level = "error", handler = subject }
+        assert.equal("handler.lua", event.file, subject)
+        if expected[3] then assert.equal(expected[3], event.line, subject) end
+        assert.equal(1, #host:logged { level = "error", handler = subject })
+      end
+      assert.equal("fine", w.client:request("fine", "").data)
+    end)
+
+    it("has its traceback in the log", function()
+      local host = w:run(FAILING)
+      w.client:request("raise", "")
+      local event = host:wait_log { level = "error", handler = "raise" }
+      assert.matches("handler%.lua:3", event.traceback)
+    end)
+
+    it("may raise anything", function()
+      local host = w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("table", function() error { code = "odd", message = "a table" } end)
+        bus.subscribe("nil", function() error(nil) end)
+        bus.subscribe("evil", function()
+          error(setmetatable({}, { __tostring = function() error "again" end }))
+        end)
+        bus.subscribe("fine", function() return "fine" end)
+      ]]
+      for _, subject in ipairs { "table", "nil", "evil" } do
+        local reply = w.client:request(subject, "")
+        assert.equal("500", reply:header "Nats-Service-Error-Code", subject)
+        host:wait_log { level = "error", handler = subject }
+      end
+      assert.equal("fine", w.client:request("fine", "").data)
+    end)
+
+    it("cannot forge a line of the log", function()
+      local host = w:run {
+        handlers = { ["handler.lua"] = [[
+          require "moonbus".subscribe("forge", function(msg) error(msg.data) end)
+        ]] }, format = false, args = { "--log-format", "text" },
+      }
+      w.client:request("forge", "x\n14:02:07.123 ERROR forged")
+      wait.eventually(function() return host:stderr():find "forged" end)
+      assert.is_nil(host:stderr():find "\n14:02:07%.123 ERROR forged")
+    end)
+  end)
+
+  describe("a message", function()
+    it("has its subject, data and headers, found in any case", function()
+      local reply = reply_of([[
+        return { subject = msg.subject, data = msg.data, one = msg.headers["x-one"],
+          again = msg:header("X-ONE"), none = tostring(msg.headers.none),
+          values = msg:header_values("X-Many"), first = msg.headers["X-Many"] }
+      ]], "data", { headers = { ["X-One"] = "1", ["X-Many"] = { "a", "b", "c" } } }):json()
+      assert.same({ subject = "spec", data = "data", one = "1", again = "1", none = "nil",
+        values = { "a", "b", "c" }, first = "a" }, reply)
+    end)
+
+    it("has data of any bytes", function()
+      local bytes = {}
+      for byte = 0, 255 do bytes[#bytes + 1] = string.char(byte) end
+      bytes = table.concat(bytes)
+      assert.equal(bytes, reply_of([[ return msg.data ]], bytes).data)
+    end)
+
+    it("is no JetStream message", function()
+      local reply = reply_of [[ return { s = tostring(msg.stream), n = tostring(msg.sequence) } ]]
+      assert.same({ s = "nil", n = "nil" }, reply:json())
+    end)
+
+    it("reads its JSON, integers to 2^53 exactly", function()
+      local reply = reply_of([[ return msg:json() ]],
+        '{"big":9007199254740992,"small":-9007199254740991,"pi":3.25,"text":"\\u00e4"}')
+      assert.is_truthy(reply.data:find("9007199254740992", 1, true), reply.data)
+      assert.is_truthy(reply.data:find("-9007199254740991", 1, true), reply.data)
+      assert.is_truthy(reply.data:find("3.25", 1, true), reply.data)
+    end)
+
+    it("gives nil, err for bad JSON when it is asked not to raise", function()
+      local reply = reply_of([[
+        local value, err = msg:json { strict = false }
+        return { value = tostring(value), code = err.code, text = tostring(err) }
+      ]], "{ no"):json()
+      assert.equal("nil", reply.value)
+      assert.equal("bad_payload", reply.code)
+      assert.matches("bad_payload", reply.text)
+    end)
+
+    it("has no JSON in bytes that are not UTF-8", function()
+      local reply = reply_of([[
+        local value, err = msg:json { strict = false }
+        return { value = tostring(value), code = err and err.code }
+      ]], '{"a":"\255\254"}'):json()
+      assert.same({ value = "nil", code = "bad_payload" }, reply)
+    end)
+
+    it("is named when it is misused", function()
+      local reply = reply_of [[
+        local ok, err = pcall(msg.header, msg)
+        local ok2, err2 = pcall(function() return msg:header_values(7, 8) and msg.nosuch() end)
+        return { ok = ok, ok2 = ok2, err = tostring(err) }
+      ]]:json()
+      assert.is_false(reply.ok)
+      assert.is_false(reply.ok2)
+      assert.matches("header", reply.err)
+    end)
+
+    it("settles nothing when it is no JetStream message", function()
+      local reply = reply_of [[
+        local ok, err = pcall(msg.ack, msg)
+        return { ok = ok }
+      ]]
+      assert.is_nil(reply:header "Nats-Service-Error")
+    end)
+  end)
+
+  describe("bus.json", function()
+    it("decodes null in an object to nil", function()
+      local reply = reply_of([[
+        local body = msg:json()
+        return { type = type(body.gone), kept = body.kept }
+      ]], '{"gone":null,"kept":1}'):json()
+      assert.same({ type = "nil", kept = 1 }, reply)
+    end)
+
+    it("has null and array for when it matters", function()
+      local reply = reply_of [[
+        return bus.json.encode { a = bus.json.null, b = bus.json.array {}, c = {} }
+      ]]
+      local text = reply.data:gsub("%s", "")
+      assert.is_truthy(text:find('"a":null', 1, true), text)
+      assert.is_truthy(text:find('"b":[]', 1, true), text)
+      assert.is_truthy(text:find('"c":{}', 1, true), text)
+    end)
+
+    it("decodes what it encoded", function()
+      local reply = reply_of [[
+        local value = { n = 9007199254740991, list = { 1, 2, 3 }, nested = { deep = { "x" } } }
+        local back = bus.json.decode(bus.json.encode(value))
+        return back
+      ]]
+      assert.is_truthy(reply.data:find("9007199254740991", 1, true))
+      assert.same({ 1, 2, 3 }, reply:json().list)
+      assert.same({ deep = { "x" } }, reply:json().nested)
+    end)
+
+    it("raises for what JSON cannot hold", function()
+      local reply = reply_of [[
+        local bad = { f = pcall(bus.json.encode, { f = print }),
+          nan = pcall(bus.json.encode, { n = 0/0 }), inf = pcall(bus.json.encode, 1/0) }
+        local cycle = {}
+        cycle.self = cycle
+        bad.cycle = pcall(bus.json.encode, cycle)
+        return bad
+      ]]:json()
+      assert.same({ f = false, nan = false, inf = false, cycle = false }, reply)
+    end)
+  end)
+
+  describe("bus.publish", function()
+    it("sends text, tables and nothing, with their content-type", function()
+      local sub = w.client:subscribe "out.*"
+      reply_of [[
+        assert(bus.publish("out.text", "words") == true)
+        bus.publish("out.json", { id = 1 })
+        bus.publish("out.none")
+      ]]
+      local text, json, none = unpack(sub:take(3))
+      assert.same({ "words", "text/plain" }, { text.data, text:header "content-type" })
+      assert.equal(1, json:json().id)
+      assert.equal("application/json", json:header "content-type")
+      assert.same({ "" }, { none.data, none:header "content-type" })
+    end)
+
+    it("sends headers, several values for one name, and a reply subject", function()
+      local sub = w.client:subscribe "out"
+      reply_of [[
+        bus.publish("out", "x", { reply = "answers.here",
+          headers = { One = "1", Many = { "a", "b" }, ["content-type"] = "image/png" } })
+      ]]
+      local message = sub:next()
+      assert.equal("answers.here", message.reply)
+      assert.same({ "1" }, message.headers.One)
+      assert.same({ "a", "b" }, message.headers.Many)
+      assert.equal("image/png", message:header "content-type")
+    end)
+
+    it("raises when it is misused, by file and line", function()
+      local reply = reply_of [[
+local uses = {
+  function() bus.publish() end, function() bus.publish("a..b", "x") end,
+  function() bus.publish("a.*", "x") end, function() bus.publish("a b", "x") end,
+  function() bus.publish("a", print) end, function() bus.publish("a", "x", "y") end,
+  function() bus.publish("a", "x", { header = {} }) end,
+  function() bus.publish("a", "x", { reply = "a..b" }) end,
+  function() bus.publish("a", "x", { headers = { K = print } }) end,
+}
+local errors = {}
+for index, use in ipairs(uses) do
+  local ok, err = pcall(use)
+  errors[index] = ok and "no error" or tostring(err)
+end
+return errors]]
+      local errors = reply:json()
+      assert.equal(9, #errors)
+      for _, text in ipairs(errors) do
+        assert.matches("handler%.lua:%d+", text)
+      end
+      assert.is_truthy(errors[2]:find("a..b", 1, true))
+      assert.is_truthy(errors[3]:find("a.*", 1, true))
+      assert.is_truthy(errors[7]:find("header", 1, true))
+    end)
+
+    it("refuses header names and values with line breaks", function()
+      local sub = w.client:subscribe "out"
+      local reply = reply_of [[
+        return {
+          (pcall(bus.publish, "out", "x", { headers = { K = "a\r\nEvil: 1" } })),
+          (pcall(bus.publish, "out", "x", { headers = { K = "a\nb" } })),
+          (pcall(bus.publish, "out", "x", { headers = { ["K\r\nEvil"] = "a" } })),
+          (pcall(bus.publish, "out", "x", { headers = { ["K:"] = "a" } })),
+          (pcall(bus.publish, "out", "x", { headers = { [""] = "a" } })),
+        }
+      ]]
+      assert.same({ false, false, false, false, false }, reply:json())
+      assert.same({}, sub:arrived())
+    end)
+
+    it("gives nil, err with too_large above the server's limit", function()
+      local sub = w.client:subscribe "out"
+      local reply = reply_of [[
+        local ok, err = bus.publish("out", ("x"):rep(70000))
+        bus.publish("out", "after")
+        return { ok = tostring(ok), code = err.code, text = tostring(err) }
+      ]]:json()
+      assert.equal("nil", reply.ok)
+      assert.equal("too_large", reply.code)
+      assert.matches("too_large", reply.text)
+      assert.equal("after", sub:next().data)
+    end)
+
+    it("works on a timer too, and keeps the order of one task", function()
+      local sub = w.client:subscribe "out"
+      w:run [[
+        local bus = require "moonbus"
+        bus.after("10ms", function()
+          for index = 1, 500 do bus.publish("out", tostring(index)) end
+        end)
+      ]]
+      for index, message in ipairs(sub:take(500)) do assert.equal(tostring(index), message.data) end
+    end)
+  end)
+
+  describe("bus.request", function()
+    it("gives the reply, a message", function()
+      local reply = reply_of [[
+        return { data = "unused" }
+      ]]
+      assert.is_table(reply:json())
+      w:clear()
+      w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("price", function(msg) return { cents = #msg.data, k = msg.headers.K } end)
+        bus.subscribe("ask", function()
+          local answer = assert(bus.request("price", "four", { headers = { K = "v" } }))
+          return answer:json()
+        end)
+      ]]
+      assert.same({ cents = 4, k = "v" }, w.client:request("ask", ""):json())
+    end)
+
+    it("sends a table as JSON", function()
+      w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("double", function(msg) return { n = msg:json().n * 2 } end)
+        bus.subscribe("ask", function() return bus.request("double", { n = 21 }):json() end)
+      ]]
+      assert.equal(42, w.client:request("ask", ""):json().n)
+    end)
+
+    it("gives nil, err with no_responders at once when nobody serves", function()
+      local reply = reply_of [[
+        local began = bus.now()
+        local answer, err = bus.request("nobody.here", "x", { timeout = "30s" })
+        return { answer = tostring(answer), code = err.code, text = tostring(err),
+          quick = bus.now() - began < 10 }
+      ]]:json()
+      assert.same({ "nil", "no_responders", true }, { reply.answer, reply.code, reply.quick })
+      assert.is_truthy(reply.text:find("nobody.here", 1, true))
+    end)
+
+    it("gives nil, err with timeout when nobody answers in time", function()
+      w.client:subscribe "silent"
+      local reply = reply_of [[
+        local began = bus.now()
+        local answer, err = bus.request("silent", "x", { timeout = "100ms" })
+        return { answer = tostring(answer), code = err.code, late = bus.now() - began >= 0.1 }
+      ]]:json()
+      assert.same({ answer = "nil", code = "timeout", late = true }, reply)
+    end)
+
+    it("gives nil, err with service_error when the other side failed", function()
+      w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("broken", function() error "no paper" end)
+        bus.subscribe("ask", function()
+          local answer, err = bus.request("broken", "x")
+          return { answer = tostring(answer), code = err.code, status = err.status,
+            text = tostring(err) }
+        end)
+      ]]
+      local reply = w.client:request("ask", ""):json()
+      assert.same({ "nil", "service_error", 500 }, { reply.answer, reply.code, reply.status })
+      assert.matches("no paper", reply.text)
+    end)
+
+    it("understands the error of any NATS service", function()
+      local service = w.client:subscribe "elsewhere"
+      local asked = w.client:subscribe "answered"
+      w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("ask", function()
+          local _, err = bus.request("elsewhere", "x")
+          bus.publish("answered", { code = err.code, status = err.status, message = err.message })
+        end)
+      ]]
+      w.client:publish("ask", "")
+      w.client:reply(service:next(), "", { ["Nats-Service-Error"] = "gone fishing",
+        ["Nats-Service-Error-Code"] = "410" })
+      local err = asked:next():json()
+      assert.same({ "service_error", 410 }, { err.code, err.status })
+      assert.matches("gone fishing", err.message)
+    end)
+
+    it("gives nil, err with too_large above the server's limit", function()
+      assert.equal("too_large", reply_of([[
+        local _, err = bus.request("spec.other", ("x"):rep(70000))
+        return err.code
+      ]]).data)
+    end)
+
+    it("raises when it is misused", function()
+      local errors = reply_of([[
+local uses = {
+  function() bus.request() end, function() bus.request("a..b", "x") end,
+  function() bus.request("a.>", "x") end, function() bus.request("a", "x", { timeot = 1 }) end,
+  function() bus.request("a", "x", { timeout = "soon" }) end,
+}
+local errors = {}
+for index, use in ipairs(uses) do
+  local ok, err = pcall(use)
+  errors[index] = ok and "no error" or tostring(err)
+end
+return errors]]):json()
+      for _, text in ipairs(errors) do assert.matches("handler%.lua:%d+", text) end
+      assert.is_truthy(errors[4]:find("timeot", 1, true))
+      assert.is_truthy(errors[5]:find("soon", 1, true))
+    end)
+
+    it("gets an error when its handler is cancelled while it waits", function()
+      w.client:subscribe "silent"
+      local host = w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("ask", { timeout = "100ms" }, function()
+          bus.request("silent", "x", { timeout = "1m" })
+          return "not reached"
+        end)
+      ]]
+      assert.equal("500", w.client:request("ask", ""):header "Nats-Service-Error-Code")
+      host:wait_log { level = "error", code = "timeout", handler = "ask" }
+    end)
+
+    it("may run many at a time", function()
+      w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("echo", function(msg) return msg.data end)
+        bus.subscribe("ask.*", function(msg) return bus.request("echo", msg.subject).data end)
+      ]]
+      local inbox = w.client:subscribe "inbox"
+      for index = 1, 200 do w.client:publish("ask." .. index, "", nil, "inbox") end
+      local seen, count = {}, 0
+      for _, reply in ipairs(inbox:take(200)) do
+        if not seen[reply.data] then count = count + 1 end
+        seen[reply.data] = true
+      end
+      assert.equal(200, count)
+    end)
+  end)
+
+  describe("correlation_id", function()
+    it("is carried from a request to its reply", function()
+      local reply = reply_of([[ return "x" ]], "", { headers = { correlation_id = "c-17" } })
+      assert.equal("c-17", reply:header "correlation_id")
+    end)
+
+    it("is carried to an error reply too", function()
+      local reply = reply_of([[ error "x" ]], "", { headers = { correlation_id = "c-18" } })
+      assert.equal("c-18", reply:header "correlation_id")
+    end)
+  end)
+
+  describe("bus.log", function()
+    it("logs with level, script and the user's fields", function()
+      local host = w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("talk", function()
+          bus.log.debug("one")
+          bus.log.info("two", { order = 7, who = "ada" })
+          bus.log.warn("three")
+          bus.log.error("four")
+        end)
+      ]]
+      w.client:request("talk", "")
+      for text, level in pairs { one = "debug", two = "info", three = "warn", four = "error" } do
+        local event = host:wait_log("^" .. text .. "$")
+        assert.equal(level, event.level)
+        assert.equal("handler.lua", event.script)
+      end
+      local fields = host:wait_log("^two$").fields
+      assert.same({ order = 7, who = "ada" }, fields)
+    end)
+
+    it("raises when it is misused", function()
+      local reply = reply_of [[ return tostring(pcall(bus.log.info, "x", "y")) ]]
+      assert.equal("false", reply.data)
+    end)
+  end)
+
+  it("tells the version and the settings", function()
+    local reply = reply_of [[ return { version = bus.version, settings = type(bus.settings) } ]]:json()
+    assert.matches("^%d+%.%d+%.%d+", reply.version)
+    assert.equal("table", reply.settings)
+  end)
+end)

@@ -1,0 +1,178 @@
+-- The real binary, with handlers in a folder of its own. Its log is JSON here, and read line by
+-- line; MOONBUS names another binary.
+local cjson = require "cjson"
+local posix = require "spec.support.posix"
+local process = require "spec.support.process"
+local temp = require "spec.support.temp"
+local wait = require "spec.support.wait"
+
+local host = {}
+host.__index = host
+
+function host.binary()
+  local path = os.getenv "MOONBUS" or "build/moonbus"
+  return posix.absolute(path) or error("no binary at " .. path .. ": build it first", 0)
+end
+
+local function append(list, more)
+  for _, value in ipairs(more or {}) do list[#list + 1] = value end
+end
+
+local function lay_out(self, options)
+  self.owns_folder = options.folder == nil
+  self.folder = options.folder or temp.folder()
+  for name, text in pairs(options.handlers or {}) do
+    temp.write(self.folder, "handlers/" .. name, text)
+  end
+  for name, text in pairs(options.files or {}) do temp.write(self.folder, name, text) end
+  if options.config then temp.write(self.folder, "moonbus.lua", options.config) end
+end
+
+-- Starts it without waiting. options:
+--   handlers  { ["orders.lua"] = text }, written to handlers/
+--   files     { ["lib/x.lua"] = text }, written beside handlers/
+--   config    the text of moonbus.lua
+--   server    of spec.support.server: its URL is given with -s
+--   command   "run" (default) or "dev";  args: further arguments;  env: further environment
+--   level     --log-level (default debug); false: none
+--   folder    an existing folder to run in, which stays
+function host.start(options)
+  local self = setmetatable({ offset = 0, list = {} }, host)
+  local command = { host.binary(), options.command or "run" }
+  lay_out(self, options)
+  if options.server then append(command, { "-s", options.server.url }) end
+  if options.level ~= false then append(command, { "--log-level", options.level or "debug" }) end
+  if options.format ~= false then append(command, { "--log-format", "json" }) end
+  append(command, options.args)
+  self.began = wait.now()
+  self.process = process.start {
+    command = command, folder = self.folder, env = options.env, stdin = options.stdin,
+  }
+  self.pid = self.process.pid
+  return self
+end
+
+function host:stdout() return self.process:stdout() end
+function host:stderr() return self.process:stderr() end
+function host:output() return self:stdout() .. self:stderr() end
+
+-- The events logged so far; a line that is not JSON is { raw = line }.
+function host:events()
+  local text = self:stderr()
+  local fresh = text:sub(self.offset + 1)
+  for line, stop in fresh:gmatch "([^\n]*)\n()" do
+    local ok, event = pcall(cjson.decode, line)
+    if not ok or type(event) ~= "table" then event = { raw = line } end
+    self.list[#self.list + 1] = event
+    self.consumed = stop
+  end
+  if self.consumed then
+    self.offset = self.offset + self.consumed - 1
+    self.consumed = nil
+  end
+  return self.list
+end
+
+-- pattern: a Lua pattern for `msg`, or a table of keys with the values wanted (`msg` again as a
+-- pattern).
+local function matches(event, pattern)
+  if type(pattern) == "string" then
+    return (event.msg or event.raw or ""):find(pattern) ~= nil
+  end
+  for key, wanted in pairs(pattern) do
+    local value = event[key]
+    if key == "msg" then
+      if not (value or event.raw or ""):find(wanted) then return false end
+    elseif value ~= wanted then
+      return false
+    end
+  end
+  return true
+end
+
+-- All events logged so far that match.
+function host:logged(pattern)
+  local list = {}
+  for _, event in ipairs(self:events()) do
+    if matches(event, pattern) then list[#list + 1] = event end
+  end
+  return list
+end
+
+function host:explain()
+  return table.concat(self.process.command, " ") .. "\n" .. self:output()
+end
+
+-- The `count`-th (first) event that matches; raises after `deadline` seconds (5), or when the
+-- process has ended without it.
+function host:wait_log(pattern, deadline, count)
+  local function found()
+    return self:logged(pattern)[count or 1]
+  end
+  local event = wait.eventually(function()
+    return found() or (not self.process:running() and (found() or "ended"))
+  end, deadline, function()
+    return "log " .. (type(pattern) == "string" and pattern or cjson.encode(pattern)) .. " in\n"
+      .. self:explain()
+  end)
+  if event == "ended" then
+    error("ended before it logged what was waited for\n" .. self:explain(), 2)
+  end
+  return event
+end
+
+-- Until it serves: it says so in its log, and `dev` on its standard output.
+function host:wait_ready(deadline)
+  wait.eventually(function()
+    return self:output():find "ready in %d+ ms" or not self.process:running()
+  end, deadline or 10, function() return "ready\n" .. self:explain() end)
+  if not self:output():find "ready in %d+ ms" then
+    error("ended before it was ready\n" .. self:explain(), 2)
+  end
+  self.ready_ms = (wait.now() - self.began) * 1000
+  return self
+end
+
+-- Starts it and waits until it serves.
+function host.run(options)
+  local self = host.start(options)
+  local ok, reason = pcall(self.wait_ready, self)
+  if not ok then
+    self:close()
+    error(reason, 2)
+  end
+  return self
+end
+
+function host:signal(name) self.process:signal(name) end
+function host:running() return self.process:running() end
+
+-- Waits for its end: exit status, or nil and the signal that killed it.
+function host:wait(deadline) return self.process:wait(deadline) end
+
+-- SIGTERM, and its exit status.
+function host:stop(deadline)
+  self:signal "TERM"
+  return self:wait(deadline or 10)
+end
+
+-- Ends it, in order if it can, and removes its files. Raises what a sanitizer had to say.
+function host:close()
+  self.process:signal "CONT"
+  local ok, reason = true, nil
+  if self.process:running() then
+    self.process:signal "TERM"
+    ok, reason = pcall(self.process.wait, self.process, 5)
+  end
+  self.process:close()
+  if self.owns_folder then temp.remove(self.folder) end
+  if not ok and tostring(reason):find "Sanitizer" then error(reason, 0) end
+end
+
+-- Resident memory, in MB.
+function host:memory_mb()
+  local status = temp.read("/proc/" .. self.pid .. "/status")
+  return tonumber(status:match "VmRSS:%s*(%d+)") / 1024
+end
+
+return host

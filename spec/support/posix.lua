@@ -1,0 +1,104 @@
+-- The few calls of libc that the specs need, declared once: busted loads this module anew for
+-- each file, but the FFI refuses a second declaration of a struct.
+local ffi = require "ffi"
+
+if not pcall(ffi.typeof, "struct moonbus_spec_pollfd") then
+  ffi.cdef [[
+    struct moonbus_spec_pollfd { int fd; short events, revents; };
+    struct moonbus_spec_timespec { long tv_sec, tv_nsec; };
+    struct moonbus_spec_sockaddr {
+      unsigned short family, port; unsigned int address; char zero[8];
+    };
+
+    extern char **environ;
+    int poll(struct moonbus_spec_pollfd *fds, unsigned long count, int timeout_ms);
+    int clock_gettime(int clock, struct moonbus_spec_timespec *now);
+    int fork(void);
+    int setpgid(int pid, int group);
+    int getpid(void);
+    int getppid(void);
+    int prctl(int option, unsigned long value);
+    int execvpe(const char *file, char *const argv[], char *const env[]);
+    void _exit(int status);
+    int waitpid(int pid, int *status, int options);
+    int kill(int pid, int signal);
+    void (*signal(int number, void (*handler)(int)))(int);
+    int open(const char *path, int flags, ...);
+    int dup2(int from, int to);
+    int close(int fd);
+    int pipe2(int fds[2], int flags);
+    long read(int fd, void *buffer, unsigned long size);
+    long write(int fd, const void *buffer, unsigned long size);
+    long syscall(long number, ...);
+    int chdir(const char *path);
+    int chmod(const char *path, unsigned int mode);
+    char *mkdtemp(char *template);
+    char *realpath(const char *path, char *resolved);
+    void free(void *pointer);
+    char *strerror(int number);
+    int socket(int domain, int type, int protocol);
+    int bind(int fd, const struct moonbus_spec_sockaddr *address, unsigned int size);
+    int getsockname(int fd, struct moonbus_spec_sockaddr *address, unsigned int *size);
+    int connect(int fd, const struct moonbus_spec_sockaddr *address, unsigned int size);
+    unsigned short htons(unsigned short host);
+    unsigned int htonl(unsigned int host);
+  ]]
+end
+
+local C = ffi.C
+local posix = { C = C }
+
+posix.signals = { HUP = 1, INT = 2, QUIT = 3, KILL = 9, TERM = 15, CONT = 18, STOP = 19 }
+
+function posix.error(what)
+  error(what .. ": " .. ffi.string(C.strerror(ffi.errno())), 3)
+end
+
+-- The absolute path of something that exists.
+function posix.absolute(path)
+  local resolved = C.realpath(path, nil)
+  if resolved == nil then return nil end
+  local text = ffi.string(resolved)
+  C.free(resolved)
+  return text
+end
+
+local function loopback(port)
+  local address = ffi.new "struct moonbus_spec_sockaddr"
+  address.family = 2
+  address.port = C.htons(port)
+  address.address = C.htonl(0x7f000001)
+  return address
+end
+
+-- A TCP port of 127.0.0.1 that was free a moment ago.
+function posix.free_port()
+  local fd = C.socket(2, 1, 0)
+  local address = loopback(0)
+  local size = ffi.new("unsigned int[1]", ffi.sizeof(address))
+  if C.bind(fd, address, size[0]) ~= 0 then posix.error "bind" end
+  C.getsockname(fd, address, size)
+  C.close(fd)
+  return tonumber(C.htons(address.port))
+end
+
+-- GET http://127.0.0.1:port/path: the body, or nil.
+function posix.http_get(port, path)
+  local fd = C.socket(2, 1, 0)
+  local request = "GET " .. path .. " HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"
+  if C.connect(fd, loopback(port), 16) ~= 0 or C.write(fd, request, #request) ~= #request then
+    C.close(fd)
+    return nil
+  end
+  local chunks, buffer = {}, ffi.new "char[16384]"
+  local waiting = ffi.new("struct moonbus_spec_pollfd[1]", { { fd = fd, events = 1 } })
+  while C.poll(waiting, 1, 5000) == 1 do
+    local count = tonumber(C.read(fd, buffer, 16384))
+    if count <= 0 then break end
+    chunks[#chunks + 1] = ffi.string(buffer, count)
+  end
+  C.close(fd)
+  return table.concat(chunks):match "\r\n\r\n(.*)$"
+end
+
+return posix

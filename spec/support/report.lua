@@ -1,0 +1,64 @@
+-- busted's output: one line for each promise, the failures in full at the end, and the counts to
+-- the file that spec/run reads.
+local busted = require "busted"
+local pretty = require "pl.pretty"
+
+local function message_of(failure)
+  local message = failure.message
+  if message == nil then
+    return "nil was raised"
+  end
+  return type(message) == "string" and message or pretty.write(message)
+end
+
+local function print_failure(failure)
+  local trace = failure.element.trace or {}
+  print(("\nFAILED  %s\n%s:%s"):format(failure.name, trace.short_src or "?", trace.currentline or "?"))
+  print(message_of(failure))
+  if failure.trace and failure.trace.traceback then
+    print((failure.trace.traceback:gsub("^\n", "")))
+  end
+end
+
+return function()
+  local handler = require "busted.outputHandlers.base"()
+  local labels = { success = "ok     ", pending = "skipped", failure = "FAILED ", error = "FAILED " }
+
+  local function file_start(file)
+    print(file.name)
+    return nil, true
+  end
+
+  local function test_end(test, _, status)
+    local ms = (test.duration or 0) * 1000
+    local took = ms >= 100 and (" (%d ms)"):format(ms) or ""
+    print(("  %s  %s%s"):format(labels[status] or status, handler.getFullName(test), took))
+    io.flush()
+    return nil, true
+  end
+
+  local function suite_end()
+    for _, failure in ipairs(handler.failures) do
+      print_failure(failure)
+    end
+    for _, failure in ipairs(handler.errors) do
+      print_failure(failure)
+    end
+    local failed = handler.failuresCount + handler.errorsCount
+    local path = os.getenv "MOONBUS_RESULT"
+    if path then
+      local file = assert(io.open(path, "w"))
+      file:write(handler.successesCount, " ", failed, "\n")
+      file:close()
+    else
+      print(("\n%d passed, %d failed"):format(handler.successesCount, failed))
+    end
+    io.flush()
+    return nil, true
+  end
+
+  busted.subscribe({ "file", "start" }, file_start)
+  busted.subscribe({ "test", "end" }, test_end)
+  busted.subscribe({ "suite", "end" }, suite_end)
+  return handler
+end
