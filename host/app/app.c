@@ -85,8 +85,7 @@ static int make_engine(struct app *app, struct err *err)
     };
     app->clock = clock_new(err);
     app->pool = app->clock ? pool_new(POOL_THREADS, err) : NULL;
-    app->engine =
-        app->pool ? engine_new(app->clock, app->pool, &options, api_hooks(), err) : NULL;
+    app->engine = app->pool ? engine_new(app->clock, app->pool, &options, api_hooks(), err) : NULL;
     return app->engine ? 0 : err->code;
 }
 

@@ -47,8 +47,8 @@ struct work {
     struct failure failure; /* owned; err alone for SETUP */
     uint64_t began_ns, ended_ns;
     int64_t began_wall_ns;
-    bool running;         /* the main thread's */
-    atomic_bool loading;  /* ADD: the engine's list of scripts is about to change */
+    bool running;        /* the main thread's */
+    atomic_bool loading; /* ADD: the engine's list of scripts is about to change */
     atomic_bool done;
 };
 
@@ -61,8 +61,8 @@ struct app {
     } paths;
     uv_loop_t loop;
     uv_signal_t signals[3];
-    uv_async_t wake;  /* work is done, or the stop is */
-    uv_timer_t guard; /* the end, whatever the stop hangs on */
+    uv_async_t wake;     /* work is done, or the stop is */
+    uv_timer_t guard;    /* the end, whatever the stop hangs on */
     struct child *child; /* owned, as the rest below; NULL until made */
     struct watch *watch;
     struct clock *clock;
@@ -79,7 +79,8 @@ struct app {
     pthread_t stopper;
     bool stopper_runs;
     atomic_int unfinished; /* handlers at the graceful deadline; -1: not known yet */
-    atomic_int stuck;      /* those that did not end when they were cancelled either */
+    atomic_bool hangs;     /* a handler that does not end when cancelled, a connection that does
+                              not close: what they use must stay */
     atomic_bool stopped;   /* the stopper has done its work */
     struct app_end end;
 };

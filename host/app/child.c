@@ -29,7 +29,7 @@
 struct child {
     uv_signal_t on_child; /* SIGCHLD */
     uv_timer_t restart;
-    int handles; /* not closed yet */
+    int handles;                                /* not closed yet */
     char *binary, *store, *url_path, *log_path; /* owned */
     char url[64];
     int port;
@@ -147,8 +147,9 @@ static int open_folder(struct child *child, const struct child_options *options,
     if (flock(child->output, LOCK_EX | LOCK_NB) != 0)
         return err_set(err, ERR_SYSTEM, "another `moonbus dev` uses %s: end it first",
                        options->folder);
-    return ftruncate(child->output, 0) == 0 ? 0 : err_set(err, ERR_SYSTEM, "cannot empty %s: %s",
-                                                          child->log_path, strerror(errno));
+    return ftruncate(child->output, 0) == 0
+               ? 0
+               : err_set(err, ERR_SYSTEM, "cannot empty %s: %s", child->log_path, strerror(errno));
 }
 
 /* ---- the process ---- */
@@ -241,8 +242,8 @@ static void on_child(uv_signal_t *handle, int number)
     }
     child->told = true;
     uv_timer_start(&child->restart, on_restart, child->restart_ms, 0);
-    child->restart_ms = child->restart_ms * 2 < RESTART_MAX_MS ? child->restart_ms * 2
-                                                               : RESTART_MAX_MS;
+    child->restart_ms =
+        child->restart_ms * 2 < RESTART_MAX_MS ? child->restart_ms * 2 : RESTART_MAX_MS;
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -266,9 +267,8 @@ static int prepare(struct child *child, const struct child_options *options, str
     if (!child->binary)
         return ERR_NOT_FOUND;
     if (access(child->binary, X_OK) != 0)
-        return err_set(err, ERR_NOT_FOUND,
-                       "cannot start %s: %s; it is in the package nats-server", child->binary,
-                       strerror(errno));
+        return err_set(err, ERR_NOT_FOUND, "cannot start %s: %s; it is in the package nats-server",
+                       child->binary, strerror(errno));
     int code = choose_port(child, options->port, err);
     return code ? code : open_folder(child, options, err);
 }
@@ -311,8 +311,8 @@ static int write_url(struct child *child, struct err *err)
     bool ok = file && fprintf(file, "%s\n", child->url) > 0;
     if (file && fclose(file) != 0)
         ok = false;
-    return ok ? 0 : err_set(err, ERR_SYSTEM, "cannot write %s: %s", child->url_path,
-                            strerror(errno));
+    return ok ? 0
+              : err_set(err, ERR_SYSTEM, "cannot write %s: %s", child->url_path, strerror(errno));
 }
 
 int child_wait_ready(struct child *child, uint64_t deadline_ns, struct err *err)

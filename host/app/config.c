@@ -109,9 +109,8 @@ static void push_environment(lua_State *L)
 static void push_input(lua_State *L, const struct config_sources *sources, const char *file)
 {
     static const luaL_Reg host[] = {
-        {"duration", host_duration}, {"size", host_size},
-        {"subject", host_subject},   {"name", host_name},
-        {NULL, NULL},
+        {"duration", host_duration}, {"size", host_size}, {"subject", host_subject},
+        {"name", host_name},         {NULL, NULL},
     };
     lua_newtable(L);
     if (file)
@@ -304,9 +303,9 @@ static void forget(char **text)
 
 static void forget_auth(struct config *config)
 {
-    char **texts[] = {&config->creds,    &config->user,   &config->password, &config->token,
-                      &config->nkey,     &config->tls_ca, &config->tls_cert, &config->tls_key,
-                      &config->domain,   &config->api_prefix};
+    char **texts[] = {&config->creds,  &config->user,      &config->password, &config->token,
+                      &config->nkey,   &config->tls_ca,    &config->tls_cert, &config->tls_key,
+                      &config->domain, &config->api_prefix};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         forget(texts[i]);
 }
@@ -337,8 +336,8 @@ void config_announce(const struct config *config)
 
 void config_warn(struct config *config, const char *format, ...)
 {
-    char **more = realloc(config->warnings,
-                          ((size_t)config->warning_count + 1) * sizeof *config->warnings);
+    char **more =
+        realloc(config->warnings, ((size_t)config->warning_count + 1) * sizeof *config->warnings);
     char *text = NULL;
     va_list args;
     if (more)

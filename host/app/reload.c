@@ -88,8 +88,7 @@ static void run(struct pool_job *job)
         add_file(work);
         break;
     case WORK_RELOAD:
-        work->code =
-            engine_reload(app->engine, work->script, &work->generation, &work->failure);
+        work->code = engine_reload(app->engine, work->script, &work->generation, &work->failure);
         if (!work->code) /* what is new in it is subscribed to; without a server, that can wait */
             bus_flush(app->bus, clock_now_ns() + FLUSH_NS);
         break;
@@ -141,8 +140,7 @@ void reload_changed(struct app *app)
     int wanted = 0;
     struct handler_file *file;
     scripts_rescan(app);
-    LL_FOREACH(app->files, file)
-    {
+    LL_FOREACH(app->files, file) {
         file->wanted = file->wanted || (!file->gone && scripts_changed(file));
         wanted += file->wanted;
     }
@@ -156,8 +154,7 @@ void reload_on_change(void *owner, const char *const *paths, int count)
     struct app *app = owner;
     struct handler_file *file;
     scripts_rescan(app);
-    LL_FOREACH(app->files, file)
-    {
+    LL_FOREACH(app->files, file) {
         for (int i = 0; i < count && !file->gone; i++)
             file->wanted = file->wanted || scripts_concerns(file, paths[i]);
     }

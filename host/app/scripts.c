@@ -24,8 +24,7 @@ static const char *plain(const char *path)
 static struct handler_file *find(struct app *app, const char *path)
 {
     struct handler_file *file;
-    LL_FOREACH(app->files, file)
-    {
+    LL_FOREACH(app->files, file) {
         if (strcmp(plain(file->path), plain(path)) == 0)
             return file;
     }
@@ -35,8 +34,7 @@ static struct handler_file *find(struct app *app, const char *path)
 static bool name_taken(struct app *app, const char *name)
 {
     struct handler_file *file;
-    LL_FOREACH(app->files, file)
-    {
+    LL_FOREACH(app->files, file) {
         if (strcmp(file->name, name) == 0)
             return true;
     }
@@ -147,8 +145,7 @@ int scripts_load(struct app *app)
 {
     int failed = 0;
     struct handler_file *file;
-    LL_FOREACH(app->files, file)
-    {
+    LL_FOREACH(app->files, file) {
         struct failure failure = {0};
         int64_t began_wall_ns = clock_wall_ns();
         file->script = engine_load(app->engine, file->path, file->name, &failure);
@@ -178,8 +175,7 @@ void scripts_rescan(struct app *app)
             scan_folder(app, app->paths.list[i], true);
     }
     struct handler_file *file;
-    LL_FOREACH(app->files, file)
-    {
+    LL_FOREACH(app->files, file) {
         bool gone = access(file->path, F_OK) != 0;
         if (gone && !file->gone && file->script)
             log_warn("%s: the file is gone; what it registered is served until the next start",
@@ -255,8 +251,7 @@ int scripts_handlers(struct app *app)
 void scripts_free(struct app *app)
 {
     struct handler_file *file, *next;
-    LL_FOREACH_SAFE(app->files, file, next)
-    {
+    LL_FOREACH_SAFE(app->files, file, next) {
         clear_stamps(file);
         free(file->path);
         free(file->name);

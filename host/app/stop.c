@@ -33,11 +33,14 @@ static void *run_stop(void *arg)
         log_warn("%d handler%s unfinished at the graceful deadline, handing back", unfinished,
                  unfinished == 1 ? " is" : "s are");
         engine_cancel(app->engine);
-        atomic_store(&app->stuck, engine_wait_idle(app->engine, deadline - reserve / 2));
+        if (engine_wait_idle(app->engine, deadline - reserve / 2) > 0)
+            atomic_store(&app->hangs, true);
     }
     if (!bus_flush(app->bus, deadline - reserve / 4))
         log_warn("not everything could be written to the server before the end");
     bus_stop(app->bus, deadline);
+    if (clock_now_ns() >= deadline)
+        atomic_store(&app->hangs, true);
     atomic_store(&app->stopped, true);
     uv_async_send(&app->wake);
     return NULL;
@@ -145,8 +148,8 @@ void stop_finish(struct app *app)
         pthread_join(app->stopper, NULL);
     if (app->stopper_runs && unfinished != 0 && app->end.status == APP_OK)
         app->end.status = APP_UNFINISHED;
-    if (atomic_load(&app->stuck) > 0 || (app->work.running && !atomic_load(&app->work.done)))
-        app->end.left_behind = true; /* a handler, or a load, that does not end */
+    if (atomic_load(&app->hangs) || (app->work.running && !atomic_load(&app->work.done)))
+        app->end.left_behind = true;
     if (app->stopper_runs)
         log_info("stopped");
     if (app->end.left_behind)

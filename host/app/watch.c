@@ -40,7 +40,7 @@ struct watch {
     uv_timer_t timer;
     uint64_t debounce_ms, burst_began_ms;
     void (*on_change)(void *owner, const char *const *paths, int count);
-    void *owner; /* not owned */
+    void *owner;            /* not owned */
     struct seen *files;     /* owned */
     struct folder *folders; /* owned */
     struct spot *spots;     /* owned */
@@ -119,8 +119,7 @@ void watch_free_names(char **names, int count)
 static struct seen *find_file(struct watch *watch, const char *path)
 {
     struct seen *file;
-    LL_FOREACH(watch->files, file)
-    {
+    LL_FOREACH(watch->files, file) {
         if (strcmp(file->path, path) == 0)
             return file;
     }
@@ -142,8 +141,7 @@ static struct seen *add_file(struct watch *watch, const char *path)
 static void list_folders(struct watch *watch)
 {
     struct folder *folder;
-    LL_FOREACH(watch->folders, folder)
-    {
+    LL_FOREACH(watch->folders, folder) {
         int count;
         char **names = watch_list_folder(folder->path, &count);
         for (int i = 0; i < count; i++) {
@@ -176,12 +174,12 @@ static void spot_start(struct spot *spot)
 static void refresh_spots(struct watch *watch)
 {
     struct spot *spot;
-    LL_FOREACH(watch->spots, spot)
-    {
+    LL_FOREACH(watch->spots, spot) {
         if (spot->active)
             uv_fs_event_stop(&spot->handle);
     }
-    LL_FOREACH(watch->spots, spot) spot_start(spot);
+    LL_FOREACH(watch->spots, spot)
+        spot_start(spot);
 }
 
 static bool same_entry(const char *a, const char *b)
@@ -192,8 +190,7 @@ static bool same_entry(const char *a, const char *b)
 static int add_spot(struct watch *watch, const char *path, const char *entry)
 {
     struct spot *spot;
-    LL_FOREACH(watch->spots, spot)
-    {
+    LL_FOREACH(watch->spots, spot) {
         if (strcmp(spot->path, path) == 0 && (!spot->entry || same_entry(spot->entry, entry)))
             return 0;
     }
@@ -253,8 +250,7 @@ static const char **look(struct watch *watch, int *count)
     *count = 0;
     LL_COUNT(watch->files, file, total);
     const char **changed = calloc((size_t)total + 1, sizeof *changed);
-    LL_FOREACH(watch->files, file)
-    {
+    LL_FOREACH(watch->files, file) {
         uint64_t hash = watch_hash_file(file->path);
         if (hash != file->hash && changed)
             changed[(*count)++] = file->path;
@@ -315,8 +311,7 @@ struct watch *watch_new(uv_loop_t *loop, uint64_t debounce_ms,
 static int watch_folder(struct watch *watch, const char *path)
 {
     struct folder *folder;
-    LL_FOREACH(watch->folders, folder)
-    {
+    LL_FOREACH(watch->folders, folder) {
         if (strcmp(folder->path, path) == 0)
             return 0;
     }
@@ -329,8 +324,7 @@ static int watch_folder(struct watch *watch, const char *path)
     int code = add_spots(watch, path);
     list_folders(watch);
     struct seen *file;
-    LL_FOREACH(watch->files, file)
-    {
+    LL_FOREACH(watch->files, file) {
         if (file->hash == 0)
             file->hash = watch_hash_file(file->path);
     }
@@ -363,20 +357,17 @@ int watch_add(struct watch *watch, const char *path)
 static void watch_free(struct watch *watch)
 {
     struct seen *file, *next_file;
-    LL_FOREACH_SAFE(watch->files, file, next_file)
-    {
+    LL_FOREACH_SAFE(watch->files, file, next_file) {
         free(file->path);
         free(file);
     }
     struct folder *folder, *next_folder;
-    LL_FOREACH_SAFE(watch->folders, folder, next_folder)
-    {
+    LL_FOREACH_SAFE(watch->folders, folder, next_folder) {
         free(folder->path);
         free(folder);
     }
     struct spot *spot, *next_spot;
-    LL_FOREACH_SAFE(watch->spots, spot, next_spot)
-    {
+    LL_FOREACH_SAFE(watch->spots, spot, next_spot) {
         free(spot->path);
         free(spot->entry);
         free(spot);
@@ -386,8 +377,8 @@ static void watch_free(struct watch *watch)
 
 static void on_closed(uv_handle_t *handle)
 {
-    struct watch *watch = handle->type == UV_TIMER ? handle->data
-                                                   : ((struct spot *)handle->data)->watch;
+    struct watch *watch =
+        handle->type == UV_TIMER ? handle->data : ((struct spot *)handle->data)->watch;
     if (--watch->handles == 0)
         watch_free(watch);
 }
@@ -398,6 +389,7 @@ void watch_close(struct watch *watch)
         return;
     watch->closing = true;
     struct spot *spot;
-    LL_FOREACH(watch->spots, spot) uv_close((uv_handle_t *)&spot->handle, on_closed);
+    LL_FOREACH(watch->spots, spot)
+        uv_close((uv_handle_t *)&spot->handle, on_closed);
     uv_close((uv_handle_t *)&watch->timer, on_closed);
 }

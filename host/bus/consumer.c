@@ -341,11 +341,21 @@ static void on_message(void *owner, natsMsg *msg)
 
 /* --- the ack floor ------------------------------------------------------------------------ */
 
+void consumer_note_floor(struct consumer *consumer, const cJSON *info)
+{
+    uint64_t floor = consumer_json_floor(info);
+    const char *made = consumer_json_string(info, "created");
+
+    /* Of the same consumer, what was known once stays true: a server that was killed may have
+     * forgotten acks. One that was made anew, by whomever, counts anew. */
+    if (strcmp(made, consumer->made) != 0 || floor > consumer->ack_floor)
+        consumer->ack_floor = floor;
+    snprintf(consumer->made, sizeof(consumer->made), "%s", made);
+}
+
 static void on_polled(void *owner, const cJSON *reply, int api_code, const struct err *err)
 {
     struct consumer *consumer = owner;
-    const cJSON *floor = cJSON_GetObjectItemCaseSensitive(
-        cJSON_GetObjectItemCaseSensitive(reply, "ack_floor"), "stream_seq");
     bool missing = err != NULL && err->code == ERR_NOT_FOUND;
     const char *warn = NULL;
 
@@ -353,8 +363,8 @@ static void on_polled(void *owner, const cJSON *reply, int api_code, const struc
     pthread_mutex_lock(&consumer->lock);
     consumer->polling = false;
     bool present = consumer->poll_incarnation == consumer->incarnation;
-    if (present && cJSON_IsNumber(floor))
-        consumer->ack_floor = (uint64_t)floor->valuedouble;
+    if (present && reply != NULL)
+        consumer_note_floor(consumer, reply);
     if (present && missing && !consumer->looking)
         warn = act(consumer, pull_gone(&consumer->pull, clock_now_ns()));
     unlock_and_warn(consumer, warn);

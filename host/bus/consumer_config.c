@@ -204,6 +204,20 @@ void consumer_config_deliver(cJSON *config, enum deliver_from deliver, uint64_t 
         put(config, "opt_start_time", cJSON_CreateString(time));
 }
 
+/* Servers before 2.15 show an ack floor of 0 until the first ack, wherever the consumer started. */
+uint64_t consumer_json_floor(const cJSON *info)
+{
+    const cJSON *floor = consumer_json(info, "ack_floor");
+    const cJSON *delivered = consumer_json(info, "delivered");
+    double from = consumer_json_number(floor, "stream_seq"), start = 0;
+
+    if (consumer_json_number(floor, "consumer_seq") == 0)
+        start = consumer_json_number(delivered, "consumer_seq") == 0
+                    ? consumer_json_number(delivered, "stream_seq")
+                    : consumer_json_number(consumer_json(info, "config"), "opt_start_seq") - 1;
+    return (uint64_t)(start > from ? start : from);
+}
+
 /* cJSON prints numbers from 1e15 on with an exponent, and the server takes none for an integer: 30
  * days in nanoseconds are more than that. */
 void consumer_config_exact(cJSON *json)

@@ -63,7 +63,8 @@ struct consumer {
     bool looking;             /* the job is submitted, or runs */
     unsigned incarnation;     /* counts recreations */
     unsigned poll_incarnation; /* when the floor was asked for */
-    uint64_t ack_floor;       /* stream sequence; the last known one */
+    uint64_t ack_floor;       /* stream sequence; the last known one, */
+    char made[64];            /* and the creation of the consumer that it belongs to */
     uint64_t last_sequence;   /* the highest stream sequence that came to us */
     /* A message that comes as its first attempt may be one that was settled since doubt_from_ns;
      * assumed until doubt_until_ns, so that who resets a consumer on purpose gets the messages. */
@@ -101,6 +102,9 @@ bool consumer_was_settled(struct consumer *consumer, const struct ack_subject *a
 
 /* With the lock held: what was settled since from_ns may be unknown to the server. */
 void consumer_doubt(struct consumer *consumer, uint64_t from_ns, uint64_t until_ns);
+
+/* With the lock held: the server told its ack floor. */
+void consumer_note_floor(struct consumer *consumer, const cJSON *info);
 
 /* A lease of it was found lost. With the lock held; true: say so in the log (once an outage). */
 bool consumer_lease_lost(struct consumer *consumer, uint64_t now_ns);
@@ -142,5 +146,7 @@ int consumer_config_check_retries(const struct consumer_spec *spec, const cJSON 
 const cJSON *consumer_json(const cJSON *object, const char *name);
 const char *consumer_json_string(const cJSON *object, const char *name);
 double consumer_json_number(const cJSON *object, const char *name);
+/* Up to which stream sequence everything is acked, or was never wanted. */
+uint64_t consumer_json_floor(const cJSON *info);
 
 #endif

@@ -208,8 +208,7 @@ static void adopt(struct setup *setup)
     consumer->ack_wait_ns = ack_wait_ns > 0 ? (int64_t)ack_wait_ns : ACK_WAIT_DEFAULT_NS;
     pthread_mutex_lock(&consumer->lock);
     consumer->incarnation++;
-    consumer->ack_floor =
-        (uint64_t)consumer_json_number(consumer_json(setup->info, "ack_floor"), "stream_seq");
+    consumer_note_floor(consumer, setup->info);
     if (most > 0)
         consumer->pull.ceiling = most;
     if (max_bytes > 0)
@@ -356,7 +355,8 @@ static bool recreate(struct setup *setup)
     pthread_mutex_lock(&consumer->lock);
     if (same)
         consumer_doubt(consumer, 0, clock_now_ns() + (uint64_t)DOUBT_RECREATED_NS);
-    consumer->last_sequence = same ? last : 0;
+    else
+        consumer->last_sequence = 0;
     pthread_mutex_unlock(&consumer->lock);
     adopt(setup);
     consumer->told = TOLD_NOTHING;
@@ -388,8 +388,7 @@ static bool look(struct setup *setup)
             consumer_log(consumer, LOG_INFO, "the consumer is there again");
         consumer->told = TOLD_NOTHING;
         pthread_mutex_lock(&consumer->lock);
-        consumer->ack_floor =
-            (uint64_t)consumer_json_number(consumer_json(setup->info, "ack_floor"), "stream_seq");
+        consumer_note_floor(consumer, setup->info);
         pthread_mutex_unlock(&consumer->lock);
         return true;
     }

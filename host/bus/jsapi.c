@@ -198,10 +198,10 @@ static cJSON *wait_once(struct jsapi *jsapi, const char *operation, const cJSON 
     uint64_t until = clock_now_ns() + (uint64_t)jsapi->timeout_ns;
     pthread_mutex_init(&waiter.lock, NULL);
     pthread_cond_init(&waiter.woken, NULL);
-    waiter.done = call_until(jsapi, operation, request, until < deadline_ns ? until : deadline_ns,
-                             on_waited, &waiter, &waiter.err) == 0;
+    bool called = call_until(jsapi, operation, request, until < deadline_ns ? until : deadline_ns,
+                             on_waited, &waiter, &waiter.err) != 0;
     pthread_mutex_lock(&waiter.lock);
-    while (!waiter.done)
+    while (called && !waiter.done)
         pthread_cond_wait(&waiter.woken, &waiter.lock);
     pthread_mutex_unlock(&waiter.lock);
     pthread_cond_destroy(&waiter.woken);

@@ -61,8 +61,7 @@ enum {
 int cli_parse(struct cli *cli, int argc, char **argv);
 void cli_clear(struct cli *cli);
 /* "error: ...; see: moonbus help pub" to standard error. Returns CLI_USAGE. */
-int cli_usage(const struct cli *cli, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+int cli_usage(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The nearest of the names, or NULL. */
 const char *cli_nearest(const char *name, const char *const *names, int count);
 void cli_print_options(const struct cli_command *command);

@@ -20,7 +20,7 @@
 /* ---- what is sent ---- */
 
 struct payload {
-    char *owned;      /* or NULL: data is argv's */
+    char *owned; /* or NULL: data is argv's */
     const char *data;
     size_t len;
 };
@@ -101,8 +101,7 @@ static natsStatus make_message(const struct cli *cli, const struct headers *head
 {
     const char *name, *value;
     size_t position = 0;
-    natsStatus status =
-        natsMsg_Create(msg, cli->args[0], NULL, payload->data, (int)payload->len);
+    natsStatus status = natsMsg_Create(msg, cli->args[0], NULL, payload->data, (int)payload->len);
     while (status == NATS_OK && headers_next(headers, &position, &name, &value))
         status = natsMsgHeader_Add(*msg, name, value);
     return status;
@@ -172,8 +171,8 @@ static int publish_stored(struct sending *sending)
     natsMsg_Destroy(reply);
     if (code)
         return client_failed(client, "%s: %s", err_name(err.code), err.message);
-    printf("stored in %s, sequence %llu%s\n", receipt.stream,
-           (unsigned long long)receipt.sequence, receipt.duplicate ? " (a duplicate)" : "");
+    printf("stored in %s, sequence %llu%s\n", receipt.stream, (unsigned long long)receipt.sequence,
+           receipt.duplicate ? " (a duplicate)" : "");
     return CLI_OK;
 }
 
@@ -253,9 +252,11 @@ static bool is_utf8(const unsigned char *bytes, size_t len)
 {
     for (size_t i = 0; i < len;) {
         unsigned char c = bytes[i];
-        size_t more = c < 0x80 ? 0 : c >= 0xc2 && c <= 0xdf ? 1 : (c & 0xf0) == 0xe0 ? 2
-                      : c >= 0xf0 && c <= 0xf4                                       ? 3
-                                                                                     : 4;
+        size_t more = c < 0x80                 ? 0
+                      : c >= 0xc2 && c <= 0xdf ? 1
+                      : (c & 0xf0) == 0xe0     ? 2
+                      : c >= 0xf0 && c <= 0xf4 ? 3
+                                               : 4;
         if (more == 4 || len - i <= more)
             return false;
         unsigned char next = more ? bytes[i + 1] : 0;
@@ -392,8 +393,8 @@ static int receive(struct watching *watching)
             if (fflush(stdout) != 0)
                 return CLI_FAILED; /* nobody reads any more */
         } else if (status != NATS_TIMEOUT) {
-            return client_failed_status(&watching->client, status,
-                                        watching->client.cli->args[0], 0);
+            return client_failed_status(&watching->client, status, watching->client.cli->args[0],
+                                        0);
         }
         late = watching->deadline_ns && clock_now_ns() >= watching->deadline_ns;
         signalled = sigtimedwait(&watching->signals, NULL, &at_once) > 0;

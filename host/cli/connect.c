@@ -29,6 +29,15 @@ static int64_t to_ms(int64_t ns)
     return (ns + NS_PER_MS - 1) / NS_PER_MS;
 }
 
+/* What nats.c says went wrong last, without the line of its own source before it; "" for nothing.
+ */
+static const char *last_error(void)
+{
+    const char *last = nats_GetLastError(NULL);
+    const char *end = last && *last == '(' ? strstr(last, "): ") : NULL;
+    return end ? end + 3 : last ? last : "";
+}
+
 int client_failed_status(const struct client *client, natsStatus status, const char *subject,
                          size_t len)
 {
@@ -43,9 +52,9 @@ int client_failed_status(const struct client *client, natsStatus status, const c
     case NATS_NOT_PERMITTED:
         return client_failed(client, "permission: the server refuses \"%s\" to this user", subject);
     default: {
-        const char *last = nats_GetLastError(NULL);
+        const char *last = last_error();
         return client_failed(client, "disconnected: %s%s%s", natsStatus_GetText(status),
-                             last && *last ? ": " : "", last ? last : "");
+                             *last ? ": " : "", last);
     }
     }
 }
@@ -96,9 +105,9 @@ static int connect_to(struct client *client, const char *found, bool lasting)
     int result = CLI_OK;
     natsStatus status = natsConnection_Connect(&client->nc, link->nats);
     if (status != NATS_OK) {
-        const char *last = nats_GetLastError(NULL);
+        const char *last = last_error();
         result = client_failed(client, "disconnected: cannot connect to %s: %s%s%s%s",
-                               link->servers, last && *last ? last : natsStatus_GetText(status),
+                               link->servers, *last ? last : natsStatus_GetText(status),
                                found ? " (its URL is in " : "", found ? found : "",
                                found ? ": does `moonbus dev` still run?)" : "");
     }

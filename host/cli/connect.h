@@ -14,8 +14,8 @@ struct client {
     sigset_t unblocked;    /* the signal mask before */
 };
 
-/* Loads the settings and connects. CLI_OK, or the exit status after it said why. lasting: reconnects,
- * and leaves signals blocked in the calling thread. Call client_close in any case. */
+/* Loads the settings and connects. CLI_OK, or the exit status after it said why. lasting:
+ * reconnects, and leaves signals blocked in the calling thread. Call client_close in any case. */
 int client_open(struct client *client, const struct cli *cli, bool lasting);
 void client_close(struct client *client);
 

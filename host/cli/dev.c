@@ -147,8 +147,8 @@ static void put_server(struct text *out, const struct dev *dev)
     char path[PATH_MAX], url[256];
     const char *ours = dev->config->servers[0];
     bool found = cli_find_url(path, sizeof path, url, sizeof url);
-    bool finds = !dev->servers_stated && (found ? strcmp(url, ours) == 0
-                                                : strcmp(ours, NATS_URL) == 0);
+    bool finds =
+        !dev->servers_stated && (found ? strcmp(url, ours) == 0 : strcmp(ours, NATS_URL) == 0);
     if (!finds)
         text_printf(out, " -s %s", ours);
 }

@@ -236,9 +236,9 @@ static int stumble(const struct cli *cli, int found, char **argv)
     const struct option_spec *spec =
         optopt >= LONG_BASE ? &specs[optopt - LONG_BASE] : by_letter(cli->command->bit, optopt);
     if (found == ':')
-        return cli_usage(cli, "%s wants a value: %s %s", optopt < LONG_BASE ? letter
-                                                                            : spec->spelling,
-                         spec->spelling, spec->argument);
+        return cli_usage(cli, "%s wants a value: %s %s",
+                         optopt < LONG_BASE ? letter : spec->spelling, spec->spelling,
+                         spec->argument);
     if (spec && optopt)
         return cli_usage(cli, "%s takes no value", spec->spelling);
     return unknown(cli, optopt ? letter : argv[optind - 1]);
@@ -269,9 +269,8 @@ int cli_parse(struct cli *cli, int argc, char **argv)
     while ((found = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
         if (found == '?' || found == ':')
             return stumble(cli, found, argv);
-        const struct option_spec *spec = found >= LONG_BASE
-                                             ? &specs[found - LONG_BASE]
-                                             : by_letter(cli->command->bit, found);
+        const struct option_spec *spec =
+            found >= LONG_BASE ? &specs[found - LONG_BASE] : by_letter(cli->command->bit, found);
         if (spec->slot == SLOT_HELP)
             return -1;
         take(cli, spec, optarg);

@@ -11,7 +11,7 @@
 /* One try at the server; between tries we look whether the host is stopping. */
 #define SETUP_TRY_NS (2 * NS_PER_S)
 /* While connected, JetStream may take so long to come up after its server's start. */
-#define JETSTREAM_COMES_UP_NS (15 * NS_PER_S)
+#define JETSTREAM_COMES_UP_NS (5 * NS_PER_S)
 
 /* Runs step until it has an answer that waiting cannot change. */
 static int patiently(struct engine *engine, int (*step)(void *, uint64_t deadline, struct err *),
@@ -187,6 +187,9 @@ int engine_serve(struct engine *engine, struct script *script, struct err *err)
         rc = prepare_all(script, script->live, false, NULL, err);
     if (rc == 0)
         rc = start_all(script, err);
+    /* "Ready" shall mean that the server has the subscriptions. */
+    if (rc == 0)
+        link_flush(engine->bus->consume, clock_now_ns() + SETUP_TRY_NS);
     pthread_mutex_unlock(&script->changing);
     return rc;
 }
@@ -313,6 +316,7 @@ int engine_reload(struct engine *engine, struct script *script, unsigned *number
             switch_to(script, generation);
             retire(script, old);
             rc = start_all(script, &failure->err);
+            link_flush(engine->bus->consume, clock_now_ns() + SETUP_TRY_NS);
             *number = generation->number;
         } else {
             discard(generation);

@@ -60,7 +60,7 @@ local nats_variables = {
 }
 
 -- Not settings: where the host's own Lua is read from while developing.
-local other_variables = { MOONBUS_LUA = true }
+local other_variables = { MOONBUS_LUA_DIR = true }
 
 -- Ways to authenticate; a connection uses one of them.
 local methods = {
