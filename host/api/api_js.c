@@ -235,6 +235,36 @@ static int start(lua_State *L, struct task *task, const char *subject,
     return task_wait(L, op);
 }
 
+/* A publish was cancelled: nobody knows whether it is stored, or it was never sent. Its handler's
+ * message must not count as done, if the handler itself goes on. */
+static void note_abandoned(struct task *task, const char *subject)
+{
+    struct err err;
+    err_set(&err, ERR_CANCELLED,
+            "\"%.200s\": cancelled before it was confirmed; wait for what was spawned, or use "
+            "js.publish_async",
+            subject);
+    task_publish_failed(task, &err);
+}
+
+/* core.js_abandoned(subject), for a publish that was cancelled while it waited. */
+static int core_js_abandoned(lua_State *L)
+{
+    struct task *task = instance_of(L)->current;
+    if (task)
+        note_abandoned(task, luaL_checkstring(L, 1));
+    return 0;
+}
+
+/* The running task, as of api_task. */
+static struct task *publishing_task(lua_State *L, const char *binding, const char *subject)
+{
+    struct task *task = instance_of(L)->current;
+    if (task && task->cancelled)
+        note_abandoned(task, subject);
+    return api_task(L, binding);
+}
+
 /* core.js_publish(subject, data, options, content_type): a receipt, or nil and an error; after an
  * error "full" also the id, and whether it was derived, to be tried again with as options.id and
  * options.derived. Waits. */
@@ -257,7 +287,7 @@ static int core_js_publish(lua_State *L)
     struct payload payload;
     api_payload(L, 2, "js.publish", &payload);
     const char *content_type = luaL_optstring(L, 4, payload.content_type);
-    struct task *task = api_task(L, "js.publish");
+    struct task *task = publishing_task(L, "js.publish", subject);
     api_may_wait(L, "js.publish");
     struct err err;
     if (fill_headers(L, headers, headers + 1, content_type, &publish, &err) != 0) {
@@ -279,7 +309,7 @@ static int core_js_prepare(lua_State *L)
         read_options(L, 3, &publish);
     struct payload payload;
     api_payload(L, 2, "js.publish_async", &payload);
-    struct task *task = api_task(L, "js.publish_async");
+    struct task *task = publishing_task(L, "js.publish_async", subject);
     bool named = false;
     if (!lua_isnil(L, 3)) {
         struct err err;
@@ -299,21 +329,6 @@ static int core_js_prepare(lua_State *L)
     lua_pushstring(L, publish.id[0] ? publish.id : NULL);
     lua_pushboolean(L, publish.derived_id);
     return 4;
-}
-
-/* core.js_abandoned(subject): the publish that the running task waited for was cancelled: nobody
- * knows whether it is stored, so its handler's message must not count as done. */
-static int core_js_abandoned(lua_State *L)
-{
-    struct task *task = instance_of(L)->current;
-    struct err err;
-    err_set(&err, ERR_CANCELLED,
-            "the publish to \"%.200s\" was cancelled before it was confirmed; wait for what was "
-            "spawned, or use js.publish_async",
-            luaL_checkstring(L, 1));
-    if (task)
-        task_publish_failed(task, &err);
-    return 0;
 }
 
 void api_js_open(lua_State *L)

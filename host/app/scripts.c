@@ -165,7 +165,7 @@ void scripts_warn_empty(struct app *app, const struct handler_file *file)
 {
     struct registration_view view;
     if (!engine_registration(app->engine, file->script, 0, &view))
-        log_warn("%s: registers nothing", file->name);
+        log_event(LOG_WARN, &(struct log_context){.script = file->name}, "registers nothing");
 }
 
 void scripts_rescan(struct app *app)

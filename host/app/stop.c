@@ -1,7 +1,6 @@
 #include "app/app_private.h"
 #include "base/thread.h"
 #include "base/value.h"
-#include "engine/internal.h"
 
 /* The share of the graceful timeout that is kept for handing back and flushing, and its most. */
 #define RESERVE_SHARE 10
@@ -10,14 +9,6 @@
 #define GUARD_MS 500
 /* nats-server gets so long to end by itself. */
 #define CHILD_GRACE_NS (3 * NS_PER_S)
-
-static int handlers_running(struct engine *engine)
-{
-    pthread_mutex_lock(&engine->dispatch.lock);
-    int running = engine->dispatch.running;
-    pthread_mutex_unlock(&engine->dispatch.lock);
-    return running;
-}
 
 /* Waits for the handlers, flushes, closes: all by the one deadline. */
 static void *run_stop(void *arg)
@@ -58,7 +49,7 @@ static void drain(struct app *app)
 {
     app->draining = true;
     engine_drain(app->engine);
-    int running = handlers_running(app->engine);
+    int running = engine_running(app->engine);
     log_info("draining: %d handler%s running", running, running == 1 ? "" : "s");
     struct err err;
     app->stopper_runs = thread_start(&app->stopper, "stop", run_stop, app, &err) == 0;

@@ -218,28 +218,6 @@ uint64_t consumer_json_floor(const cJSON *info)
     return (uint64_t)(start > from ? start : from);
 }
 
-/* cJSON prints numbers from 1e15 on with an exponent, and the server takes none for an integer: 30
- * days in nanoseconds are more than that. */
-void consumer_config_exact(cJSON *json)
-{
-    cJSON *item = NULL, *next = NULL;
-
-    for (item = json->child; item != NULL; item = next) {
-        char text[32];
-        next = item->next;
-        consumer_config_exact(item);
-        if (!cJSON_IsNumber(item) || item->valuedouble < 1e15 || item->valuedouble >= 0x1p63)
-            continue;
-        snprintf(text, sizeof(text), "%" PRId64, (int64_t)item->valuedouble);
-        cJSON *exact = cJSON_CreateRaw(text);
-        if (exact == NULL)
-            continue;
-        if (item->string != NULL)
-            exact->string = strdup(item->string);
-        cJSON_ReplaceItemViaPointer(json, item, exact);
-    }
-}
-
 cJSON *consumer_config_new(const struct consumer_spec *spec)
 {
     cJSON *config = cJSON_CreateObject();

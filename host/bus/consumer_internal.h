@@ -130,8 +130,6 @@ void consumer_config_state(cJSON *config, const struct consumer_spec *spec);
 /* Makes settings of a new consumer start elsewhere. */
 void consumer_config_deliver(cJSON *config, enum deliver_from deliver, uint64_t sequence,
                              const char *time);
-/* Makes large integers print as such; nothing may be read from them afterwards. */
-void consumer_config_exact(cJSON *json);
 /* Compares what is stated, and only that, with the server's. 0, or ERR_MISMATCH showing both
  * values. *unstated (an owned string, or NULL): a filter of the server that is not stated. */
 int consumer_config_compare(const struct consumer_spec *spec, const cJSON *config,

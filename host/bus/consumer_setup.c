@@ -86,7 +86,6 @@ static int send_config(struct setup *setup, cJSON *config, const char *action, i
     cJSON *request = cJSON_CreateObject();
     char operation[600];
 
-    consumer_config_exact(config);
     cJSON_AddStringToObject(request, "stream_name", setup->spec->stream);
     cJSON_AddItemToObject(request, "config", config);
     if (knows_filter_lists(setup)) /* since 2.10, too */

@@ -1,7 +1,9 @@
 #include "bus/jsapi.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -131,12 +133,50 @@ static void on_reply(void *owner, natsMsg *msg, enum err_code code)
     free(call);
 }
 
+/* JetStream counts durations in nanoseconds: cJSON would write 30 days as 2.592e+15, and Go reads
+ * no integer from that. */
+#define CJSON_WRITES_WHOLE 1e15
+
+static void write_numbers_whole(cJSON *parent)
+{
+    cJSON *item = parent->child;
+    while (item) {
+        cJSON *next = item->next;
+        double value = item->valuedouble;
+        if (cJSON_IsNumber(item) && fabs(value) >= CJSON_WRITES_WHOLE && value == floor(value) &&
+            fabs(value) < 0x1.0p63) {
+            char text[32];
+            snprintf(text, sizeof text, "%.0f", value);
+            cJSON *raw = cJSON_CreateRaw(text);
+            if (raw && item->string && !cJSON_IsArray(parent))
+                cJSON_ReplaceItemInObjectCaseSensitive(parent, item->string, raw);
+            else if (raw)
+                cJSON_ReplaceItemViaPointer(parent, item, raw);
+        } else {
+            write_numbers_whole(item);
+        }
+        item = next;
+    }
+}
+
+/* The text of a request; cJSON_free it. NULL: out of memory. */
+static char *print(const cJSON *request)
+{
+    cJSON *copy = cJSON_Duplicate(request, true);
+    if (!copy)
+        return NULL;
+    write_numbers_whole(copy);
+    char *text = cJSON_PrintUnformatted(copy);
+    cJSON_Delete(copy);
+    return text;
+}
+
 static uint64_t call_until(struct jsapi *jsapi, const char *operation, const cJSON *request,
                            uint64_t deadline_ns, jsapi_fn on_result, void *owner, struct err *err)
 {
     size_t len = strlen(operation) + 1;
     struct call *call = malloc(sizeof *call + len);
-    char *body = request ? cJSON_PrintUnformatted(request) : NULL;
+    char *body = request ? print(request) : NULL;
     uint64_t id = 0;
     if (!call || (request && !body)) {
         err_set(err, ERR_MEMORY, "out of memory");

@@ -123,6 +123,14 @@ const struct loader_files *script_files(struct script *script)
     return &script->live->files;
 }
 
+int engine_running(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->dispatch.lock);
+    int running = engine->dispatch.running;
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    return running;
+}
+
 static void on_delivery(void *owner, void *source, struct delivery *delivery)
 {
     (void)owner;

@@ -90,6 +90,9 @@ int engine_serve(struct engine *engine, struct script *script, struct err *err);
 int engine_reload(struct engine *engine, struct script *script, unsigned *generation,
                   struct failure *failure);
 
+/* How many handlers run. */
+int engine_running(struct engine *engine);
+
 /* Begins to stop, returns at once: no new messages; what is queued but has not started is handed
  * back (nak without delay); core messages that have arrived are still handled. */
 void engine_drain(struct engine *engine);

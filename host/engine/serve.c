@@ -69,12 +69,15 @@ static int ensure_dead_letter(void *argument, uint64_t deadline, struct err *err
     return rc < 0 ? rc : 0;
 }
 
-/* Names the place of a registration before an error. */
+/* Names the place of a registration before an error, and the registration unless the error does. */
 static int at(const struct registration *registration, int rc, struct err *err)
 {
-    if (rc && rc != ERR_CLOSED)
-        err_prefix(err, "%s:%d: %s", registration->file, registration->line,
-                   registration->handler);
+    const char *handler = registration->handler;
+    if (rc && rc != ERR_CLOSED) {
+        if (strncmp(err->message, handler, strlen(handler)) != 0)
+            err_prefix(err, "%s", handler);
+        err_prefix(err, "%s:%d", registration->file, registration->line);
+    }
     return rc;
 }
 

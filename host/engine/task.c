@@ -148,7 +148,9 @@ static void judge_results(struct task *root)
         return;
     }
     const char *type = count > 0 ? type_of_result(L, 1) : NULL;
-    if (type && !root->source->warned) {
+    /* `return msg:nak()` is a way to write it. */
+    bool settled = root->delivery && delivery_settled(root->delivery);
+    if (type && !settled && !root->source->warned) {
         root->source->warned = true;
         struct log_context context = {.script = root->source->script->name,
                                       .handler = root->registration->handler,

@@ -45,7 +45,7 @@ describe("the examples", function()
     assert.equal("nats://" .. address, url)
     assert.matches("\n +hello%.lua +greet%.%* +request/reply\n", greeting)
     assert.matches("\n +orders%.lua +ORDERS/billing +orders%.created\n", greeting)
-    assert.matches("\ntry: +moonbus req greet%.ada\n", greeting)
+    assert.matches("\ntry: +%S*moonbus req greet%.ada\n", greeting)
     assert.matches("\n +moonbus pub %-J orders%.created '{\"id\":1}'\n", greeting)
   end)
 

@@ -445,10 +445,14 @@ describe("JetStream", function()
       settled()
     end)
 
-    it("can be replied to when it asks for it", function()
-      w.client:stream("IN", { "in.>" })
-      w:run(consumer(nil, [[ msg:respond("got it") ]]))
+    it("has no reply subject: msg:respond raises, and says so", function()
+      local seen = w.client:subscribe "seen"
+      w:run(consumer(nil, [[
+        local ok, err = pcall(msg.respond, msg, "got it")
+        bus.publish("seen", tostring(ok) .. " " .. tostring(err))
+      ]]))
       w.client:store("in.a", "x")
+      assert.matches("^false .*reply", seen:next().data)
       settled()
     end)
 
@@ -786,7 +790,7 @@ return errors]]
       w.client:api "CONSUMER.DELETE.IN.worker"
       w.client:store("in.a", "after")
       assert.equal("after", seen:next(30).data)
-      host:wait_log { msg = "worker", level = "warn" }
+      host:wait_log { msg = "created again", handler = "IN/worker", level = "warn" }
     end)
   end)
 end)
