@@ -188,6 +188,7 @@ static void take_reach(struct config *config, lua_State *L)
 {
     config->servers = get_list(L, "servers", &config->server_count);
     config->servers_stated = get_bool(L, "servers_stated");
+    config->servers_given = get_bool(L, "servers_given");
     config->name = get_string(L, "name");
     config->creds = get_string(L, "auth.creds");
     config->user = get_string(L, "auth.user");

@@ -34,6 +34,7 @@ struct config {
     char **servers;
     int server_count;
     bool servers_stated; /* by flag, environment or file: `dev` says that it ignores them */
+    bool servers_given;  /* by flag or environment: they win over a running `dev` in this folder */
     char *name;
     char *creds, *user, *password, *token, *nkey;
     char *tls_ca, *tls_cert, *tls_key;

@@ -131,7 +131,7 @@ int client_open(struct client *client, const struct cli *cli, bool lasting)
     }
     char path[PATH_MAX], url[256];
     bool found =
-        !client->config->servers_stated && cli_find_url(path, sizeof path, url, sizeof url);
+        !client->config->servers_given && cli_find_url(path, sizeof path, url, sizeof url);
     if (found) {
         fprintf(stderr, "moonbus %s: using %s of %s\n", cli->command->name, url, path);
         if (config_use_server(client->config, url, &err) != 0) {

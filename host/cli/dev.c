@@ -17,7 +17,7 @@
 struct dev {
     struct cli *cli;
     const struct config *config; /* not owned */
-    bool servers_stated;
+    bool servers_given;
 };
 
 /* ---- where .moonbus/ goes ---- */
@@ -148,7 +148,7 @@ static void put_server(struct text *out, const struct dev *dev)
     const char *ours = dev->config->servers[0];
     bool found = cli_find_url(path, sizeof path, url, sizeof url);
     bool finds =
-        !dev->servers_stated && (found ? strcmp(url, ours) == 0 : strcmp(ours, NATS_URL) == 0);
+        !dev->servers_given && (found ? strcmp(url, ours) == 0 : strcmp(ours, NATS_URL) == 0);
     if (!finds)
         text_printf(out, " -s %s", ours);
 }
@@ -232,7 +232,7 @@ int cli_dev(struct cli *cli)
     if (cli->store && mkdir(folder, 0755) != 0 && errno != EEXIST)
         child.folder = cli->store; /* the handlers stand where nobody may write */
     say_ignored(config);
-    struct dev dev = {.cli = cli, .config = config, .servers_stated = config->servers_stated};
+    struct dev dev = {.cli = cli, .config = config, .servers_given = config->servers_given};
     const struct app_options options = {
         .config = config,
         .paths = (const char *const *)cli->args,

@@ -46,7 +46,7 @@ describe("the examples", function()
     assert.matches("\n +hello%.lua +greet%.%* +request/reply\n", greeting)
     assert.matches("\n +orders%.lua +ORDERS/billing +orders%.created\n", greeting)
     assert.matches("\ntry: +%S*moonbus req greet%.ada\n", greeting)
-    assert.matches("\n +moonbus pub %-J orders%.created '{\"id\":1}'\n", greeting)
+    assert.matches("\n +%S*moonbus pub %-J orders%.created '{\"id\":1}'\n", greeting)
   end)
 
   it("answer what the greeting says to try", function()
