@@ -18,8 +18,7 @@ struct publish {
     bool derived_id;        /* from the input: a duplicate on its first delivery is odd */
 };
 
-/* Options
- * ------------------------------------------------------------------------------------------ */
+/* --- Options --- */
 
 #define SEQUENCE_MAX 9007199254740992.0
 
@@ -146,8 +145,7 @@ static int fill_headers(lua_State *L, int headers, int first, const char *conten
     return rc ? rc : take_id_header(publish, err);
 }
 
-/* Publishing
- * --------------------------------------------------------------------------------------- */
+/* --- Publishing --- */
 
 /* Threads of the outbox: err is borrowed, the op is ours. */
 static void on_result(void *owner, const struct receipt *receipt, const struct err *err)

@@ -81,8 +81,8 @@ static bool flag_field(lua_State *L, int table, const char *name)
 /* The table on top of the stack: an empty one is an object, unless NATS wants a list there. */
 static bool is_list(lua_State *L, const char *name)
 {
-    static const char *const lists[] = {"subjects", "sources", "tags", "subject_transforms",
-                                        "filter_subjects", "priority_groups"};
+    static const char *const lists[] = {"subjects",           "sources",         "tags",
+                                        "subject_transforms", "filter_subjects", "priority_groups"};
     if (lua_objlen(L, -1) > 0)
         return true;
     lua_pushnil(L);
@@ -113,8 +113,8 @@ static cJSON *scalar_json(lua_State *L)
 
 static bool add_json(cJSON *parent, const char *name, cJSON *item)
 {
-    bool added = name ? cJSON_AddItemToObject(parent, name, item)
-                      : cJSON_AddItemToArray(parent, item);
+    bool added =
+        name ? cJSON_AddItemToObject(parent, name, item) : cJSON_AddItemToArray(parent, item);
     if (!added)
         cJSON_Delete(item);
     return added;
@@ -418,8 +418,10 @@ static int core_size(lua_State *L)
         if (number >= 0 && number <= 9007199254740992.0 && number == floor(number))
             bytes = (int64_t)number;
         else
-            err_set(&err, ERR_INVALID, "%.14g is not a size: write \"64KB\", \"64MB\", \"1GB\" or "
-                    "a whole number of bytes", number);
+            err_set(&err, ERR_INVALID,
+                    "%.14g is not a size: write \"64KB\", \"64MB\", \"1GB\" or "
+                    "a whole number of bytes",
+                    number);
     } else if (lua_type(L, 1) == LUA_TSTRING) {
         const char *text = lua_tolstring(L, 1, &len);
         value_size(text, len, &bytes, &err);
@@ -469,9 +471,12 @@ void api_load_open(lua_State *L)
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
     static const luaL_Reg functions[] = {
-        {"register", core_register},           {"script_limits", core_script_limits},
-        {"size", core_size},                   {"check_subject", core_check_subject},
-        {"check_name", core_check_name},       {NULL, NULL},
+        {"register", core_register},
+        {"script_limits", core_script_limits},
+        {"size", core_size},
+        {"check_subject", core_check_subject},
+        {"check_name", core_check_name},
+        {NULL, NULL},
     };
     for (const luaL_Reg *f = functions; f->name; f++) {
         lua_pushcfunction(L, f->func);

@@ -60,8 +60,7 @@ static void add_weight(lua_State *L, size_t bytes)
     weight->collect_at = weight->bytes * 2 > COLLECT_MIN ? weight->bytes * 2 : COLLECT_MIN;
 }
 
-/* The object
- * --------------------------------------------------------------------------------------- */
+/* --- The object --- */
 
 static struct message *push_object(lua_State *L)
 {
@@ -136,8 +135,7 @@ struct message *api_message(lua_State *L, const char *method)
     return message;
 }
 
-/* Headers
- * ------------------------------------------------------------------------------------------ */
+/* --- Headers --- */
 
 /* Pushes a table {name = first value}, with the names as they came. */
 static void push_header_table(lua_State *L, natsMsg *msg)
@@ -258,8 +256,7 @@ static int method_header_values(lua_State *L)
     return 1;
 }
 
-/* JSON
- * --------------------------------------------------------------------------------------------- */
+/* --- JSON --- */
 
 /* msg:json(): raises bad_payload, which sends the message straight to the dead letter;
  * msg:json{strict = false}: nil and the error. */
@@ -287,8 +284,7 @@ static int method_json(lua_State *L)
     return lua_error(L);
 }
 
-/* Fields
- * ------------------------------------------------------------------------------------------- */
+/* --- Fields --- */
 
 static void push_string(lua_State *L, const char *text)
 {
@@ -400,8 +396,7 @@ static int message_tostring(lua_State *L)
     return 1;
 }
 
-/* Opening
- * ------------------------------------------------------------------------------------------ */
+/* --- Opening --- */
 
 static void push_members(lua_State *L)
 {

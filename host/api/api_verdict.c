@@ -8,8 +8,7 @@
 #include "base/value.h"
 #include "engine/internal.h"
 
-/* Shared
- * ------------------------------------------------------------------------------------------- */
+/* --- Shared --- */
 
 static int done(lua_State *L)
 {
@@ -77,8 +76,7 @@ static int settle(lua_State *L, struct message *message, enum verdict verdict, i
     return done(L);
 }
 
-/* Verdicts
- * ----------------------------------------------------------------------------------------- */
+/* --- Verdicts --- */
 
 static void on_confirmed(void *owner, natsMsg *reply, enum err_code code)
 {
@@ -205,8 +203,7 @@ static int method_progress(lua_State *L)
     return done(L);
 }
 
-/* Replies
- * ------------------------------------------------------------------------------------------ */
+/* --- Replies --- */
 
 /* Sends a reply; it carries the request's correlation_id, if that had one. Clears headers. */
 static int send_reply(struct engine *engine, natsMsg *request, const char *to,

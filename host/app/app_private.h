@@ -85,7 +85,7 @@ struct app {
     struct app_end end;
 };
 
-/* ---- scripts.c ---- */
+/* --- scripts.c --- */
 
 /* Finds the files of all paths. 0, or ERR_NOT_FOUND with err. Warns of an empty folder. */
 int scripts_find(struct app *app, struct err *err);
@@ -104,7 +104,7 @@ int scripts_handlers(struct app *app);
 void scripts_free(struct app *app);
 void scripts_log_failure(const char *name, const struct failure *failure);
 
-/* ---- reload.c ---- */
+/* --- reload.c --- */
 
 /* Begins to serve what was loaded. */
 void reload_setup(struct app *app);
@@ -117,7 +117,7 @@ void reload_on_change(void *owner, const char *const *paths, int count);
 /* On the main thread, when work->done. */
 void reload_done(struct app *app);
 
-/* ---- stop.c ---- */
+/* --- stop.c --- */
 
 /* The first time: drains, under the graceful deadline. Again: stops at once. */
 void stop_request(struct app *app);

@@ -40,7 +40,7 @@ struct child {
     bool announced, told, stopping;
 };
 
-/* ---- where, which, and on what port ---- */
+/* --- where, which, and on what port --- */
 
 /* A bare name is looked for as a shell would, and where nats-server's package puts it. */
 static char *find_binary(const char *name, struct err *err)
@@ -152,7 +152,7 @@ static int open_folder(struct child *child, const struct child_options *options,
                : err_set(err, ERR_SYSTEM, "cannot empty %s: %s", child->log_path, strerror(errno));
 }
 
-/* ---- the process ---- */
+/* --- the process --- */
 
 /* After fork: async-signal-safe calls only. */
 static void become_server(const struct child *child, const char *port, pid_t parent)

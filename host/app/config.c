@@ -18,7 +18,7 @@
 #define OUTBOX_WINDOW 256
 #define OUTBOX_CAPACITY 8192
 
-/* ---- what config.lua asks of C: the same judgement as everywhere ---- */
+/* --- what config.lua asks of C: the same judgement as everywhere --- */
 
 /* Leaves the value, or nil and the sentence. */
 static int answer(lua_State *L, int code, double value, const struct err *err)
@@ -72,7 +72,7 @@ static int host_name(lua_State *L)
     return answer(L, name_check(what, text, len, &err), 1, &err);
 }
 
-/* ---- handing over ---- */
+/* --- handing over --- */
 
 static void set_string(lua_State *L, const char *key, const char *value)
 {
@@ -129,7 +129,7 @@ static void push_input(lua_State *L, const struct config_sources *sources, const
     lua_setfield(L, -2, "host");
 }
 
-/* ---- taking over: the result is on top of the stack ---- */
+/* --- taking over: the result is on top of the stack --- */
 
 static char *get_string(lua_State *L, const char *key)
 {

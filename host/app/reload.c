@@ -16,7 +16,7 @@ static void plural(char *buf, size_t size, int count, const char *what)
     snprintf(buf, size, "%d %s%s", count, what, count == 1 ? "" : "s");
 }
 
-/* ---- on the pool ---- */
+/* --- on the pool --- */
 
 static bool passes(int code)
 {
@@ -98,7 +98,7 @@ static void run(struct pool_job *job)
     uv_async_send(&app->wake);
 }
 
-/* ---- on the main thread ---- */
+/* --- on the main thread --- */
 
 static void submit(struct app *app, enum work_kind kind, struct handler_file *file)
 {

@@ -48,7 +48,7 @@ struct watch {
     bool closing;
 };
 
-/* ---- looking ---- */
+/* --- looking --- */
 
 uint64_t watch_hash_file(const char *path)
 {
@@ -158,7 +158,7 @@ static void list_folders(struct watch *watch)
     }
 }
 
-/* ---- spots ---- */
+/* --- spots --- */
 
 static void on_event(uv_fs_event_t *handle, const char *name, int events, int status);
 
@@ -239,7 +239,7 @@ static int add_spots(struct watch *watch, const char *folder)
     return code;
 }
 
-/* ---- noticing ---- */
+/* --- noticing --- */
 
 /* Compares everything with what was seen before; the paths that differ, and how many. */
 static const char **look(struct watch *watch, int *count)
@@ -289,7 +289,7 @@ static void on_event(uv_fs_event_t *handle, const char *name, int events, int st
     uv_timer_start(&watch->timer, on_quiet, wait, 0);
 }
 
-/* ---- life ---- */
+/* --- life --- */
 
 struct watch *watch_new(uv_loop_t *loop, uint64_t debounce_ms,
                         void (*on_change)(void *owner, const char *const *paths, int count),

@@ -5,7 +5,7 @@
 
 #include "bus/consumer.h"
 
-/* ---- what the links tell ---- */
+/* --- what the links tell --- */
 
 static void on_consume_state(void *owner, struct link *link, enum link_state state)
 {
@@ -34,15 +34,14 @@ static void on_publish_permission(void *owner, struct link *link, const char *op
         inbox_refuse(bus->inbox, subject);
 }
 
-/* ---- coming and going ---- */
+/* --- coming and going --- */
 
 static int make(struct bus *bus, struct err *err)
 {
     const struct bus_options *options = &bus->options;
     struct link_events consume = {.owner = bus, .on_state = on_consume_state};
-    struct link_events publish = {.owner = bus,
-                                  .on_state = on_publish_state,
-                                  .on_permission = on_publish_permission};
+    struct link_events publish = {
+        .owner = bus, .on_state = on_publish_state, .on_permission = on_publish_permission};
     bus->consume = link_new("consume", &options->link, &consume, err);
     bus->publish = bus->consume ? link_new("publish", &options->link, &publish, err) : NULL;
     if (bus->publish)
@@ -51,8 +50,8 @@ static int make(struct bus *bus, struct err *err)
         bus->jsapi = jsapi_new(bus->inbox, options->api_prefix, options->domain,
                                options->request_timeout_ns, err);
     if (bus->jsapi)
-        bus->outbox = outbox_new(bus->inbox, bus->jsapi, bus->publish, bus->clock,
-                                 &options->outbox, err);
+        bus->outbox =
+            outbox_new(bus->inbox, bus->jsapi, bus->publish, bus->clock, &options->outbox, err);
     return bus->outbox ? 0 : ERR_MEMORY;
 }
 
@@ -134,7 +133,7 @@ void bus_free(struct bus *bus)
     free(bus);
 }
 
-/* ---- consumers ---- */
+/* --- consumers --- */
 
 void bus_add_consumer(struct bus *bus, struct consumer *consumer)
 {

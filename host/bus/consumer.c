@@ -111,7 +111,7 @@ void consumer_release(struct consumer *consumer)
     free(consumer);
 }
 
-/* --- credit ------------------------------------------------------------------------------- */
+/* --- credit --- */
 
 /* With the lock held. 0 or an error of link_send. */
 static int send_pull(struct consumer *consumer, const struct pull_action *action)
@@ -244,7 +244,7 @@ void consumer_looked(struct consumer *consumer, bool found)
     unlock_and_warn(consumer, warn);
 }
 
-/* --- messages ----------------------------------------------------------------------------- */
+/* --- messages --- */
 
 bool consumer_lease_lost(struct consumer *consumer, uint64_t now_ns)
 {
@@ -339,7 +339,7 @@ static void on_message(void *owner, natsMsg *msg)
     }
 }
 
-/* --- the ack floor ------------------------------------------------------------------------ */
+/* --- the ack floor --- */
 
 void consumer_note_floor(struct consumer *consumer, const cJSON *info)
 {
@@ -412,7 +412,7 @@ void consumer_released(struct consumer *consumer, struct delivery *delivery)
     unlock_and_warn(consumer, warn);
 }
 
-/* --- life --------------------------------------------------------------------------------- */
+/* --- life --- */
 
 void consumer_start(struct consumer *consumer)
 {

@@ -31,7 +31,7 @@ struct consumer_spec {
     int filter_count;
     int64_t ack_wait_ns;
     bool ack_wait_stated, max_ack_pending_stated; /* compared only when stated */
-    int max_ack_pending; /* 0: derived */
+    int max_ack_pending;                          /* 0: derived */
     int concurrency;
     enum deliver_from deliver;
     uint64_t deliver_sequence;
@@ -41,7 +41,7 @@ struct consumer_spec {
 };
 
 struct consumer_stat {
-    int held;            /* deliveries without a verdict */
+    int held; /* deliveries without a verdict */
     uint64_t leases_lost, ack_floor, last_sequence;
 };
 

@@ -11,7 +11,7 @@
  * others. */
 #define MAX_ACK_PENDING_LEAST 10000
 
-/* --- the spec ----------------------------------------------------------------------------- */
+/* --- the spec --- */
 
 /* Fields of NATS that are not passed through, and what to use. */
 static const struct {
@@ -88,7 +88,7 @@ void consumer_spec_clear(struct consumer_spec *spec)
     memset(spec, 0, sizeof(*spec));
 }
 
-/* --- reading what the server has ---------------------------------------------------------- */
+/* --- reading what the server has --- */
 
 const cJSON *consumer_json(const cJSON *object, const char *name)
 {
@@ -147,7 +147,7 @@ static char *print_filters(const cJSON *list, char *buf, size_t size)
     return buf;
 }
 
-/* --- JSON that we send -------------------------------------------------------------------- */
+/* --- JSON that we send --- */
 
 static cJSON *stated_filters(const struct consumer_spec *spec)
 {

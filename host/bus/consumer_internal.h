@@ -25,14 +25,14 @@ struct settled {
 enum told { TOLD_NOTHING, TOLD_CONSUMER_GONE, TOLD_STREAM_GONE };
 
 struct consumer {
-    struct bus *bus;          /* not owned */
-    void *source;             /* not owned */
-    struct consumer_spec spec; /* owned copies; stream and durable never change, the rest only
-                                * under setup_lock */
-    char *label;              /* owned: "ORDERS/billing" */
-    char *inbox;              /* owned: "<prefix>.<random>"; replies come to "<inbox>.<epoch>" */
-    char *next_subject;       /* owned: where pulls go */
-    atomic_int references;    /* its owner, deliveries, armed deadlines, frames, jobs */
+    struct bus *bus;             /* not owned */
+    void *source;                /* not owned */
+    struct consumer_spec spec;   /* owned copies; stream and durable never change, the rest only
+                                  * under setup_lock */
+    char *label;                 /* owned: "ORDERS/billing" */
+    char *inbox;                 /* owned: "<prefix>.<random>"; replies come to "<inbox>.<epoch>" */
+    char *next_subject;          /* owned: where pulls go */
+    atomic_int references;       /* its owner, deliveries, armed deadlines, frames, jobs */
     _Atomic int64_t ack_wait_ns; /* the server's, once ensured */
 
     /* One setting up at a time. Held while blocking on the server, so on pool threads only; before
@@ -43,36 +43,36 @@ struct consumer {
      * and pool_submit are called; it is never taken with a lock of theirs held. */
     pthread_mutex_t lock;
     struct pull pull;
-    struct delivery **table;  /* owned; chains by held_next, of what is held */
+    struct delivery **table; /* owned; chains by held_next, of what is held */
     size_t table_mask;
-    struct settled *settled;  /* owned; SETTLED_SLOTS */
-    struct link_sub *sub;     /* the link's; NULL before start and after stop */
+    struct settled *settled; /* owned; SETTLED_SLOTS */
+    struct link_sub *sub;    /* the link's; NULL before start and after stop */
     bool stopping;
     void (*on_stopped)(void *source);
 
-    struct deadline tick;     /* holds a reference while armed */
-    uint64_t tick_at_ns;      /* 0: not armed */
+    struct deadline tick;       /* holds a reference while armed */
+    uint64_t tick_at_ns;        /* 0: not armed */
     struct link_gate pull_gate; /* of the one request that waits to be written */
-    uint64_t lost_told_ns;    /* a lost lease was last logged */
+    uint64_t lost_told_ns;      /* a lost lease was last logged */
     uint64_t lost_count;
 
-    struct deadline poll;     /* holds a reference while armed: time to ask for the ack floor */
-    bool polling;             /* armed, or the question is under way */
-    unsigned poll_released;   /* since it was armed */
+    struct deadline poll;   /* holds a reference while armed: time to ask for the ack floor */
+    bool polling;           /* armed, or the question is under way */
+    unsigned poll_released; /* since it was armed */
     struct pool_job look_job;
-    bool looking;             /* the job is submitted, or runs */
-    unsigned incarnation;     /* counts recreations */
+    bool looking;              /* the job is submitted, or runs */
+    unsigned incarnation;      /* counts recreations */
     unsigned poll_incarnation; /* when the floor was asked for */
-    uint64_t ack_floor;       /* stream sequence; the last known one, */
-    char made[64];            /* and the creation of the consumer that it belongs to */
-    uint64_t last_sequence;   /* the highest stream sequence that came to us */
+    uint64_t ack_floor;        /* stream sequence; the last known one, */
+    char made[64];             /* and the creation of the consumer that it belongs to */
+    uint64_t last_sequence;    /* the highest stream sequence that came to us */
     /* A message that comes as its first attempt may be one that was settled since doubt_from_ns;
      * assumed until doubt_until_ns, so that who resets a consumer on purpose gets the messages. */
     uint64_t doubt_from_ns, doubt_until_ns;
 
     /* Guarded by setup_lock. */
     enum told told;
-    char created[64];         /* of the stream: RFC 3339, as the server writes it */
+    char created[64]; /* of the stream: RFC 3339, as the server writes it */
 };
 
 struct consumer *consumer_retain(struct consumer *consumer);
@@ -117,8 +117,7 @@ void consumer_look(struct pool_job *job);
 void consumer_looked(struct consumer *consumer, bool found);
 
 /* Owned copies (also of a failed one). 0, or ERR_INVALID, ERR_MEMORY. */
-int consumer_spec_copy(struct consumer_spec *to, const struct consumer_spec *from,
-                       struct err *err);
+int consumer_spec_copy(struct consumer_spec *to, const struct consumer_spec *from, struct err *err);
 void consumer_spec_clear(struct consumer_spec *spec);
 
 /* --- consumer_config.c: the JSON of a consumer's settings; pure --- */
@@ -132,8 +131,8 @@ void consumer_config_deliver(cJSON *config, enum deliver_from deliver, uint64_t 
                              const char *time);
 /* Compares what is stated, and only that, with the server's. 0, or ERR_MISMATCH showing both
  * values. *unstated (an owned string, or NULL): a filter of the server that is not stated. */
-int consumer_config_compare(const struct consumer_spec *spec, const cJSON *config,
-                            char **unstated, struct err *err);
+int consumer_config_compare(const struct consumer_spec *spec, const cJSON *config, char **unstated,
+                            struct err *err);
 /* ERR_MISMATCH, with what to do: a kind of consumer that cannot be used at all, or one that
  * retries by itself (which an update mends). */
 int consumer_config_check_kind(const cJSON *config, struct err *err);

@@ -16,7 +16,7 @@
 /* What was settled above the ack floor is the first that a consumer made again delivers. */
 #define DOUBT_RECREATED_NS (60 * NS_PER_S)
 
-/* --- one setting up ----------------------------------------------------------------------- */
+/* --- one setting up --- */
 
 struct setup {
     struct consumer *consumer; /* not owned */
@@ -308,7 +308,7 @@ int consumer_change(struct consumer *consumer, const struct consumer_spec *spec,
     return code;
 }
 
-/* --- gone --------------------------------------------------------------------------------- */
+/* --- gone --- */
 
 static void tell_gone(struct consumer *consumer, enum told told, const char *why)
 {

@@ -1,8 +1,8 @@
 /* deadletter - the last station of a message that cannot be processed.
  *
  * The safe order: publish it to the dead-letter subject under an id of its own, wait for the
- * PubAck, then +TERM. When it cannot be stored, the message is nak'd: never lost. Headers tell where
- * it came from and why; those of the original that JetStream would act upon travel as
+ * PubAck, then +TERM. When it cannot be stored, the message is nak'd: never lost. Headers tell
+ * where it came from and why; those of the original that JetStream would act upon travel as
  * Moonbus-Orig-*. Too large with its headers: the error is shortened; still too large: a reference
  * only (stream and sequence), counted.
  *

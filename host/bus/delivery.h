@@ -39,29 +39,29 @@ enum verdict { VERDICT_NONE, VERDICT_ACK, VERDICT_NAK, VERDICT_TERM };
 struct delivery {
     struct delivery *prev, *next; /* list of its present owner */
 
-    natsMsg *msg;       /* owned; only the present owner reads headers (parsed lazily) */
+    natsMsg *msg; /* owned; only the present owner reads headers (parsed lazily) */
     const char *subject, *reply_to; /* borrowed from msg; reply_to: core requests, else NULL */
-    const char *data;   /* borrowed from msg */
+    const char *data;               /* borrowed from msg */
     size_t len;
 
-    struct consumer *consumer; /* NULL: a core message; holds a reference */
+    struct consumer *consumer;    /* NULL: a core message; holds a reference */
     const char *stream, *durable; /* borrowed from the consumer; NULL for core */
     uint64_t stream_sequence, consumer_sequence, pending;
     _Atomic uint64_t attempt; /* counted from 1; 1 for core; a joined redelivery raises it */
-    int64_t timestamp_ns;  /* stored at, by the server; arrival for core */
+    int64_t timestamp_ns;     /* stored at, by the server; arrival for core */
 
     atomic_int references;
-    atomic_int verdict;    /* enum verdict; leaves VERDICT_NONE once, under the consumer's lock */
-    atomic_bool lost;      /* the lease is lost */
+    atomic_int verdict; /* enum verdict; leaves VERDICT_NONE once, under the consumer's lock */
+    atomic_bool lost;   /* the lease is lost */
 
     /* Lease; guarded by the consumer's lock. */
-    char *ack_subject;     /* owned; replaced when a redelivery is joined */
-    uint64_t renewed_ns;   /* when the server last heard of us: arrival, join or sent heartbeat */
-    atomic_uint joined;    /* how many redeliveries were joined */
+    char *ack_subject;   /* owned; replaced when a redelivery is joined */
+    uint64_t renewed_ns; /* when the server last heard of us: arrival, join or sent heartbeat */
+    atomic_uint joined;  /* how many redeliveries were joined */
     struct deadline beat;
     struct link_gate gate;
-    bool beating;          /* a heartbeat waits in the lane */
-    unsigned beat_joined;  /* `joined` when it was handed over: its ack subject */
+    bool beating;               /* a heartbeat waits in the lane */
+    unsigned beat_joined;       /* `joined` when it was handed over: its ack subject */
     struct delivery *held_next; /* consumer's table of what it holds, by stream sequence */
 };
 

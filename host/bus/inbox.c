@@ -28,15 +28,15 @@ struct slot {
 };
 
 struct inbox {
-    struct link *link;   /* not owned */
-    struct clock *clock; /* not owned */
+    struct link *link;    /* not owned */
+    struct clock *clock;  /* not owned */
     struct link_sub *sub; /* the link's */
-    char *prefix;        /* owned: "_INBOX.<unique>." */
+    char *prefix;         /* owned: "_INBOX.<unique>." */
     size_t prefix_len;
     atomic_int references;
 
-    pthread_mutex_t lock; /* the table; a leaf */
-    struct slot *slots;   /* owned */
+    pthread_mutex_t lock;           /* the table; a leaf */
+    struct slot *slots;             /* owned */
     uint32_t count, capacity, free; /* free: index + 1 */
     bool closed;
 };
@@ -76,7 +76,7 @@ static void request_release(struct request *request)
         free(request);
 }
 
-/* ---- the table; lock held ---- */
+/* --- the table; lock held --- */
 
 static bool table_add(struct inbox *inbox, struct request *request)
 {
@@ -125,7 +125,7 @@ static struct request *take(struct inbox *inbox, uint64_t id)
     return request;
 }
 
-/* ---- ending a request ---- */
+/* --- ending a request --- */
 
 /* Gives the deadline's references back, unless on_due does. */
 static void disarm(struct request *request)
@@ -189,10 +189,9 @@ static void on_message(void *owner, natsMsg *msg)
     }
 }
 
-/* ---- for everyone ---- */
+/* --- for everyone --- */
 
-struct inbox *inbox_new(struct link *link, struct clock *clock, const char *prefix,
-                        struct err *err)
+struct inbox *inbox_new(struct link *link, struct clock *clock, const char *prefix, struct err *err)
 {
     struct inbox *inbox = calloc(1, sizeof *inbox);
     char unique[23];
@@ -262,8 +261,8 @@ uint64_t inbox_request_drop(struct inbox *inbox, const struct link_frame *frame,
     pthread_mutex_unlock(&inbox->lock);
     if (!added) {
         free(request);
-        err_set(err, closed ? ERR_CLOSED : ERR_MEMORY, closed ? "the host is stopping"
-                                                              : "out of memory");
+        err_set(err, closed ? ERR_CLOSED : ERR_MEMORY,
+                closed ? "the host is stopping" : "out of memory");
         return 0;
     }
 

@@ -71,14 +71,13 @@ char *jsapi_subject(const struct jsapi *jsapi, const char *operation, char *buf,
     return buf;
 }
 
-/* ---- calls ---- */
+/* --- calls --- */
 
 static int reply_error(const char *operation, const cJSON *error, int *api_code, struct err *err)
 {
     const cJSON *http = cJSON_GetObjectItemCaseSensitive(error, "code");
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(error, "err_code");
-    const char *text =
-        cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "description"));
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "description"));
     *api_code = cJSON_IsNumber(code) ? code->valueint : 0;
     enum err_code kind = cJSON_IsNumber(http) && http->valueint == 404 ? ERR_NOT_FOUND : ERR_API;
     if (*api_code == JS_NOT_ENABLED)
@@ -91,8 +90,10 @@ static void missing_reply(const struct call *call, enum err_code code, struct er
 {
     switch (code) {
     case ERR_NO_RESPONDERS:
-        err_set(err, code, "nobody answers %s.%s: is JetStream enabled on the server and for "
-                           "this account?", call->jsapi->prefix, call->operation);
+        err_set(err, code,
+                "nobody answers %s.%s: is JetStream enabled on the server and for "
+                "this account?",
+                call->jsapi->prefix, call->operation);
         break;
     case ERR_TIMEOUT:
         err_set(err, code, "%s: no answer from JetStream in time", call->operation);
@@ -204,7 +205,7 @@ uint64_t jsapi_call(struct jsapi *jsapi, const char *operation, const cJSON *req
                       on_result, owner, err);
 }
 
-/* ---- waiting for a call: on a pool thread's stack ---- */
+/* --- waiting for a call: on a pool thread's stack --- */
 
 struct waiter {
     pthread_mutex_t lock;
@@ -289,8 +290,8 @@ cJSON *jsapi_wait(struct jsapi *jsapi, const char *operation, const cJSON *reque
             err_set(&last, ERR_CLOSED, "%s: the host is stopping", operation);
         else if (last.code == ERR_NONE)
             err_set(&last, ERR_DISCONNECTED, "%s: no connection to NATS", operation);
-        uint64_t next = clock_now_ns() +
-                        (uint64_t)backoff_delay_ns(&backoff, tries, retry_random());
+        uint64_t next =
+            clock_now_ns() + (uint64_t)backoff_delay_ns(&backoff, tries, retry_random());
         if (reply || !worth_another_try(&last, code) || next >= deadline_ns)
             break;
         sleep_until(next);
@@ -302,7 +303,7 @@ cJSON *jsapi_wait(struct jsapi *jsapi, const char *operation, const cJSON *reque
     return reply;
 }
 
-/* ---- comparing what is stated with what there is ---- */
+/* --- comparing what is stated with what there is --- */
 
 static bool is_one_of(const char *name, const char *const *names)
 {
@@ -315,18 +316,26 @@ static bool is_one_of(const char *name, const char *const *names)
 
 static bool is_duration(const char *name)
 {
-    static const char *const durations[] = {
-        "max_age", "duplicate_window", "ack_wait", "inactive_threshold", "max_expires",
-        "idle_heartbeat", "backoff", "subject_delete_marker_ttl", "priority_timeout", NULL};
+    static const char *const durations[] = {"max_age",          "duplicate_window",
+                                            "ack_wait",         "inactive_threshold",
+                                            "max_expires",      "idle_heartbeat",
+                                            "backoff",          "subject_delete_marker_ttl",
+                                            "priority_timeout", NULL};
     return is_one_of(name, durations);
 }
 
 /* Where the server writes -1 for "no limit", 0 states the same. */
 static bool is_limit(const char *name)
 {
-    static const char *const limits[] = {"max_msgs", "max_bytes", "max_msg_size", "max_consumers",
-                                         "max_msgs_per_subject", "max_deliver", "max_waiting",
-                                         "max_ack_pending", NULL};
+    static const char *const limits[] = {"max_msgs",
+                                         "max_bytes",
+                                         "max_msg_size",
+                                         "max_consumers",
+                                         "max_msgs_per_subject",
+                                         "max_deliver",
+                                         "max_waiting",
+                                         "max_ack_pending",
+                                         NULL};
     return is_one_of(name, limits);
 }
 
@@ -456,7 +465,7 @@ int jsapi_compare(const cJSON *stated, const cJSON *actual, const char *const *s
     return compare_fields("", stated, actual, skip, err);
 }
 
-/* ---- streams ---- */
+/* --- streams --- */
 
 static int compare_stream(const char *name, const cJSON *stated, const cJSON *info,
                           const char *otherwise, struct err *err)
@@ -515,8 +524,7 @@ int jsapi_stream_of(struct jsapi *jsapi, const char *subject, char *stream, size
     cJSON_Delete(request);
     if (!reply)
         return err_set(err, local.code, "%s", local.message);
-    const cJSON *first = cJSON_GetArrayItem(
-        cJSON_GetObjectItemCaseSensitive(reply, "streams"), 0);
+    const cJSON *first = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(reply, "streams"), 0);
     bool found = cJSON_IsString(first);
     if (found && stream)
         snprintf(stream, size, "%s", first->valuestring);

@@ -18,7 +18,7 @@ struct jsapi *jsapi_new(struct inbox *inbox, const char *prefix, const char *dom
                         int64_t timeout_ns, struct err *err);
 void jsapi_free(struct jsapi *jsapi);
 
-/* Writes "<prefix>.<operation>" to buf; returns buf. E.g. for "CONSUMER.MSG.NEXT.ORDERS.billing". */
+/* Writes "<prefix>.<operation>" to buf; returns buf. E.g. for "STREAM.INFO.ORDERS". */
 char *jsapi_subject(const struct jsapi *jsapi, const char *operation, char *buf, size_t size);
 
 /* reply: borrowed for the call, NULL when err is set. A reply that holds an "error" is an err

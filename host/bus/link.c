@@ -68,7 +68,7 @@ void link_wait_until(struct link *link, pthread_cond_t *cond, uint64_t deadline_
     pthread_cond_timedwait(cond, &link->lock, &at);
 }
 
-/* ---- sending ---- */
+/* --- sending --- */
 
 static struct frame *frame_new(const struct link_frame *from)
 {
@@ -167,7 +167,7 @@ void link_drop_frames(struct frame_list *list)
     }
 }
 
-/* ---- waiting ---- */
+/* --- waiting --- */
 
 bool link_wait_connected(struct link *link, uint64_t deadline_ns)
 {
@@ -196,7 +196,7 @@ bool link_flush(struct link *link, uint64_t deadline_ns)
     return wait.done;
 }
 
-/* ---- stopping ---- */
+/* --- stopping --- */
 
 void link_stop_begin(struct link *link)
 {
@@ -268,7 +268,7 @@ void link_free(struct link *link)
     free(link);
 }
 
-/* ---- looking ---- */
+/* --- looking --- */
 
 /* Reading takes the lock too; a link that is const to its reader is still the same object. */
 static void lock_to_read(const struct link *link)

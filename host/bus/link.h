@@ -1,7 +1,7 @@
 /* link - one supervised NATS connection with the one thread that writes to it.
  *
  *   any thread ── link_send ──▶ lane (urgent, bulk) ──▶ writer thread ── nats.c ──▶ nats-server
- *   nats-server ──▶ nats.c's reader ──▶ nats.c's delivery thread ── on_message ──▶ whoever subscribed
+ *   nats-server ──▶ nats.c's reader ──▶ its delivery thread ── on_message ──▶ whoever subscribed
  *
  * The writer is the only caller of the connection's connect, publish, flush, subscribe, drain and
  * close: each of those can block for as long as a write deadline or a reconnect takes, and nobody

@@ -17,7 +17,7 @@ const char *link_reason(natsStatus status)
     return rest ? rest + 3 : last;
 }
 
-/* ---- the state, and its call up ---- */
+/* --- the state, and its call up --- */
 
 /* A state is called up by whoever finds nobody else doing so: in order, without a lock, and on no
  * thread of its own. The writer cannot do it alone: it may be held up in nats.c just when the
@@ -61,7 +61,7 @@ void link_deliver_states(struct link *link)
     pthread_mutex_unlock(&link->lock);
 }
 
-/* ---- what nats.c tells, on its one thread for that, in order for each connection ---- */
+/* --- what nats.c tells, on its one thread for that, in order for each connection --- */
 
 /* Lock held. nats.c 3.4 forgets why a connection was lost before it says so: what is left is what
  * the server complained of, and whether it had been answering. */
@@ -146,7 +146,7 @@ void link_on_closed(natsConnection *nc, void *closure)
     pthread_mutex_unlock(&link->lock);
 }
 
-/* ---- complaints ---- */
+/* --- complaints --- */
 
 /* Finds the operation and the subject in: Permissions Violation for Publish to "a.b". */
 static bool parse_permission(const char *text, const char **operation, char *subject, size_t size)

@@ -46,7 +46,7 @@ static int64_t on_reconnect_delay(natsConnection *nc, int attempts, void *closur
     return link_reconnect_wait_ms(link->options, attempts > 0 ? (unsigned)attempts : 1);
 }
 
-/* ---- servers ---- */
+/* --- servers --- */
 
 struct url {
     char scheme[8];
@@ -132,8 +132,7 @@ static int add_server(struct link *link, const char *text, char **full, bool *tl
         return err_set(err, ERR_MEMORY, "out of memory");
     }
     if (asprintf(&shown, "%s%s%s://%.*s:%u", link->servers ? link->servers : "",
-                 link->servers ? ", " : "", url.scheme, (int)url.host_len, url.host,
-                 url.port) < 0)
+                 link->servers ? ", " : "", url.scheme, (int)url.host_len, url.host, url.port) < 0)
         return err_set(err, ERR_MEMORY, "out of memory");
     free(link->servers);
     link->servers = shown;
@@ -159,7 +158,7 @@ static int apply_servers(struct link *link, bool *tls, struct err *err)
     return code;
 }
 
-/* ---- files ---- */
+/* --- files --- */
 
 /* Reads a small file of secrets into buf. What waiting cannot mend is an error here, at start. */
 static int read_file(const char *what, const char *path, char *buf, size_t size, struct err *err)
@@ -178,7 +177,7 @@ static int read_file(const char *what, const char *path, char *buf, size_t size,
     return 0;
 }
 
-/* ---- nkeys (ADR-14): base32 of prefix bytes, key, CRC-16 ---- */
+/* --- nkeys (ADR-14): base32 of prefix bytes, key, CRC-16 --- */
 
 enum { NKEY_SEED_TEXT = 58, NKEY_SEED_RAW = 36, NKEY_PUBLIC_TEXT = 56, NKEY_PUBLIC_RAW = 35 };
 
@@ -235,8 +234,7 @@ static bool nkey_public(const char *seed_text, char out[NKEY_PUBLIC_TEXT + 1])
     size_t key_len = 32;
     bool ok = base32_decode(seed_text, NKEY_SEED_TEXT, seed) &&
               crc16(seed, 34) == (uint16_t)(seed[34] | seed[35] << 8);
-    EVP_PKEY *key =
-        ok ? EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed + 2, 32) : NULL;
+    EVP_PKEY *key = ok ? EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed + 2, 32) : NULL;
     ok = key && EVP_PKEY_get_raw_public_key(key, public + 1, &key_len) == 1 && key_len == 32;
     EVP_PKEY_free(key);
     OPENSSL_cleanse(seed, sizeof seed);
@@ -312,12 +310,11 @@ static int apply_auth(struct link *link, struct err *err)
     else if (options->token)
         status = natsOptions_SetToken(link->nats, options->token);
     if (status != NATS_OK)
-        return err_set(err, ERR_INVALID, "auth: nats.c refuses it: %s",
-                       natsStatus_GetText(status));
+        return err_set(err, ERR_INVALID, "auth: nats.c refuses it: %s", natsStatus_GetText(status));
     return 0;
 }
 
-/* ---- TLS ---- */
+/* --- TLS --- */
 
 static int tls_file(const char *what, const char *path, struct err *err)
 {
@@ -352,8 +349,7 @@ static int apply_tls(struct link *link, bool tls, struct err *err)
     if (status != NATS_OK)
         return tls_failed("tls.ca", status, err);
     if (options->tls_cert)
-        status = natsOptions_LoadCertificatesChain(link->nats, options->tls_cert,
-                                                   options->tls_key);
+        status = natsOptions_LoadCertificatesChain(link->nats, options->tls_cert, options->tls_key);
     if (status != NATS_OK)
         return tls_failed("tls.cert", status, err);
     if (options->tls_skip_verify)
@@ -361,7 +357,7 @@ static int apply_tls(struct link *link, bool tls, struct err *err)
     return status == NATS_OK ? 0 : tls_failed("tls.verify", status, err);
 }
 
-/* ---- the rest ---- */
+/* --- the rest --- */
 
 static natsStatus apply_times(struct link *link)
 {

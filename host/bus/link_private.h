@@ -23,9 +23,9 @@ struct frame {
     struct link_gate *gate; /* borrowed; its done() ends that. Or NULL */
     size_t size;            /* of the whole block */
     size_t data_at, len;
-    size_t reply_at;        /* 0: none */
+    size_t reply_at; /* 0: none */
     size_t headers_at, headers_len;
-    char bytes[];           /* the subject first */
+    char bytes[]; /* the subject first */
 };
 
 struct frame_list {
@@ -85,7 +85,7 @@ struct link {
     char *servers;     /* owned; for the log: without credentials */
     pthread_t writer;
 
-    atomic_int state;          /* enum link_state; written under the lock */
+    atomic_int state; /* enum link_state; written under the lock */
     atomic_size_t max_payload;
 
     /* Guards everything below it up to the mark. A leaf: nothing of nats.c and no call up is made
@@ -99,16 +99,16 @@ struct link {
     struct flush_wait *flushes;
     uint64_t flush_round;
     bool started, stopping, writer_idle, writer_done, writer_joined;
-    int lives;                /* sum over subs */
-    uint64_t opened, closed;  /* connections that were made, and that nats.c has closed */
+    int lives;               /* sum over subs */
+    uint64_t opened, closed; /* connections that were made, and that nats.c has closed */
     enum link_state queued_states[LINK_STATES_QUEUED]; /* that wait for their call up */
     int queued_count;
-    bool delivering;          /* someone makes those calls */
-    int calls_up;             /* that run now */
-    char server[256];         /* host:port of the present or last connection */
-    char error[256];          /* what nats.c last complained of on this connection */
-    uint64_t lost_ns;         /* since when there is no connection; 0: there is */
-    uint64_t unanswered_ns;   /* since when the server answers no PING of ours; 0: it does */
+    bool delivering;        /* someone makes those calls */
+    int calls_up;           /* that run now */
+    char server[256];       /* host:port of the present or last connection */
+    char error[256];        /* what nats.c last complained of on this connection */
+    uint64_t lost_ns;       /* since when there is no connection; 0: there is */
+    uint64_t unanswered_ns; /* since when the server answers no PING of ours; 0: it does */
     uint64_t complaints[LINK_COMPLAINTS]; /* hashes of permission errors that were logged */
     int complaint_count;
 
@@ -117,7 +117,7 @@ struct link {
     struct frame_list hand[LINK_LANES];
     uint64_t hold_until_ns; /* after a failed write, until nats.c has noticed */
     uint64_t connected_ns;
-    unsigned attempts;      /* in a row, to connect */
+    unsigned attempts; /* in a row, to connect */
 };
 
 /* link.c */

@@ -8,7 +8,7 @@
 /* How long a drain without a connection waits for what nats.c has already received. */
 #define LOCAL_DRAIN_MS 200
 
-/* ---- lives ---- */
+/* --- lives --- */
 
 static void life_release(struct link_life *life)
 {
@@ -73,7 +73,7 @@ static void on_complete(void *closure)
     pthread_mutex_unlock(&link->lock);
 }
 
-/* ---- what the writer does ---- */
+/* --- what the writer does --- */
 
 static struct link_life *life_new(struct link_sub *sub)
 {
@@ -111,10 +111,10 @@ static void subscribe(struct link_sub *sub)
         return;
     }
     natsStatus status =
-        sub->queue ? natsConnection_QueueSubscribe(&life->handle, link->nc, sub->subject,
-                                                   sub->queue, on_message, life)
-                   : natsConnection_Subscribe(&life->handle, link->nc, sub->subject, on_message,
-                                              life);
+        sub->queue
+            ? natsConnection_QueueSubscribe(&life->handle, link->nc, sub->subject, sub->queue,
+                                            on_message, life)
+            : natsConnection_Subscribe(&life->handle, link->nc, sub->subject, on_message, life);
     if (status != NATS_OK) {
         life_unborn(life);
         free(life);
@@ -232,7 +232,7 @@ void link_subs_forget(struct link *link)
     }
 }
 
-/* ---- for everyone ---- */
+/* --- for everyone --- */
 
 struct link_sub *link_subscribe(struct link *link, const char *subject, const char *queue,
                                 void (*on_msg)(void *owner, natsMsg *msg), void *owner)

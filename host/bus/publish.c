@@ -17,7 +17,7 @@
 
 static void try_now(struct publish *publish, struct outcome *outcome);
 
-/* ---- lifetime ---- */
+/* --- lifetime --- */
 
 static void outbox_release(struct outbox *outbox)
 {
@@ -45,7 +45,7 @@ void publish_release(struct publish *publish)
         outbox_release(outbox);
 }
 
-/* ---- the list and the index; lock held ---- */
+/* --- the list and the index; lock held --- */
 
 static struct publish *find(struct outbox *outbox, uint64_t id)
 {
@@ -94,7 +94,7 @@ static void disarm(struct publish *publish)
 
 /* Lock held. */
 void publish_end_stored(struct publish *publish, const struct receipt *receipt,
-                       struct outcome *outcome)
+                        struct outcome *outcome)
 {
     take_off(publish);
     outcome->publish = publish;
@@ -121,7 +121,7 @@ void publish_tell(struct outcome *outcome)
     publish_release(publish);
 }
 
-/* ---- the gate: of a publish that waits in the lane more than once, the last frame goes ---- */
+/* --- the gate: of a publish that waits in the lane more than once, the last frame goes --- */
 
 static struct publish *of_gate(struct link_gate *gate)
 {
@@ -142,7 +142,7 @@ static void gate_done(struct link_gate *gate, bool sent)
     publish_release(publish);
 }
 
-/* ---- failing a try; lock held ---- */
+/* --- failing a try; lock held --- */
 
 void publish_try_later(struct publish *publish, const struct err *err, struct outcome *outcome)
 {
@@ -177,7 +177,7 @@ static void on_due(struct deadline *deadline)
     publish_release(publish);
 }
 
-/* ---- sending; lock held ---- */
+/* --- sending; lock held --- */
 
 static int send_try(struct publish *publish, struct err *err)
 {
@@ -254,7 +254,7 @@ void publish_fill_window(struct outbox *outbox)
     }
 }
 
-/* ---- for everyone ---- */
+/* --- for everyone --- */
 
 struct outbox *outbox_new(struct inbox *inbox, struct jsapi *jsapi, struct link *link,
                           struct clock *clock, const struct outbox_options *options,
@@ -295,8 +295,7 @@ static int copy_headers(struct publish *publish, const struct outbox_message *me
         id = random_id;
     }
     int code = headers_add(&publish->headers, "Nats-Msg-Id", id, strlen(id), err);
-    while (!code && message->headers &&
-           headers_next(message->headers, &position, &name, &value)) {
+    while (!code && message->headers && headers_next(message->headers, &position, &name, &value)) {
         if (strcasecmp(name, "Nats-Msg-Id") != 0)
             code = headers_add(&publish->headers, name, value, strlen(value), err);
     }
@@ -409,8 +408,8 @@ void outbox_reconnected(struct outbox *outbox)
     DL_FOREACH(outbox->window, publish) {
         bool sent = publish->stage == STAGE_SENT && atomic_load(&publish->frames) == 0 &&
                     inbox_cancel(outbox->inbox, publish->call);
-        bool due = publish->stage == STAGE_BACKOFF &&
-                   clock_cancel(outbox->clock, &publish->deadline);
+        bool due =
+            publish->stage == STAGE_BACKOFF && clock_cancel(outbox->clock, &publish->deadline);
         if (!sent && !due)
             continue; /* still in the lane, or its end is on its way */
         publish_release(publish);

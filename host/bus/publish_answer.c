@@ -5,12 +5,11 @@
 #include "base/value.h"
 #include "bus/publish_private.h"
 
-/* ---- after "wrong last sequence" on a retry: is the message there our own? ---- */
+/* --- after "wrong last sequence" on a retry: is the message there our own? --- */
 
 static bool base64_decode(const char *text, char *out, size_t size, size_t *len)
 {
-    static const char digits[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     unsigned bits = 0, held = 0;
     *len = 0;
     for (; *text && *text != '='; text++) {
@@ -162,7 +161,7 @@ static void check_place(struct publish *publish, const struct err *err, struct o
     cJSON_Delete(request);
 }
 
-/* ---- nobody answered: is there a stream at all? ---- */
+/* --- nobody answered: is there a stream at all? --- */
 
 static void on_names(void *owner, const cJSON *reply, int api_code, const struct err *err)
 {
@@ -206,7 +205,7 @@ static void ask_for_stream(struct publish *publish, struct outcome *outcome)
     cJSON_Delete(request);
 }
 
-/* ---- the PubAck ---- */
+/* --- the PubAck --- */
 
 /* Lock held. */
 static void judge_puback(struct publish *publish, natsMsg *reply, struct outcome *outcome)
@@ -220,7 +219,8 @@ static void judge_puback(struct publish *publish, natsMsg *reply, struct outcome
     if (code == 0) {
         if (receipt.duplicate && publish->tries == 1 && publish->warn_duplicate)
             log_warn("\"%s\": stream %s has a message with the id \"%s\" already, although this "
-                     "is the first try: the id is not unique", publish->subject, receipt.stream,
+                     "is the first try: the id is not unique",
+                     publish->subject, receipt.stream,
                      headers_get(&publish->headers, "Nats-Msg-Id"));
         /* A duplicate that answers our own retry is our own first send: stored once. */
         if (publish->tries > 1)

@@ -55,7 +55,7 @@ struct publish {
     outbox_fn on_result;
     void *owner;
 
-    char *subject;          /* owned, with data in the same block */
+    char *subject; /* owned, with data in the same block */
     const char *data;
     size_t len, size;       /* size: as it counts against the capacity */
     struct headers headers; /* owned; with Nats-Msg-Id */
@@ -65,10 +65,10 @@ struct publish {
 #define BUCKETS 4096
 
 struct outbox {
-    struct inbox *inbox;  /* not owned */
-    struct jsapi *jsapi;  /* not owned */
-    struct link *link;    /* not owned */
-    struct clock *clock;  /* not owned */
+    struct inbox *inbox; /* not owned */
+    struct jsapi *jsapi; /* not owned */
+    struct link *link;   /* not owned */
+    struct clock *clock; /* not owned */
     struct outbox_options options;
     atomic_int references; /* the owner's, and one of each publish */
 

@@ -29,48 +29,48 @@ enum pull_state { PULL_PAUSED, PULL_PULLING, PULL_BACKING_OFF, PULL_LOOKING, PUL
 
 struct pull {
     enum pull_state state;
-    int base;             /* handlers at a time */
-    int most;             /* prefetch never exceeds it */
-    int limit;            /* base + prefetch: messages held + asked for never exceed it */
-    int64_t max_bytes;    /* of one request; 0: no bound */
+    int base;          /* handlers at a time */
+    int most;          /* prefetch never exceeds it */
+    int limit;         /* base + prefetch: messages held + asked for never exceed it */
+    int64_t max_bytes; /* of one request; 0: no bound */
     int64_t expires_ns, heartbeat_ns;
 
-    int held;             /* messages that the process holds */
-    int asked;            /* messages that are still owed by requests under way */
-    int ceiling;          /* clamp after "Exceeded MaxRequestBatch"; 0: none */
-    uint64_t heard_ns;    /* last sign of life: message, heartbeat, status */
-    uint64_t retry_ns;    /* BACKING_OFF, LOOKING: until when */
+    int held;               /* messages that the process holds */
+    int asked;              /* messages that are still owed by requests under way */
+    int ceiling;            /* clamp after "Exceeded MaxRequestBatch"; 0: none */
+    uint64_t heard_ns;      /* last sign of life: message, heartbeat, status */
+    uint64_t retry_ns;      /* BACKING_OFF, LOOKING: until when */
     uint64_t expires_at_ns; /* of the last request: past it (and a grace) it owes nothing */
-    unsigned silences;    /* in a row */
-    unsigned failures;    /* refused requests in a row, for the backoff */
-    unsigned looks;       /* in vain, in a row, for the backoff */
-    unsigned delivered;   /* messages since the last request */
+    unsigned silences;      /* in a row */
+    unsigned failures;      /* refused requests in a row, for the backoff */
+    unsigned looks;         /* in vain, in a row, for the backoff */
+    unsigned delivered;     /* messages since the last request */
     bool one_without_bound; /* the next request: batch 1, no max_bytes */
 
     /* Counts up whenever credit is forgotten. Requests carry it (the owner puts it into the reply
      * subject), and a status of an earlier epoch must not be fed in: it would give back credit
      * that the present epoch never had. */
     unsigned epoch;
-    bool making;          /* a request waits to be written: pull_sent ends it */
-    unsigned made_epoch;  /* of the last request */
+    bool making;         /* a request waits to be written: pull_sent ends it */
+    unsigned made_epoch; /* of the last request */
     int made_batch;
     uint64_t made_ns;
     bool connected_before;
-    bool missing;         /* known to be gone: after a reconnect look, do not pull */
+    bool missing; /* known to be gone: after a reconnect look, do not pull */
 
-    uint64_t window_ns;   /* the pace: since when, and how many were released since */
+    uint64_t window_ns; /* the pace: since when, and how many were released since */
     unsigned released;
 };
 
 /* What the owner shall do now. Zero is nothing. */
 struct pull_action {
-    int batch;              /* > 0: send a request for that many, then pull_sent */
-    int64_t max_bytes;      /* 0: none */
+    int batch;         /* > 0: send a request for that many, then pull_sent */
+    int64_t max_bytes; /* 0: none */
     int64_t expires_ns, heartbeat_ns;
-    unsigned epoch;         /* of the request */
-    bool look;              /* ask whether the consumer exists, then pull_found or pull_gone */
-    const char *warn;       /* static text to log once, or NULL */
-    uint64_t wake_ns;       /* call pull_tick by then; UINT64_MAX: no need */
+    unsigned epoch;   /* of the request */
+    bool look;        /* ask whether the consumer exists, then pull_found or pull_gone */
+    const char *warn; /* static text to log once, or NULL */
+    uint64_t wake_ns; /* call pull_tick by then; UINT64_MAX: no need */
 };
 
 /* base: at least 1. most: 0 for a credit that stays as it is. expires 30 s and heartbeat 5 s (at
@@ -85,16 +85,16 @@ struct pull_action pull_connected(struct pull *pull, uint64_t now_ns);
 struct pull_action pull_disconnected(struct pull *pull, uint64_t now_ns);
 /* The request of the last action was written to the connection, or (false) dropped. */
 struct pull_action pull_sent(struct pull *pull, bool sent, uint64_t now_ns);
-struct pull_action pull_message(struct pull *pull, uint64_t now_ns);   /* one arrived: held + 1 */
-struct pull_action pull_released(struct pull *pull, uint64_t now_ns);  /* one was settled: held - 1 */
-struct pull_action pull_joined(struct pull *pull, uint64_t now_ns);    /* arrived, but held already */
+struct pull_action pull_message(struct pull *pull, uint64_t now_ns);  /* arrived: held + 1 */
+struct pull_action pull_released(struct pull *pull, uint64_t now_ns); /* settled: held - 1 */
+struct pull_action pull_joined(struct pull *pull, uint64_t now_ns);   /* held already */
 /* code and description as of wire_status; pending: header Nats-Pending-Messages, -1 when absent:
  * how many messages of that request will not come. Only statuses of the present epoch. */
 struct pull_action pull_status(struct pull *pull, int code, const char *description, int pending,
                                uint64_t now_ns);
 struct pull_action pull_tick(struct pull *pull, uint64_t now_ns);
-struct pull_action pull_found(struct pull *pull, uint64_t now_ns);  /* it exists, or does again */
-struct pull_action pull_gone(struct pull *pull, uint64_t now_ns);   /* not to be had now: look later */
-struct pull_action pull_stop(struct pull *pull);                    /* ask for nothing more */
+struct pull_action pull_found(struct pull *pull, uint64_t now_ns); /* it is there, or again */
+struct pull_action pull_gone(struct pull *pull, uint64_t now_ns);  /* not now: look later */
+struct pull_action pull_stop(struct pull *pull);                   /* ask for nothing more */
 
 #endif

@@ -8,7 +8,7 @@
 
 #define WIRE_VERSION_LINE "NATS/1.0\r\n"
 
-/* ---- headers to be sent ---- */
+/* --- headers to be sent --- */
 
 static bool field_name_ok(const char *name)
 {
@@ -97,7 +97,7 @@ void headers_clear(struct headers *headers)
     *headers = (struct headers){0};
 }
 
-/* ---- headers of a received message ---- */
+/* --- headers of a received message --- */
 
 const char *wire_header(natsMsg *msg, const char *name)
 {
@@ -109,8 +109,7 @@ const char *wire_header(natsMsg *msg, const char *name)
     if (natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
         return NULL;
     for (int i = 0; i < count && !value; i++) {
-        if (strcasecmp(keys[i], name) == 0 &&
-            natsMsgHeader_Get(msg, keys[i], &value) != NATS_OK)
+        if (strcasecmp(keys[i], name) == 0 && natsMsgHeader_Get(msg, keys[i], &value) != NATS_OK)
             value = NULL;
     }
     free((void *)keys);
@@ -137,7 +136,7 @@ int wire_status(natsMsg *msg, const char **description)
     return code;
 }
 
-/* ---- the reply subject of a JetStream message ---- */
+/* --- the reply subject of a JetStream message --- */
 
 struct token {
     const char *at;
@@ -212,7 +211,7 @@ bool wire_parse_ack_subject(const char *reply, struct ack_subject *out)
     return true;
 }
 
-/* ---- the PubAck ---- */
+/* --- the PubAck --- */
 
 /* JetStream's err_codes (nats-server, server/errors.json) that mean more than their HTTP code. */
 enum {
@@ -236,8 +235,7 @@ static int puback_error(const cJSON *error, int *api_code, bool *transient, stru
 {
     int http = number_of(error, "code");
     *api_code = number_of(error, "err_code");
-    const char *text =
-        cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "description"));
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "description"));
     if (!text)
         text = "JetStream refused without saying why";
     /* 5xx is a state of the server or of the stream (no leader, full, no space), which can pass;
@@ -270,8 +268,9 @@ static int puback_receipt(const cJSON *root, struct receipt *out, bool *transien
     const cJSON *seq = cJSON_GetObjectItemCaseSensitive(root, "seq");
     if (!stream || !*stream || strlen(stream) >= sizeof out->stream || !cJSON_IsNumber(seq) ||
         !(seq->valuedouble >= 0 && seq->valuedouble < 18446744073709551616.0))
-        return err_set(err, ERR_API, "the answer is no PubAck: a service listens on the subject, "
-                                     "and no stream answered first");
+        return err_set(err, ERR_API,
+                       "the answer is no PubAck: a service listens on the subject, "
+                       "and no stream answered first");
     if (seq->valuedouble < 1) {
         /* A cluster says so for a duplicate whose first copy is still being agreed on. */
         *transient = true;

@@ -55,7 +55,7 @@ enum {
     CLI_HOST = CLI_RUN | CLI_DEV,
 };
 
-/* ---- options.c ---- */
+/* --- options.c --- */
 
 /* Reads argv after the command's name. 0; CLI_USAGE, said; or -1: the help was asked for. */
 int cli_parse(struct cli *cli, int argc, char **argv);
@@ -79,13 +79,13 @@ int64_t cli_duration(const struct cli *cli, const char *spelling, const char *te
 struct app_options;
 int cli_run_app(const struct app_options *options);
 
-/* ---- url.c ---- */
+/* --- url.c --- */
 
 /* Looks for the URL of a running `moonbus dev`: .moonbus/url here, in ./handlers, ./examples, or so
  * in a folder above. False when there is none. path: where it was, for people. */
 bool cli_find_url(char *path, size_t path_size, char *url, size_t url_size);
 
-/* ---- the commands ---- */
+/* --- the commands --- */
 
 int cli_run(struct cli *cli);
 int cli_dev(struct cli *cli);

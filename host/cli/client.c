@@ -17,7 +17,7 @@
 #define COUNT_MOST 1000000000L
 #define POLL_MS 50 /* how often sub looks for a signal */
 
-/* ---- what is sent ---- */
+/* --- what is sent --- */
 
 struct payload {
     char *owned; /* or NULL: data is argv's */
@@ -146,7 +146,7 @@ static int64_t to_ms(int64_t ns)
     return (ns + NS_PER_MS - 1) / NS_PER_MS;
 }
 
-/* ---- pub ---- */
+/* --- pub --- */
 
 static int publish_stored(struct sending *sending)
 {
@@ -202,7 +202,7 @@ int cli_pub(struct cli *cli)
     return status;
 }
 
-/* ---- req ---- */
+/* --- req --- */
 
 static void print_data(const char *data, size_t len)
 {
@@ -246,7 +246,7 @@ int cli_req(struct cli *cli)
     return status;
 }
 
-/* ---- sub ---- */
+/* --- sub --- */
 
 static bool is_utf8(const unsigned char *bytes, size_t len)
 {

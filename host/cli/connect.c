@@ -130,8 +130,7 @@ int client_open(struct client *client, const struct cli *cli, bool lasting)
         return CLI_USAGE;
     }
     char path[PATH_MAX], url[256];
-    bool found =
-        !client->config->servers_given && cli_find_url(path, sizeof path, url, sizeof url);
+    bool found = !client->config->servers_given && cli_find_url(path, sizeof path, url, sizeof url);
     if (found) {
         fprintf(stderr, "moonbus %s: using %s of %s\n", cli->command->name, url, path);
         if (config_use_server(client->config, url, &err) != 0) {

@@ -20,7 +20,7 @@ struct dev {
     bool servers_given;
 };
 
-/* ---- where .moonbus/ goes ---- */
+/* --- where .moonbus/ goes --- */
 
 /* Beside the folder of the handlers, or the file; for "." inside it. */
 static void folder_beside(const char *path, char *folder, size_t size)
@@ -44,7 +44,7 @@ static void folder_beside(const char *path, char *folder, size_t size)
         memmove(folder, folder + 2, strlen(folder + 2) + 1);
 }
 
-/* ---- the greeting ---- */
+/* --- the greeting --- */
 
 static bool is_shown(const struct registration_view *view)
 {
@@ -196,7 +196,7 @@ static void on_ready(void *owner, struct app *app, int64_t elapsed_ms)
     text_clear(&out);
 }
 
-/* ---- the command ---- */
+/* --- the command --- */
 
 static void say_ignored(struct config *config)
 {

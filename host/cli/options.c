@@ -89,7 +89,7 @@ static const struct option_spec specs[] = {
 
 #define SPECS ((int)(sizeof specs / sizeof *specs))
 
-/* ---- near misses ---- */
+/* --- near misses --- */
 
 #define NAME_MOST 64
 
@@ -141,7 +141,7 @@ int cli_usage(const struct cli *cli, const char *format, ...)
     return CLI_USAGE;
 }
 
-/* ---- parsing ---- */
+/* --- parsing --- */
 
 static int unknown(const struct cli *cli, const char *typed)
 {
@@ -316,7 +316,7 @@ long cli_number(const struct cli *cli, const char *spelling, const char *text, l
     return number;
 }
 
-/* ---- help ---- */
+/* --- help --- */
 
 static void print_option(const struct option_spec *spec)
 {

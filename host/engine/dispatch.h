@@ -24,28 +24,28 @@ enum source_state { SOURCE_IDLE, SOURCE_SERVING, SOURCE_STOPPING, SOURCE_STOPPED
 struct source {
     struct ready ready;
     struct engine *engine;
-    struct script *script;              /* not owned */
-    struct source *next;                /* script's list */
+    struct script *script;                /* not owned */
+    struct source *next;                  /* script's list */
     struct source *wait_prev, *wait_next; /* generation's list of those in want of an instance */
     bool waiting;
 
     /* Under the dispatch lock. */
     enum source_state state;
-    struct generation *generation;      /* reference held; live for this source */
-    struct registration *registration;  /* the generation's */
-    struct delivery *fifo;              /* utlist: queued, a reference each */
-    struct delivery *active;            /* utlist: their handlers run, a reference each */
+    struct generation *generation;     /* reference held; live for this source */
+    struct registration *registration; /* the generation's */
+    struct delivery *fifo;             /* utlist: queued, a reference each */
+    struct delivery *active;           /* utlist: their handlers run, a reference each */
     int queued;
     size_t queued_bytes;
     uint64_t dropped;
-    unsigned due;                       /* timer, hook: runs owed */
-    int running, limit;                 /* limit 0: none */
+    unsigned due;       /* timer, hook: runs owed */
+    int running, limit; /* limit 0: none */
 
-    struct subscription *subscription;  /* owned; SUBSCRIBE */
-    struct consumer *consumer;          /* owned; CONSUME */
-    struct deadline timer;              /* EVERY, AFTER */
-    uint64_t next_ns;                   /* EVERY: when it is due */
-    bool warned;                        /* of what its handler returns */
+    struct subscription *subscription; /* owned; SUBSCRIBE */
+    struct consumer *consumer;         /* owned; CONSUME */
+    struct deadline timer;             /* EVERY, AFTER */
+    uint64_t next_ns;                  /* EVERY: when it is due */
+    bool warned;                       /* of what its handler returns */
 };
 
 struct dispatch {
@@ -72,11 +72,11 @@ void dispatch_due(struct source *source);
 
 /* What a worker has taken. */
 struct take {
-    struct instance *instance; /* checked out */
-    struct event *events;      /* its mailbox; or */
-    struct source *source;     /* a job: */
+    struct instance *instance;         /* checked out */
+    struct event *events;              /* its mailbox; or */
+    struct source *source;             /* a job: */
     struct registration *registration; /* of the instance's generation */
-    struct delivery *delivery; /* its message, NULL for timers and hooks */
+    struct delivery *delivery;         /* its message, NULL for timers and hooks */
 };
 
 /* The worker: gives back what it had (NULL: nothing) and blocks for the next. False: end. */
@@ -84,8 +84,7 @@ bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take
 
 /* The worker: a root task of the instance has ended. Its delivery leaves the active ones and is
  * released. Noted on the instance, and told under the lock when that is given back. */
-void dispatch_finished(struct instance *instance, struct source *source,
-                       struct delivery *delivery);
+void dispatch_finished(struct instance *instance, struct source *source, struct delivery *delivery);
 
 /* With the lock held. Each may be called when there is nothing to do. */
 void dispatch_ready_source(struct dispatch *dispatch, struct source *source);

@@ -158,7 +158,8 @@ void engine_drain(struct engine *engine)
     for (struct script *script = engine->scripts; script; script = script->next) {
         struct source *source;
         pthread_mutex_lock(&script->starting);
-        LL_FOREACH(script->sources, source) source_stop(source);
+        LL_FOREACH(script->sources, source)
+            source_stop(source);
         pthread_mutex_unlock(&script->starting);
     }
 }
@@ -168,8 +169,7 @@ static bool all_stopped(struct engine *engine)
 {
     for (struct script *script = engine->scripts; script; script = script->next) {
         struct source *source;
-        LL_FOREACH(script->sources, source)
-        {
+        LL_FOREACH(script->sources, source) {
             if (source->state == SOURCE_STOPPING)
                 return false;
         }
@@ -223,8 +223,7 @@ int engine_wait_idle(struct engine *engine, uint64_t deadline_ns)
 static void post_stops(struct engine *engine, struct script *script)
 {
     struct generation *generation;
-    DL_FOREACH(script->generations, generation)
-    {
+    DL_FOREACH(script->generations, generation) {
         for (struct instance *instance = generation->instances; instance;
              instance = instance->next) {
             if (instance->stop_posted)
@@ -243,10 +242,8 @@ static struct delivery *next_unsettled(struct engine *engine)
     pthread_mutex_lock(&engine->dispatch.lock);
     for (struct script *script = engine->scripts; script && !found; script = script->next) {
         struct source *source;
-        LL_FOREACH(script->sources, source)
-        {
-            DL_FOREACH(source->active, delivery)
-            {
+        LL_FOREACH(script->sources, source) {
+            DL_FOREACH(source->active, delivery) {
                 if (!found && delivery->consumer && !delivery_settled(delivery))
                     found = delivery_retain(delivery);
             }
@@ -274,14 +271,12 @@ void engine_cancel(struct engine *engine)
 static void free_script(struct engine *engine, struct script *script)
 {
     struct source *source, *next_source;
-    LL_FOREACH_SAFE(script->sources, source, next_source)
-    {
+    LL_FOREACH_SAFE(script->sources, source, next_source) {
         clock_cancel(engine->clock, &source->timer);
         source_free(source);
     }
     struct generation *generation, *next_generation;
-    DL_FOREACH_SAFE(script->generations, generation, next_generation)
-    {
+    DL_FOREACH_SAFE(script->generations, generation, next_generation) {
         struct instance *instance = generation->instances;
         generation->instances = NULL;
         while (instance) {
@@ -304,8 +299,7 @@ static bool tasks_left(const struct engine *engine)
 {
     for (const struct script *script = engine->scripts; script; script = script->next) {
         const struct generation *generation;
-        DL_FOREACH(script->generations, generation)
-        {
+        DL_FOREACH(script->generations, generation) {
             for (const struct instance *i = generation->instances; i; i = i->next) {
                 if (i->task_count > 0)
                     return true;

@@ -44,7 +44,8 @@ struct engine_options {
     const char *settings_json; /* bus.settings, a JSON object */
     const char *version;
     int64_t request_timeout_ns;
-    int subscription_messages; /* queued for one core subscription, at most; then the newest is dropped */
+    /* Queued for one core subscription, at most; then the newest is dropped. */
+    int subscription_messages;
     size_t subscription_bytes;
 };
 

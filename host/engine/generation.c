@@ -7,9 +7,9 @@
 #include "base/log.h"
 #include "engine/internal.h"
 
-#define GENERATION_OF_GROWING(j) \
+#define GENERATION_OF_GROWING(j)                                                                   \
     ((struct generation *)((char *)(j)-offsetof(struct generation, growing)))
-#define GENERATION_OF_CLOSING(j) \
+#define GENERATION_OF_CLOSING(j)                                                                   \
     ((struct generation *)((char *)(j)-offsetof(struct generation, closing)))
 
 void registration_free(struct registration *registration)
@@ -109,8 +109,7 @@ struct generation *generation_build(struct engine *engine, struct script *script
     generation->closing.run = on_close;
 
     struct loading loading = {0};
-    struct instance *instance =
-        instance_load(generation, &loading, &generation->files, failure);
+    struct instance *instance = instance_load(generation, &loading, &generation->files, failure);
     if (!instance) {
         free_all(loading.items, loading.count);
         generation_release(generation);

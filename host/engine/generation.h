@@ -10,9 +10,9 @@
 #include <cjson/cJSON.h>
 #include <stdatomic.h>
 
+#include "base/pool.h"
 #include "bus/consumer.h"
 #include "bus/retry.h"
-#include "base/pool.h"
 #include "engine/engine.h"
 #include "engine/instance.h"
 
@@ -54,7 +54,7 @@ void registration_free(struct registration *registration);
 struct loading {
     struct registration **items; /* owned until the generation takes them */
     int count, capacity;
-    int workers;       /* bus.script { workers }: 0 not set */
+    int workers;         /* bus.script { workers }: 0 not set */
     size_t memory_bytes; /* bus.script { memory }: 0 not set */
 };
 
@@ -66,8 +66,8 @@ struct generation {
     struct generation *prev, *next; /* script's list of all that live; dispatch lock */
     atomic_int references;
     struct engine *engine;
-    struct script *script; /* not owned; scripts live as long as the engine */
-    unsigned number;       /* from 1 */
+    struct script *script;               /* not owned; scripts live as long as the engine */
+    unsigned number;                     /* from 1 */
     struct registration **registrations; /* owned */
     int registration_count;
     struct loader_files files; /* owned */
@@ -79,14 +79,14 @@ struct generation {
     /* Under the dispatch lock. */
     struct instance *instances; /* all; a reference each */
     int instance_count;
-    bool building;              /* one more is being loaded on the pool */
-    bool broken;                /* a further instance did not load as the first: no more of them */
+    bool building; /* one more is being loaded on the pool */
+    bool broken;   /* a further instance did not load as the first: no more of them */
     struct instance *idle;
-    struct source *waiting;     /* sources with work, in want of an idle instance */
-    bool retired;               /* no source serves it any more */
-    bool stop_ran;              /* its "stop" hooks have been made due */
-    bool reaping;               /* its states are being closed on the pool */
-    int running;                /* root tasks on it */
+    struct source *waiting; /* sources with work, in want of an idle instance */
+    bool retired;           /* no source serves it any more */
+    bool stop_ran;          /* its "stop" hooks have been made due */
+    bool reaping;           /* its states are being closed on the pool */
+    int running;            /* root tasks on it */
     struct pool_job growing, closing;
 };
 

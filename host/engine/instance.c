@@ -51,8 +51,7 @@ static void on_stop(struct event *event, struct instance *instance)
 {
     (void)event;
     struct task *task, *next;
-    DL_FOREACH_SAFE(instance->tasks, task, next)
-    {
+    DL_FOREACH_SAFE(instance->tasks, task, next) {
         if (task->root == task)
             task_cancel(task, CANCEL_STOP);
     }

@@ -31,7 +31,7 @@ struct script {
     pthread_mutex_t starting; /* held while sources start or stop; never while anything waits */
     struct generation *live;  /* reference held; changes under the dispatch lock */
     struct generation *generations; /* live, and retired ones that still run; dispatch lock */
-    struct source *sources;   /* owned; list changes under the dispatch lock */
+    struct source *sources;         /* owned; list changes under the dispatch lock */
 };
 
 /* source.c: a source for a registration, on the script's list, not serving yet. NULL when out of

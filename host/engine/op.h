@@ -25,8 +25,8 @@
 struct task;
 
 struct op_result {
-    struct err err;         /* code ERR_NONE: it worked */
-    natsMsg *msg;           /* owned; or NULL */
+    struct err err; /* code ERR_NONE: it worked */
+    natsMsg *msg;   /* owned; or NULL */
     struct receipt receipt;
 };
 
@@ -35,7 +35,7 @@ struct op {
     struct op *prev, *next; /* the task's list */
     atomic_int references;
     struct instance *instance; /* reference held */
-    struct task *task;      /* NULL once abandoned or delivered */
+    struct task *task;         /* NULL once abandoned or delivered */
     bool complete;
 
     uint64_t handle;          /* inbox or outbox id, for cancel */

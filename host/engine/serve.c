@@ -106,8 +106,7 @@ static int prepare(struct source *source, bool may_update, struct err *err)
                                   .handler = registration->handler,
                                   .file = registration->file,
                                   .line = registration->line};
-    struct setup setup = {
-        .engine = engine, .registration = registration, .may_update = may_update};
+    struct setup setup = {.engine = engine, .registration = registration, .may_update = may_update};
     int rc = 0;
     if (registration->dead_letter)
         rc = patiently(engine, ensure_dead_letter, &setup, err);
@@ -125,8 +124,7 @@ static int prepare(struct source *source, bool may_update, struct err *err)
 
 /* Makes sources for the registrations of a generation for which keep says no; all or none. */
 static int prepare_all(struct script *script, struct generation *generation, bool may_update,
-                       bool (*keep)(struct script *, const struct registration *),
-                       struct err *err)
+                       bool (*keep)(struct script *, const struct registration *), struct err *err)
 {
     int rc = 0;
     for (int i = 0; rc == 0 && i < generation->registration_count; i++) {
@@ -139,8 +137,7 @@ static int prepare_all(struct script *script, struct generation *generation, boo
     if (rc == 0)
         return 0;
     struct source *source, *next;
-    LL_FOREACH_SAFE(script->sources, source, next)
-    {
+    LL_FOREACH_SAFE(script->sources, source, next) {
         if (source_state(source) == SOURCE_IDLE)
             source_drop(source);
     }
@@ -157,8 +154,7 @@ static int start_all(struct script *script, struct err *err)
         rc = err_set(err, ERR_CLOSED, "the host is stopping");
     /* Hooks first: "start" is queued before the first message can be. */
     for (int hooks = 1; rc == 0 && hooks >= 0; hooks--) {
-        LL_FOREACH(script->sources, source)
-        {
+        LL_FOREACH(script->sources, source) {
             bool hook = source->registration->kind == REGISTER_START;
             if (rc == 0 && hook == (hooks == 1) && source_state(source) == SOURCE_IDLE)
                 rc = source_start(source, err);
@@ -234,8 +230,7 @@ static bool continues(const struct registration *now, const struct registration 
 static struct source *find_serving(struct script *script, const struct registration *registration)
 {
     struct source *source;
-    LL_FOREACH(script->sources, source)
-    {
+    LL_FOREACH(script->sources, source) {
         if (source->state == SOURCE_SERVING && continues(registration, source->registration))
             return source;
     }
@@ -280,8 +275,7 @@ static void retire(struct script *script, struct generation *old)
     struct dispatch *dispatch = &script->engine->dispatch;
     struct source *source;
     pthread_mutex_lock(&script->starting);
-    LL_FOREACH(script->sources, source)
-    {
+    LL_FOREACH(script->sources, source) {
         if (source->generation == old)
             source_stop(source);
     }

@@ -1,4 +1,4 @@
-/* settle - the verdict on a run: what its end means for its message, and what the log says of it. */
+/* settle - the verdict on a run: what its end means for its message, and what the log says. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -64,8 +64,7 @@ void source_drop(struct source *source)
 void source_free(struct source *source)
 {
     struct delivery *delivery, *next;
-    DL_FOREACH_SAFE(source->fifo, delivery, next)
-    {
+    DL_FOREACH_SAFE(source->fifo, delivery, next) {
         DL_DELETE(source->fifo, delivery);
         delivery_release(delivery);
     }
@@ -100,8 +99,8 @@ int source_start(struct source *source, struct err *err)
     set_state(source, SOURCE_SERVING);
     switch (registration->kind) {
     case REGISTER_SUBSCRIBE:
-        source->subscription = subscription_new(engine->bus, registration->subject,
-                                                registration->queue, source, err);
+        source->subscription =
+            subscription_new(engine->bus, registration->subject, registration->queue, source, err);
         if (!source->subscription) {
             set_state(source, SOURCE_STOPPED);
             return err ? (int)err->code : ERR_CLOSED;
@@ -137,8 +136,7 @@ static void on_stopped(void *owner)
 static void hand_back_queued(struct source *source)
 {
     struct delivery *all = dispatch_empty(source), *delivery, *next;
-    DL_FOREACH_SAFE(all, delivery, next)
-    {
+    DL_FOREACH_SAFE(all, delivery, next) {
         delivery_settle(delivery, VERDICT_NAK, 0, NULL);
         delivery_release(delivery);
     }
@@ -173,8 +171,7 @@ int source_hooks_due(struct script *script, struct generation *generation,
 {
     int count = 0;
     struct source *source;
-    LL_FOREACH(script->sources, source)
-    {
+    LL_FOREACH(script->sources, source) {
         if (source->generation != generation || source->registration->kind != kind ||
             source->state != SOURCE_SERVING)
             continue;
@@ -195,8 +192,7 @@ void source_cancel_timer(struct instance *instance, int index)
     struct script *script = instance->generation->script;
     struct source *source, *found = NULL;
     pthread_mutex_lock(&dispatch->lock);
-    LL_FOREACH(script->sources, source)
-    {
+    LL_FOREACH(script->sources, source) {
         if (source->generation == instance->generation && source->registration->index == index &&
             source->state == SOURCE_SERVING)
             found = source;

@@ -31,8 +31,7 @@ void task_release(struct task *task)
     if (atomic_fetch_sub_explicit(&task->references, 1, memory_order_acq_rel) != 1)
         return;
     struct publish_count *count, *next;
-    HASH_ITER(hh, task->publishes, count, next)
-    {
+    HASH_ITER(hh, task->publishes, count, next) {
         HASH_DEL(task->publishes, count);
         free(count);
     }

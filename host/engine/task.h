@@ -34,20 +34,20 @@ enum cancel_reason {
 struct publish_count; /* subject -> how many, for message ids */
 
 struct task {
-    struct task *prev, *next;        /* instance's list of all */
+    struct task *prev, *next;         /* instance's list of all */
     struct task *run_prev, *run_next; /* instance's list of runnable */
-    atomic_int references;           /* itself, its timeout, Lua's future objects */
+    atomic_int references;            /* itself, its timeout, Lua's future objects */
     struct instance *instance;
-    struct task *root;               /* itself for a root */
-    struct task *parent;             /* who spawned it, or that one's parent; NULL for a root */
+    struct task *root;                  /* itself for a root */
+    struct task *parent;                /* who spawned it, or that one's parent; NULL for a root */
     struct task *peer_prev, *peer_next; /* root's list of all that were spawned under it */
     struct coroutine coroutine;
     enum task_state state;
-    int resume_args;                 /* RUNNABLE: values on the coroutine's stack to start with; -1: op's */
-    struct op *ops;                  /* pending, owned */
-    struct op *waiting;              /* WAITING: the one of them that resumes it */
+    int resume_args;    /* RUNNABLE: values on the coroutine's stack; -1: op's */
+    struct op *ops;     /* pending, owned */
+    struct op *waiting; /* WAITING: the one of them that resumes it */
     enum cancel_reason cancelled;
-    bool kept;                       /* waited for at the end of its root, not cancelled */
+    bool kept; /* waited for at the end of its root, not cancelled */
 
     char path[64];                   /* "0" for the root, "2", "2.1": by order of spawn */
     unsigned spawned;                /* by this task so far: names the next path */
@@ -56,11 +56,11 @@ struct task {
     /* Root only. */
     struct source *source;
     struct registration *registration; /* of the generation it runs on */
-    struct delivery *delivery;       /* on its source's list of active ones; NULL: timer, hook */
-    struct task *spawned_tasks;      /* those that live */
-    bool responded;                  /* msg:respond was called */
-    struct failure *failure;         /* owned; NULL: it has not failed */
-    struct err *failed_publish;      /* owned; the first; NULL: none failed */
+    struct delivery *delivery;         /* on its source's list of active ones; NULL: timer, hook */
+    struct task *spawned_tasks;        /* those that live */
+    bool responded;                    /* msg:respond was called */
+    struct failure *failure;           /* owned; NULL: it has not failed */
+    struct err *failed_publish;        /* owned; the first; NULL: none failed */
     uint64_t started_ns;
     struct deadline timeout;
     struct event expiry;

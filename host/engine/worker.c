@@ -25,13 +25,13 @@ struct worker {
 };
 
 struct workers {
-    struct engine *engine;  /* not owned */
-    struct worker *all;     /* owned; list guarded by the dispatch lock */
+    struct engine *engine; /* not owned */
+    struct worker *all;    /* owned; list guarded by the dispatch lock */
     int count, limit;
     int alive;
-    bool watching;          /* dispatch lock: `watch` is armed */
+    bool watching; /* dispatch lock: `watch` is armed */
     struct deadline watch;
-    pthread_cond_t ended;   /* with the dispatch lock */
+    pthread_cond_t ended; /* with the dispatch lock */
 };
 
 #define WORKERS_OF_WATCH(d) ((struct workers *)((char *)(d)-offsetof(struct workers, watch)))

@@ -32,8 +32,7 @@ void loader_names_free(struct loader_names *names)
     if (!names)
         return;
     struct name *name, *next;
-    HASH_ITER(hh, names->table, name, next)
-    {
+    HASH_ITER(hh, names->table, name, next) {
         HASH_DEL(names->table, name);
         free(name);
     }

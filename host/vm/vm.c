@@ -166,8 +166,7 @@ static bool is_binding_yield(lua_State *co)
     return ours;
 }
 
-enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs,
-                      struct failure *failure)
+enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs, struct failure *failure)
 {
     lua_State *co = coroutine.L;
     vm->exhausted = false;

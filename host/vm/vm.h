@@ -1,8 +1,8 @@
 /* vm - one Lua state: its allocator with a limit, its libraries, its pool of coroutines, and the
  * only place of the host that calls lua_resume.
  *
- *   vm_take ─▶ coroutine ── push function and arguments ──▶ vm_resume ─▶ VM_YIELDED ... vm_resume
- *                                                              └▶ VM_RETURNED / VM_FAILED ─▶ vm_give
+ *   vm_take ─▶ coroutine ── push function, arguments ──▶ vm_resume ─▶ VM_YIELDED ... vm_resume
+ *                                                           └▶ VM_RETURNED / VM_FAILED ─▶ vm_give
  *
  * vm knows no NATS and nothing of tasks. A state is used by one thread at a time, any thread.
  *
@@ -46,8 +46,8 @@ enum vm_end {
  * they do, and then overwrite what was in it. Error tables tell by their fields: code, message, and
  * (for errors that were caught and passed on) file, line, traceback. */
 struct failure {
-    struct err err;  /* code: of an error table that has one, else ERR_HANDLER; ERR_MEMORY */
-    char *file;      /* where it was raised, as the script is called in messages; or NULL */
+    struct err err; /* code: of an error table that has one, else ERR_HANDLER; ERR_MEMORY */
+    char *file;     /* where it was raised, as the script is called in messages; or NULL */
     int line;
     char *traceback; /* or NULL */
 };
@@ -75,7 +75,7 @@ enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs,
                       struct failure *failure);
 
 /* Calls the function below nargs arguments on the main state, protected and under the limit, with
- * nresults results. 0, or a negative code with failure. Not for handlers: nothing in it may yield. */
+ * nresults results. 0, or a negative code with failure. Not for handlers: it must not yield. */
 int vm_call(struct vm *vm, int nargs, int nresults, struct failure *failure);
 
 /* What vm_yield yields: tells the yield of a binding from any other. */

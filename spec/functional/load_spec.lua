@@ -228,9 +228,13 @@ describe("loading a script", function()
       local function there(value) return value == nil and "" or "there" end
       local function wall(name) return pcall(function() return os[name] end) and name or "" end
       local ffi_loads = pcall(require, "ffi")
-      local found = there(rawget(_G, "io") and pcall(function() return io.open end) or nil) .. wall "execute" .. wall "exit"
-        .. wall "remove" .. wall "rename" .. there(rawget(_G, "newproxy"))
-        .. (pcall(function() return debug.sethook end) and "sethook" or "") .. there(rawget(_G, "package") and pcall(function() return package.loaded end) or nil) .. (ffi_loads and "ffi" or "")
+      local function sees(name, field)
+        return there(rawget(_G, name) and pcall(function() return _G[name][field] end) or nil)
+      end
+      local found = sees("io", "open") .. sees("package", "loaded")
+        .. wall "execute" .. wall "exit" .. wall "remove" .. wall "rename"
+        .. there(rawget(_G, "newproxy")) .. (ffi_loads and "ffi" or "")
+        .. (pcall(function() return debug.sethook end) and "sethook" or "")
       bus.subscribe("sandbox", function() return found .. type(debug.traceback()) end)
     ]]
     assert.equal("string", w.client:request("sandbox", "").data)
