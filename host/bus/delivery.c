@@ -12,6 +12,8 @@
 
 static bool gate_open(struct link_gate *gate);
 static void gate_done(struct link_gate *gate, bool sent);
+static bool verdict_open(struct link_gate *gate);
+static void verdict_done(struct link_gate *gate, bool sent);
 static void on_beat(struct deadline *deadline);
 
 static struct delivery *new_delivery(natsMsg *msg)
@@ -68,6 +70,7 @@ struct delivery *delivery_new(struct consumer *consumer, natsMsg *msg,
     delivery->beat.on_due = on_beat;
     delivery->gate.open = gate_open;
     delivery->gate.done = gate_done;
+    delivery->verdict_gate = (struct link_gate){.open = verdict_open, .done = verdict_done};
     return delivery;
 }
 
@@ -131,14 +134,41 @@ void delivery_join(struct delivery *delivery, const char *ack_subject,
     arm(delivery_retain(delivery), next_beat(delivery, now_ns));
 }
 
+/* With the consumer's lock held: is the lease lost? The clock finds out when it is due; but after
+ * the process was stopped or starved, another thread may come first. */
+static bool lapsed(struct delivery *delivery, bool *tell)
+{
+    struct consumer *consumer = delivery->consumer;
+    uint64_t now_ns = clock_now_ns();
+
+    if (!delivery->lost && now_ns - delivery->renewed_ns >= (uint64_t)consumer->ack_wait_ns) {
+        delivery->lost = true;
+        *tell = consumer_lease_lost(consumer, now_ns);
+    }
+    return delivery->lost;
+}
+
+static void tell_lost(struct consumer *consumer)
+{
+    consumer_log(consumer, LOG_WARN,
+                 "leases could not be renewed within ack_wait: the server may give the messages "
+                 "that are being handled to someone else");
+}
+
 /* On the writer's thread, when the heartbeat's turn has come. */
 static bool gate_open(struct link_gate *gate)
 {
     struct delivery *delivery = (struct delivery *)((char *)gate - offsetof(struct delivery, gate));
+    struct consumer *consumer = delivery->consumer;
+    bool tell = false;
 
-    /* beat_joined is not written while a frame is under way. */
-    return delivery->verdict == VERDICT_NONE && !delivery->lost &&
-           delivery->joined == delivery->beat_joined;
+    pthread_mutex_lock(&consumer->lock);
+    bool open = delivery->verdict == VERDICT_NONE && delivery->joined == delivery->beat_joined &&
+                !lapsed(delivery, &tell);
+    pthread_mutex_unlock(&consumer->lock);
+    if (tell)
+        tell_lost(consumer);
+    return open;
 }
 
 static void gate_done(struct link_gate *gate, bool sent)
@@ -179,26 +209,18 @@ static void on_beat(struct deadline *deadline)
     struct delivery *delivery =
         (struct delivery *)((char *)deadline - offsetof(struct delivery, beat));
     struct consumer *consumer = delivery->consumer;
-    uint64_t now_ns = clock_now_ns();
     bool tell = false, armed = false;
 
     pthread_mutex_lock(&consumer->lock);
-    if (delivery->verdict == VERDICT_NONE) {
-        if (now_ns - delivery->renewed_ns >= (uint64_t)consumer->ack_wait_ns) {
-            delivery->lost = true;
-            tell = consumer_lease_lost(consumer, now_ns);
-        } else {
-            send_beat(delivery);
-            arm(delivery, next_beat(delivery, now_ns));
-            armed = true;
-        }
+    if (delivery->verdict == VERDICT_NONE && !lapsed(delivery, &tell)) {
+        send_beat(delivery);
+        arm(delivery, next_beat(delivery, clock_now_ns()));
+        armed = true;
     }
     pthread_mutex_unlock(&consumer->lock);
 
     if (tell)
-        consumer_log(consumer, LOG_WARN,
-                     "leases could not be renewed within ack_wait: the server may give the "
-                     "messages that are being handled to someone else");
+        tell_lost(consumer);
     if (!armed)
         delivery_release(delivery);
 }
@@ -217,13 +239,17 @@ static int take(struct delivery *delivery, enum verdict verdict, int *references
         return 0;
     }
 
+    bool tell = false;
     pthread_mutex_lock(&consumer->lock);
     bool first = atomic_compare_exchange_strong(&delivery->verdict, &none, verdict);
     if (first) {
+        lapsed(delivery, &tell);
         consumer_forget(consumer, delivery);
         *references = 1 + clock_cancel(consumer->bus->clock, &delivery->beat);
     }
     pthread_mutex_unlock(&consumer->lock);
+    if (tell)
+        tell_lost(consumer);
     if (!first)
         return err_set(err, ERR_SETTLED, "the message has had its verdict");
     return 0;
@@ -236,6 +262,26 @@ static void give_back(struct delivery *delivery, int references)
         consumer_released(delivery->consumer, delivery);
     while (references-- > 0)
         delivery_release(delivery);
+}
+
+/* A nak or term that had to wait in the lane, for a connection say, until the lease was over: by
+ * now it would act on whoever has the message. */
+static bool verdict_open(struct link_gate *gate)
+{
+    struct delivery *delivery =
+        (struct delivery *)((char *)gate - offsetof(struct delivery, verdict_gate));
+    struct consumer *consumer = delivery->consumer;
+
+    pthread_mutex_lock(&consumer->lock);
+    bool open = clock_now_ns() - delivery->renewed_ns < (uint64_t)consumer->ack_wait_ns;
+    pthread_mutex_unlock(&consumer->lock);
+    return open;
+}
+
+static void verdict_done(struct link_gate *gate, bool sent)
+{
+    (void)sent;
+    delivery_release((struct delivery *)((char *)gate - offsetof(struct delivery, verdict_gate)));
 }
 
 /* Nobody else touches ack_subject any more: the delivery has left the table. */
@@ -252,7 +298,14 @@ static int send_verdict(struct delivery *delivery, enum verdict verdict, int64_t
         snprintf(text, sizeof(text), "-NAK");
 
     struct link_frame frame = {.subject = delivery->ack_subject, .data = text, .len = strlen(text)};
-    return link_send(delivery->consumer->bus->consume, LANE_URGENT, &frame, err);
+    if (verdict != VERDICT_ACK) {
+        frame.gate = &delivery->verdict_gate;
+        delivery_retain(delivery);
+    }
+    int code = link_send(delivery->consumer->bus->consume, LANE_URGENT, &frame, err);
+    if (code != 0 && frame.gate != NULL)
+        delivery_release(delivery); /* the caller has another */
+    return code;
 }
 
 int delivery_settle(struct delivery *delivery, enum verdict verdict, int64_t delay_ns,
@@ -301,19 +354,22 @@ int delivery_ack_sync(struct delivery *delivery, struct inbox *inbox, uint64_t d
 int delivery_progress(struct delivery *delivery, struct err *err)
 {
     struct consumer *consumer = delivery->consumer;
+    bool tell = false;
     int code = 0;
 
     if (consumer != NULL)
         pthread_mutex_lock(&consumer->lock);
     if (delivery->verdict != VERDICT_NONE)
         code = err_set(err, ERR_SETTLED, "the message has had its verdict");
-    else if (delivery->lost)
+    else if (consumer != NULL && lapsed(delivery, &tell))
         code = err_set(err, ERR_LOST,
                        "the lease is lost: the server may have given the message to someone else");
     else if (consumer != NULL)
         send_beat(delivery);
     if (consumer != NULL)
         pthread_mutex_unlock(&consumer->lock);
+    if (tell)
+        tell_lost(consumer);
     return code;
 }
 

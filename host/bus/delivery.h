@@ -60,9 +60,16 @@ struct delivery {
     atomic_uint joined;  /* how many redeliveries were joined */
     struct deadline beat;
     struct link_gate gate;
-    bool beating;               /* a heartbeat waits in the lane */
-    unsigned beat_joined;       /* `joined` when it was handed over: its ack subject */
-    struct delivery *held_next; /* consumer's table of what it holds, by stream sequence */
+    bool beating;                  /* a heartbeat waits in the lane */
+    unsigned beat_joined;          /* `joined` when it was handed over: its ack subject */
+    struct delivery *held_next;    /* consumer's table of what it holds, by stream sequence */
+    struct link_gate verdict_gate; /* of a nak or term */
+    bool parked;                   /* it waits without costing the consumer's credit */
+
+    /* The engine's. */
+    void *lane;      /* under its lock */
+    bool unreadable; /* the task's: msg:json failed on it */
+    bool dead;       /* the task's: its dead letter is under way */
 };
 
 /* A core message; takes msg. NULL when out of memory (msg is destroyed). One reference. */

@@ -33,7 +33,9 @@ int64_t link_reconnect_wait_ms(const struct link_options *options, unsigned atte
     struct backoff backoff = {
         .min_ns = or_default(options->reconnect_wait_ns, DEFAULT_RECONNECT_WAIT_NS),
         .max_ns = or_default(options->reconnect_max_wait_ns, DEFAULT_RECONNECT_MAX_WAIT_NS),
-        .factor = 2,
+        /* Gentle: after an outage of up to 10 s the next try comes within 2.7 s. With 2 it was up
+         * to 4 s after one of 4 s. */
+        .factor = 1.3,
     };
     int64_t jitter_ns = (int64_t)(retry_random() * (double)options->reconnect_jitter_ns);
     return to_ms(backoff_delay_ns(&backoff, attempt, 0.5) + jitter_ns);

@@ -90,17 +90,21 @@ static bool ask(struct publish *publish, enum stage stage, const char *operation
     return false;
 }
 
-/* Lock held. Where our own first send would be: at the sequence after the expected one, or, when
- * that was expected of the subject, the last of the subject. */
+/* Lock held. Where our own first send would be: at the sequence after the expected one; or, when
+ * that was expected of the subject, the first of the subject after it; or else the last of the
+ * subject, unless others have published since. */
 static void read_place(struct publish *publish, struct outcome *outcome)
 {
     char operation[300];
-    const char *expected = headers_get(&publish->headers, "Nats-Expected-Last-Sequence");
+    const char *of_stream = headers_get(&publish->headers, "Nats-Expected-Last-Sequence");
+    const char *of_subject = headers_get(&publish->headers, "Nats-Expected-Last-Subject-Sequence");
     cJSON *request = cJSON_CreateObject();
-    if (expected)
-        cJSON_AddNumberToObject(request, "seq", strtod(expected, NULL) + 1);
-    else
-        cJSON_AddStringToObject(request, "last_by_subj", publish->subject);
+    if (of_stream || of_subject)
+        cJSON_AddNumberToObject(request, "seq",
+                                strtod(of_stream ? of_stream : of_subject, NULL) + 1);
+    if (!of_stream)
+        cJSON_AddStringToObject(request, of_subject ? "next_by_subj" : "last_by_subj",
+                                publish->subject);
     snprintf(operation, sizeof operation, "STREAM.MSG.GET.%s", publish->place->stream);
     if (!ask(publish, STAGE_READING, operation, request, on_place_read))
         publish_end_failed(publish, &publish->place->refused, outcome);

@@ -63,7 +63,8 @@ function posix.absolute(path)
   return text
 end
 
-local function loopback(port)
+-- The address 127.0.0.1:port, to bind or to connect to.
+function posix.loopback(port)
   local address = ffi.new "struct moonbus_spec_sockaddr"
   address.family = 2
   address.port = C.htons(port)
@@ -74,7 +75,7 @@ end
 -- A TCP port of 127.0.0.1 that was free a moment ago.
 function posix.free_port()
   local fd = C.socket(2, 1, 0)
-  local address = loopback(0)
+  local address = posix.loopback(0)
   local size = ffi.new("unsigned int[1]", ffi.sizeof(address))
   if C.bind(fd, address, size[0]) ~= 0 then posix.error "bind" end
   C.getsockname(fd, address, size)
@@ -86,7 +87,7 @@ end
 function posix.http_get(port, path)
   local fd = C.socket(2, 1, 0)
   local request = "GET " .. path .. " HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"
-  if C.connect(fd, loopback(port), 16) ~= 0 or C.write(fd, request, #request) ~= #request then
+  if C.connect(fd, posix.loopback(port), 16) ~= 0 or C.write(fd, request, #request) ~= #request then
     C.close(fd)
     return nil
   end

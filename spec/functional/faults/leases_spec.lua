@@ -1,0 +1,210 @@
+local faulty = require "spec.support.faulty"
+local proxy = require "spec.support.proxy"
+local wait = require "spec.support.wait"
+local world = require "spec.support.world"
+
+local consumer, pick = faulty.consumer, faulty.pick
+
+describe("a message that this process holds", function()
+  local w = world.new()
+  local front
+  setup(function()
+    w:open()
+    front = proxy.start(w.server)
+  end)
+  after_each(function()
+    front:pass()
+    w:clear()
+  end)
+  teardown(function()
+    front:close()
+    w:close()
+  end)
+
+  local function store(count, data)
+    if w.client:api("STREAM.INFO.IN").error then w.client:stream("IN", { "in.>" }) end
+    for index = 1, count do w.client:store("in.x", data or tostring(index)) end
+  end
+
+  local function settled(deadline)
+    wait.eventually(function() return w.client:settled("IN", "worker") end, deadline)
+  end
+
+  local BURN = pick({ wait = "1s", burn = 3 }, { wait = "2s", burn = 6 })
+
+  local function burning(body)
+    return w:run {
+      handlers = { ["handler.lua"] = consumer(('ack_wait = %q'):format(BURN.wait), body) },
+      args = { "--workers", "1" },
+      config = 'return { limits = { cpu = "10s" } }',
+    }
+  end
+
+  it("is delivered once, though it waits behind one that burns CPU longer than ack_wait", function()
+    store(11)
+    local host = burning(('run(msg) if msg.data == "1" then burn(%d) end done(msg)')
+      :format(BURN.burn))
+    settled(20)
+    assert.equal(11, faulty.deliveries(w.client))
+    assert.equal(11, faulty.runs(host).begun)
+  end)
+
+  it("is delivered again when its heartbeats stop, and joined: it runs once all the same", function()
+    store(11)
+    local host = burning 'run(msg) bus.sleep("2500ms") done(msg)'
+    wait.eventually(function() return faulty.runs(host).begun == 11 end)
+    host:signal "STOP"
+    wait.eventually(function() return faulty.deliveries(w.client) > 11 end, 10)
+    host:signal "CONT"
+    settled(20)
+    assert.equal(11, faulty.runs(host).begun)
+  end)
+
+  it("is not fetched before a handler can soon have it", function()
+    local pause = pick(0.5, 1)
+    store(20)
+    local host = w:run(consumer(('concurrency = 2, ack_wait = "%gs"'):format(pause),
+      ('run(msg) bus.sleep(%g) done(msg)'):format(pause)))
+    settled(30)
+    assert.equal(20, faulty.runs(host).begun)
+    assert.equal(20, faulty.deliveries(w.client))
+  end)
+
+  it("would be delivered again if it were fetched, and had no heartbeats", function()
+    store(20)
+    w.client:consumer("IN", "worker", { ack_wait = 300e6 })
+    local inbox = w.client:subscribe "inbox"
+    w.client:publish("$JS.API.CONSUMER.MSG.NEXT.IN.worker", '{"batch":40}', nil, "inbox")
+    inbox:take(40)
+    assert.is_true(faulty.deliveries(w.client) > 20)
+  end)
+
+  describe("with a publish on its way", function()
+    -- One burns CPU for 2 s while the publishes of the others are on their way, on one worker.
+    local function publishing()
+      store(1, "publish")
+      store(1, "burn")
+      store(3, "publish")
+      w.client:stream("OUT", { "out.>" })
+      return w:run {
+        handlers = { ["handler.lua"] = consumer('concurrency = 5, backoff = { min = "30s", max = "30s" }', [[
+          run(msg)
+          if msg.data == "burn" then burn(2) else
+            local receipt, err = js.publish("out.x", tostring(msg.sequence),
+              { timeout = "500ms", attempts = 1 })
+            print(receipt and "stored" or err.code)
+          end
+          done(msg)
+        ]]) },
+        args = { "--workers", "1" }, server = front,
+      }
+    end
+
+    it("has it stored at the first try, though another handler burns the CPU meanwhile", function()
+      local tries = w.client:subscribe "out.x"
+      front:delay(10)
+      local host = publishing()
+      settled(20)
+      assert.equal(4, #host:logged "^stored$")
+      assert.equal(4, #tries:arrived())
+      assert.equal(4, w.client:stream_info("OUT").state.messages)
+      assert.equal(5, faulty.deliveries(w.client))
+    end)
+
+    it("is told of a timeout that is one", function()
+      local host = publishing()
+      wait.eventually(function() return faulty.runs(host).ended == 5 end)
+      assert.equal(4, #host:logged "^stored$")
+      front:delay(400)
+      store(1, "publish")
+      host:wait_log "^timeout$"
+    end)
+  end)
+
+  describe("and has lost to another process", function()
+    -- Naks after a pause, once.
+    local LOST = [[
+      run(msg)
+      bus.sleep(bus.settings.pause)
+      local ok, err = msg:nak("1ms")
+      print("nak", ok, err and err.code)
+    ]]
+
+    local function one(pause, server)
+      return w:run { server = server, handlers = { ["handler.lua"] = consumer(
+        'ack_wait = "500ms", concurrency = 1, dead_letter = "dead.x"', LOST) },
+        config = ("return { settings = { pause = %q } }"):format(pause) }
+    end
+
+    it("is not nak'd any more, nor renewed", function()
+      store(1)
+      local first = one "1500ms"
+      wait.eventually(function() return faulty.runs(first).begun == 1 end)
+      local second = one "3s"
+      first:signal "STOP"
+      wait.eventually(function() return faulty.runs(second).begun == 1 end)
+      wait.eventually(function() return faulty.deliveries(w.client) == 2 end)
+      local watch = faulty.watch(w.client)
+      first:signal "CONT"
+      first:wait_log "^nak\tnil\tlease_lost$"
+      -- Heartbeats are the second's, and nothing else comes until it has finished.
+      wait.eventually(function() return #second:logged "^nak\ttrue" == 1 end)
+      local late = faulty.verdicts(watch)
+      for _, each in ipairs(late) do assert.equal(2, each.delivered, each.text) end
+      assert.equal(1, faulty.count(late, "-NAK"))
+      assert.is_true(faulty.count(late, "+WPI") > 0)
+    end)
+
+    it("is not nak'd by a nak that had to wait for the connection", function()
+      store(1)
+      local first = one("300ms", front)
+      wait.eventually(function() return faulty.runs(first).begun == 1 end)
+      local watch = faulty.watch(w.client)
+      front:down()
+      first:wait_log "^nak\ttrue"
+      local second = one "1s"
+      wait.eventually(function() return faulty.runs(second).begun == 1 end)
+      front:pass()
+      first:wait_log "consume connection back"
+      wait.eventually(function() return #second:logged "^nak\ttrue" == 1 end)
+      local late = faulty.verdicts(watch)
+      for _, each in ipairs(late) do assert.equal(2, each.delivered, each.text) end
+      assert.equal(1, faulty.count(late, "-NAK"))
+    end)
+
+    it("is nak'd while the lease is there", function()
+      store(1)
+      local watch = faulty.watch(w.client)
+      local host = one "100ms"
+      host:wait_log "^nak\ttrue"
+      wait.eventually(function() return faulty.count(faulty.verdicts(watch), "-NAK") > 0 end)
+    end)
+  end)
+
+  describe("and naks with a delay", function()
+    -- When it was run, in seconds after the first time.
+    local function second_run(ack_wait, delay)
+      store(1)
+      local host = w:run(consumer(("ack_wait = %q"):format(ack_wait), ([[
+        run(msg)
+        if msg.attempt == 1 then return msg:nak(%q) end
+      ]]):format(delay)))
+      local runs
+      wait.eventually(function()
+        runs = faulty.runs(host).list
+        return #runs == 2
+      end, 10)
+      return runs[2].at - runs[1].at
+    end
+
+    it("has it back at its delay, not at a longer ack_wait", function()
+      local after = second_run("30s", "700ms")
+      assert.is_true(after >= 0.69 and after < 1.2 * wait.slow, after)
+    end)
+
+    it("has it back at its delay, not at a shorter ack_wait", function()
+      local after = second_run("500ms", "2s")
+      assert.is_true(after >= 1.99 and after < 2.5 * wait.slow, after)
+    end)
+  end)
+end)

@@ -1,0 +1,249 @@
+local faulty = require "spec.support.faulty"
+local proxy = require "spec.support.proxy"
+local wait = require "spec.support.wait"
+local world = require "spec.support.world"
+
+local consumer, pick = faulty.consumer, faulty.pick
+local INPUTS = pick(1000, 5000)
+local PING = pick(1, 2)
+local AWAY = pick(4, 8)
+
+describe("an outage", function()
+  local w = world.new()
+  local front
+  setup(function()
+    w:open()
+    front = proxy.start(w.server)
+  end)
+  after_each(function()
+    w.server:thaw()
+    front:pass()
+    w:clear()
+  end)
+  teardown(function()
+    front:close()
+    w:close()
+  end)
+
+  local function count(stream) return w.client:stream_info(stream).state.messages end
+
+  local function config(settings)
+    return ("return { ping_interval = %g, settings = { %s } }"):format(PING, settings or "")
+  end
+
+  describe("under load", function()
+    local host
+
+    -- A host in the middle of its work; ack_wait is shorter than the outage.
+    local function at_work(server)
+      w.client:stream("IN", { "in.>" }, { storage = "file" })
+      for index = 1, INPUTS do w.client:store("in.x", tostring(index)) end
+      host = w:run {
+        handlers = { ["handler.lua"] = consumer(
+          'ack_wait = "2s", concurrency = 16, dead_letter = "dead.x"', [[
+            run(msg)
+            bus.sleep("20ms")
+            js.publish("out.x", msg.data)
+            done(msg)
+          ]], "file") },
+        config = config(), server = server, level = "info",
+      }
+      wait.eventually(function() return faulty.runs(host).ended > INPUTS / 5 end, 10)
+    end
+
+    local function noticed(began)
+      host:wait_log("consume connection .* lost", 3 * PING + 2)
+      local took = wait.now() - began
+      assert.is_true(took < (3 * PING + 0.3) * wait.slow, "noticed after " .. took)
+    end
+
+    local function stays_away(began)
+      wait.holds(function() return #host:logged "connection back" == 0 end,
+        AWAY - (wait.now() - began))
+    end
+
+    -- The server can be reached again: work goes on, and all of it is done once.
+    local function goes_on()
+      local before, began = faulty.runs(host).ended, wait.now()
+      assert.is_true(before < INPUTS)
+      wait.eventually(function() return faulty.runs(host).ended > before end, 10)
+      local took = wait.now() - began
+      assert.is_true(took < 3 * wait.slow, "went on after " .. took)
+      wait.eventually(function() return w.client:settled("IN", "worker") end, 30, function()
+        return host:explain():sub(-4000)
+      end)
+      local runs, seen = faulty.runs(host), {}
+      assert.equal(0, runs.overlapping)
+      assert.equal(INPUTS, runs.begun)
+      assert.equal(INPUTS, count "OUT")
+      for _, message in ipairs(w.client:messages "OUT") do seen[message.data] = true end
+      for index = 1, INPUTS do assert.is_true(seen[tostring(index)], index .. " is missing") end
+      assert.equal(0, count "DEAD")
+      assert.same({}, host:logged "terminated")
+    end
+
+    it("of a server that is killed loses and repeats nothing", function()
+      at_work()
+      w.server:down "KILL"
+      host:wait_log "consume connection .* lost"
+      w.server:up()
+      goes_on()
+    end)
+
+    it("of a server that is stopped in order loses and repeats nothing", function()
+      at_work()
+      w.server:down "TERM"
+      host:wait_log "consume connection .* lost"
+      w.server:up()
+      goes_on()
+    end)
+
+    it("of a server that hangs is noticed, and loses and repeats nothing", function()
+      at_work()
+      local began = wait.now()
+      w.server:freeze()
+      noticed(began)
+      stays_away(began)
+      w.server:thaw()
+      goes_on()
+    end)
+
+    it("of a network that swallows is noticed, and loses and repeats nothing", function()
+      at_work(front)
+      local began = wait.now()
+      front:swallow()
+      noticed(began)
+      stays_away(began)
+      front:pass()
+      goes_on()
+    end)
+
+    it("would repeat what another process took over meanwhile", function()
+      at_work(front)
+      front:swallow()
+      wait.eventually(function() return faulty.deliveries(w.client) > count "OUT" + 16 end, 10)
+      local other = w:run { handlers = { ["handler.lua"] = consumer(
+        'ack_wait = "2s", concurrency = 16, dead_letter = "dead.x"', "run(msg) done(msg)", "file") } }
+      local before = {}
+      for sequence in pairs(faulty.runs(host).of) do before[sequence] = true end
+      wait.eventually(function()
+        for sequence in pairs(faulty.runs(other).of) do
+          if before[sequence] then return true end
+        end
+      end, 10)
+    end)
+  end)
+
+  describe("while a handler publishes", function()
+    local function publishing(options, after)
+      w.client:stream("IN", { "in.>" })
+      w.client:store("in.x", "1")
+      local host = w:run {
+        handlers = { ["handler.lua"] = consumer('backoff = { min = "200ms", max = "200ms" }', ([[
+          run(msg)
+          bus.sleep("200ms")
+          print "publishing"
+          local receipt, err = js.publish("out.x", msg.data, { %s })
+          print(receipt and "stored" or "failed " .. err.code)
+          %s
+          done(msg)
+        ]]):format(options, after or "")) },
+        config = config(), server = front,
+      }
+      host:wait_log "^run 1"
+      front:down()
+      host:wait_log "^publishing"
+      return host
+    end
+
+    it("makes it wait, and store its message once", function()
+      local host = publishing ""
+      local away = pick(2, 5)
+      wait.holds(function() return count "OUT" == 0 and #host:logged "^stored" == 0 end, away)
+      front:pass()
+      host:wait_log("^stored", 5)
+      wait.eventually(function() return w.client:settled("IN", "worker") end)
+      assert.equal(1, count "OUT")
+      assert.equal(1, faulty.runs(host).begun)
+    end)
+
+    it("gives nil, err when its attempts are used up, and the input is nak'd", function()
+      local host = publishing 'attempts = 2, timeout = "200ms"'
+      host:wait_log "^failed timeout"
+      host:wait_log "a publish was not stored"
+      local watch = faulty.watch(w.client)
+      front:pass()
+      host:wait_log("^stored", 5)
+      wait.eventually(function() return w.client:settled("IN", "worker") end)
+      assert.equal(1, faulty.count(faulty.verdicts(watch), "-NAK"))
+      assert.equal(2, faulty.runs(host).begun)
+      assert.equal(1, count "OUT")
+    end)
+
+    it("leaves the verdict to a handler that gives it", function()
+      local host = publishing('attempts = 2, timeout = "200ms"', "msg:ack()")
+      host:wait_log "^failed timeout"
+      local watch = faulty.watch(w.client)
+      front:pass()
+      wait.eventually(function() return w.client:settled("IN", "worker") end)
+      assert.equal(0, faulty.count(faulty.verdicts(watch), "-NAK"))
+      assert.equal(1, faulty.runs(host).begun)
+      assert.equal(0, count "OUT")
+    end)
+  end)
+
+  describe("between the store and its confirmation", function()
+    -- Publishes with an expectation; what the server confirms is lost with the connection. The
+    -- window in which the server knows message ids, in seconds.
+    local function publish(expect, window, cut_at, meanwhile)
+      w.client:stream("OUT", { "out.>" }, { duplicate_window = window * 1e9 })
+      w.client:store("out.a", "first", { ["Nats-Msg-Id"] = "of the first" })
+      local host = w:run {
+        handlers = { ["handler.lua"] = ([[
+          local bus = require "moonbus"
+          local js = require "moonbus.jetstream"
+          bus.subscribe("spec", { timeout = "30s" }, function()
+            local receipt, err = js.publish("out.a", "second", { expect = { %s } })
+            bus.publish("answer", receipt or { code = err.code })
+          end)
+        ]]):format(expect) },
+        config = 'return { reconnect = { wait = "600ms", jitter = 0 } }', server = front,
+      }
+      local answer = w.client:subscribe "answer"
+      front:cut_at(cut_at or '{"stream":"OUT"')
+      w.client:publish("spec", "")
+      host:wait_log "publish connection .* lost"
+      if meanwhile then meanwhile() end
+      return answer:next(10):json()
+    end
+
+    for window, what in pairs { [120] = "knows its id", [0.1] = "has forgotten its id" } do
+      for _, expect in ipairs { "last_sequence = 1", "last_subject_sequence = 1",
+        'last_id = "of the first"' } do
+        it(("is no wrong sequence: %s, by a server that %s"):format(expect, what), function()
+          local answer = publish(expect, window)
+          assert.same({ "OUT", 2 }, { answer.stream, answer.seq })
+          assert.equal(2, count "OUT")
+        end)
+      end
+    end
+
+    it("is no wrong sequence, though others have published since", function()
+      for _, expect in ipairs { "last_sequence = 1", "last_subject_sequence = 1" } do
+        local answer = publish(expect, 0.1, nil, function() w.client:store("out.a", "third") end)
+        assert.same({ "OUT", 2 }, { answer.stream, answer.seq })
+        assert.equal(3, count "OUT")
+        w:clear()
+      end
+    end)
+
+    it("is a wrong sequence when it is one", function()
+      for _, expect in ipairs { "last_sequence = 7", "last_subject_sequence = 7",
+        'last_id = "of another"' } do
+        assert.equal("wrong_sequence", publish(expect, 0.1, '"err_code":1007').code)
+        assert.equal(1, count "OUT")
+        w:clear()
+      end
+    end)
+  end)
+end)
