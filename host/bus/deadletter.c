@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/log.h"
+#include "bus/letter.h"
 
 /* What is left of the error when the whole is too large. */
 #define ERROR_SHORT 120
@@ -45,21 +45,6 @@ static void on_result(void *owner, const struct receipt *receipt, const struct e
         finish(owner, VERDICT_NAK, false, err);
 }
 
-/* Copied as they are, JetStream would act upon them: refuse the letter, or swallow it. */
-static bool acted_upon(const char *name)
-{
-    static const char *const prefixes[] = {"Nats-Expected-", "Nats-Schedule"};
-    static const char *const names[] = {"Nats-Msg-Id", "Nats-Rollup", "Nats-TTL"};
-
-    for (size_t i = 0; i < sizeof(prefixes) / sizeof(*prefixes); i++)
-        if (strncasecmp(name, prefixes[i], strlen(prefixes[i])) == 0)
-            return true;
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (strcasecmp(name, names[i]) == 0)
-            return true;
-    return false;
-}
-
 /* A value that cannot be sent again is left out: better a letter without it than none. */
 static void copy_header(struct headers *headers, natsMsg *msg, const char *name)
 {
@@ -69,7 +54,8 @@ static void copy_header(struct headers *headers, natsMsg *msg, const char *name)
 
     if (natsMsgHeader_Values(msg, name, &values, &count) != NATS_OK)
         return;
-    snprintf(renamed, sizeof(renamed), "%s%s", acted_upon(name) ? "Moonbus-Orig-" : "", name);
+    snprintf(renamed, sizeof(renamed), "%s%s", letter_acted_upon(name) ? "Moonbus-Orig-" : "",
+             name);
     for (int i = 0; i < count; i++)
         headers_add(headers, renamed, values[i], strlen(values[i]), NULL);
     free((void *)values);

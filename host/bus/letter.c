@@ -1,0 +1,262 @@
+#include "bus/letter.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "base/value.h"
+
+#define OURS "Moonbus-"
+#define ORIGINAL "Moonbus-Orig-"
+
+/* ---- a stored message ---- */
+
+/* "2026-01-02T03:04:05.678901234Z", always UTC from a server. 0: something else. */
+static int64_t parse_time(const char *text)
+{
+    struct tm tm = {0};
+    const char *rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+    int64_t fraction = 0, unit = NS_PER_S;
+    if (!rest)
+        return 0;
+    if (*rest == '.') {
+        for (rest++; *rest >= '0' && *rest <= '9' && unit > 1; rest++) {
+            unit /= 10;
+            fraction += (*rest - '0') * unit;
+        }
+    }
+    return strcmp(rest, "Z") == 0 ? (int64_t)timegm(&tm) * NS_PER_S + fraction : 0;
+}
+
+/* Of base64, with a NUL after it. NULL: out of memory, or no base64. */
+static char *decode(const char *text, size_t *len)
+{
+    size_t size = strlen(text);
+    char *bytes = malloc(size / 4 * 3 + 1);
+    int got = bytes
+                  ? EVP_DecodeBlock((unsigned char *)bytes, (const unsigned char *)text, (int)size)
+                  : -1;
+    if (got < 0) {
+        free(bytes);
+        return NULL;
+    }
+    *len = (size_t)got;
+    for (size_t i = 1; i <= 2 && i <= size && text[size - i] == '='; i++)
+        --*len;
+    bytes[*len] = '\0';
+    return bytes;
+}
+
+static int add_line(struct headers *headers, char *line, struct err *err)
+{
+    char *colon = strchr(line, ':');
+    if (!colon)
+        return 0; /* the first line, or nothing that is a field */
+    *colon = '\0';
+    const char *value = colon + 1;
+    value += strspn(value, " \t");
+    return headers_add(headers, line, value, strlen(value), err);
+}
+
+/* "NATS/1.0\r\nKey: value\r\n\r\n"; writes into the text. */
+static int parse_headers(struct headers *headers, char *text, struct err *err)
+{
+    int code = 0;
+    while (text && *text && code == 0) {
+        char *end = strstr(text, "\r\n");
+        if (end)
+            *end = '\0';
+        code = add_line(headers, text, err);
+        text = end ? end + 2 : NULL;
+    }
+    return code;
+}
+
+static const char *string_of(const cJSON *object, const char *key)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+}
+
+static int parse_parts(const cJSON *message, struct stored *out, struct err *err)
+{
+    const char *data = string_of(message, "data"), *hdrs = string_of(message, "hdrs");
+    size_t len = 0;
+    out->subject = strdup(string_of(message, "subject"));
+    out->data = decode(data ? data : "", &out->len);
+    if (!out->subject || !out->data)
+        return err_set(err, ERR_API, "a stored message cannot be read");
+    char *text = hdrs ? decode(hdrs, &len) : NULL;
+    if (hdrs && !text)
+        return err_set(err, ERR_API, "the headers of a stored message cannot be read");
+    int code = text && strlen(text) < len
+                   ? err_set(err, ERR_INVALID, "the headers of a stored message hold a NUL")
+                   : parse_headers(&out->headers, text, err);
+    free(text);
+    return code;
+}
+
+int stored_parse(const cJSON *reply, struct stored *out, struct err *err)
+{
+    const cJSON *message = cJSON_GetObjectItemCaseSensitive(reply, "message");
+    const cJSON *seq = cJSON_GetObjectItemCaseSensitive(message, "seq");
+    *out = (struct stored){0};
+    if (!string_of(message, "subject") || !cJSON_IsNumber(seq) || seq->valuedouble < 1)
+        return err_set(err, ERR_API, "the answer holds no message");
+    out->sequence = (uint64_t)seq->valuedouble;
+    out->timestamp_ns = parse_time(string_of(message, "time"));
+    return parse_parts(message, out, err);
+}
+
+void stored_clear(struct stored *stored)
+{
+    free(stored->subject);
+    free(stored->data);
+    headers_clear(&stored->headers);
+    *stored = (struct stored){0};
+}
+
+/* ---- what JetStream acts upon ---- */
+
+static bool begins(const char *name, const char *prefix)
+{
+    return strncasecmp(name, prefix, strlen(prefix)) == 0;
+}
+
+bool letter_acted_upon(const char *name)
+{
+    static const char *const prefixes[] = {"Nats-Expected-", "Nats-Schedule", "Nats-Batch-"};
+    static const char *const names[] = {
+        "Nats-Msg-Id", "Nats-Rollup",          "Nats-TTL",
+        "Nats-Incr",   "Nats-Counter-Sources", "Nats-Stream-Source"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        if (begins(name, prefixes[i]))
+            return true;
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcasecmp(name, names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Most of them had their effect when the original was stored. To have it once more would be wrong:
+ * a rollup would remove what is newer, an expectation cannot be met, the id is a duplicate's. A
+ * TTL is how long the message may wait, and it begins to wait anew. */
+static bool comes_back(const char *name)
+{
+    return !letter_acted_upon(name) || strcasecmp(name, "Nats-TTL") == 0;
+}
+
+/* ---- a dead letter ---- */
+
+/* The letter's own fields stand after those that the original may have had of the same name,
+ * being a dead letter itself. */
+static const char *last_of(const struct headers *headers, const char *wanted, int *count)
+{
+    size_t position = 0;
+    const char *name, *value, *last = NULL;
+    *count = 0;
+    while (headers_next(headers, &position, &name, &value)) {
+        if (strcasecmp(name, wanted) == 0) {
+            last = value;
+            ++*count;
+        }
+    }
+    return last;
+}
+
+static bool number_of(const struct headers *headers, const char *name, uint64_t *out)
+{
+    int count;
+    char *end = NULL;
+    const char *text = last_of(headers, name, &count);
+    *out = text && *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
+    return end && *end == '\0';
+}
+
+int letter_read(const struct stored *stored, struct letter *out, struct err *err)
+{
+    const struct headers *headers = &stored->headers;
+    int journeys, count;
+    uint64_t timestamp = 0;
+    *out = (struct letter){0};
+    out->subject = last_of(headers, OURS "Subject", &journeys);
+    if (!out->subject)
+        return 0;
+    if (subject_check(out->subject, strlen(out->subject), SUBJECT_PUBLISH, err) != 0)
+        return err_prefix(err, OURS "Subject");
+    /* A reference has no headers of its original: in a letter of a letter it is the inner one's. */
+    out->reference = journeys == 1 && last_of(headers, OURS "Reference", &count);
+    out->stream = last_of(headers, OURS "Stream", &count);
+    if (!out->stream || name_check("stream name", out->stream, strlen(out->stream), NULL) != 0)
+        out->stream = NULL;
+    if (!number_of(headers, OURS "Sequence", &out->sequence))
+        out->sequence = 0;
+    if (number_of(headers, OURS "Timestamp", &timestamp) && timestamp <= INT64_MAX)
+        out->timestamp_ns = (int64_t)timestamp;
+    if (out->reference && (!out->stream || !out->sequence || !out->timestamp_ns))
+        return err_set(err, ERR_INVALID,
+                       "a reference without " OURS "Stream, " OURS "Sequence and " OURS
+                       "Timestamp");
+    return 1;
+}
+
+/* Does another field of that name follow after position? */
+static bool repeated(const struct headers *headers, size_t position, const char *wanted)
+{
+    const char *name, *value;
+    while (headers_next(headers, &position, &name, &value)) {
+        if (strcasecmp(name, wanted) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What the field of a letter before position is called in the original; NULL: it was not there. */
+static const char *original_name(const struct headers *headers, size_t position, const char *name,
+                                 bool nested)
+{
+    if (!begins(name, OURS))
+        return comes_back(name) ? name : NULL;
+    if (!begins(name, ORIGINAL))
+        return repeated(headers, position, name) ? name : NULL;
+    const char *bare = name + strlen(ORIGINAL);
+    if (!nested)
+        return comes_back(bare) ? bare : NULL;
+    /* Which of the two letters it belongs to can be told of the id only, which each of them has. */
+    bool own = strcasecmp(bare, "Nats-Msg-Id") == 0 && !repeated(headers, position, name);
+    return own ? NULL : name;
+}
+
+int letter_restore(const struct stored *stored, struct headers *out, struct err *err)
+{
+    const struct headers *headers = &stored->headers;
+    size_t position = 0;
+    const char *name, *value;
+    int journeys, code = 0;
+    last_of(headers, OURS "Subject", &journeys);
+    while (code == 0 && headers_next(headers, &position, &name, &value)) {
+        const char *original = original_name(headers, position, name, journeys > 1);
+        if (original)
+            code = headers_add(out, original, value, strlen(value), err);
+    }
+    return code;
+}
+
+int letter_restore_original(const struct letter *letter, const struct stored *original,
+                            struct headers *out, struct err *err)
+{
+    size_t position = 0;
+    const char *name, *value;
+    int code = 0;
+    if (original->timestamp_ns != letter->timestamp_ns ||
+        strcmp(original->subject, letter->subject) != 0)
+        return err_set(err, ERR_NOT_FOUND, "another message has that place by now");
+    while (code == 0 && headers_next(&original->headers, &position, &name, &value)) {
+        if (comes_back(name))
+            code = headers_add(out, name, value, strlen(value), err);
+    }
+    return code;
+}
