@@ -25,7 +25,8 @@ struct cli {
 
     const char **headers; /* owned list: "K: V" */
     int header_count;
-    bool jetstream, json;
+    bool jetstream, json, dry_run;
+    const char *subject;         /* a filter; NULL: none */
     const char *count, *timeout; /* as typed; NULL when absent */
     const char *nats_server, *nats_port, *store;
 
@@ -51,7 +52,8 @@ enum {
     CLI_REQ = 1 << 3,
     CLI_SUB = 1 << 4,
     CLI_OTHER = 1 << 5,
-    CLI_CLIENT = CLI_PUB | CLI_REQ | CLI_SUB,
+    CLI_REDRIVE = 1 << 6,
+    CLI_CLIENT = CLI_PUB | CLI_REQ | CLI_SUB | CLI_REDRIVE,
     CLI_HOST = CLI_RUN | CLI_DEV,
 };
 
@@ -92,6 +94,7 @@ int cli_dev(struct cli *cli);
 int cli_pub(struct cli *cli);
 int cli_req(struct cli *cli);
 int cli_sub(struct cli *cli);
+int cli_redrive(struct cli *cli);
 int cli_version(struct cli *cli);
 int cli_help(struct cli *cli);
 

@@ -32,6 +32,12 @@ const struct cli_command cli_commands[] = {
      "Prints the messages to SUBJECT, which may have wildcards, until SIGINT.\n"
      "Ends with 1 when --count was not met.\n",
      "SUBJECT", 1, CLI_SUB, cli_sub},
+    {"redrive", "STREAM", "put dead letters back to where they came from",
+     "Publishes each dead letter of STREAM to its original subject, with the headers it had, and\n"
+     "deletes it once it is stored there. What cannot be stored is kept. Every consumer of that\n"
+     "subject gets the message once more.\n"
+     "Ends with 1 when a dead letter was kept.\n",
+     "STREAM", 1, CLI_REDRIVE, cli_redrive},
     {"version", "", "print the version, and those of what is inside", "", NULL, 0, CLI_OTHER,
      cli_version},
     {"help", "[COMMAND]", "explain a command", "", NULL, 1, CLI_OTHER, cli_help},

@@ -18,6 +18,8 @@ enum slot {
     SLOT_JSON,
     SLOT_COUNT,
     SLOT_TIMEOUT,
+    SLOT_SUBJECT,
+    SLOT_DRY_RUN,
     SLOT_NATS_SERVER,
     SLOT_NATS_PORT,
     SLOT_STORE,
@@ -47,6 +49,10 @@ static const struct option_spec specs[] = {
     {"--timeout", 0, "5s", SLOT_TIMEOUT, NULL, NULL, CLI_REQ, "how long to wait for the reply"},
     {"--timeout", 0, "5s", SLOT_TIMEOUT, NULL, NULL, CLI_SUB, "end after this time"},
     {"--json", 0, NULL, SLOT_JSON, NULL, NULL, CLI_SUB, "one JSON object for each message"},
+    {"--count", 0, "N", SLOT_COUNT, NULL, NULL, CLI_REDRIVE, "take only the first N dead letters"},
+    {"--subject", 0, "FILTER", SLOT_SUBJECT, NULL, NULL, CLI_REDRIVE,
+     "only those to, or originally to, this subject; may have wildcards"},
+    {"--dry-run", 0, NULL, SLOT_DRY_RUN, NULL, NULL, CLI_REDRIVE, "say what would be done, only"},
 
     {"--workers", 0, "N", SLOT_FLAG, "workers", NULL, CLI_HOST,
      "Lua threads (default: CPUs or the container's quota, at most 4)"},
@@ -185,6 +191,12 @@ static void take(struct cli *cli, const struct option_spec *spec, const char *va
         break;
     case SLOT_TIMEOUT:
         cli->timeout = value;
+        break;
+    case SLOT_SUBJECT:
+        cli->subject = value;
+        break;
+    case SLOT_DRY_RUN:
+        cli->dry_run = true;
         break;
     case SLOT_NATS_SERVER:
         cli->nats_server = value;
