@@ -144,14 +144,19 @@ return errors]]:json()
       assert.is_nil(ticks:next(0.1))
     end)
 
-    it("can be cancelled", function()
-      local result = reply_of [[
-        local future = bus.spawn(function() bus.sleep("1m") end)
-        future:cancel()
-        local ok = pcall(function() return assert(future:wait()) end)
-        return { ok = ok }
-      ]]:json()
-      assert.is_false(result.ok)
+    it("is cancelled while somebody waits for it, with its handler", function()
+      local leaks = w.client:subscribe "leak"
+      local host = w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("spec", { timeout = "100ms" }, function()
+          local future = bus.spawn(function() pcall(bus.sleep, "1m") bus.publish("leak", "child") end)
+          pcall(future.wait, future)
+          bus.publish("leak", "handler")
+        end)
+      ]]
+      w.client:publish("spec", "")
+      host:wait_log { level = "error", code = "timeout", handler = "spec" }
+      assert.same({}, leaks:arrived())
     end)
 
     it("raises when it is misused", function()
