@@ -113,11 +113,15 @@ struct message {
     natsMsg *msg;              /* the delivery's; owned when there is none */
     size_t external_bytes;     /* what it holds outside of the Lua state */
     bool cached;               /* its environment table is its own, and has the headers */
-    bool rejected;             /* msg:reject was called: its verdict is on its way */
+    bool rejected; /* it has a verdict that is carried out later: msg:reject, and msg:nak
+                      with order_by */
 };
 
 /* The message at index 1 of a method; raises when it is something else. */
 struct message *api_message(lua_State *L, const char *method);
+
+/* The message at any index; NULL when it is something else. */
+struct message *api_to_message(lua_State *L, int index);
 
 /* engine_hooks' reply and reply_error. */
 int api_reply(struct task *task, lua_State *L, int nresults, struct err *err);

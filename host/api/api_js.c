@@ -11,11 +11,12 @@
 
 /* What a publish says besides its subject and data. */
 struct publish {
-    struct headers headers; /* owned */
-    char id[1280];          /* "": a random one */
-    int64_t timeout_ns;     /* 0: the outbox's */
-    int attempts;           /* 0: the outbox's */
-    bool derived_id;        /* from the input: a duplicate on its first delivery is odd */
+    struct headers headers;      /* owned */
+    char id[1280];               /* "": a random one */
+    int64_t timeout_ns;          /* 0: the outbox's */
+    int attempts;                /* 0: the outbox's */
+    bool derived_id;             /* from the input: a duplicate on its first delivery is odd */
+    const struct delivery *from; /* the message of a batch; held by its object on the stack */
 };
 
 /* --- Options --- */
@@ -188,11 +189,32 @@ static int push_receipt(struct op *op, lua_State *L)
     return 1;
 }
 
+/* options.from, which the Lua side has checked to be a message. */
+static void read_from(lua_State *L, int options, struct publish *publish)
+{
+    lua_getfield(L, options, "from");
+    const struct message *message = api_to_message(L, -1);
+    if (message)
+        publish->from = message->delivery;
+    lua_pop(L, 1);
+}
+
+/* In a batch nothing else tells which input a publish comes from, and so whether it was made
+ * before. */
+static void check_origin(lua_State *L, struct task *task, const struct publish *publish,
+                         const char *binding)
+{
+    if (task->root->batch && !publish->id[0] && !publish->from)
+        api_misuse(L, "%s: in a batch, say from = msg (the message that this comes from), or id",
+                   binding);
+}
+
 static void derive_id(struct task *task, const char *subject, struct publish *publish)
 {
     if (publish->id[0])
         return;
-    publish->derived_id = task_message_id(task, subject, publish->id, sizeof publish->id);
+    publish->derived_id =
+        task_message_id(task, publish->from, subject, publish->id, sizeof publish->id);
     if (!publish->derived_id)
         publish->id[0] = '\0';
 }
@@ -206,7 +228,7 @@ static int start(lua_State *L, struct task *task, const char *subject,
         headers_clear(&publish->headers);
         return luaL_error(L, "not enough memory");
     }
-    const struct delivery *input = task->root->delivery;
+    const struct delivery *input = publish->from ? publish->from : task->root->delivery;
     struct outbox_message message = {
         .subject = subject,
         .data = payload->data,
@@ -277,6 +299,7 @@ static int core_js_publish(lua_State *L)
     }
     luaL_checktype(L, 3, LUA_TTABLE);
     read_options(L, 3, &publish);
+    read_from(L, 3, &publish);
     lua_getfield(L, 3, "derived");
     publish.derived_id = lua_toboolean(L, -1) && publish.id[0];
     lua_getfield(L, 3, "headers");
@@ -286,6 +309,7 @@ static int core_js_publish(lua_State *L)
     api_payload(L, 2, "js.publish", &payload);
     const char *content_type = luaL_optstring(L, 4, payload.content_type);
     struct task *task = publishing_task(L, "js.publish", subject);
+    check_origin(L, task, &publish, "js.publish");
     api_may_wait(L, "js.publish");
     struct err err;
     if (fill_headers(L, headers, headers + 1, content_type, &publish, &err) != 0) {
@@ -303,11 +327,14 @@ static int core_js_prepare(lua_State *L)
     lua_settop(L, 3);
     struct publish publish = {0};
     const char *subject = api_subject(L, 1, "js.publish_async");
-    if (!lua_isnil(L, 3))
+    if (!lua_isnil(L, 3)) {
         read_options(L, 3, &publish);
+        read_from(L, 3, &publish);
+    }
     struct payload payload;
     api_payload(L, 2, "js.publish_async", &payload);
     struct task *task = publishing_task(L, "js.publish_async", subject);
+    check_origin(L, task, &publish, "js.publish_async");
     bool named = false;
     if (!lua_isnil(L, 3)) {
         struct err err;

@@ -273,6 +273,37 @@ static void fill_backoff(lua_State *L, struct backoff *backoff)
     lua_pop(L, 1);
 }
 
+static void fill_order(lua_State *L, struct registration *r)
+{
+    if (push_field(L, 2, "order_by") == LUA_TTABLE) {
+        int table = lua_gettop(L);
+        push_field(L, table, "by");
+        const char *by = lua_tostring(L, -1);
+        r->order = strcmp(by, "subject") == 0 ? ORDER_SUBJECT
+                   : strcmp(by, "token") == 0 ? ORDER_TOKEN
+                                              : ORDER_HEADER;
+        r->order_token = (int)number_field(L, table, "token", 0);
+        r->order_header = text_field(L, table, "header");
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+/* Credit is counted in messages: a handler may have a whole batch of them. */
+#define BATCHED_MOST 65536
+
+static void fill_batch(lua_State *L, struct registration *r)
+{
+    if (push_field(L, 2, "batch") == LUA_TTABLE) {
+        int table = lua_gettop(L);
+        r->batch_size = (int)number_field(L, table, "size", 1);
+        r->batch_wait_ns = duration_field(L, table, "wait");
+        int64_t messages = (int64_t)r->concurrency * r->batch_size;
+        r->consumer.concurrency = (int)(messages < BATCHED_MOST ? messages : BATCHED_MOST);
+    }
+    lua_pop(L, 1);
+}
+
 static void fill_consume(lua_State *L, struct registration *r)
 {
     struct consumer_spec *consumer = &r->consumer;
@@ -297,6 +328,8 @@ static void fill_consume(lua_State *L, struct registration *r)
     r->attempts = (int)number_field(L, 2, "attempts", 0);
     fill_backoff(L, &r->backoff);
     r->dead_letter = text_field(L, 2, "dead_letter");
+    fill_order(L, r);
+    fill_batch(L, r);
 }
 
 static void fill(lua_State *L, struct registration *r)

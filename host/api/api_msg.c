@@ -126,6 +126,17 @@ static struct message *to_message(lua_State *L, int index)
     return message && message->msg ? message : NULL;
 }
 
+struct message *api_to_message(lua_State *L, int index)
+{
+    return to_message(L, index);
+}
+
+static int core_is_message(lua_State *L)
+{
+    lua_pushboolean(L, lua_gettop(L) >= 1 && to_message(L, 1) != NULL);
+    return 1;
+}
+
 struct message *api_message(lua_State *L, const char *method)
 {
     struct message *message = to_message(L, 1);
@@ -280,6 +291,8 @@ static int method_json(lua_State *L)
         return 1;
     if (!strict)
         return api_fail(L, &err);
+    if (message->delivery)
+        message->delivery->unreadable = true;
     api_push_error(L, &err);
     return lua_error(L);
 }
@@ -433,6 +446,8 @@ static void set_function(lua_State *L, const char *name, lua_CFunction function)
 
 void api_msg_open(lua_State *L)
 {
+    lua_pushcfunction(L, core_is_message);
+    lua_setfield(L, -2, "is_message");
     struct weight *weight = lua_newuserdata(L, sizeof *weight);
     *weight = (struct weight){.collect_at = COLLECT_MIN};
     lua_setfield(L, LUA_REGISTRYINDEX, WEIGHT);

@@ -142,10 +142,29 @@ static int method_nak(lua_State *L)
     struct message *message = stream_message(L, "nak");
     int64_t delay_ns = api_duration(L, 2, "msg:nak", "delay", 0);
     struct task *root = api_task(L, "msg:nak")->root;
-    if (lua_isnoneornil(L, 2) && root->delivery == message->delivery)
+    if (lua_isnoneornil(L, 2))
         delay_ns = backoff_delay_ns(&root->registration->backoff, message->delivery->attempt,
                                     retry_random());
-    return settle(L, message, VERDICT_NAK, delay_ns);
+    if (root->registration->order == ORDER_NONE || root->delivery != message->delivery)
+        return settle(L, message, VERDICT_NAK, delay_ns);
+    /* In order: its key waits for it here, so the verdict is carried out when the handler ends. */
+    if (message->rejected || delivery_settled(message->delivery))
+        return already_settled(L);
+    message->rejected = root->retry_asked = true;
+    root->retry_delay_ns = delay_ns;
+    return done(L);
+}
+
+/* In a batch: this message alone, now. */
+static int reject_one(lua_State *L, struct task *root, struct message *message, const char *reason)
+{
+    struct err err;
+    if (message->rejected || delivery_settled(message->delivery))
+        return already_settled(L);
+    message->rejected = true;
+    err_set(&err, ERR_BAD_PAYLOAD, "%s", reason ? reason : "rejected by the handler");
+    task_dead_letter(root, message->delivery, &err);
+    return done(L);
 }
 
 /* msg:term([reason]) */
@@ -174,6 +193,8 @@ static int method_reject(lua_State *L)
     if (!message->delivery)
         return api_misuse(L, "msg:reject: this message is a reply, so it has no verdict");
     struct task *root = api_task(L, "msg:reject")->root;
+    if (root->batch)
+        return reject_one(L, root, message, reason);
     if (root->delivery != message->delivery || message->rejected || root->responded ||
         delivery_settled(message->delivery))
         return already_settled(L);

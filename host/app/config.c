@@ -53,7 +53,8 @@ static int host_size(lua_State *L)
     int64_t bytes = 0;
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len); /* a number of bytes reads the same */
-    return answer(L, value_size(text, len, &bytes, &err), (double)bytes, &err);
+    int code = value_size(text, len, &bytes, &err);
+    return answer(L, code, (double)bytes, &err);
 }
 
 static int host_subject(lua_State *L)

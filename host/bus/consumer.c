@@ -13,6 +13,9 @@
 
 /* The bound of prefetch: what the fastest handlers start within 20 ms is about this many. */
 #define PREFETCH_MOST 2048
+/* Of what one consumer holds, queued and running: large messages must not add up to the memory of
+ * the machine. A request under way may pass it by its own bound. */
+#define HELD_BYTES (64 << 20)
 /* Of one request: keeps a batch of large messages within reason. */
 #define REQUEST_BYTES (8 << 20)
 /* How much may run again when a consumer was deleted is what came since the floor was last asked
@@ -75,6 +78,7 @@ struct consumer *consumer_new(struct bus *bus, const struct consumer_spec *spec,
     pthread_mutex_init(&consumer->lock, NULL);
     pthread_mutex_init(&consumer->setup_lock, NULL);
     pull_init(&consumer->pull, spec->concurrency, PREFETCH_MOST, REQUEST_BYTES);
+    consumer->pull.bytes_limit = HELD_BYTES;
 
     if (consumer_spec_copy(&consumer->spec, spec, err) != 0) {
         consumer_release(consumer);
@@ -298,6 +302,7 @@ static void on_delivered(struct consumer *consumer, natsMsg *msg, const struct a
     }
     consumer_hold(consumer, delivery);
     delivery_hold(delivery, now_ns);
+    consumer->pull.bytes_held += (int64_t)delivery->len;
     warn = act(consumer, pull_message(&consumer->pull, now_ns));
     unlock_and_warn(consumer, warn);
 
@@ -397,8 +402,11 @@ void consumer_released(struct consumer *consumer, struct delivery *delivery)
 {
     uint64_t now_ns = clock_now_ns();
 
-    (void)delivery;
     pthread_mutex_lock(&consumer->lock);
+    consumer->pull.bytes_held -= (int64_t)delivery->len;
+    if (delivery->parked)
+        consumer->pull.held++; /* pull_released takes it back */
+    delivery->parked = false;
     const char *warn = act(consumer, pull_released(&consumer->pull, now_ns));
     consumer->poll_released++;
     if (!consumer->polling && !consumer->stopping) {
@@ -410,6 +418,22 @@ void consumer_released(struct consumer *consumer, struct delivery *delivery)
                   now_ns + (uint64_t)(busy ? POLL_BUSY_NS : POLL_NS));
     }
     unlock_and_warn(consumer, warn);
+}
+
+bool consumer_park(struct consumer *consumer, struct delivery *delivery, bool parked)
+{
+    const char *warn = NULL;
+
+    pthread_mutex_lock(&consumer->lock);
+    bool changed = delivery->parked != parked && delivery->verdict == VERDICT_NONE;
+    if (changed) {
+        delivery->parked = parked;
+        consumer->pull.held += parked ? -1 : 1;
+        if (parked)
+            warn = act(consumer, pull_tick(&consumer->pull, clock_now_ns()));
+    }
+    unlock_and_warn(consumer, warn);
+    return changed;
 }
 
 /* --- life --- */
@@ -435,15 +459,37 @@ void consumer_start(struct consumer *consumer)
         consumer_on_link(consumer, LINK_CONNECTED);
 }
 
-static void on_drained(void *owner)
+static void stopped(struct consumer *consumer)
 {
-    struct consumer *consumer = owner;
     void (*on_stopped)(void *) = consumer->on_stopped;
     void *source = consumer->source;
 
     consumer_release(consumer);
     if (on_stopped != NULL)
         on_stopped(source);
+}
+
+static void on_forgotten(void *owner, const cJSON *reply, int api_code, const struct err *err)
+{
+    (void)reply;
+    (void)api_code;
+    (void)err;
+    stopped(owner);
+}
+
+/* The server still has our last request, and looks for interest in it only when it answers
+ * CONSUMER.INFO or has something to deliver; then 2.9 takes a message that was nak'd off its queue
+ * for nobody, and it comes again after ack_wait. So it is asked before anything is handed back. */
+static void on_drained(void *owner)
+{
+    struct consumer *consumer = owner;
+    char operation[600];
+
+    snprintf(operation, sizeof(operation), "CONSUMER.INFO.%s.%s", consumer->spec.stream,
+             consumer->spec.durable);
+    if (link_state(consumer->bus->consume) != LINK_CONNECTED ||
+        jsapi_call(consumer->bus->jsapi, operation, NULL, on_forgotten, consumer, NULL) == 0)
+        stopped(consumer);
 }
 
 void consumer_stop(struct consumer *consumer, void (*on_stopped)(void *source))

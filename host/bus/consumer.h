@@ -76,6 +76,10 @@ void consumer_free(struct consumer *consumer);
 /* Called by bus: the consume connection came or went. */
 void consumer_on_link(struct consumer *consumer, enum link_state state);
 
+/* parked: the delivery waits for something other than a free handler, and shall cost no credit
+ * meanwhile; its lease goes on. Returns whether this changed anything. */
+bool consumer_park(struct consumer *consumer, struct delivery *delivery, bool parked);
+
 /* Called by delivery: its lease ended; it leaves the table and its place is free. */
 void consumer_released(struct consumer *consumer, struct delivery *delivery);
 

@@ -78,6 +78,8 @@ static void ask(struct pull *pull, struct pull_action *action, uint64_t now_ns)
 
     if (pull->making || spare < 1)
         return;
+    if (pull->bytes_limit > 0 && pull->bytes_held >= pull->bytes_limit)
+        return;
     if (pull->one_without_bound)
         batch = 1;
     else if (spare < pull->asked || spare < enough)

@@ -35,11 +35,13 @@ struct pull {
     int64_t max_bytes; /* of one request; 0: no bound */
     int64_t expires_ns, heartbeat_ns;
 
-    int held;               /* messages that the process holds */
-    int asked;              /* messages that are still owed by requests under way */
-    int ceiling;            /* clamp after "Exceeded MaxRequestBatch"; 0: none */
-    uint64_t heard_ns;      /* last sign of life: message, heartbeat, status */
-    uint64_t retry_ns;      /* BACKING_OFF, LOOKING: until when */
+    int64_t bytes_held, bytes_limit; /* the owner's: of what it holds; no requests from the limit
+                                        on. 0: no limit */
+    int held;                        /* messages that the process holds */
+    int asked;                       /* messages that are still owed by requests under way */
+    int ceiling;                     /* clamp after "Exceeded MaxRequestBatch"; 0: none */
+    uint64_t heard_ns;               /* last sign of life: message, heartbeat, status */
+    uint64_t retry_ns;               /* BACKING_OFF, LOOKING: until when */
     uint64_t expires_at_ns; /* of the last request: past it (and a grace) it owes nothing */
     unsigned silences;      /* in a row */
     unsigned failures;      /* refused requests in a row, for the backoff */

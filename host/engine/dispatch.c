@@ -36,7 +36,13 @@ static void make_ready(struct dispatch *dispatch, struct engine *engine, struct 
 
 static bool source_runnable(const struct source *source)
 {
-    return (source->fifo || source->due > 0) && (!source->limit || source->running < source->limit);
+    if (source->limit && source->running >= source->limit)
+        return false;
+    if (source->due > 0)
+        return true;
+    int size = source->registration->batch_size;
+    bool enough = !size || source->queued >= size || source->batch_due;
+    return source->fifo && enough;
 }
 
 void dispatch_ready_source(struct dispatch *dispatch, struct source *source)
@@ -73,19 +79,57 @@ void dispatch_instance_idle(struct dispatch *dispatch, struct instance *instance
     }
 }
 
-/* With the lock held: a root task has ended. Returns the delivery's reference to be released
- * outside the lock. */
-static void finish(struct dispatch *dispatch, struct generation *generation, struct source *source,
-                   struct delivery *delivery)
+/* What is to be done with a delivery whose run is over, when the lock has been given back. */
+enum over { OVER_RELEASE, OVER_HELD, OVER_HAND_BACK };
+
+/* With the lock held. */
+static enum over leave_active(struct dispatch *dispatch, struct source *source,
+                              struct delivery *delivery)
 {
+    struct delivery *next;
+    DL_DELETE(source->active, delivery);
+    if (!source->lanes)
+        return OVER_RELEASE;
+    /* The source has stopped since that was decided: there will be no other run. */
+    if (source->state != SOURCE_SERVING && lane_wants_hold(delivery)) {
+        lane_hold(delivery, -1);
+        lane_over(source->lanes, delivery, &next);
+        return OVER_HAND_BACK;
+    }
+    if (!lane_over(source->lanes, delivery, &next)) {
+        if (next)
+            DL_APPEND(source->fifo, next);
+        return OVER_RELEASE;
+    }
+    source->queued++;
+    source->queued_bytes += delivery->len;
+    dispatch->queued++;
+    return OVER_HELD;
+}
+
+static void dispose(struct delivery *delivery, enum over over)
+{
+    if (over == OVER_HELD)
+        return;
+    if (over == OVER_HAND_BACK)
+        delivery_settle(delivery, VERDICT_NAK, 0, NULL);
+    delivery_release(delivery);
+}
+
+/* With the lock held: a root task has ended. */
+static enum over finish(struct dispatch *dispatch, struct generation *generation,
+                        struct source *source, struct delivery *delivery)
+{
+    enum over over = OVER_RELEASE;
     if (delivery)
-        DL_DELETE(source->active, delivery);
+        over = leave_active(dispatch, source, delivery);
     source->running--;
     generation->running--;
     dispatch->running--;
     dispatch_ready_source(dispatch, source);
     if (dispatch->draining && dispatch->running == 0 && dispatch->queued == 0)
         pthread_cond_broadcast(&dispatch->idle);
+    return over;
 }
 
 void dispatch_finished(struct instance *instance, struct source *source, struct delivery *delivery)
@@ -97,18 +141,43 @@ void dispatch_finished(struct instance *instance, struct source *source, struct 
     }
     struct dispatch *dispatch = &instance->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
-    finish(dispatch, instance->generation, source, delivery);
+    enum over over = finish(dispatch, instance->generation, source, delivery);
     pthread_mutex_unlock(&dispatch->lock);
     if (delivery)
-        delivery_release(delivery);
+        dispose(delivery, over);
+}
+
+void dispatch_finished_batch(struct instance *instance, struct source *source,
+                             struct delivery **batch, int count)
+{
+    struct dispatch *dispatch = &instance->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    for (int i = 0; i < count; i++)
+        DL_DELETE(source->active, batch[i]);
+    finish(dispatch, instance->generation, source, NULL);
+    pthread_mutex_unlock(&dispatch->lock);
+    for (int i = 0; i < count; i++)
+        delivery_release(batch[i]);
+}
+
+bool dispatch_hold(struct source *source, struct delivery *delivery, int64_t delay_ns)
+{
+    struct dispatch *dispatch = &source->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    bool holds = delivery->lane && source->state == SOURCE_SERVING;
+    if (holds)
+        lane_hold(delivery, delay_ns);
+    pthread_mutex_unlock(&dispatch->lock);
+    return holds;
 }
 
 /* With the lock held. */
-static void give_back(struct dispatch *dispatch, struct instance *instance)
+static enum over give_back(struct dispatch *dispatch, struct instance *instance)
 {
     struct generation *generation = instance->generation;
+    enum over over = OVER_RELEASE;
     if (instance->finished.source) {
-        finish(dispatch, generation, instance->finished.source, instance->finished.delivery);
+        over = finish(dispatch, generation, instance->finished.source, instance->finished.delivery);
         instance->finished.source = NULL;
         instance->finished.delivery = NULL;
     }
@@ -120,6 +189,46 @@ static void give_back(struct dispatch *dispatch, struct instance *instance)
     }
     if (generation->retired)
         generation_reap(generation);
+    return over;
+}
+
+/* With the lock held: what was queued and starts now. */
+static void begin(struct dispatch *dispatch, struct source *source, struct delivery *delivery)
+{
+    DL_DELETE(source->fifo, delivery);
+    DL_APPEND(source->active, delivery);
+    source->queued--;
+    source->queued_bytes -= delivery->len;
+    dispatch->queued--;
+}
+
+/* With the lock held: the batch that begins with what is queued now shall not wait for ever. */
+static void batch_wait(struct source *source)
+{
+    if (!source->registration->batch_size || !source->fifo)
+        return;
+    uint64_t wait = (uint64_t)source->registration->batch_wait_ns;
+    clock_arm(source->engine->clock, &source->timer, clock_now_ns() + wait);
+}
+
+/* With the lock held. False: no memory for it now. */
+static bool take_batch(struct dispatch *dispatch, struct source *source, struct take *out)
+{
+    int size = source->registration->batch_size;
+    int count = source->queued < size ? source->queued : size;
+    struct delivery **batch = malloc((size_t)count * sizeof *batch);
+    if (!batch)
+        return false;
+    for (int i = 0; i < count; i++) {
+        batch[i] = source->fifo;
+        begin(dispatch, source, batch[i]);
+    }
+    out->batch = batch;
+    out->batch_count = count;
+    out->delivery = batch[0];
+    source->batch_due = false;
+    batch_wait(source);
+    return true;
 }
 
 /* With the lock held: a job of a source for an idle instance of its generation. */
@@ -129,34 +238,30 @@ static bool take_job(struct dispatch *dispatch, struct source *source, struct ta
         return false;
     struct generation *generation = source->generation;
     struct instance *instance = generation->idle;
+    *out = (struct take){.source = source, .registration = source->registration};
     if (!instance) {
         source->waiting = true;
         DL_APPEND2(generation->waiting, source, wait_prev, wait_next);
         generation_grow(generation);
         return false;
     }
-    DL_DELETE2(generation->idle, instance, idle_prev, idle_next);
-    instance->idle_prev = instance->idle_next = NULL;
-    instance->state = INSTANCE_BUSY;
-
-    struct delivery *delivery = source->fifo;
-    if (delivery) {
-        DL_DELETE(source->fifo, delivery);
-        DL_APPEND(source->active, delivery);
-        source->queued--;
-        source->queued_bytes -= delivery->len;
-        dispatch->queued--;
+    if (source->fifo && source->registration->batch_size) {
+        if (!take_batch(dispatch, source, out))
+            return false;
+    } else if (source->fifo) {
+        out->delivery = source->fifo;
+        begin(dispatch, source, out->delivery);
     } else {
         source->due--;
     }
+    DL_DELETE2(generation->idle, instance, idle_prev, idle_next);
+    instance->idle_prev = instance->idle_next = NULL;
+    instance->state = INSTANCE_BUSY;
+    out->instance = instance;
     source->running++;
     generation->running++;
     dispatch->running++;
     dispatch_ready_source(dispatch, source);
-    *out = (struct take){.instance = instance,
-                         .source = source,
-                         .registration = source->registration,
-                         .delivery = delivery};
     return true;
 }
 
@@ -184,13 +289,12 @@ bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take
 {
     struct delivery *ended = done ? done->finished.delivery : NULL;
     pthread_mutex_lock(&dispatch->lock);
-    if (done)
-        give_back(dispatch, done);
+    enum over over = done ? give_back(dispatch, done) : OVER_RELEASE;
     bool took = !dispatch->stopping && take_next(dispatch, out);
     if (ended) {
         /* It may be the last reference: not released under the lock, nor after a long wait. */
         pthread_mutex_unlock(&dispatch->lock);
-        delivery_release(ended);
+        dispose(ended, over);
         if (took)
             return true;
         pthread_mutex_lock(&dispatch->lock);
@@ -219,18 +323,26 @@ void dispatch_push(struct source *source, struct delivery *delivery)
     struct dispatch *dispatch = &engine->dispatch;
     bool core = !delivery->consumer;
     uint64_t dropped = 0;
-    char handler[128] = "";
+    bool parts = false;
+    char handler[128] = "", key[LANE_KEY_MAX];
+    bool ordered = source->lanes && lane_key(source->registration, delivery, key);
 
     pthread_mutex_lock(&dispatch->lock);
     bool closed = source->state == SOURCE_STOPPED || (!core && source->state == SOURCE_STOPPING);
     bool full = core && (source->queued >= engine->options.subscription_messages ||
                          source->queued_bytes + delivery->len > engine->options.subscription_bytes);
     if (!closed && !full) {
-        DL_APPEND(source->fifo, delivery);
+        if (!ordered || lane_enter(source->lanes, delivery, key))
+            DL_APPEND(source->fifo, delivery);
         source->queued++;
         source->queued_bytes += delivery->len;
         dispatch->queued++;
+        if (source->queued == 1)
+            batch_wait(source);
         dispatch_ready_source(dispatch, source);
+    } else if (closed && !core && source->state == SOURCE_STOPPING) {
+        DL_APPEND(source->parting, delivery);
+        parts = true;
     } else if (full) {
         dropped = ++source->dropped;
         snprintf(handler, sizeof handler, "%s", source->registration->handler);
@@ -245,7 +357,7 @@ void dispatch_push(struct source *source, struct delivery *delivery)
     }
     if (full)
         delivery_release(delivery);
-    else if (closed)
+    else if (closed && !parts)
         hand_back(delivery);
 }
 
@@ -264,8 +376,14 @@ struct delivery *dispatch_empty(struct source *source)
 {
     struct dispatch *dispatch = &source->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
-    struct delivery *all = source->fifo;
+    struct delivery *all = source->fifo, *delivery, *next;
     source->fifo = NULL;
+    if (source->lanes) {
+        struct delivery *waiting = lanes_empty(source->lanes);
+        DL_FOREACH(all, delivery)
+            lane_over(source->lanes, delivery, &next);
+        DL_CONCAT(all, waiting);
+    }
     dispatch->queued -= source->queued;
     source->queued = 0;
     source->queued_bytes = 0;

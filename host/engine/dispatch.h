@@ -16,6 +16,7 @@
 #include "bus/subscription.h"
 #include "engine/generation.h"
 #include "engine/instance.h"
+#include "engine/lane.h"
 
 struct worker;
 
@@ -35,6 +36,8 @@ struct source {
     struct registration *registration; /* the generation's */
     struct delivery *fifo;             /* utlist: queued, a reference each */
     struct delivery *active;           /* utlist: their handlers run, a reference each */
+    struct delivery *parting;          /* utlist: never started, to be handed back when the
+                                          subscription has drained; a reference each */
     int queued;
     size_t queued_bytes;
     uint64_t dropped;
@@ -43,7 +46,9 @@ struct source {
 
     struct subscription *subscription; /* owned; SUBSCRIBE */
     struct consumer *consumer;         /* owned; CONSUME */
-    struct deadline timer;             /* EVERY, AFTER */
+    struct lanes *lanes;               /* owned; CONSUME with order_by */
+    bool batch_due;                    /* CONSUME with batch: the oldest has waited enough */
+    struct deadline timer;             /* EVERY, AFTER, batch */
     uint64_t next_ns;                  /* EVERY: when it is due */
     bool warned;                       /* of what its handler returns */
 };
@@ -76,7 +81,9 @@ struct take {
     struct event *events;              /* its mailbox; or */
     struct source *source;             /* a job: */
     struct registration *registration; /* of the instance's generation */
-    struct delivery *delivery;         /* its message, NULL for timers and hooks */
+    struct delivery *delivery; /* its message, NULL for timers and hooks; of a batch the first */
+    struct delivery **batch;   /* NULL: no batch; an array, to be freed */
+    int batch_count;
 };
 
 /* The worker: gives back what it had (NULL: nothing) and blocks for the next. False: end. */
@@ -85,6 +92,13 @@ bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take
 /* The worker: a root task of the instance has ended. Its delivery leaves the active ones and is
  * released. Noted on the instance, and told under the lock when that is given back. */
 void dispatch_finished(struct instance *instance, struct source *source, struct delivery *delivery);
+/* The same for a batch. */
+void dispatch_finished_batch(struct instance *instance, struct source *source,
+                             struct delivery **batch, int count);
+
+/* A message of an ordered source shall be run again after delay_ns, its key waits for it. False: it
+ * is in no order, or the source stops: nak it. Before dispatch_finished. */
+bool dispatch_hold(struct source *source, struct delivery *delivery, int64_t delay_ns);
 
 /* With the lock held. Each may be called when there is nothing to do. */
 void dispatch_ready_source(struct dispatch *dispatch, struct source *source);

@@ -195,11 +195,26 @@ static void wait_quiet(struct engine *engine, uint64_t deadline_ns)
     }
 }
 
+/* What could not wait for its subscription to drain: the server does not answer. */
+static void hand_back_late(struct engine *engine)
+{
+    for (struct script *script = engine->scripts; script; script = script->next) {
+        struct source *source;
+        pthread_mutex_lock(&script->starting);
+        LL_FOREACH(script->sources, source)
+            source_hand_back(source);
+        pthread_mutex_unlock(&script->starting);
+    }
+}
+
 int engine_wait_idle(struct engine *engine, uint64_t deadline_ns)
 {
     struct dispatch *dispatch = &engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
     wait_quiet(engine, deadline_ns);
+    pthread_mutex_unlock(&dispatch->lock);
+    hand_back_late(engine);
+    pthread_mutex_lock(&dispatch->lock);
     if (dispatch->running == 0) {
         for (struct script *script = engine->scripts; script; script = script->next) {
             if (script->live->stop_ran)

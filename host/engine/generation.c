@@ -31,6 +31,7 @@ void registration_free(struct registration *registration)
     free(registration->subject);
     free(registration->queue);
     free(registration->dead_letter);
+    free(registration->order_header);
     free(registration);
 }
 

@@ -26,6 +26,8 @@ enum registration_kind {
     REGISTER_STOP,      /* bus.on("stop") */
 };
 
+enum order { ORDER_NONE, ORDER_SUBJECT, ORDER_TOKEN, ORDER_HEADER };
+
 /* All strings owned; freed by registration_free. Filled by api_load from checked options. */
 struct registration {
     enum registration_kind kind;
@@ -46,6 +48,11 @@ struct registration {
     int attempts;                  /* CONSUME */
     struct backoff backoff;        /* CONSUME */
     char *dead_letter;             /* CONSUME; or NULL */
+    enum order order;              /* CONSUME: order_by */
+    int order_token;               /* counted from 1 */
+    char *order_header;
+    int batch_size; /* CONSUME: 0: no batches */
+    int64_t batch_wait_ns;
 };
 
 void registration_free(struct registration *registration);

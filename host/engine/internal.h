@@ -43,6 +43,8 @@ int source_start(struct source *source, struct err *err);
 /* No new messages; what is queued is handed back (JetStream) or still handled (core). With
  * `starting` held. */
 void source_stop(struct source *source);
+/* Hands back what never started; by itself when it has drained. */
+void source_hand_back(struct source *source);
 /* When nothing of it runs any more, and the bus has stopped. Not on the list any more. */
 void source_free(struct source *source);
 /* A source that has never started leaves the list and goes. */

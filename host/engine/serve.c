@@ -144,7 +144,7 @@ static int prepare_all(struct script *script, struct generation *generation, boo
     return rc;
 }
 
-static int start_all(struct script *script, struct err *err)
+static int start_some(struct script *script, bool hooks, struct err *err)
 {
     struct engine *engine = script->engine;
     int rc = 0;
@@ -152,15 +152,23 @@ static int start_all(struct script *script, struct err *err)
     pthread_mutex_lock(&script->starting);
     if (atomic_load(&engine->draining))
         rc = err_set(err, ERR_CLOSED, "the host is stopping");
-    /* Hooks first: "start" is queued before the first message can be. */
-    for (int hooks = 1; rc == 0 && hooks >= 0; hooks--) {
-        LL_FOREACH(script->sources, source) {
-            bool hook = source->registration->kind == REGISTER_START;
-            if (rc == 0 && hook == (hooks == 1) && source_state(source) == SOURCE_IDLE)
-                rc = source_start(source, err);
-        }
+    LL_FOREACH(script->sources, source) {
+        bool hook = source->registration->kind == REGISTER_START;
+        if (rc == 0 && hook == hooks && source_state(source) == SOURCE_IDLE)
+            rc = source_start(source, err);
     }
     pthread_mutex_unlock(&script->starting);
+    return rc;
+}
+
+/* "start" comes last: when it runs, and when we say ready, the server has the subscriptions. */
+static int start_all(struct script *script, struct err *err)
+{
+    int rc = start_some(script, false, err);
+    if (rc == 0) {
+        link_flush(script->engine->bus->consume, clock_now_ns() + SETUP_TRY_NS);
+        rc = start_some(script, true, err);
+    }
     return rc;
 }
 
@@ -186,9 +194,6 @@ int engine_serve(struct engine *engine, struct script *script, struct err *err)
         rc = prepare_all(script, script->live, false, NULL, err);
     if (rc == 0)
         rc = start_all(script, err);
-    /* "Ready" shall mean that the server has the subscriptions. */
-    if (rc == 0)
-        link_flush(engine->bus->consume, clock_now_ns() + SETUP_TRY_NS);
     pthread_mutex_unlock(&script->changing);
     return rc;
 }
@@ -214,6 +219,13 @@ static bool same_consumer(const struct consumer_spec *a, const struct consumer_s
     return true;
 }
 
+/* How messages are queued: what waits could not be sorted anew. */
+static bool same_way(const struct registration *a, const struct registration *b)
+{
+    return a->order == b->order && a->order_token == b->order_token &&
+           same_text(a->order_header, b->order_header) && a->batch_size == b->batch_size;
+}
+
 /* Would the registration go on with the other's NATS subscription or pull loop? */
 static bool continues(const struct registration *now, const struct registration *then)
 {
@@ -222,7 +234,7 @@ static bool continues(const struct registration *now, const struct registration 
     if (now->kind == REGISTER_SUBSCRIBE)
         return same_text(now->subject, then->subject) && same_text(now->queue, then->queue);
     if (now->kind == REGISTER_CONSUME)
-        return same_consumer(&now->consumer, &then->consumer);
+        return same_consumer(&now->consumer, &then->consumer) && same_way(now, then);
     return false;
 }
 
@@ -313,7 +325,6 @@ int engine_reload(struct engine *engine, struct script *script, unsigned *number
             switch_to(script, generation);
             retire(script, old);
             rc = start_all(script, &failure->err);
-            link_flush(engine->bus->consume, clock_now_ns() + SETUP_TRY_NS);
             *number = generation->number;
         } else {
             discard(generation);

@@ -41,6 +41,9 @@ static void conclude(struct task *task)
     bool timeout = task->cancelled == CANCEL_TIMEOUT;
     if (!timeout && (task->failure || !task->failed_publish))
         return;
+    /* The handler dealt with the failed publish: it gave its own verdict. */
+    if (!timeout && !task->batch && task->delivery && delivery_settled(task->delivery))
+        return;
     if (!task->failure)
         task->failure = calloc(1, sizeof *task->failure);
     if (!task->failure)
@@ -83,9 +86,9 @@ static void on_dead_letter(void *owner, bool stored, const struct err *err)
     free(note);
 }
 
-static void send_dead_letter(struct task *task, int64_t nak_delay_ns)
+static void send_dead_letter(struct task *task, struct delivery *delivery, const struct err *reason,
+                             int64_t nak_delay_ns)
 {
-    struct delivery *delivery = task->delivery;
     struct dead_note *note = calloc(1, sizeof *note);
     if (note) {
         snprintf(note->script, sizeof note->script, "%s", task->source->script->name);
@@ -93,8 +96,30 @@ static void send_dead_letter(struct task *task, int64_t nak_delay_ns)
         note->sequence = delivery->stream_sequence;
         format_delay(nak_delay_ns, note->delay, sizeof note->delay);
     }
-    deadletter_send(task->instance->engine->bus, delivery, task->registration->dead_letter,
-                    &task->failure->err, nak_delay_ns, note ? on_dead_letter : NULL, note);
+    deadletter_send(task->instance->engine->bus, delivery, task->registration->dead_letter, reason,
+                    nak_delay_ns, note ? on_dead_letter : NULL, note);
+}
+
+static int64_t backoff_of(const struct task *task, const struct delivery *delivery)
+{
+    return backoff_delay_ns(&task->registration->backoff, delivery->attempt, retry_random());
+}
+
+void task_dead_letter(struct task *root, struct delivery *delivery, const struct err *reason)
+{
+    delivery->dead = true;
+    send_dead_letter(root, delivery, reason, backoff_of(root, delivery));
+}
+
+/* A nak; or in an ordered source a retry here, for which the message's key waits. */
+static bool try_again(struct task *task, struct delivery *delivery, int64_t delay_ns)
+{
+    if (dispatch_hold(task->source, delivery, delay_ns)) {
+        atomic_fetch_add(&delivery->attempt, 1);
+        return true;
+    }
+    delivery_settle(delivery, VERDICT_NAK, delay_ns, NULL);
+    return false;
 }
 
 static void settle_failed_delivery(struct task *task)
@@ -103,7 +128,7 @@ static void settle_failed_delivery(struct task *task)
     struct registration *registration = task->registration;
     struct log_context context = context_of(task);
     const char *text = task->failure->err.message;
-    int64_t delay = backoff_delay_ns(&registration->backoff, delivery->attempt, retry_random());
+    int64_t delay = backoff_of(task, delivery);
 
     if (delivery_settled(delivery)) {
         log_event(LOG_ERROR, &context, "%s; the message had its verdict already", text);
@@ -116,21 +141,60 @@ static void settle_failed_delivery(struct task *task)
                       registration->dead_letter);
         else
             log_event(LOG_ERROR, &context, "%s; terminated, as there is no dead_letter", text);
-        send_dead_letter(task, delay);
+        send_dead_letter(task, delivery, &task->failure->err, delay);
         return;
     }
     char wait[32];
     format_delay(delay, wait, sizeof wait);
-    log_event(LOG_ERROR, &context, "%s; nak in %s", text, wait);
-    delivery_settle(delivery, VERDICT_NAK, delay, NULL);
+    bool here = try_again(task, delivery, delay);
+    log_event(LOG_ERROR, &context, here ? "%s; again in %s" : "%s; nak in %s", text, wait);
+}
+
+static bool is_handed_back(const struct task *task)
+{
+    return task->cancelled && task->cancelled != CANCEL_TIMEOUT &&
+           !(task->failure && task->cancelled == CANCEL_PARENT);
+}
+
+/* One message of a batch that the handler left open. Counts. */
+static void settle_item(struct task *task, struct delivery *delivery, int *naks, int *dead)
+{
+    const struct err *err = task->failure ? &task->failure->err : NULL;
+    if (is_handed_back(task)) {
+        delivery_settle(delivery, VERDICT_NAK, 0, NULL);
+    } else if (!err) {
+        delivery_settle(delivery, VERDICT_ACK, 0, NULL);
+    } else if (delivery->attempt >= (uint64_t)task->registration->attempts ||
+               (err->code == ERR_BAD_PAYLOAD && delivery->unreadable)) {
+        send_dead_letter(task, delivery, err, backoff_of(task, delivery));
+        ++*dead;
+    } else {
+        delivery_settle(delivery, VERDICT_NAK, backoff_of(task, delivery), NULL);
+        ++*naks;
+    }
+}
+
+static void settle_batch(struct task *task)
+{
+    int naks = 0, dead = 0;
+    for (int i = 0; i < task->batch_count; i++) {
+        if (!delivery_settled(task->batch[i]) && !task->batch[i]->dead)
+            settle_item(task, task->batch[i], &naks, &dead);
+    }
+    if (!task->failure)
+        return;
+    struct log_context context = context_of(task);
+    context.sequence = 0;
+    context.attempt = context.attempts = 0;
+    log_event(LOG_ERROR, &context, "%s; of a batch of %d: %d nak'd, %d %s",
+              task->failure->err.message, task->batch_count, naks, dead,
+              task->registration->dead_letter ? "to the dead letter" : "terminated");
 }
 
 static void settle_delivery(struct task *task)
 {
     struct delivery *delivery = task->delivery;
-    bool handed_back = task->cancelled && task->cancelled != CANCEL_TIMEOUT &&
-                       !(task->failure && task->cancelled == CANCEL_PARENT);
-    if (handed_back) {
+    if (is_handed_back(task)) {
         if (delivery_settle(delivery, VERDICT_NAK, 0, NULL) == 0) {
             struct log_context context = context_of(task);
             context.traceback = NULL;
@@ -138,6 +202,8 @@ static void settle_delivery(struct task *task)
         }
     } else if (task->failure) {
         settle_failed_delivery(task);
+    } else if (task->retry_asked) {
+        try_again(task, delivery, task->retry_delay_ns);
     } else {
         delivery_settle(delivery, VERDICT_ACK, 0, NULL);
     }
@@ -161,7 +227,9 @@ static void settle_core(struct task *task)
 void task_settle(struct task *task)
 {
     conclude(task);
-    if (task->delivery && task->delivery->consumer)
+    if (task->batch)
+        settle_batch(task);
+    else if (task->delivery && task->delivery->consumer)
         settle_delivery(task);
     else
         settle_core(task);

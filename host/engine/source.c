@@ -26,6 +26,19 @@ static void on_timer(struct deadline *deadline)
     pthread_mutex_unlock(&dispatch->lock);
 }
 
+/* The clock: the oldest message of a batch has waited enough. */
+static void on_batch(struct deadline *deadline)
+{
+    struct source *source = SOURCE_OF_TIMER(deadline);
+    struct dispatch *dispatch = &source->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    if (source->fifo) {
+        source->batch_due = true;
+        dispatch_ready_source(dispatch, source);
+    }
+    pthread_mutex_unlock(&dispatch->lock);
+}
+
 struct source *source_new(struct script *script, struct generation *generation,
                           struct registration *registration)
 {
@@ -39,7 +52,15 @@ struct source *source_new(struct script *script, struct generation *generation,
     source->generation = generation_retain(generation);
     source->registration = registration;
     source->limit = registration->concurrency;
-    source->timer.on_due = on_timer;
+    source->timer.on_due = registration->batch_size ? on_batch : on_timer;
+    if (registration->order != ORDER_NONE) {
+        source->lanes = lanes_new(source, registration->concurrency);
+        if (!source->lanes) {
+            generation_release(generation);
+            free(source);
+            return NULL;
+        }
+    }
     /* Both: the list is read under either. */
     pthread_mutex_lock(&script->starting);
     pthread_mutex_lock(&dispatch->lock);
@@ -68,6 +89,7 @@ void source_free(struct source *source)
         DL_DELETE(source->fifo, delivery);
         delivery_release(delivery);
     }
+    lanes_free(source->lanes);
     if (source->consumer)
         consumer_free(source->consumer);
     generation_release(source->generation);
@@ -128,18 +150,26 @@ int source_start(struct source *source, struct err *err)
     return 0;
 }
 
-static void on_stopped(void *owner)
+void source_hand_back(struct source *source)
 {
-    set_state(owner, SOURCE_STOPPED);
-}
-
-static void hand_back_queued(struct source *source)
-{
-    struct delivery *all = dispatch_empty(source), *delivery, *next;
+    struct dispatch *dispatch = &source->engine->dispatch;
+    struct delivery *delivery, *next;
+    pthread_mutex_lock(&dispatch->lock);
+    struct delivery *all = source->parting;
+    source->parting = NULL;
+    pthread_mutex_unlock(&dispatch->lock);
     DL_FOREACH_SAFE(all, delivery, next) {
         delivery_settle(delivery, VERDICT_NAK, 0, NULL);
         delivery_release(delivery);
     }
+}
+
+/* Drained: only now does the server know that we take no more. Handed back earlier, a message could
+ * come to the very request that we are about to leave, and wait there for ack_wait. */
+static void on_stopped(void *owner)
+{
+    set_state(owner, SOURCE_STOPPED);
+    source_hand_back(owner);
 }
 
 void source_stop(struct source *source)
@@ -158,8 +188,11 @@ void source_stop(struct source *source)
     if (subscription) {
         subscription_stop(subscription, on_stopped);
     } else if (source->consumer) {
+        struct delivery *all = dispatch_empty(source);
+        pthread_mutex_lock(&dispatch->lock);
+        DL_CONCAT(source->parting, all);
+        pthread_mutex_unlock(&dispatch->lock);
         consumer_stop(source->consumer, on_stopped);
-        hand_back_queued(source);
     } else {
         clock_cancel(source->engine->clock, &source->timer);
         on_stopped(source);

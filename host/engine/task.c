@@ -39,6 +39,7 @@ void task_release(struct task *task)
         failure_clear(task->failure);
     free(task->failure);
     free(task->failed_publish);
+    free(task->batch);
     instance_release(task->instance);
     free(task);
 }
@@ -91,8 +92,12 @@ static void settle_root(struct task *root)
     if (clock_cancel(instance->engine->clock, &root->timeout))
         task_release(root);
     task_settle(root);
-    dispatch_finished(instance, root->source, root->delivery);
+    if (root->batch)
+        dispatch_finished_batch(instance, root->source, root->batch, root->batch_count);
+    else
+        dispatch_finished(instance, root->source, root->delivery);
     root->delivery = NULL;
+    root->batch_count = 0;
     task_release(root);
 }
 
@@ -250,6 +255,38 @@ static void refuse(struct task *task, const struct err *err)
  * again. It goes to the dead letter without another run. */
 #define CRASHES_BELIEVED 3
 
+/* No memory even for a task: the messages come again. */
+static void turn_away(const struct take *take)
+{
+    int64_t delay_ns = take->registration->backoff.min_ns;
+    for (int i = 0; i < take->batch_count; i++)
+        delivery_settle(take->batch[i], VERDICT_NAK, delay_ns, NULL);
+    if (take->batch) {
+        dispatch_finished_batch(take->instance, take->source, take->batch, take->batch_count);
+        free(take->batch);
+        return;
+    }
+    if (take->delivery)
+        delivery_settle(take->delivery, VERDICT_NAK, delay_ns, NULL);
+    dispatch_finished(take->instance, take->source, take->delivery);
+}
+
+/* The handler's argument: a message, or a list of them. Returns how many. */
+static int push_arguments(lua_State *L, struct task *task)
+{
+    const struct engine_hooks *hooks = task->instance->engine->hooks;
+    if (task->batch) {
+        lua_createtable(L, task->batch_count, 0);
+        for (int i = 0; i < task->batch_count; i++) {
+            hooks->push_message(L, task, task->batch[i]);
+            lua_rawseti(L, -2, i + 1);
+        }
+    } else if (task->delivery) {
+        hooks->push_message(L, task, task->delivery);
+    }
+    return task->delivery ? 1 : 0;
+}
+
 void task_start(const struct take *take)
 {
     struct instance *instance = take->instance;
@@ -258,9 +295,7 @@ void task_start(const struct take *take)
     struct delivery *delivery = take->delivery;
     struct task *task = task_new(instance);
     if (!task) {
-        if (delivery)
-            delivery_settle(delivery, VERDICT_NAK, registration->backoff.min_ns, NULL);
-        dispatch_finished(instance, take->source, delivery);
+        turn_away(take);
         return;
     }
     task->root = task;
@@ -268,12 +303,14 @@ void task_start(const struct take *take)
     task->source = take->source;
     task->registration = registration;
     task->delivery = delivery;
+    task->batch = take->batch;
+    task->batch_count = take->batch_count;
     task->started_ns = clock_now_ns();
     task->timeout.on_due = on_timeout;
     task->expiry.run = on_expiry;
 
     struct err err = {0};
-    if (registration->attempts && delivery && delivery->consumer &&
+    if (registration->attempts && delivery && delivery->consumer && !task->batch &&
         delivery->attempt > (uint64_t)registration->attempts + CRASHES_BELIEVED) {
         err_set(&err, ERR_HANDLER, "delivered %llu times, the last ones without a verdict",
                 (unsigned long long)delivery->attempt);
@@ -288,14 +325,13 @@ void task_start(const struct take *take)
     lua_rawgeti(L, LUA_REGISTRYINDEX, instance->handlers_ref);
     lua_rawgeti(L, -1, registration->index);
     lua_remove(L, -2);
-    if (delivery)
-        engine->hooks->push_message(L, task, delivery);
+    int nargs = push_arguments(L, task);
     if (registration->timeout_ns) {
         task_retain(task);
         clock_arm(engine->clock, &task->timeout,
                   task->started_ns + (uint64_t)registration->timeout_ns);
     }
-    run(task, delivery ? 1 : 0);
+    run(task, nargs);
 }
 
 struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept)
@@ -411,9 +447,11 @@ static unsigned count_publish(struct task *task, const char *subject)
     return ++count->count;
 }
 
-bool task_message_id(struct task *task, const char *subject, char *buf, size_t size)
+bool task_message_id(struct task *task, const struct delivery *input, const char *subject,
+                     char *buf, size_t size)
 {
-    struct delivery *input = task->root->delivery;
+    if (!input)
+        input = task->root->delivery;
     if (!input || !input->consumer)
         return false;
     unsigned k = count_publish(task, subject);

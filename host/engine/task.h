@@ -56,11 +56,16 @@ struct task {
     /* Root only. */
     struct source *source;
     struct registration *registration; /* of the generation it runs on */
-    struct delivery *delivery;         /* on its source's list of active ones; NULL: timer, hook */
-    struct task *spawned_tasks;        /* those that live */
-    bool responded;                    /* msg:respond was called */
-    struct failure *failure;           /* owned; NULL: it has not failed */
-    struct err *failed_publish;        /* owned; the first; NULL: none failed */
+    struct delivery *delivery; /* on its source's list of active ones; NULL: timer, hook; of a batch
+                                  the first */
+    struct delivery **batch;   /* owned array of all; NULL: no batch */
+    int batch_count;
+    bool retry_asked; /* order_by: msg:nak was called, which means a retry here */
+    int64_t retry_delay_ns;
+    struct task *spawned_tasks; /* those that live */
+    bool responded;             /* msg:respond was called */
+    struct failure *failure;    /* owned; NULL: it has not failed */
+    struct err *failed_publish; /* owned; the first; NULL: none failed */
     uint64_t started_ns;
     struct deadline timeout;
     struct event expiry;
@@ -95,13 +100,19 @@ const char *task_cancel_text(enum cancel_reason reason);
  * settle.c. */
 void task_settle(struct task *task);
 
+/* One message of the run goes to the dead letter now (msg:reject in a batch); what becomes of it is
+ * no longer the run's. In settle.c. */
+void task_dead_letter(struct task *root, struct delivery *delivery, const struct err *reason);
+
 struct task *task_retain(struct task *task);
 void task_release(struct task *task);
 
 /* The next message id for a publish of this task to subject, as the contract says:
- * <stream>:<timestamp>:<consumer>:<sequence>:<task>.<k>:<subject>. False for tasks without a
- * JetStream input: the id shall be random. */
-bool task_message_id(struct task *task, const char *subject, char *buf, size_t size);
+ * <stream>:<timestamp>:<consumer>:<sequence>:<task>.<k>:<subject>. input: the message of a batch
+ * that it comes from; NULL: the handler's. False without a JetStream input: the id shall be random.
+ */
+bool task_message_id(struct task *task, const struct delivery *input, const char *subject,
+                     char *buf, size_t size);
 
 /* A JetStream publish of this task could not be stored: unless the handler gives its own verdict,
  * its message is nak'd. */

@@ -4,6 +4,7 @@
 ---
 ---     local spec, fn = options.subscribe(subject, opts, fn)   -- opts may be left out
 ---     core.register("subscribe", spec, fn)
+local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
 local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
 local show, copy_plain, nanoseconds = common.show, common.copy_plain, common.nanoseconds
@@ -112,6 +113,13 @@ local function check_expect(binding, field, value)
   return check(binding .. ": " .. field, value, EXPECT)
 end
 
+local function check_from(binding, field, value)
+  if not core.is_message(value) then
+    refuse(binding, field, "the message of the batch that this comes from", value)
+  end
+  return value
+end
+
 local JS_PUBLISH = {
   fields = {
     id = "token",
@@ -119,6 +127,7 @@ local JS_PUBLISH = {
     timeout = "duration",
     attempts = { "integer", max = 1000 },
     expect = { check = check_expect },
+    from = { check = check_from },
   },
   hints = {
     msg_id = "id", message_id = "id", header = "headers", retries = "attempts",
@@ -129,7 +138,6 @@ local JS_PUBLISH = {
     expected_last_seq = "write expect = { last_sequence = ... }",
     expect_last_msg_id = "write expect = { last_id = ... }",
   },
-  later = { from = true },
 }
 
 --- binding: "js.publish" or "js.publish_async".
@@ -296,6 +304,31 @@ local function check_consumer(binding, field, value)
   return result
 end
 
+--- "subject", a token number, or "header:Name".
+local function check_order(binding, field, value)
+  if value == "subject" then return { by = "subject" } end
+  if type(value) == "number" then
+    return { by = "token", token = kinds.integer(binding, field, value, { max = 128 }) }
+  end
+  local header = type(value) == "string" and value:match "^header:([%w%-_]+)$"
+  if header then return { by = "header", header = header } end
+  refuse(binding, field, '"subject", the number of a token (2 for the second), or "header:Name"',
+    value)
+end
+
+local BATCH = {
+  fields = {
+    size = { "integer", max = 10000, required = true },
+    wait = { "duration", default = 0.05 },
+  },
+  hints = { max = "size", count = "size", timeout = "wait", linger = "wait", max_wait = "wait" },
+}
+
+local function check_batch(binding, field, value)
+  kinds.table(binding, field, value)
+  return check(binding .. ": " .. field, value, BATCH)
+end
+
 local CONSUME = {
   fields = {
     durable = { "name", required = true },
@@ -307,6 +340,8 @@ local CONSUME = {
     attempts = { "integer", max = 1000000, default = 5 },
     backoff = { check = check_backoff },
     dead_letter = "subject",
+    order_by = { check = check_order },
+    batch = { check = check_batch },
     deliver = { check = check_deliver },
     max_ack_pending = { "integer", min = -1 },
     consumer = { check = check_consumer },
@@ -319,7 +354,7 @@ local CONSUME = {
     dlq = "dead_letter", deadletter = "dead_letter", dead_letter_subject = "dead_letter",
     subject = "filter", subjects = "filter", deliver_from = "deliver", start = "deliver",
   },
-  later = { order_by = true, batch = true, schema = true },
+  later = { schema = true },
 }
 for name, instead in pairs(OURS) do
   if not CONSUME.fields[name] then CONSUME.hints[name] = instead end
@@ -342,6 +377,9 @@ function M.consume(stream, opts, fn)
   end
   spec.stream = stream
   spec.filters, spec.filter = spec.filter or {}, nil
+  if spec.order_by and spec.batch then
+    misuse("js.consume: order_by and batch exclude each other: a batch has many keys")
+  end
   spec.ack_wait_stated = spec.ack_wait ~= nil
   spec.ack_wait = spec.ack_wait or 30
   spec.backoff = spec.backoff or check_backoff(binding, "backoff", {})

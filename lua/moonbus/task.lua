@@ -138,6 +138,15 @@ function Future:wait()
   error(self[1].value, 0)
 end
 
+--- Its pending binding, or its next one, raises. A function that has ended is left alone.
+function Future:cancel()
+  if not is_future[self] then
+    misuse("future:cancel: call it with a colon, on what bus.spawn returned")
+  end
+  core.check("future:cancel")
+  if not self.done then core.cancel(self.handle) end
+end
+
 function M.spawn(fn, ...)
   if type(fn) ~= "function" then
     misuse(("bus.spawn: what to run must be a function, got %s"):format(type(fn)))

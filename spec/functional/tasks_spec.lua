@@ -144,6 +144,16 @@ return errors]]:json()
       assert.is_nil(ticks:next(0.1))
     end)
 
+    it("can be cancelled", function()
+      local result = reply_of [[
+        local future = bus.spawn(function() bus.sleep("1m") end)
+        future:cancel()
+        local ok, err = pcall(future.wait, future)
+        return { ok = ok, code = err.code }
+      ]]:json()
+      assert.same({ ok = false, code = "cancelled" }, result)
+    end)
+
     it("is cancelled while somebody waits for it, with its handler", function()
       local leaks = w.client:subscribe "leak"
       local host = w:run [[

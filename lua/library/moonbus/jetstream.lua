@@ -1,0 +1,114 @@
+---@meta moonbus.jetstream
+
+---@class moonbus.jetstream
+local js = {}
+
+--- A stream's settings, under NATS' own names; durations and sizes as everywhere in moonbus. What
+--- is not named here is passed through.
+---@class moonbus.StreamSettings
+---@field name string
+---@field subjects? string|string[]
+---@field description? string
+---@field storage? "file"|"memory"
+---@field retention? "limits"|"interest"|"workqueue"
+---@field discard? "old"|"new"
+---@field compression? "none"|"s2"
+---@field max_age? moonbus.Duration
+---@field duplicate_window? moonbus.Duration
+---@field max_bytes? moonbus.Size
+---@field max_msg_size? moonbus.Size
+---@field max_msgs? integer
+---@field max_msgs_per_subject? integer
+---@field max_consumers? integer
+---@field num_replicas? integer
+---@field deny_delete? boolean
+---@field deny_purge? boolean
+---@field allow_rollup_hdrs? boolean
+---@field allow_direct? boolean
+---@field metadata? table<string, string>
+---@field [string] any
+
+--- Makes sure of a stream: creates it if absent, else compares what is stated here with what the
+--- server has. Only while the script loads.
+---@param settings moonbus.StreamSettings
+function js.stream(settings) end
+
+--- How long to wait before the next attempt: `min * factor^(attempt - 1)`, at most `max`.
+---@class moonbus.Backoff
+---@field min? moonbus.Duration default 1s
+---@field max? moonbus.Duration default 1m
+---@field factor? number default 2
+---@field jitter? number the share by which it may differ, either way; default 0.2
+
+---@class moonbus.ConsumeOptions
+---@field durable string the consumer's name
+---@field bind? boolean never create or update the consumer, only use it
+---@field filter? string|string[] subjects; default: all of the stream; a list needs server 2.10
+---@field ack_wait? moonbus.Duration default 30s; kept alive by the host
+---@field timeout? moonbus.Duration the handler's limit, from its start; default 20s
+---@field concurrency? integer handlers at a time, over all workers of this process; default 64
+---@field attempts? integer deliveries, then the dead letter; default 5
+---@field backoff? moonbus.Backoff
+---@field order_by? "subject"|integer|string one at a time for each key: a token's number, "header:Name"
+---@field batch? {size: integer, wait: moonbus.Duration?} the handler gets a list of messages
+---@field dead_letter? string a subject that a stream takes; without one, it is terminated
+---@field deliver? "all"|"new"|"last"|{sequence: integer}|{time: string} where a new consumer begins
+---@field max_ack_pending? integer default: derived from concurrency
+---@field update? boolean an existing consumer with other settings is updated
+---@field consumer? table NATS' own fields, passed through
+
+--- Handles messages of a stream. Returning acknowledges, after the handler's publishes are stored;
+--- `return nil, err` or an error naks with backoff. Only while the script loads.
+---@param stream string
+---@param opts moonbus.ConsumeOptions
+---@param handler fun(msg: moonbus.Message): any, any
+function js.consume(stream, opts, handler) end
+
+--- What must be true of the stream, or the publish fails with code `wrong_sequence`.
+---@class moonbus.Expect
+---@field stream? string the stream that stores it
+---@field last_sequence? integer the stream's last sequence
+---@field last_subject_sequence? integer the last sequence of this subject
+---@field last_id? string the message id of the stream's last message
+
+---@class moonbus.JetStreamPublishOptions
+---@field id? string the message id, by which a retry is told from another message; default: from
+---the handler's input, or random
+---@field headers? moonbus.Headers
+---@field timeout? moonbus.Duration of one try
+---@field attempts? integer tries
+---@field from? moonbus.Message the message of a batch that this comes from
+---@field expect? moonbus.Expect
+
+---@class moonbus.Receipt
+---@field stream string
+---@field seq integer
+---@field duplicate boolean a message of this id was stored before
+
+--- Publishes to a stream, and waits until it is stored. Tries again under the same id. A failure,
+--- but `wrong_sequence`, keeps the handler's input from being acknowledged, unless the handler gives
+--- a verdict itself.
+---@param subject string
+---@param data? moonbus.Data
+---@param opts? moonbus.JetStreamPublishOptions
+---@return moonbus.Receipt? receipt
+---@return moonbus.Error? err
+function js.publish(subject, data, opts) end
+
+--- A future of `js.publish`: waiting gives the receipt, or nil and the error.
+---@class moonbus.PublishFuture: moonbus.Future
+local PublishFuture = {}
+
+---@return moonbus.Receipt? receipt
+---@return moonbus.Error? err
+function PublishFuture:wait() end
+
+--- The same without waiting. The handler's input is acknowledged only after it is stored, whether
+--- anybody waits or not.
+---@param subject string
+---@param data? moonbus.Data
+---@param opts? moonbus.JetStreamPublishOptions
+---@return moonbus.PublishFuture
+function js.publish_async(subject, data, opts) end
+
+return js
