@@ -5,6 +5,8 @@
 /* The share of the graceful timeout that is kept for handing back and flushing, and its most. */
 #define RESERVE_SHARE 10
 #define RESERVE_MOST_NS (1 * NS_PER_S)
+/* Dead letters that are under way get so long for their answer, before they are handed back. */
+#define ANSWERS_NS (200 * NS_PER_MS)
 /* How long after the deadline the process ends, whatever it hangs on. */
 #define GUARD_MS 500
 /* nats-server gets so long to end by itself. */
@@ -27,6 +29,9 @@ static void *run_stop(void *arg)
         if (engine_wait_idle(app->engine, deadline - reserve / 2) > 0)
             atomic_store(&app->hangs, true);
     }
+    now = clock_now_ns();
+    bus_end_publishes(app->bus, now + ANSWERS_NS < deadline - reserve / 2 ? now + ANSWERS_NS
+                                                                          : deadline - reserve / 2);
     if (!bus_flush(app->bus, deadline - reserve / 4))
         log_warn("not everything could be written to the server before the end");
     bus_stop(app->bus, deadline);
@@ -117,11 +122,13 @@ static void free_loop(struct app *app)
     uv_loop_close(&app->loop);
 }
 
-/* Nothing runs any more: the pool's last jobs first, for they know the engine. */
+/* Nothing runs any more: first the pool's last jobs, then the clock's, for they know the engine. */
 static void free_all(struct app *app)
 {
     if (app->pool)
         pool_free(app->pool);
+    if (app->clock)
+        clock_stop(app->clock);
     if (app->engine)
         engine_free(app->engine);
     if (app->bus)

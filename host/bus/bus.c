@@ -82,6 +82,14 @@ bool bus_wait_connected(struct bus *bus, uint64_t deadline_ns)
            link_wait_connected(bus->publish, deadline_ns);
 }
 
+void bus_end_publishes(struct bus *bus, uint64_t deadline_ns)
+{
+    while (outbox_pending(bus->outbox) > 0 && clock_now_ns() < deadline_ns &&
+           link_state(bus->publish) == LINK_CONNECTED)
+        nats_Sleep(1);
+    outbox_close(bus->outbox);
+}
+
 static bool flush_link(struct link *link, uint64_t deadline_ns)
 {
     size_t frames, bytes;

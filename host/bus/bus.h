@@ -58,6 +58,10 @@ struct bus *bus_new(struct clock *clock, struct pool *pool, const struct bus_opt
 /* Blocks until both are connected, or deadline_ns. */
 bool bus_wait_connected(struct bus *bus, uint64_t deadline_ns);
 
+/* Blocks: ends the publishes that are still under way when nobody waits for them any more (dead
+ * letters): with their answer when it comes by deadline_ns, then with ERR_CLOSED. */
+void bus_end_publishes(struct bus *bus, uint64_t deadline_ns);
+
 /* Blocks: flushes what was handed over (deadline_ns at most; at once when the server is down).
  * False: something could not be written. */
 bool bus_flush(struct bus *bus, uint64_t deadline_ns);

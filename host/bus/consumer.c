@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/value.h"
 #include "bus/consumer_internal.h"
+#include "bus/deadletter.h"
 #include "bus/wire.h"
 
 /* The bound of prefetch: what the fastest handlers start within 20 ms is about this many. */
@@ -27,10 +28,13 @@
  * a second), and for how long after it they come again. */
 #define DOUBT_BEFORE_NS (10 * NS_PER_S)
 #define DOUBT_AFTER_NS (60 * NS_PER_S)
+/* The longest that a stop waits for what its last requests are owed. */
+#define OWED_NS (50 * NS_PER_MS)
 #define LOST_TOLD_AGAIN_NS (60 * NS_PER_S)
 
 static void on_tick(struct deadline *deadline);
 static void on_poll(struct deadline *deadline);
+static void on_leave(struct deadline *deadline);
 static bool pull_gate_open(struct link_gate *gate);
 static void pull_gate_done(struct link_gate *gate, bool sent);
 
@@ -71,6 +75,7 @@ struct consumer *consumer_new(struct bus *bus, const struct consumer_spec *spec,
     consumer->table_mask = buckets - 1;
     consumer->tick.on_due = on_tick;
     consumer->poll.on_due = on_poll;
+    consumer->leave.on_due = on_leave;
     consumer->pull_gate.open = pull_gate_open;
     consumer->pull_gate.done = pull_gate_done;
     consumer->look_job.run = consumer_look;
@@ -112,6 +117,8 @@ void consumer_release(struct consumer *consumer)
     free(consumer->next_subject);
     free(consumer->table);
     free(consumer->settled);
+    for (int i = 0; i < CONDEMNED_SLOTS; i++)
+        free(consumer->condemned[i]);
     free(consumer);
 }
 
@@ -279,6 +286,16 @@ static bool join(struct consumer *consumer, const struct ack_subject *ack, natsM
     return true;
 }
 
+/* With the lock held: a message has come. The last one that a stop waits for ends its waiting. */
+static void count_owed(struct consumer *consumer, uint64_t now_ns)
+{
+    if (consumer->owed == 0 || --consumer->owed > 0)
+        return;
+    consumer_retain(consumer);
+    if (!clock_arm(consumer->bus->clock, &consumer->leave, now_ns))
+        consumer_release(consumer); /* the subscription has another */
+}
+
 static void on_delivered(struct consumer *consumer, natsMsg *msg, const struct ack_subject *ack)
 {
     struct bus_sink *sink = &consumer->bus->sink;
@@ -288,6 +305,7 @@ static void on_delivered(struct consumer *consumer, natsMsg *msg, const struct a
     pthread_mutex_lock(&consumer->lock);
     if (ack->stream_sequence > consumer->last_sequence)
         consumer->last_sequence = ack->stream_sequence;
+    count_owed(consumer, now_ns);
     if (join(consumer, ack, msg, now_ns, &warn)) {
         unlock_and_warn(consumer, warn);
         natsMsg_Destroy(msg);
@@ -303,9 +321,17 @@ static void on_delivered(struct consumer *consumer, natsMsg *msg, const struct a
     consumer_hold(consumer, delivery);
     delivery_hold(delivery, now_ns);
     consumer->pull.bytes_held += (int64_t)delivery->len;
+    struct condemned *condemned = consumer_take_condemned(consumer, ack);
     warn = act(consumer, pull_message(&consumer->pull, now_ns));
     unlock_and_warn(consumer, warn);
 
+    if (condemned != NULL) {
+        deadletter_send(consumer->bus, delivery, condemned->subject, &condemned->reason,
+                        condemned->nak_delay_ns);
+        free(condemned);
+        delivery_release(delivery);
+        return;
+    }
     sink->on_delivery(sink->owner, consumer->source, delivery);
 }
 
@@ -492,28 +518,55 @@ static void on_drained(void *owner)
         stopped(consumer);
 }
 
+static void on_leave(struct deadline *deadline)
+{
+    struct consumer *consumer =
+        (struct consumer *)((char *)deadline - offsetof(struct consumer, leave));
+
+    pthread_mutex_lock(&consumer->lock);
+    struct link_sub *sub = consumer->sub;
+    consumer->sub = NULL;
+    consumer->owed = 0;
+    pthread_mutex_unlock(&consumer->lock);
+    if (sub != NULL)
+        link_unsubscribe(sub, on_drained);
+    consumer_release(consumer);
+}
+
+/* With the lock held. The server looks for interest, and then sends: an UNSUB that comes between
+ * the two has the messages sent to nobody. So what is owed to us is waited for, which under load is
+ * here within a millisecond; an idle consumer has a request of which nothing comes. */
+static void wait_for_owed(struct consumer *consumer)
+{
+    bool connected = link_state(consumer->bus->consume) == LINK_CONNECTED;
+
+    consumer->owed = connected ? consumer->pull.asked : 0;
+    consumer_retain(consumer);
+    clock_arm(consumer->bus->clock, &consumer->leave,
+              clock_now_ns() + (uint64_t)(consumer->owed > 0 ? OWED_NS : 0));
+}
+
 void consumer_stop(struct consumer *consumer, void (*on_stopped)(void *source))
 {
     int references = 0;
 
     pthread_mutex_lock(&consumer->lock);
-    struct link_sub *sub = consumer->sub;
-    consumer->sub = NULL;
+    bool started = consumer->sub != NULL;
     consumer->stopping = true;
     consumer->on_stopped = on_stopped;
+    consumer_retain(consumer); /* until drained */
+    if (started)
+        wait_for_owed(consumer);
     pull_stop(&consumer->pull);
     references += clock_cancel(consumer->bus->clock, &consumer->tick);
     references += clock_cancel(consumer->bus->clock, &consumer->poll);
     pthread_mutex_unlock(&consumer->lock);
 
-    if (sub != NULL)
+    if (started)
         bus_remove_consumer(consumer->bus, consumer);
     while (references-- > 0)
         consumer_release(consumer);
-    consumer_retain(consumer); /* until drained */
-    if (sub != NULL)
-        link_unsubscribe(sub, on_drained);
-    else
+    if (!started)
         on_drained(consumer);
 }
 

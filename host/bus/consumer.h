@@ -83,6 +83,21 @@ bool consumer_park(struct consumer *consumer, struct delivery *delivery, bool pa
 /* Called by delivery: its lease ended; it leaves the table and its place is free. */
 void consumer_released(struct consumer *consumer, struct delivery *delivery);
 
+/* A message whose dead letter could not be stored: where that was to go, and why. When the message
+ * comes again it is sent there, and to no handler. */
+struct condemned {
+    uint64_t stream_sequence;
+    int64_t timestamp_ns;
+    int64_t nak_delay_ns;
+    struct err reason;
+    char subject[];
+};
+
+/* Called by deadletter: takes why. Remembers as many as it has room for. */
+void consumer_condemn(struct consumer *consumer, struct condemned *why);
+/* Forgets them: another version of the script may do better, or states another dead letter. */
+void consumer_pardon(struct consumer *consumer);
+
 /* Effective settings, after consumer_ensure: of the server's echo. */
 int64_t consumer_ack_wait_ns(const struct consumer *consumer);
 int consumer_held(struct consumer *consumer);

@@ -21,6 +21,8 @@ struct settled {
     uint64_t at_ns;           /* when it was settled */
 };
 
+#define CONDEMNED_SLOTS 256
+
 /* Which absence was said in the log already. */
 enum told { TOLD_NOTHING, TOLD_CONSUMER_GONE, TOLD_STREAM_GONE };
 
@@ -45,9 +47,12 @@ struct consumer {
     struct pull pull;
     struct delivery **table; /* owned; chains by held_next, of what is held */
     size_t table_mask;
-    struct settled *settled; /* owned; SETTLED_SLOTS */
-    struct link_sub *sub;    /* the link's; NULL before start and after stop */
+    struct settled *settled;                      /* owned; SETTLED_SLOTS */
+    struct condemned *condemned[CONDEMNED_SLOTS]; /* owned; direct-mapped as `settled`, or NULL */
+    struct link_sub *sub;                         /* the link's; NULL before start and after stop */
     bool stopping;
+    int owed;              /* stopping: messages that are on their way to us */
+    struct deadline leave; /* holds a reference while armed: stopping, time to unsubscribe */
     void (*on_stopped)(void *source);
 
     struct deadline tick;       /* holds a reference while armed */
@@ -97,6 +102,9 @@ struct delivery *consumer_find_held(struct consumer *consumer, const struct ack_
 /* Was it settled for good, and the server does not know? */
 bool consumer_was_settled(struct consumer *consumer, const struct ack_subject *ack,
                           uint64_t now_ns);
+
+/* What is remembered of a message that comes again; the caller's to free. NULL: nothing. */
+struct condemned *consumer_take_condemned(struct consumer *consumer, const struct ack_subject *ack);
 
 /* --- consumer.c --- */
 

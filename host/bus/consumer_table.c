@@ -1,4 +1,7 @@
-/* What a consumer holds, and what it settled lately, by stream sequence. All with its lock held. */
+/* What a consumer holds, what it settled lately, and what is condemned, by stream sequence. With
+ * the lock held, but for the last two. */
+#include <stdlib.h>
+
 #include "bus/consumer_internal.h"
 #include "bus/wire.h"
 
@@ -54,4 +57,36 @@ void consumer_hold(struct consumer *consumer, struct delivery *delivery)
 
     delivery->held_next = *at;
     *at = delivery_retain(delivery);
+}
+
+struct condemned *consumer_take_condemned(struct consumer *consumer, const struct ack_subject *ack)
+{
+    struct condemned **at = &consumer->condemned[ack->stream_sequence % CONDEMNED_SLOTS];
+    struct condemned *why = *at;
+
+    if (why == NULL || why->stream_sequence != ack->stream_sequence ||
+        why->timestamp_ns != ack->timestamp_ns)
+        return NULL;
+    *at = NULL;
+    return why;
+}
+
+void consumer_condemn(struct consumer *consumer, struct condemned *why)
+{
+    struct condemned **at = &consumer->condemned[why->stream_sequence % CONDEMNED_SLOTS];
+
+    pthread_mutex_lock(&consumer->lock);
+    free(*at);
+    *at = why;
+    pthread_mutex_unlock(&consumer->lock);
+}
+
+void consumer_pardon(struct consumer *consumer)
+{
+    pthread_mutex_lock(&consumer->lock);
+    for (int i = 0; i < CONDEMNED_SLOTS; i++) {
+        free(consumer->condemned[i]);
+        consumer->condemned[i] = NULL;
+    }
+    pthread_mutex_unlock(&consumer->lock);
 }

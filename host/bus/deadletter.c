@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/value.h"
+#include "bus/consumer.h"
 #include "bus/letter.h"
 
 /* What is left of the error when the whole is too large. */
@@ -14,35 +16,50 @@
 
 struct deadletter {
     struct delivery *delivery; /* a reference */
-    int64_t nak_delay_ns;
-    void (*on_done)(void *owner, bool stored, const struct err *err);
-    void *owner; /* not owned */
+    struct condemned *why;     /* owned; NULL when it has no subject */
 };
 
 /* How much of the original goes along. */
 enum extent { WHOLE, ERROR_SHORTENED, REFERENCE_ONLY };
 
-static void finish(struct deadletter *letter, enum verdict verdict, bool stored,
-                   const struct err *failed)
+static void tell_failed(const struct deadletter *letter, const struct err *err)
 {
-    struct err settled = {0};
-    int code = delivery_settle(letter->delivery, verdict, letter->nak_delay_ns, &settled);
+    const struct delivery *delivery = letter->delivery;
+    char handler[512], delay[32];
 
-    if (letter->on_done != NULL)
-        letter->on_done(letter->owner, stored,
-                        failed != NULL ? failed
-                        : code != 0    ? &settled
-                                       : NULL);
-    delivery_release(letter->delivery);
+    snprintf(handler, sizeof(handler), "%s/%s", delivery->stream, delivery->durable);
+    log_event(LOG_ERROR,
+              &(struct log_context){.handler = handler,
+                                    .stream = delivery->stream,
+                                    .consumer = delivery->durable,
+                                    .subject = delivery->subject,
+                                    .sequence = delivery->stream_sequence,
+                                    .code = err_name(err->code)},
+              "the dead letter was not stored: %s; nak in %s", err->message,
+              value_format_duration(letter->why->nak_delay_ns / NS_PER_MS * NS_PER_MS, delay,
+                                    sizeof(delay)));
+}
+
+/* err: NULL when it was stored. */
+static void finish(struct deadletter *letter, const struct err *err)
+{
+    struct delivery *delivery = letter->delivery;
+    int64_t delay_ns = letter->why != NULL ? letter->why->nak_delay_ns : 0;
+
+    if (err != NULL) {
+        tell_failed(letter, err);
+        consumer_condemn(delivery->consumer, letter->why); /* before it can come again */
+    } else {
+        free(letter->why);
+    }
+    delivery_settle(delivery, err != NULL ? VERDICT_NAK : VERDICT_TERM, delay_ns, NULL);
+    delivery_release(delivery);
     free(letter);
 }
 
 static void on_result(void *owner, const struct receipt *receipt, const struct err *err)
 {
-    if (receipt != NULL)
-        finish(owner, VERDICT_TERM, true, NULL);
-    else
-        finish(owner, VERDICT_NAK, false, err);
+    finish(owner, receipt != NULL ? NULL : err);
 }
 
 /* A value that cannot be sent again is left out: better a letter without it than none. */
@@ -168,26 +185,39 @@ static int publish(struct bus *bus, struct deadletter *letter, const char *subje
     return code;
 }
 
+static struct condemned *condemned_new(const struct delivery *delivery, const char *subject,
+                                       const struct err *reason, int64_t nak_delay_ns)
+{
+    size_t len = strlen(subject) + 1;
+    struct condemned *why = calloc(1, sizeof(*why) + len);
+
+    if (why == NULL)
+        return NULL;
+    why->stream_sequence = delivery->stream_sequence;
+    why->timestamp_ns = delivery->timestamp_ns;
+    why->nak_delay_ns = nak_delay_ns;
+    why->reason = *reason;
+    memcpy(why->subject, subject, len);
+    return why;
+}
+
 void deadletter_send(struct bus *bus, struct delivery *delivery, const char *subject,
-                     const struct err *reason, int64_t nak_delay_ns,
-                     void (*on_done)(void *owner, bool stored, const struct err *err), void *owner)
+                     const struct err *reason, int64_t nak_delay_ns)
 {
     struct deadletter *letter = calloc(1, sizeof(*letter));
+    struct condemned *why =
+        subject != NULL ? condemned_new(delivery, subject, reason, nak_delay_ns) : NULL;
     struct err err = {0};
 
-    if (letter == NULL) {
-        err_set(&err, ERR_MEMORY, "out of memory");
+    if (letter == NULL || (subject != NULL && why == NULL)) {
+        free(letter);
+        free(why);
         delivery_settle(delivery, VERDICT_NAK, nak_delay_ns, NULL);
-        if (on_done != NULL)
-            on_done(owner, false, &err);
         return;
     }
-    *letter = (struct deadletter){.delivery = delivery_retain(delivery),
-                                  .nak_delay_ns = nak_delay_ns,
-                                  .on_done = on_done,
-                                  .owner = owner};
+    *letter = (struct deadletter){.delivery = delivery_retain(delivery), .why = why};
     if (subject == NULL)
-        finish(letter, VERDICT_TERM, false, NULL);
+        finish(letter, NULL);
     else if (publish(bus, letter, subject, reason, &err) != 0)
-        finish(letter, VERDICT_NAK, false, &err);
+        finish(letter, &err);
 }

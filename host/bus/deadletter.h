@@ -16,10 +16,9 @@
 #include "bus/delivery.h"
 
 /* subject: NULL: there is none, then terminated at once. nak_delay_ns: for when it cannot be
- * stored. on_done (may be NULL): once, on any thread, after it was settled: stored tells which.
- * Keeps a reference until then. */
+ * stored; then the log says so, and the consumer remembers that the message has had its runs: when
+ * it comes again, it goes straight to the dead letter. */
 void deadletter_send(struct bus *bus, struct delivery *delivery, const char *subject,
-                     const struct err *reason, int64_t nak_delay_ns,
-                     void (*on_done)(void *owner, bool stored, const struct err *err), void *owner);
+                     const struct err *reason, int64_t nak_delay_ns);
 
 #endif

@@ -124,12 +124,13 @@ static int prepare(struct source *source, bool may_update, struct err *err)
 
 /* Makes sources for the registrations of a generation for which keep says no; all or none. */
 static int prepare_all(struct script *script, struct generation *generation, bool may_update,
-                       bool (*keep)(struct script *, const struct registration *), struct err *err)
+                       bool (*keep)(struct script *, const struct generation *, int i),
+                       struct err *err)
 {
     int rc = 0;
     for (int i = 0; rc == 0 && i < generation->registration_count; i++) {
         struct registration *registration = generation->registrations[i];
-        if (registration->kind == REGISTER_STREAM || (keep && keep(script, registration)))
+        if (registration->kind == REGISTER_STREAM || (keep && keep(script, generation, i)))
             continue;
         struct source *source = source_new(script, generation, registration);
         rc = source ? prepare(source, may_update, err) : err_set(err, ERR_MEMORY, "no memory");
@@ -238,21 +239,28 @@ static bool continues(const struct registration *now, const struct registration 
     return false;
 }
 
-/* With the dispatch lock held. */
-static struct source *find_serving(struct script *script, const struct registration *registration)
+/* With the dispatch lock held: the source that goes on for the i-th registration. Each goes on for
+ * one: of handlers that are registered alike, the first for the first, and so on. */
+static struct source *find_serving(struct script *script, const struct generation *generation,
+                                   int i)
 {
+    const struct registration *registration = generation->registrations[i];
+    int alike = 0;
+    for (int before = 0; before < i; before++)
+        alike += continues(registration, generation->registrations[before]);
     struct source *source;
     LL_FOREACH(script->sources, source) {
-        if (source->state == SOURCE_SERVING && continues(registration, source->registration))
+        if (source->state == SOURCE_SERVING && continues(registration, source->registration) &&
+            alike-- == 0)
             return source;
     }
     return NULL;
 }
 
-static bool is_served(struct script *script, const struct registration *registration)
+static bool is_served(struct script *script, const struct generation *generation, int i)
 {
     pthread_mutex_lock(&script->engine->dispatch.lock);
-    bool served = find_serving(script, registration) != NULL;
+    bool served = find_serving(script, generation, i) != NULL;
     pthread_mutex_unlock(&script->engine->dispatch.lock);
     return served;
 }
@@ -265,7 +273,7 @@ static void switch_to(struct script *script, struct generation *generation)
     pthread_mutex_lock(&dispatch->lock);
     for (int i = 0; i < generation->registration_count; i++) {
         struct registration *registration = generation->registrations[i];
-        struct source *source = find_serving(script, registration);
+        struct source *source = find_serving(script, generation, i);
         if (!source || source->generation != old)
             continue;
         if (source->waiting) {
@@ -274,6 +282,8 @@ static void switch_to(struct script *script, struct generation *generation)
         }
         source->generation = generation_retain(generation);
         source->registration = registration;
+        if (source->consumer)
+            consumer_pardon(source->consumer);
         source->limit = registration->concurrency;
         dispatch_ready_source(dispatch, source);
         generation_release(old);

@@ -66,38 +66,11 @@ static char *format_delay(int64_t ns, char *buf, size_t size)
     return value_format_duration((ns + unit / 2) / unit * unit, buf, size);
 }
 
-/* What on_dead_letter needs to say when it could not be stored. */
-struct dead_note {
-    char script[128], handler[256], delay[32];
-    uint64_t sequence;
-};
-
-static void on_dead_letter(void *owner, bool stored, const struct err *err)
-{
-    struct dead_note *note = owner;
-    if (!stored && err) {
-        struct log_context context = {.script = note->script,
-                                      .handler = note->handler,
-                                      .sequence = note->sequence,
-                                      .code = err_name(err->code)};
-        log_event(LOG_ERROR, &context, "the dead letter was not stored: %s; nak in %s",
-                  err->message, note->delay);
-    }
-    free(note);
-}
-
 static void send_dead_letter(struct task *task, struct delivery *delivery, const struct err *reason,
                              int64_t nak_delay_ns)
 {
-    struct dead_note *note = calloc(1, sizeof *note);
-    if (note) {
-        snprintf(note->script, sizeof note->script, "%s", task->source->script->name);
-        snprintf(note->handler, sizeof note->handler, "%s", task->registration->handler);
-        note->sequence = delivery->stream_sequence;
-        format_delay(nak_delay_ns, note->delay, sizeof note->delay);
-    }
     deadletter_send(task->instance->engine->bus, delivery, task->registration->dead_letter, reason,
-                    nak_delay_ns, note ? on_dead_letter : NULL, note);
+                    nak_delay_ns);
 }
 
 static int64_t backoff_of(const struct task *task, const struct delivery *delivery)
