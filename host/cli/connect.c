@@ -90,6 +90,20 @@ static void make_plain(natsOptions *options, bool lasting)
     natsOptions_SetAllowReconnect(options, lasting);
 }
 
+/* nats.c 3.4.1 leaves out a signature whose first byte is 0, as one of 256 has, and is refused. The
+ * next try has something else to sign. */
+#define SIGNED_TRIES 3
+
+static natsStatus try_connect(struct client *client, const struct link *link)
+{
+    bool is_signed = link->options->creds_file || link->options->nkey_seed_file;
+    int tries = is_signed ? SIGNED_TRIES : 1;
+    natsStatus status = NATS_CONNECTION_AUTH_FAILED;
+    while (tries-- > 0 && status == NATS_CONNECTION_AUTH_FAILED)
+        status = natsConnection_Connect(&client->nc, link->nats);
+    return status;
+}
+
 static int connect_to(struct client *client, const char *found, bool lasting)
 {
     struct bus_options options;
@@ -103,7 +117,7 @@ static int connect_to(struct client *client, const char *found, bool lasting)
     }
     make_plain(link->nats, lasting);
     int result = CLI_OK;
-    natsStatus status = natsConnection_Connect(&client->nc, link->nats);
+    natsStatus status = try_connect(client, link);
     if (status != NATS_OK) {
         const char *last = last_error();
         result = client_failed(client, "disconnected: cannot connect to %s: %s%s%s%s",
