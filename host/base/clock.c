@@ -103,15 +103,22 @@ struct clock *clock_new(struct err *err)
     return NULL;
 }
 
+void clock_stop(struct clock *clock)
+{
+    pthread_mutex_lock(&clock->lock);
+    bool stopped = clock->stopping;
+    clock->stopping = true;
+    pthread_cond_signal(&clock->sooner);
+    pthread_mutex_unlock(&clock->lock);
+    if (!stopped)
+        pthread_join(clock->thread, NULL);
+}
+
 void clock_free(struct clock *clock)
 {
     if (!clock)
         return;
-    pthread_mutex_lock(&clock->lock);
-    clock->stopping = true;
-    pthread_cond_signal(&clock->sooner);
-    pthread_mutex_unlock(&clock->lock);
-    pthread_join(clock->thread, NULL);
+    clock_stop(clock);
     pthread_cond_destroy(&clock->sooner);
     pthread_mutex_destroy(&clock->lock);
     wheel_free(clock->wheel);

@@ -30,7 +30,11 @@ struct deadline {
 /* Starts the thread. NULL, with err, when it cannot. */
 struct clock *clock_new(struct err *err);
 
-/* Ends the thread; what is still armed never fires. Not from on_due. */
+/* Ends the thread: no on_due runs any more, so that what they reach may be freed. What is still
+ * armed never fires, but may be cancelled. Not from on_due. Again: no effect. */
+void clock_stop(struct clock *clock);
+
+/* Stops it if need be. NULL is allowed. */
 void clock_free(struct clock *clock);
 
 /* Monotonic nanoseconds (CLOCK_MONOTONIC). */

@@ -91,20 +91,18 @@ static enum over leave_active(struct dispatch *dispatch, struct source *source,
     if (!source->lanes)
         return OVER_RELEASE;
     /* The source has stopped since that was decided: there will be no other run. */
-    if (source->state != SOURCE_SERVING && lane_wants_hold(delivery)) {
+    bool parts = source->state != SOURCE_SERVING && lane_wants_hold(delivery);
+    if (parts)
         lane_hold(delivery, -1);
-        lane_over(source->lanes, delivery, &next);
-        return OVER_HAND_BACK;
+    if (lane_over(source->lanes, delivery, &next)) {
+        source->queued++;
+        source->queued_bytes += delivery->len;
+        dispatch->queued++;
+        return OVER_HELD;
     }
-    if (!lane_over(source->lanes, delivery, &next)) {
-        if (next)
-            DL_APPEND(source->fifo, next);
-        return OVER_RELEASE;
-    }
-    source->queued++;
-    source->queued_bytes += delivery->len;
-    dispatch->queued++;
-    return OVER_HELD;
+    if (next)
+        DL_APPEND(source->fifo, next);
+    return parts ? OVER_HAND_BACK : OVER_RELEASE;
 }
 
 static void dispose(struct delivery *delivery, enum over over)
@@ -189,6 +187,7 @@ static enum over give_back(struct dispatch *dispatch, struct instance *instance)
     }
     if (generation->retired)
         generation_reap(generation);
+    instance_release(instance);
     return over;
 }
 
@@ -257,7 +256,7 @@ static bool take_job(struct dispatch *dispatch, struct source *source, struct ta
     DL_DELETE2(generation->idle, instance, idle_prev, idle_next);
     instance->idle_prev = instance->idle_next = NULL;
     instance->state = INSTANCE_BUSY;
-    out->instance = instance;
+    out->instance = instance_retain(instance);
     source->running++;
     generation->running++;
     dispatch->running++;
@@ -265,7 +264,8 @@ static bool take_job(struct dispatch *dispatch, struct source *source, struct ta
     return true;
 }
 
-static bool take_next(struct dispatch *dispatch, struct take *out)
+/* With the lock held: what is ready next. */
+static bool take_first(struct dispatch *dispatch, struct take *out)
 {
     for (;;) {
         struct ready *ready = dispatch->queue;
@@ -276,13 +276,24 @@ static bool take_next(struct dispatch *dispatch, struct take *out)
         if (ready->kind == READY_INSTANCE) {
             struct instance *instance = (struct instance *)ready;
             instance->state = INSTANCE_BUSY;
-            *out = (struct take){.instance = instance, .events = instance->mailbox};
+            *out =
+                (struct take){.instance = instance_retain(instance), .events = instance->mailbox};
             instance->mailbox = NULL;
             return true;
         }
         if (take_job(dispatch, (struct source *)ready, out))
             return true;
     }
+}
+
+/* With the lock held. Two that became ready while the last worker slept have both woken that one:
+ * nobody comes for what it leaves behind, so the watch is set here. */
+static bool take_next(struct dispatch *dispatch, struct take *out)
+{
+    bool took = take_first(dispatch, out);
+    if (took && dispatch->queue && dispatch->sleeping == 0)
+        workers_watch(out->instance->engine->workers);
+    return took;
 }
 
 bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take *out)
@@ -317,48 +328,71 @@ static void hand_back(struct delivery *delivery)
     delivery_release(delivery);
 }
 
+/* What a push has to say, once the lock is given back. */
+struct push_news {
+    uint64_t dropped; /* so far; 0: nothing was dropped now */
+    int waiting;      /* for others of their key; 0: nothing to say of that */
+    char handler[128];
+};
+
+static void tell_news(const struct source *source, const struct push_news *news)
+{
+    struct log_context context = {.script = source->script->name, .handler = news->handler};
+    /* At powers of two: an overload is said soon and does not flood the log. */
+    if (news->dropped && (news->dropped & (news->dropped - 1)) == 0)
+        log_event(LOG_WARN, &context, "slow handler: %llu messages dropped so far",
+                  (unsigned long long)news->dropped);
+    if (news->waiting)
+        log_event(LOG_WARN, &context,
+                  "%d messages wait for others of their key: the consumer pauses as long as they "
+                  "do (order_by)",
+                  news->waiting);
+}
+
+/* With the lock held: it is queued, or waits in its lane. */
+static void enqueue(struct dispatch *dispatch, struct source *source, struct delivery *delivery,
+                    const char *key, struct push_news *news)
+{
+    if (!key || lane_enter(source->lanes, delivery, key, &news->waiting))
+        DL_APPEND(source->fifo, delivery);
+    source->queued++;
+    source->queued_bytes += delivery->len;
+    dispatch->queued++;
+    if (source->queued == 1)
+        batch_wait(source);
+    dispatch_ready_source(dispatch, source);
+}
+
 void dispatch_push(struct source *source, struct delivery *delivery)
 {
     struct engine *engine = source->engine;
     struct dispatch *dispatch = &engine->dispatch;
     bool core = !delivery->consumer;
-    uint64_t dropped = 0;
-    bool parts = false;
-    char handler[128] = "", key[LANE_KEY_MAX];
-    bool ordered = source->lanes && lane_key(source->registration, delivery, key);
+    struct push_news news = {0};
+    char key[LANE_KEY_MAX];
+    bool ordered = source->lanes && lane_key(source->lanes, delivery, key);
 
     pthread_mutex_lock(&dispatch->lock);
-    bool closed = source->state == SOURCE_STOPPED || (!core && source->state == SOURCE_STOPPING);
+    bool parts = !core && source->state == SOURCE_STOPPING;
+    bool closed = source->state == SOURCE_STOPPED;
     bool full = core && (source->queued >= engine->options.subscription_messages ||
                          source->queued_bytes + delivery->len > engine->options.subscription_bytes);
-    if (!closed && !full) {
-        if (!ordered || lane_enter(source->lanes, delivery, key))
-            DL_APPEND(source->fifo, delivery);
-        source->queued++;
-        source->queued_bytes += delivery->len;
-        dispatch->queued++;
-        if (source->queued == 1)
-            batch_wait(source);
-        dispatch_ready_source(dispatch, source);
-    } else if (closed && !core && source->state == SOURCE_STOPPING) {
+    if (parts)
         DL_APPEND(source->parting, delivery);
-        parts = true;
-    } else if (full) {
-        dropped = ++source->dropped;
-        snprintf(handler, sizeof handler, "%s", source->registration->handler);
-    }
+    else if (!closed && full)
+        news.dropped = ++source->dropped;
+    else if (!closed)
+        enqueue(dispatch, source, delivery, ordered ? key : NULL, &news);
+    if (news.dropped || news.waiting)
+        snprintf(news.handler, sizeof news.handler, "%s", source->registration->handler);
     pthread_mutex_unlock(&dispatch->lock);
 
-    /* At powers of two: an overload is said soon and does not flood the log. */
-    if (dropped && (dropped & (dropped - 1)) == 0) {
-        struct log_context context = {.script = source->script->name, .handler = handler};
-        log_event(LOG_WARN, &context, "slow handler: %llu messages dropped so far",
-                  (unsigned long long)dropped);
-    }
-    if (full)
-        delivery_release(delivery);
-    else if (closed && !parts)
+    if (news.dropped || news.waiting)
+        tell_news(source, &news);
+    if (closed)
         hand_back(delivery);
+    else if (!parts && full)
+        delivery_release(delivery);
 }
 
 void dispatch_due(struct source *source)

@@ -54,8 +54,9 @@ struct source {
 };
 
 struct dispatch {
-    pthread_mutex_t lock; /* ready queue, sources, mailboxes, generations' lists. Nothing is called
-                             with it held but clock_arm. */
+    pthread_mutex_t lock; /* ready queue, sources, mailboxes, generations' lists. With it held only
+                             what takes leaf locks is called: the clock, pool_submit,
+                             consumer_park; and a spare worker's thread is started. */
     pthread_cond_t work;  /* workers wait */
     pthread_cond_t idle;  /* engine_wait_idle waits */
     struct ready *queue;  /* utlist */
@@ -77,7 +78,7 @@ void dispatch_due(struct source *source);
 
 /* What a worker has taken. */
 struct take {
-    struct instance *instance;         /* checked out */
+    struct instance *instance;         /* checked out, with a reference */
     struct event *events;              /* its mailbox; or */
     struct source *source;             /* a job: */
     struct registration *registration; /* of the instance's generation */

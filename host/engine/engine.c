@@ -1,6 +1,5 @@
 #include "engine/engine.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -177,6 +176,28 @@ static bool all_stopped(struct engine *engine)
     return true;
 }
 
+/* With the dispatch lock held: is a "stop" hook due, or does one run? */
+static bool hooks_owed(struct engine *engine)
+{
+    for (struct script *script = engine->scripts; script; script = script->next) {
+        struct source *source;
+        LL_FOREACH(script->sources, source) {
+            if (source->registration->kind == REGISTER_STOP &&
+                (source->due > 0 || source->running > 0))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* With the dispatch lock held. */
+static void wait_idle(struct engine *engine, uint64_t until_ns)
+{
+    struct timespec at = {.tv_sec = (time_t)(until_ns / NS_PER_S),
+                          .tv_nsec = (long)(until_ns % NS_PER_S)};
+    pthread_cond_timedwait(&engine->dispatch.idle, &engine->dispatch.lock, &at);
+}
+
 /* With the dispatch lock held: waits until nothing runs, is queued, or (for its grace) drains. */
 static void wait_quiet(struct engine *engine, uint64_t deadline_ns)
 {
@@ -188,10 +209,7 @@ static void wait_quiet(struct engine *engine, uint64_t deadline_ns)
         bool draining = !all_stopped(engine) && now < drained_by;
         if ((!busy && !draining) || now >= deadline_ns)
             return;
-        uint64_t until = !busy && drained_by < deadline_ns ? drained_by : deadline_ns;
-        struct timespec at = {.tv_sec = (time_t)(until / NS_PER_S),
-                              .tv_nsec = (long)(until % NS_PER_S)};
-        pthread_cond_timedwait(&dispatch->idle, &dispatch->lock, &at);
+        wait_idle(engine, !busy && drained_by < deadline_ns ? drained_by : deadline_ns);
     }
 }
 
@@ -207,6 +225,20 @@ static void hand_back_late(struct engine *engine)
     }
 }
 
+/* With the dispatch lock held: runs the live generations' "stop" hooks, and waits for those that
+ * retired ones still owe. Each hook that ends with nothing else running is told of (idle). */
+static void run_stop_hooks(struct engine *engine, uint64_t deadline_ns)
+{
+    for (struct script *script = engine->scripts; script; script = script->next) {
+        if (script->live->stop_ran)
+            continue;
+        script->live->stop_ran = true;
+        source_hooks_due(script, script->live, REGISTER_STOP);
+    }
+    while (hooks_owed(engine) && clock_now_ns() < deadline_ns)
+        wait_idle(engine, deadline_ns);
+}
+
 int engine_wait_idle(struct engine *engine, uint64_t deadline_ns)
 {
     struct dispatch *dispatch = &engine->dispatch;
@@ -215,20 +247,9 @@ int engine_wait_idle(struct engine *engine, uint64_t deadline_ns)
     pthread_mutex_unlock(&dispatch->lock);
     hand_back_late(engine);
     pthread_mutex_lock(&dispatch->lock);
-    if (dispatch->running == 0) {
-        for (struct script *script = engine->scripts; script; script = script->next) {
-            if (script->live->stop_ran)
-                continue;
-            script->live->stop_ran = true;
-            source_hooks_due(script, script->live, REGISTER_STOP);
-        }
-        while (dispatch->queue && dispatch->running == 0 && clock_now_ns() < deadline_ns) {
-            struct timespec at = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
-                                  .tv_nsec = (long)(deadline_ns % NS_PER_S)};
-            pthread_cond_timedwait(&dispatch->idle, &dispatch->lock, &at);
-        }
-        wait_quiet(engine, deadline_ns);
-    }
+    if (dispatch->running == 0)
+        run_stop_hooks(engine, deadline_ns);
+    wait_quiet(engine, deadline_ns);
     int unfinished = dispatch->running + dispatch->queued;
     pthread_mutex_unlock(&dispatch->lock);
     return unfinished;
@@ -281,8 +302,8 @@ void engine_cancel(struct engine *engine)
     }
 }
 
-/* Nothing runs and no thread but the caller is left: events that came after the end of the tasks
- * they were for give back their references. */
+/* Nothing runs, and of the threads that know the engine only the caller is left. Events that came
+ * after the end of the tasks they were for give back their references. */
 static void free_script(struct engine *engine, struct script *script)
 {
     struct source *source, *next_source;

@@ -105,7 +105,8 @@ int engine_wait_idle(struct engine *engine, uint64_t deadline_ns);
 /* Cancels every task; messages whose handlers do not end are handed back at once. */
 void engine_cancel(struct engine *engine);
 
-/* Ends the workers (a worker that is stuck in Lua is left behind), frees the rest. */
+/* Ends the workers (a worker that is stuck in Lua is left behind), frees the rest. The clock's and
+ * the pool's threads must have ended: what they call would be gone. */
 void engine_free(struct engine *engine);
 
 #endif

@@ -6,7 +6,6 @@
 #include <uthash.h>
 #include <utlist.h>
 
-#include "base/log.h"
 #include "base/value.h"
 #include "bus/wire.h"
 #include "engine/internal.h"
@@ -30,18 +29,26 @@ struct lane {
 
 struct lanes {
     struct source *source; /* not owned */
+    enum order order;      /* as registered; these three never change */
+    int token;             /* counted from 1 */
+    char *header;          /* owned; or NULL */
     struct lane *table;
     int parked, parked_limit; /* messages that wait without costing credit */
     uint64_t told_ns;
 };
 
-struct lanes *lanes_new(struct source *source, int concurrency)
+struct lanes *lanes_new(struct source *source, const struct registration *registration)
 {
+    const char *header = registration->order_header;
     struct lanes *lanes = calloc(1, sizeof *lanes);
-    if (!lanes)
+    if (!lanes || (header && !(lanes->header = strdup(header)))) {
+        free(lanes);
         return NULL;
+    }
     lanes->source = source;
-    lanes->parked_limit = concurrency * PARKED_PER_HANDLER;
+    lanes->order = registration->order;
+    lanes->token = registration->order_token;
+    lanes->parked_limit = registration->concurrency * PARKED_PER_HANDLER;
     if (lanes->parked_limit < PARKED_LEAST)
         lanes->parked_limit = PARKED_LEAST;
     return lanes;
@@ -56,6 +63,7 @@ void lanes_free(struct lanes *lanes)
         HASH_DEL(lanes->table, lane);
         free(lane);
     }
+    free(lanes->header);
     free(lanes);
 }
 
@@ -73,20 +81,19 @@ static bool token(const char *subject, int number, char key[LANE_KEY_MAX])
     return true;
 }
 
-bool lane_key(const struct registration *registration, struct delivery *delivery,
-              char key[LANE_KEY_MAX])
+bool lane_key(const struct lanes *lanes, struct delivery *delivery, char key[LANE_KEY_MAX])
 {
     const char *value = NULL;
-    switch (registration->order) {
+    switch (lanes->order) {
     case ORDER_NONE:
         return false;
     case ORDER_SUBJECT:
         value = delivery->subject;
         break;
     case ORDER_TOKEN:
-        return token(delivery->subject, registration->order_token, key);
+        return token(delivery->subject, lanes->token, key);
     case ORDER_HEADER:
-        value = wire_header(delivery->msg, registration->order_header);
+        value = wire_header(delivery->msg, lanes->header);
         break;
     }
     if (!value)
@@ -126,21 +133,19 @@ static struct lane *add_lane(struct lanes *lanes, const char *key)
     return lane;
 }
 
-static void park(struct lanes *lanes, struct delivery *delivery)
+/* Returns how many wait, when that is to be said: the bound is reached. */
+static int park(struct lanes *lanes, struct delivery *delivery)
 {
     uint64_t now = clock_now_ns();
     if (lanes->parked < lanes->parked_limit) {
         lanes->parked++;
         consumer_park(delivery->consumer, delivery, true);
-    } else if (!lanes->told_ns || now - lanes->told_ns > TOLD_AGAIN_NS) {
-        lanes->told_ns = now;
-        struct log_context context = {.script = lanes->source->script->name,
-                                      .handler = lanes->source->registration->handler};
-        log_event(LOG_WARN, &context,
-                  "%d messages wait for others of their key: the consumer pauses as long as "
-                  "they do (order_by)",
-                  lanes->parked);
+        return 0;
     }
+    if (lanes->told_ns && now - lanes->told_ns <= TOLD_AGAIN_NS)
+        return 0;
+    lanes->told_ns = now;
+    return lanes->parked;
 }
 
 static void unpark(struct lanes *lanes, struct delivery *delivery)
@@ -149,14 +154,15 @@ static void unpark(struct lanes *lanes, struct delivery *delivery)
         lanes->parked--;
 }
 
-bool lane_enter(struct lanes *lanes, struct delivery *delivery, const char *key)
+bool lane_enter(struct lanes *lanes, struct delivery *delivery, const char *key, int *tell)
 {
     struct lane *lane;
+    *tell = 0;
     HASH_FIND(hh, lanes->table, key, strlen(key), lane);
     if (lane) {
         delivery->lane = lane;
         DL_APPEND(lane->waiting, delivery);
-        park(lanes, delivery);
+        *tell = park(lanes, delivery);
         return false;
     }
     lane = add_lane(lanes, key);

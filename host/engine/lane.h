@@ -1,8 +1,9 @@
 /* lane - order by key: of the messages of one key one is queued or runs, the others wait in the
  * key's lane, in the order in which they came.
  *
- *   push ── lane_enter ─┬─ first of its key ─▶ source's queue ─▶ runs ─┬─ over ─ lane_leave ─▶ the
- * next └─ else: waits                                 └─ lane_hold: its backoff, then queued again
+ *   push ── lane_enter ─┬─ first of its key ─▶ source's queue ─▶ runs ── lane_over ─┬─▶ the next
+ *                       └─ else: waits                 ▲                              │
+ *                                                      └── its backoff ── lane_hold ──┘
  *
  * A message that failed is retried here, held with heartbeats, and its key waits for it: a nak may
  * go to another process, and the order would be gone.
@@ -23,18 +24,19 @@ struct source;
 
 #define LANE_KEY_MAX 1024
 
-/* The lanes of a source; concurrency is its consumer's, for the bound. NULL: no memory. */
-struct lanes *lanes_new(struct source *source, int concurrency);
+/* The lanes of a source. What registration says of the order is copied: it holds for as long as the
+ * source is there, and outlives the generation. NULL: no memory. */
+struct lanes *lanes_new(struct source *source, const struct registration *registration);
 /* Nothing is in them, and nothing is held. */
 void lanes_free(struct lanes *lanes);
 
 /* Writes the key of a message; false when it has none (no such header or token): then it is in no
  * order. For its present owner, without the lock. */
-bool lane_key(const struct registration *registration, struct delivery *delivery,
-              char key[LANE_KEY_MAX]);
+bool lane_key(const struct lanes *lanes, struct delivery *delivery, char key[LANE_KEY_MAX]);
 
-/* True: it may be queued. False: it waits in its lane, which has the reference now. */
-bool lane_enter(struct lanes *lanes, struct delivery *delivery, const char *key);
+/* True: it may be queued. False: it waits in its lane, which has the reference now. *tell: how many
+ * wait, when that is to be logged (without the lock), because the consumer pauses; else 0. */
+bool lane_enter(struct lanes *lanes, struct delivery *delivery, const char *key, int *tell);
 
 /* Its run is to be repeated after delay_ns: noted now, done by lane_over. */
 void lane_hold(struct delivery *delivery, int64_t delay_ns);

@@ -54,7 +54,7 @@ struct source *source_new(struct script *script, struct generation *generation,
     source->limit = registration->concurrency;
     source->timer.on_due = registration->batch_size ? on_batch : on_timer;
     if (registration->order != ORDER_NONE) {
-        source->lanes = lanes_new(source, registration->concurrency);
+        source->lanes = lanes_new(source, registration);
         if (!source->lanes) {
             generation_release(generation);
             free(source);
@@ -165,11 +165,12 @@ void source_hand_back(struct source *source)
 }
 
 /* Drained: only now does the server know that we take no more. Handed back earlier, a message could
- * come to the very request that we are about to leave, and wait there for ack_wait. */
+ * come to the very request that we are about to leave, and wait there for ack_wait. Nothing more
+ * arrives, and who waits for the stop waits for the handing back too. */
 static void on_stopped(void *owner)
 {
-    set_state(owner, SOURCE_STOPPED);
     source_hand_back(owner);
+    set_state(owner, SOURCE_STOPPED);
 }
 
 void source_stop(struct source *source)
