@@ -27,19 +27,19 @@ local function copy(from)
   return to
 end
 
+--- Raises when it was cancelled: then the input must not count as done.
+local function unless_cancelled(subject, first, ...)
+  if first == CANCELLED then core.js_abandoned(subject) end
+  return resumed(first, ...)
+end
+
 local send
 
 --- What core.js_publish gave: a receipt, an error, or a full outbox, at which it waits.
-local function sent(subject, data, opts, content_type, first, err, id, derived)
-  if first == CANCELLED then
-    core.js_abandoned(subject)
-    return resumed(first, err)
-  elseif first ~= nil then
-    return first
-  elseif err.code ~= "full" then
-    return nil, err
-  end
-  resumed(core.sleep(FULL_WAIT, "js.publish"))
+local function sent(subject, data, opts, content_type, receipt, err, id, derived)
+  if receipt ~= nil then return receipt end
+  if err.code ~= "full" then return nil, err end
+  unless_cancelled(subject, core.sleep(FULL_WAIT, "js.publish"))
   opts = copy(opts)
   opts.id, opts.derived = id, derived
   return send(subject, data, opts, content_type)
@@ -47,7 +47,7 @@ end
 
 function send(subject, data, opts, content_type)
   return sent(subject, data, opts, content_type,
-    core.js_publish(subject, data, opts, content_type))
+    unless_cancelled(subject, core.js_publish(subject, data, opts, content_type)))
 end
 
 function M.publish(subject, data, opts)
