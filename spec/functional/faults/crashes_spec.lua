@@ -18,13 +18,13 @@ describe("a host that is killed", function()
     for index = 1, inputs do w.client:store("in.x", tostring(index)) end
   end
 
-  local function run(options, body)
+  local function run(options, body, ack_wait)
     return w:run { handlers = { ["handler.lua"] = ([[
 local bus = require "moonbus"
 local js = require "moonbus.jetstream"
-js.consume("IN", { durable = "worker", ack_wait = "2s", attempts = 100, %s }, function(msg)
+js.consume("IN", { durable = "worker", ack_wait = %q, attempts = 100, %s }, function(msg)
 %s
-end)]]):format(options, body) }, level = "info" }
+end)]]):format(ack_wait or "2s", options, body) }, level = "info" }
   end
 
   local function settled(deadline)
@@ -88,7 +88,7 @@ end)]]):format(options, body) }, level = "info" }
         js.publish("out.x", msg.data, { id = tostring(bus.now()) .. math.random() })
         bus.publish("published", "")
         bus.sleep "300ms"
-      ]])
+      ]], "500ms")
     end
     local published = w.client:subscribe "published"
     local victim = host()
@@ -109,7 +109,7 @@ end)]]):format(options, body) }, level = "info" }
     ]]
     local published = w.client:subscribe "published"
     for attempt = 1, 4 do
-      local victim = run("concurrency = 1", body)
+      local victim = run("concurrency = 1", body, "500ms")
       assert.equal(tostring(attempt), published:next(10).data)
       if attempt < 4 then
         victim:signal "KILL"

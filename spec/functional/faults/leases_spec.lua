@@ -61,7 +61,7 @@ describe("a message that this process holds", function()
   end)
 
   it("is not fetched before a handler can soon have it", function()
-    local pause = pick(0.5, 1)
+    local pause = pick(0.3, 1)
     store(20)
     local host = w:run(consumer(('concurrency = 2, ack_wait = "%gs"'):format(pause),
       ('run(msg) bus.sleep(%g) done(msg)'):format(pause)))
