@@ -212,9 +212,21 @@ static void on_close(struct pool_job *job)
     generation_release(generation);
 }
 
+/* Does a source of it still bring messages, or have what is to be run? */
+static bool has_work(const struct generation *generation)
+{
+    const struct source *source;
+    LL_FOREACH(generation->script->sources, source) {
+        if (source->generation == generation &&
+            (source->state == SOURCE_STOPPING || source->queued > 0 || source->due > 0))
+            return true;
+    }
+    return false;
+}
+
 static bool quiet(const struct generation *generation)
 {
-    if (generation->running > 0 || generation->building || generation->waiting)
+    if (generation->running > 0 || generation->building || has_work(generation))
         return false;
     for (const struct instance *instance = generation->instances; instance;
          instance = instance->next) {

@@ -107,8 +107,8 @@ void generation_release(struct generation *generation);
  * if there may be one more. */
 void generation_grow(struct generation *generation);
 
-/* Under the dispatch lock: retired and nothing of it runs: runs its "stop" hooks, then closes its
- * states on the pool. Any number of calls. */
+/* Under the dispatch lock: it is retired. When nothing of it runs, is queued, or drains: runs its
+ * "stop" hooks, then closes its states on the pool. Any number of calls. */
 void generation_reap(struct generation *generation);
 
 #endif

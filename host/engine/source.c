@@ -110,6 +110,8 @@ static void set_state(struct source *source, enum source_state state)
     struct dispatch *dispatch = &source->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
     source->state = state;
+    if (source->generation->retired)
+        generation_reap(source->generation);
     pthread_cond_broadcast(&dispatch->idle);
     pthread_mutex_unlock(&dispatch->lock);
 }

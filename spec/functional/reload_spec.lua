@@ -45,4 +45,29 @@ describe("a reload", function()
     change(host, saying("e", "f", "g"), 3)
     assert.same({ "e", "f", "g" }, said(3))
   end)
+
+  it("drains a subscription that is gone: what has come is handled by the old version", function()
+    local host = watched [[
+      local bus = require "moonbus"
+      bus.subscribe("slow", { concurrency = 1 }, function(msg)
+        bus.sleep("10ms")
+        bus.publish("out", msg.data)
+      end)
+      bus.on("stop", function() bus.publish("out", "stop") end)
+    ]]
+    local out = w.client:subscribe "out"
+    local expected = {}
+    for number = 1, 20 do
+      w.client:publish("slow", tostring(number))
+      expected[number] = tostring(number)
+    end
+    expected[21] = "stop"
+    change(host, saying("a"))
+    local words = {}
+    for index, message in ipairs(out:take(21)) do words[index] = message.data end
+    assert.same(expected, words)
+    local _, reason = w.client:request("slow", "", { timeout = 1 })
+    assert.equal("no responders", reason)
+    assert.equal(0, host:stop())
+  end)
 end)
