@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/thread.h"
 #include "base/value.h"
+#include "bus/link_options.h"
 #include "bus/link_private.h"
 
 /* Bounds of the lanes. Urgent frames are small and bounded by what the process holds, so its
@@ -45,11 +46,32 @@ struct link *link_new(const char *label, const struct link_options *options,
     return link;
 }
 
+static int set_callbacks(struct link *link, struct err *err)
+{
+    natsOptions *nats = link->nats;
+    natsStatus status = natsOptions_SetDisconnectedCB(nats, link_on_disconnected, link);
+    if (status == NATS_OK)
+        status = natsOptions_SetReconnectedCB(nats, link_on_reconnected, link);
+    if (status == NATS_OK)
+        status = natsOptions_SetClosedCB(nats, link_on_closed, link);
+    if (status == NATS_OK)
+        status = natsOptions_SetErrorHandler(nats, link_on_error, link);
+    /* One thread for the messages of both links: what it calls is so never called twice at once. */
+    if (status == NATS_OK)
+        status = natsOptions_UseGlobalMessageDelivery(nats, true);
+    if (status == NATS_OK)
+        status = nats_SetMessageDeliveryPoolSize(1);
+    return status == NATS_OK ? 0
+                             : err_set(err, ERR_SYSTEM, "nats.c: %s", natsStatus_GetText(status));
+}
+
 int link_start(struct link *link, struct err *err)
 {
     sigset_t before;
     thread_block_signals(&before); /* nats.c starts threads of its own here */
-    int code = link_options_apply(link, err);
+    int code = link_options_make(link->options, &link->nats, &link->servers, err);
+    if (!code)
+        code = set_callbacks(link, err);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (code)
         return code;

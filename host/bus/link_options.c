@@ -1,3 +1,5 @@
+#include "bus/link_options.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -16,6 +18,13 @@
 #define DEFAULT_WRITE_DEADLINE_NS (2 * NS_PER_S)
 #define DEFAULT_RECONNECT_WAIT_NS (250 * NS_PER_MS)
 #define DEFAULT_RECONNECT_MAX_WAIT_NS (5 * NS_PER_S)
+
+/* What link_options_make hands out, while it is being made. */
+struct making {
+    const struct link_options *options; /* borrowed */
+    natsOptions *nats;                  /* owned */
+    char *servers;                      /* owned */
+};
 
 static int64_t or_default(int64_t stated, int64_t fallback)
 {
@@ -43,9 +52,8 @@ int64_t link_reconnect_wait_ms(const struct link_options *options, unsigned atte
 
 static int64_t on_reconnect_delay(natsConnection *nc, int attempts, void *closure)
 {
-    const struct link *link = closure;
     (void)nc;
-    return link_reconnect_wait_ms(link->options, attempts > 0 ? (unsigned)attempts : 1);
+    return link_reconnect_wait_ms(closure, attempts > 0 ? (unsigned)attempts : 1);
 }
 
 /* --- servers --- */
@@ -119,8 +127,9 @@ char *link_shown_server(const char *text, char *buf, size_t size)
 }
 
 /* One server: its full URL for nats.c in *full, which the caller frees, and "host:port" added to
- * link->servers. */
-static int add_server(struct link *link, const char *text, char **full, bool *tls, struct err *err)
+ * making->servers. */
+static int add_server(struct making *making, const char *text, char **full, bool *tls,
+                      struct err *err)
 {
     struct url url;
     int code = parse_url(text, &url, err);
@@ -133,27 +142,28 @@ static int add_server(struct link *link, const char *text, char **full, bool *tl
         *full = NULL;
         return err_set(err, ERR_MEMORY, "out of memory");
     }
-    if (asprintf(&shown, "%s%s%s://%.*s:%u", link->servers ? link->servers : "",
-                 link->servers ? ", " : "", url.scheme, (int)url.host_len, url.host, url.port) < 0)
+    if (asprintf(&shown, "%s%s%s://%.*s:%u", making->servers ? making->servers : "",
+                 making->servers ? ", " : "", url.scheme, (int)url.host_len, url.host,
+                 url.port) < 0)
         return err_set(err, ERR_MEMORY, "out of memory");
-    free(link->servers);
-    link->servers = shown;
+    free(making->servers);
+    making->servers = shown;
     *tls = *tls || strcmp(url.scheme, "tls") == 0;
     return 0;
 }
 
-static int apply_servers(struct link *link, bool *tls, struct err *err)
+static int apply_servers(struct making *making, bool *tls, struct err *err)
 {
-    int count = link->options->server_count, code = 0, made = 0;
+    int count = making->options->server_count, code = 0, made = 0;
     if (count < 1)
         return err_set(err, ERR_INVALID, "servers: want at least one, as nats://127.0.0.1:4222");
     char **urls = calloc((size_t)count, sizeof *urls);
     if (!urls)
         return err_set(err, ERR_MEMORY, "out of memory");
     for (; made < count && !code; made++)
-        code = add_server(link, link->options->servers[made], &urls[made], tls, err);
-    if (!code && natsOptions_SetServers(link->nats, (const char **)urls, count) != NATS_OK)
-        code = err_set(err, ERR_INVALID, "servers: nats.c refuses %s", link->servers);
+        code = add_server(making, making->options->servers[made], &urls[made], tls, err);
+    if (!code && natsOptions_SetServers(making->nats, (const char **)urls, count) != NATS_OK)
+        code = err_set(err, ERR_INVALID, "servers: nats.c refuses %s", making->servers);
     for (int i = 0; i < made; i++)
         free(urls[i]);
     free(urls);
@@ -263,9 +273,9 @@ static const char *find_seed(const char *text)
     return NULL;
 }
 
-static int apply_nkey(struct link *link, struct err *err)
+static int apply_nkey(struct making *making, struct err *err)
 {
-    const char *path = link->options->nkey_seed_file;
+    const char *path = making->options->nkey_seed_file;
     char text[4096], public[NKEY_PUBLIC_TEXT + 1];
     int code = read_file("nkey", path, text, sizeof text, err);
     if (code)
@@ -275,14 +285,14 @@ static int apply_nkey(struct link *link, struct err *err)
     OPENSSL_cleanse(text, sizeof text);
     if (!ok)
         return err_set(err, ERR_INVALID, "nkey: \"%s\" holds no seed of a user (SU...)", path);
-    if (natsOptions_SetNKeyFromSeed(link->nats, public, path) != NATS_OK)
+    if (natsOptions_SetNKeyFromSeed(making->nats, public, path) != NATS_OK)
         return err_set(err, ERR_INVALID, "nkey: nats.c refuses \"%s\"", path);
     return 0;
 }
 
-static int apply_creds(struct link *link, struct err *err)
+static int apply_creds(struct making *making, struct err *err)
 {
-    const char *path = link->options->creds_file;
+    const char *path = making->options->creds_file;
     char text[16384];
     int code = read_file("creds", path, text, sizeof text, err);
     if (code)
@@ -293,24 +303,24 @@ static int apply_creds(struct link *link, struct err *err)
         return err_set(err, ERR_INVALID,
                        "creds: \"%s\" is no credentials file: it must hold a user's JWT and seed",
                        path);
-    if (natsOptions_SetUserCredentialsFromFiles(link->nats, path, NULL) != NATS_OK)
+    if (natsOptions_SetUserCredentialsFromFiles(making->nats, path, NULL) != NATS_OK)
         return err_set(err, ERR_INVALID, "creds: nats.c refuses \"%s\"", path);
     return 0;
 }
 
-static int apply_auth(struct link *link, struct err *err)
+static int apply_auth(struct making *making, struct err *err)
 {
-    const struct link_options *options = link->options;
+    const struct link_options *options = making->options;
     natsStatus status = NATS_OK;
     if (options->creds_file)
-        return apply_creds(link, err);
+        return apply_creds(making, err);
     if (options->nkey_seed_file)
-        return apply_nkey(link, err);
+        return apply_nkey(making, err);
     if (options->user || options->password)
-        status = natsOptions_SetUserInfo(link->nats, options->user ? options->user : "",
+        status = natsOptions_SetUserInfo(making->nats, options->user ? options->user : "",
                                          options->password ? options->password : "");
     else if (options->token)
-        status = natsOptions_SetToken(link->nats, options->token);
+        status = natsOptions_SetToken(making->nats, options->token);
     if (status != NATS_OK)
         return err_set(err, ERR_INVALID, "auth: nats.c refuses it: %s", natsStatus_GetText(status));
     return 0;
@@ -329,9 +339,9 @@ static int tls_failed(const char *what, natsStatus status, struct err *err)
     return err_set(err, ERR_INVALID, "%s: %s", what, link_reason(status));
 }
 
-static int apply_tls(struct link *link, bool tls, struct err *err)
+static int apply_tls(struct making *making, bool tls, struct err *err)
 {
-    const struct link_options *options = link->options;
+    const struct link_options *options = making->options;
     if (!tls && !options->tls && !options->tls_ca && !options->tls_cert)
         return 0;
     if (!options->tls_cert != !options->tls_key)
@@ -343,28 +353,29 @@ static int apply_tls(struct link *link, bool tls, struct err *err)
         code = tls_file("tls.key", options->tls_key, err);
     if (code)
         return code;
-    natsStatus status = natsOptions_SetSecure(link->nats, true);
+    natsStatus status = natsOptions_SetSecure(making->nats, true);
     if (status != NATS_OK)
         return tls_failed("tls", status, err);
     if (options->tls_ca)
-        status = natsOptions_LoadCATrustedCertificates(link->nats, options->tls_ca);
+        status = natsOptions_LoadCATrustedCertificates(making->nats, options->tls_ca);
     if (status != NATS_OK)
         return tls_failed("tls.ca", status, err);
     if (options->tls_cert)
-        status = natsOptions_LoadCertificatesChain(link->nats, options->tls_cert, options->tls_key);
+        status =
+            natsOptions_LoadCertificatesChain(making->nats, options->tls_cert, options->tls_key);
     if (status != NATS_OK)
         return tls_failed("tls.cert", status, err);
     if (options->tls_skip_verify)
-        status = natsOptions_SkipServerVerification(link->nats, true);
+        status = natsOptions_SkipServerVerification(making->nats, true);
     return status == NATS_OK ? 0 : tls_failed("tls.verify", status, err);
 }
 
 /* --- the rest --- */
 
-static natsStatus apply_times(struct link *link)
+static natsStatus apply_times(struct making *making)
 {
-    const struct link_options *from = link->options;
-    natsOptions *to = link->nats;
+    const struct link_options *from = making->options;
+    natsOptions *to = making->nats;
     int pings = from->max_pings_out > 0 ? from->max_pings_out : DEFAULT_MAX_PINGS_OUT;
     natsStatus status = natsOptions_SetTimeout(
         to, to_ms(or_default(from->connect_timeout_ns, DEFAULT_CONNECT_TIMEOUT_NS)));
@@ -379,7 +390,7 @@ static natsStatus apply_times(struct link *link)
     if (status == NATS_OK)
         status = natsOptions_SetMaxReconnect(to, -1);
     if (status == NATS_OK)
-        status = natsOptions_SetCustomReconnectDelay(to, on_reconnect_delay, link);
+        status = natsOptions_SetCustomReconnectDelay(to, on_reconnect_delay, (void *)from);
     /* 0: while it reconnects, nats.c refuses what is published. It waits in our lanes instead,
      * where a heartbeat is still asked whether it is wanted. */
     if (status == NATS_OK)
@@ -387,39 +398,36 @@ static natsStatus apply_times(struct link *link)
     return status;
 }
 
-static natsStatus apply_callbacks(struct link *link)
-{
-    natsOptions *to = link->nats;
-    natsStatus status = natsOptions_SetDisconnectedCB(to, link_on_disconnected, link);
-    if (status == NATS_OK)
-        status = natsOptions_SetReconnectedCB(to, link_on_reconnected, link);
-    if (status == NATS_OK)
-        status = natsOptions_SetClosedCB(to, link_on_closed, link);
-    if (status == NATS_OK)
-        status = natsOptions_SetErrorHandler(to, link_on_error, link);
-    if (status == NATS_OK)
-        status = natsOptions_UseGlobalMessageDelivery(to, true);
-    if (status == NATS_OK)
-        status = nats_SetMessageDeliveryPoolSize(1);
-    if (status == NATS_OK && link->options->name)
-        status = natsOptions_SetName(to, link->options->name);
-    return status;
-}
-
-int link_options_apply(struct link *link, struct err *err)
+static int apply_all(struct making *making, struct err *err)
 {
     bool tls = false;
-    natsStatus status = natsOptions_Create(&link->nats);
+    natsStatus status = natsOptions_Create(&making->nats);
     if (status == NATS_OK)
-        status = apply_times(link);
-    if (status == NATS_OK)
-        status = apply_callbacks(link);
+        status = apply_times(making);
+    if (status == NATS_OK && making->options->name)
+        status = natsOptions_SetName(making->nats, making->options->name);
     if (status != NATS_OK)
         return err_set(err, ERR_SYSTEM, "nats.c: %s", natsStatus_GetText(status));
-    int code = apply_servers(link, &tls, err);
+    int code = apply_servers(making, &tls, err);
     if (!code)
-        code = apply_auth(link, err);
+        code = apply_auth(making, err);
     if (!code)
-        code = apply_tls(link, tls, err);
+        code = apply_tls(making, tls, err);
+    return code;
+}
+
+int link_options_make(const struct link_options *options, natsOptions **nats, char **servers,
+                      struct err *err)
+{
+    struct making making = {.options = options};
+    int code = apply_all(&making, err);
+    if (code) {
+        natsOptions_Destroy(making.nats);
+        free(making.servers);
+        making.nats = NULL;
+        making.servers = NULL;
+    }
+    *nats = making.nats;
+    *servers = making.servers;
     return code;
 }

@@ -4,7 +4,7 @@
  *   link_writer.c   the writer thread: connect, write, flush
  *   link_subs.c     subscriptions, over the connections that come and go beneath them
  *   link_events.c   what nats.c tells from its threads, the state, the calls up, the log
- *   link_options.c  natsOptions from link_options: servers, TLS, authentication */
+ *   link_options.c  natsOptions from link_options: servers, TLS, authentication (link_options.h) */
 #ifndef MOONBUS_BUS_LINK_PRIVATE_H
 #define MOONBUS_BUS_LINK_PRIVATE_H
 
@@ -144,8 +144,7 @@ void link_on_reconnected(natsConnection *nc, void *closure);
 void link_on_closed(natsConnection *nc, void *closure);
 void link_on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *closure);
 
-/* link_options.c */
-int link_options_apply(struct link *link, struct err *err);
+/* link_options.c, beside link_options.h */
 /* The part of a URL that may be shown: "127.0.0.1:4222". Returns buf. */
 char *link_shown_server(const char *url, char *buf, size_t size);
 /* Milliseconds before the attempt-th try to connect (counted from 1). */

@@ -3,66 +3,38 @@
 
 #include "base/log.h"
 #include "base/value.h"
+#include "bus/letter.h"
 #include "bus/publish_private.h"
 
 /* --- after "wrong last sequence" on a retry: is the message there our own? --- */
 
-static bool base64_decode(const char *text, char *out, size_t size, size_t *len)
+/* Does the reply to STREAM.MSG.GET hold the publish's own message? */
+static bool is_own(const struct publish *publish, const cJSON *reply, uint64_t *sequence)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    unsigned bits = 0, held = 0;
-    *len = 0;
-    for (; *text && *text != '='; text++) {
-        const char *digit = strchr(digits, *text);
-        if (!digit || *len + 1 >= size)
-            return false;
-        held = (held << 6 | (unsigned)(digit - digits)) & 0xffff;
-        bits += 6;
-        if (bits >= 8) {
-            bits -= 8;
-            out[(*len)++] = (char)(held >> bits);
-        }
-    }
-    out[*len] = '\0';
-    return true;
-}
-
-/* Does the stored message (of STREAM.MSG.GET) carry this id? */
-static bool stored_id_is(const cJSON *message, const char *id)
-{
-    static const char field[] = "Nats-Msg-Id:";
-    const char *hdrs = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "hdrs"));
-    size_t size = hdrs ? strlen(hdrs) + 1 : 0, len = 0, id_len = strlen(id);
-    char *text = size ? malloc(size) : NULL;
-    bool found = false;
-    if (text && base64_decode(hdrs, text, size, &len)) {
-        char *line = strcasestr(text, field);
-        if (line) {
-            line += sizeof field - 1;
-            line += strspn(line, " ");
-            found = strncmp(line, id, id_len) == 0 && strcspn(line, "\r\n") == id_len;
-        }
-    }
-    free(text);
-    return found;
+    struct stored stored;
+    const char *own = headers_get(&publish->headers, "Nats-Msg-Id"), *there = NULL;
+    if (stored_parse(reply, &stored, NULL) == 0)
+        there = headers_get(&stored.headers, "Nats-Msg-Id");
+    bool same = own && there && strcmp(own, there) == 0;
+    *sequence = stored.sequence;
+    stored_clear(&stored);
+    return same;
 }
 
 static void on_place_read(void *owner, const cJSON *reply, int api_code, const struct err *err)
 {
     struct publish *publish = owner;
     struct outbox *outbox = publish->outbox;
+    struct receipt receipt = {.duplicate = false};
     struct outcome outcome;
     outcome.publish = NULL;
-    const cJSON *message = cJSON_GetObjectItemCaseSensitive(reply, "message");
-    const cJSON *seq = cJSON_GetObjectItemCaseSensitive(message, "seq");
     (void)api_code;
     (void)err;
+    bool own = is_own(publish, reply, &receipt.sequence); /* its headers never change */
     pthread_mutex_lock(&outbox->lock);
     if (publish->stage == STAGE_READING) {
         publish->call = 0;
-        const char *id = headers_get(&publish->headers, "Nats-Msg-Id");
-        if (cJSON_IsNumber(seq) && stored_id_is(message, id ? id : "")) {
-            struct receipt receipt = {.sequence = (uint64_t)seq->valuedouble};
+        if (own) {
             memcpy(receipt.stream, publish->place->stream, sizeof receipt.stream);
             publish_end_stored(publish, &receipt, &outcome);
         } else {

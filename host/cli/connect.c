@@ -10,8 +10,7 @@
 
 #include "base/thread.h"
 #include "base/value.h"
-/* For link_options_apply: servers, authentication and TLS are judged in one place. */
-#include "bus/link_private.h"
+#include "bus/link_options.h"
 
 int client_failed(const struct client *client, const char *format, ...)
 {
@@ -81,9 +80,6 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus statu
 /* Takes off what a supervised connection has and this one has not. */
 static void make_plain(natsOptions *options, bool lasting)
 {
-    natsOptions_SetDisconnectedCB(options, NULL, NULL);
-    natsOptions_SetReconnectedCB(options, NULL, NULL);
-    natsOptions_SetClosedCB(options, NULL, NULL);
     natsOptions_SetErrorHandler(options, on_error, NULL);
     natsOptions_SetCustomReconnectDelay(options, NULL, NULL);
     natsOptions_SetReconnectWait(options, 250);
@@ -94,13 +90,12 @@ static void make_plain(natsOptions *options, bool lasting)
  * next try has something else to sign. */
 #define SIGNED_TRIES 3
 
-static natsStatus try_connect(struct client *client, const struct link *link)
+static natsStatus try_connect(struct client *client, natsOptions *options, bool is_signed)
 {
-    bool is_signed = link->options->creds_file || link->options->nkey_seed_file;
     int tries = is_signed ? SIGNED_TRIES : 1;
     natsStatus status = NATS_CONNECTION_AUTH_FAILED;
     while (tries-- > 0 && status == NATS_CONNECTION_AUTH_FAILED)
-        status = natsConnection_Connect(&client->nc, link->nats);
+        status = natsConnection_Connect(&client->nc, options);
     return status;
 }
 
@@ -108,24 +103,26 @@ static int connect_to(struct client *client, const char *found, bool lasting)
 {
     struct bus_options options;
     struct err err;
+    natsOptions *nats;
+    char *servers;
     config_bus_options(client->config, &options);
-    struct link *link = link_new("client", &options.link, NULL, &err);
-    if (!link || link_options_apply(link, &err) != 0) {
+    if (link_options_make(&options.link, &nats, &servers, &err) != 0) {
         client_failed(client, "%s", err.message);
-        link_free(link);
         return CLI_USAGE;
     }
-    make_plain(link->nats, lasting);
+    make_plain(nats, lasting);
     int result = CLI_OK;
-    natsStatus status = try_connect(client, link);
+    bool is_signed = options.link.creds_file || options.link.nkey_seed_file;
+    natsStatus status = try_connect(client, nats, is_signed);
     if (status != NATS_OK) {
         const char *last = last_error();
-        result = client_failed(client, "disconnected: cannot connect to %s: %s%s%s%s",
-                               link->servers, *last ? last : natsStatus_GetText(status),
+        result = client_failed(client, "disconnected: cannot connect to %s: %s%s%s%s", servers,
+                               *last ? last : natsStatus_GetText(status),
                                found ? " (its URL is in " : "", found ? found : "",
                                found ? ": does `moonbus dev` still run?)" : "");
     }
-    link_free(link);
+    natsOptions_Destroy(nats);
+    free(servers);
     return result;
 }
 

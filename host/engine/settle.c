@@ -35,6 +35,12 @@ static struct log_context context_of(const struct task *task)
     return context;
 }
 
+/* The handler has said what shall become of its message. */
+static bool has_verdict(const struct task *task)
+{
+    return task->retry_asked || delivery_settled(task->delivery);
+}
+
 /* Fills root->failure from what ended the run otherwise than by an error of its own. */
 static void conclude(struct task *task)
 {
@@ -42,7 +48,7 @@ static void conclude(struct task *task)
     if (!timeout && (task->failure || !task->failed_publish))
         return;
     /* The handler dealt with the failed publish: it gave its own verdict. */
-    if (!timeout && !task->batch && task->delivery && delivery_settled(task->delivery))
+    if (!timeout && !task->batch && task->delivery && has_verdict(task))
         return;
     if (!task->failure)
         task->failure = calloc(1, sizeof *task->failure);
@@ -103,8 +109,10 @@ static void settle_failed_delivery(struct task *task)
     const char *text = task->failure->err.message;
     int64_t delay = backoff_of(task, delivery);
 
-    if (delivery_settled(delivery)) {
+    if (has_verdict(task)) {
         log_event(LOG_ERROR, &context, "%s; the message had its verdict already", text);
+        if (task->retry_asked)
+            try_again(task, delivery, task->retry_delay_ns);
         return;
     }
     bool hopeless = task->failure->err.code == ERR_BAD_PAYLOAD;

@@ -251,8 +251,8 @@ static void refuse(struct task *task, const struct err *err)
     settle_root(task);
 }
 
-/* More deliveries than attempts, and then some: the process crashes on this message, again and
- * again. It goes to the dead letter without another run. */
+/* More deliveries than attempts, and then some: the process crashes on this message, or its handler
+ * naks it, again and again. It goes to the dead letter without another run. */
 #define CRASHES_BELIEVED 3
 
 /* No memory even for a task: the messages come again. */
@@ -312,8 +312,9 @@ void task_start(const struct take *take)
     struct err err = {0};
     if (registration->attempts && delivery && delivery->consumer && !task->batch &&
         delivery->attempt > (uint64_t)registration->attempts + CRASHES_BELIEVED) {
-        err_set(&err, ERR_HANDLER, "delivered %llu times, the last ones without a verdict",
-                (unsigned long long)delivery->attempt);
+        err_set(&err, ERR_HANDLER,
+                "delivered %llu times, of which attempts allows %d: not run again",
+                (unsigned long long)delivery->attempt, registration->attempts);
         refuse(task, &err);
         return;
     }
