@@ -49,7 +49,8 @@ static void open_loop(struct app *app)
     uv_loop_init(&app->loop);
     uv_async_init(&app->loop, &app->wake, on_wake);
     uv_timer_init(&app->loop, &app->guard);
-    app->wake.data = app->guard.data = app;
+    uv_timer_init(&app->loop, &app->absence);
+    app->wake.data = app->guard.data = app->absence.data = app;
     for (size_t i = 0; i < sizeof signal_numbers / sizeof *signal_numbers; i++) {
         uv_signal_init(&app->loop, &app->signals[i]);
         app->signals[i].data = app;
@@ -80,6 +81,7 @@ static int make_engine(struct app *app, struct err *err)
         .settings_json = config->settings_json ? config->settings_json : "{}",
         .version = MOONBUS_VERSION,
         .request_timeout_ns = config->request_timeout_ns,
+        .retire_ns = config->graceful_timeout_ns,
         .subscription_messages = SUBSCRIPTION_MESSAGES,
         .subscription_bytes = SUBSCRIPTION_BYTES,
     };

@@ -30,10 +30,12 @@ struct handler_file {
     int stamp_count;
     bool wanted;  /* it is to be loaded (anew) */
     bool refused; /* its last load failed: any change may mend it */
-    bool gone;    /* the file was removed, and that was said */
+    bool gone;    /* the file is not there; it may be back in a moment */
+    bool told;    /* ... and will not be waited for any more */
+    bool removed; /* its script is to be unloaded, or is */
 };
 
-enum work_kind { WORK_SETUP, WORK_ADD, WORK_RELOAD };
+enum work_kind { WORK_SETUP, WORK_ADD, WORK_RELOAD, WORK_UNLOAD };
 
 /* What the pool does for the app; one at a time. Between submission and `done` it is the pool's. */
 struct work {
@@ -63,6 +65,7 @@ struct app {
     uv_signal_t signals[3];
     uv_async_t wake;     /* work is done, or the stop is */
     uv_timer_t guard;    /* the end, whatever the stop hangs on */
+    uv_timer_t absence;  /* files that are gone get a moment to come back */
     struct child *child; /* owned, as the rest below; NULL until made */
     struct watch *watch;
     struct clock *clock;
@@ -91,8 +94,11 @@ struct app {
 int scripts_find(struct app *app, struct err *err);
 /* Loads all; every error is logged. Returns how many failed. */
 int scripts_load(struct app *app);
-/* Puts files that appeared in folders on the list, wanted; says once which have gone. */
-void scripts_rescan(struct app *app);
+/* Puts files that appeared in folders on the list, wanted, and notes which have gone. Returns how
+ * many of these have just gone: ask scripts_missed in a moment. */
+int scripts_rescan(struct app *app);
+/* What is still gone is to be unloaded; with its folder gone, or named by itself, it serves on. */
+void scripts_missed(struct app *app);
 /* Notes what the file's script was made of. began_wall_ns: when its loading began. */
 void scripts_stamp(struct app *app, struct handler_file *file, int64_t began_wall_ns);
 bool scripts_changed(const struct handler_file *file);
@@ -112,6 +118,8 @@ void reload_setup(struct app *app);
 void reload_next(struct app *app);
 /* SIGHUP. */
 void reload_changed(struct app *app);
+/* Files have been gone for a moment. */
+void reload_on_absence(uv_timer_t *timer);
 /* A change was seen. */
 void reload_on_change(void *owner, const char *const *paths, int count);
 /* On the main thread, when work->done. */

@@ -8,6 +8,9 @@
 
 #define RETRY_NS (1 * NS_PER_S)
 #define FLUSH_NS (1 * NS_PER_S)
+/* Editors write by renaming, deployments by removing and writing anew: so long a file may be gone
+ * before its script is unloaded. */
+#define ABSENCE_MS 500
 /* While waiting for the server we look so often whether the host is stopping. */
 #define LOOK_NS (100 * NS_PER_MS)
 
@@ -87,6 +90,9 @@ static void run(struct pool_job *job)
     case WORK_ADD:
         add_file(work);
         break;
+    case WORK_UNLOAD:
+        engine_unload(app->engine, work->script);
+        break;
     case WORK_RELOAD:
         work->code = engine_reload(app->engine, work->script, &work->generation, &work->failure);
         if (!work->code) /* what is new in it is subscribed to; without a server, that can wait */
@@ -132,17 +138,33 @@ void reload_next(struct app *app)
     if (!file)
         return;
     file->wanted = false;
-    submit(app, file->script ? WORK_RELOAD : WORK_ADD, file);
+    submit(app, file->removed ? WORK_UNLOAD : file->script ? WORK_RELOAD : WORK_ADD, file);
+}
+
+static void rescan(struct app *app)
+{
+    if (scripts_rescan(app) > 0)
+        uv_timer_start(&app->absence, reload_on_absence, ABSENCE_MS, 0);
+}
+
+void reload_on_absence(uv_timer_t *timer)
+{
+    struct app *app = timer->data;
+    if (atomic_load(&app->stopping))
+        return;
+    scripts_rescan(app);
+    scripts_missed(app);
+    reload_next(app);
 }
 
 void reload_changed(struct app *app)
 {
     int wanted = 0;
     struct handler_file *file;
-    scripts_rescan(app);
+    rescan(app);
     LL_FOREACH(app->files, file) {
         file->wanted = file->wanted || (!file->gone && scripts_changed(file));
-        wanted += file->wanted;
+        wanted += file->wanted || (file->gone && !file->told);
     }
     if (wanted == 0)
         log_info("reload: nothing has changed");
@@ -153,7 +175,7 @@ void reload_on_change(void *owner, const char *const *paths, int count)
 {
     struct app *app = owner;
     struct handler_file *file;
-    scripts_rescan(app);
+    rescan(app);
     LL_FOREACH(app->files, file) {
         for (int i = 0; i < count && !file->gone; i++)
             file->wanted = file->wanted || scripts_concerns(file, paths[i]);
@@ -204,6 +226,10 @@ static void file_done(struct app *app)
     file->refused = work->code != 0;
     if (work->code) {
         log_refused(work);
+        return;
+    }
+    if (work->kind == WORK_UNLOAD) {
+        log_info("%s: the file is gone; nothing of it is served any more", file->name);
         return;
     }
     log_info("%s: generation %u live in %lld ms", file->name, work->generation,

@@ -168,8 +168,9 @@ void scripts_warn_empty(struct app *app, const struct handler_file *file)
         log_event(LOG_WARN, &(struct log_context){.script = file->name}, "registers nothing");
 }
 
-void scripts_rescan(struct app *app)
+int scripts_rescan(struct app *app)
 {
+    int missing = 0;
     for (int i = 0; i < app->paths.count; i++) {
         if (is_folder(app->paths.list[i]))
             scan_folder(app, app->paths.list[i], true);
@@ -177,10 +178,43 @@ void scripts_rescan(struct app *app)
     struct handler_file *file;
     LL_FOREACH(app->files, file) {
         bool gone = access(file->path, F_OK) != 0;
-        if (gone && !file->gone && file->script)
+        bool back = !gone && file->gone;
+        file->gone = gone;
+        if (back && file->removed)
+            file->wanted = true;
+        if (!gone)
+            file->told = file->removed = false;
+        missing += gone && !file->told && file->script;
+    }
+    return missing;
+}
+
+/* Was it found in a folder that is still there? */
+static bool is_listed(const struct app *app, const struct handler_file *file)
+{
+    for (int i = 0; i < app->paths.count; i++) {
+        const char *folder = plain(app->paths.list[i]), *path = plain(file->path);
+        size_t len = strlen(folder);
+        while (len > 0 && folder[len - 1] == '/')
+            len--;
+        if (is_folder(app->paths.list[i]) && strncmp(path, folder, len) == 0 && path[len] == '/')
+            return true;
+    }
+    return false;
+}
+
+void scripts_missed(struct app *app)
+{
+    struct handler_file *file;
+    LL_FOREACH(app->files, file) {
+        if (!file->gone || file->told || !file->script)
+            continue;
+        file->told = true;
+        file->removed = is_listed(app, file);
+        file->wanted = file->removed;
+        if (!file->removed)
             log_warn("%s: the file is gone; what it registered is served until the next start",
                      file->name);
-        file->gone = gone;
     }
 }
 

@@ -118,6 +118,7 @@ static void free_loop(struct app *app)
         close_handle((uv_handle_t *)&app->signals[i], NULL);
     close_handle((uv_handle_t *)&app->wake, NULL);
     close_handle((uv_handle_t *)&app->guard, NULL);
+    close_handle((uv_handle_t *)&app->absence, NULL);
     uv_run(&app->loop, UV_RUN_DEFAULT);
     uv_loop_close(&app->loop);
 }

@@ -68,6 +68,7 @@ struct delivery {
 
     /* The engine's. */
     void *lane;      /* under its lock */
+    bool rebound;    /* under the engine's lock: it is to be run again */
     bool unreadable; /* the task's: msg:json failed on it */
     bool dead;       /* the task's: its dead letter is under way */
 };

@@ -82,12 +82,30 @@ void dispatch_instance_idle(struct dispatch *dispatch, struct instance *instance
 /* What is to be done with a delivery whose run is over, when the lock has been given back. */
 enum over { OVER_RELEASE, OVER_HELD, OVER_HAND_BACK };
 
+static void batch_wait(struct source *source);
+
+/* With the lock held: it goes to the head of the queue, for it was there before all others. */
+static enum over rebind(struct dispatch *dispatch, struct source *source, struct delivery *delivery)
+{
+    if (source->state != SOURCE_SERVING)
+        return OVER_HAND_BACK;
+    delivery->rebound = false;
+    DL_PREPEND(source->fifo, delivery);
+    source->queued++;
+    source->queued_bytes += delivery->len;
+    dispatch->queued++;
+    batch_wait(source);
+    return OVER_HELD;
+}
+
 /* With the lock held. */
 static enum over leave_active(struct dispatch *dispatch, struct source *source,
                               struct delivery *delivery)
 {
     struct delivery *next;
     DL_DELETE(source->active, delivery);
+    if (delivery->rebound)
+        return rebind(dispatch, source, delivery);
     if (!source->lanes)
         return OVER_RELEASE;
     /* The source has stopped since that was decided: there will be no other run. */
@@ -150,12 +168,29 @@ void dispatch_finished_batch(struct instance *instance, struct source *source,
 {
     struct dispatch *dispatch = &instance->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
-    for (int i = 0; i < count; i++)
-        DL_DELETE(source->active, batch[i]);
+    for (int i = count - 1; i >= 0; i--) {
+        if (leave_active(dispatch, source, batch[i]) == OVER_HELD)
+            batch[i] = NULL;
+    }
     finish(dispatch, instance->generation, source, NULL);
     pthread_mutex_unlock(&dispatch->lock);
-    for (int i = 0; i < count; i++)
-        delivery_release(batch[i]);
+    for (int i = 0; i < count; i++) {
+        if (batch[i])
+            dispose(batch[i], batch[i]->rebound ? OVER_HAND_BACK : OVER_RELEASE);
+    }
+}
+
+bool dispatch_rebind(struct source *source, struct delivery *delivery)
+{
+    struct dispatch *dispatch = &source->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    bool serves = source->state == SOURCE_SERVING && !delivery_settled(delivery);
+    if (serves && delivery->lane)
+        lane_hold(delivery, 0);
+    else
+        delivery->rebound = serves;
+    pthread_mutex_unlock(&dispatch->lock);
+    return serves;
 }
 
 bool dispatch_hold(struct source *source, struct delivery *delivery, int64_t delay_ns)
@@ -207,7 +242,7 @@ static void batch_wait(struct source *source)
     if (!source->registration->batch_size || !source->fifo)
         return;
     uint64_t wait = (uint64_t)source->registration->batch_wait_ns;
-    clock_arm(source->engine->clock, &source->timer, clock_now_ns() + wait);
+    source->armed += clock_arm(source->engine->clock, &source->timer, clock_now_ns() + wait);
 }
 
 /* With the lock held. False: no memory for it now. */

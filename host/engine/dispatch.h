@@ -34,6 +34,8 @@ struct source {
     enum source_state state;
     struct generation *generation;     /* reference held; live for this source */
     struct registration *registration; /* the generation's */
+    struct registration *heir;         /* a reload is under way: of the new generation, which goes on
+                                          with this source; or NULL */
     struct delivery *fifo;             /* utlist: queued, a reference each */
     struct delivery *active;           /* utlist: their handlers run, a reference each */
     struct delivery *parting;          /* utlist: never started, to be handed back when the
@@ -49,6 +51,7 @@ struct source {
     struct lanes *lanes;               /* owned; CONSUME with order_by */
     bool batch_due;                    /* CONSUME with batch: the oldest has waited enough */
     struct deadline timer;             /* EVERY, AFTER, batch */
+    int armed;                         /* how often `timer` is still to fire; dispatch lock */
     uint64_t next_ns;                  /* EVERY: when it is due */
     bool warned;                       /* of what its handler returns */
 };
@@ -100,6 +103,11 @@ void dispatch_finished_batch(struct instance *instance, struct source *source,
 /* A message of an ordered source shall be run again after delay_ns, its key waits for it. False: it
  * is in no order, or the source stops: nak it. Before dispatch_finished. */
 bool dispatch_hold(struct source *source, struct delivery *delivery, int64_t delay_ns);
+
+/* A message whose handler was cancelled with its generation shall be run again, on the one that
+ * serves now: no redelivery, no attempt lost. False: nothing serves it any more, nak it. Before
+ * dispatch_finished. */
+bool dispatch_rebind(struct source *source, struct delivery *delivery);
 
 /* With the lock held. Each may be called when there is nothing to do. */
 void dispatch_ready_source(struct dispatch *dispatch, struct source *source);

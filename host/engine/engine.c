@@ -313,6 +313,8 @@ static void free_script(struct engine *engine, struct script *script)
     }
     struct generation *generation, *next_generation;
     DL_FOREACH_SAFE(script->generations, generation, next_generation) {
+        if (clock_cancel(engine->clock, &generation->retiring))
+            generation_release(generation); /* the script, an instance or a source has another */
         struct instance *instance = generation->instances;
         generation->instances = NULL;
         while (instance) {

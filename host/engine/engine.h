@@ -44,6 +44,7 @@ struct engine_options {
     const char *settings_json; /* bus.settings, a JSON object */
     const char *version;
     int64_t request_timeout_ns;
+    int64_t retire_ns; /* what runs on a replaced generation is cancelled after so long; 0: never */
     /* Queued for one core subscription, at most; then the newest is dropped. */
     int subscription_messages;
     size_t subscription_bytes;
@@ -90,6 +91,10 @@ int engine_serve(struct engine *engine, struct script *script, struct err *err);
  * generation keeps running untouched. *generation: the new number. */
 int engine_reload(struct engine *engine, struct script *script, unsigned *generation,
                   struct failure *failure);
+
+/* Blocks (pool thread): nothing of the script is served any more. What runs finishes, "stop" runs,
+ * its states are closed. engine_reload brings it back. */
+void engine_unload(struct engine *engine, struct script *script);
 
 /* How many handlers run. */
 int engine_running(struct engine *engine);

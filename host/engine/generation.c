@@ -5,10 +5,16 @@
 #include <utlist.h>
 
 #include "base/log.h"
+#include "base/value.h"
 #include "engine/internal.h"
+
+/* A top level that takes longer is refused. Generous: it is there for what would never end. */
+#define LOAD_DEADLINE_NS (5 * NS_PER_S)
 
 #define GENERATION_OF_GROWING(j)                                                                   \
     ((struct generation *)((char *)(j)-offsetof(struct generation, growing)))
+#define GENERATION_OF_RETIRING(d)                                                                  \
+    ((struct generation *)((char *)(d)-offsetof(struct generation, retiring)))
 #define GENERATION_OF_CLOSING(j)                                                                   \
     ((struct generation *)((char *)(j)-offsetof(struct generation, closing)))
 
@@ -89,6 +95,7 @@ static void add_instance(struct generation *generation, struct instance *instanc
 
 static void on_grow(struct pool_job *job);
 static void on_close(struct pool_job *job);
+static void on_retiring(struct deadline *deadline);
 
 struct generation *generation_build(struct engine *engine, struct script *script, unsigned number,
                                     struct failure *failure)
@@ -106,8 +113,10 @@ struct generation *generation_build(struct engine *engine, struct script *script
     generation->warned = loader_names_new();
     generation->loader = engine->options.loader;
     generation->loader.warned = generation->warned;
+    generation->loader.deadline_ns = LOAD_DEADLINE_NS;
     generation->growing.run = on_grow;
     generation->closing.run = on_close;
+    generation->retiring.on_due = on_retiring;
 
     struct loading loading = {0};
     struct instance *instance = instance_load(generation, &loading, &generation->files, failure);
@@ -196,12 +205,14 @@ void generation_grow(struct generation *generation)
 static void on_close(struct pool_job *job)
 {
     struct generation *generation = GENERATION_OF_CLOSING(job);
+    struct script *script = generation->script;
     struct dispatch *dispatch = &generation->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
     struct instance *instances = generation->instances;
     generation->instances = NULL;
     generation->instance_count = 0;
-    DL_DELETE(generation->script->generations, generation);
+    generation->closed = true;
+    DL_DELETE(script->generations, generation);
     pthread_mutex_unlock(&dispatch->lock);
     while (instances) {
         struct instance *next = instances->next;
@@ -209,36 +220,77 @@ static void on_close(struct pool_job *job)
         instance_release(instances);
         instances = next;
     }
+    if (clock_cancel(generation->engine->clock, &generation->retiring))
+        generation_release(generation);
+    log_debug("%s: generation %u closed", script->name, generation->number);
     generation_release(generation);
+    source_sweep(script);
 }
 
-/* Does a source of it still bring messages, or have what is to be run? */
-static bool has_work(const struct generation *generation)
+/* Is there still something to come for it? With the dispatch lock held. */
+static bool sources_quiet(const struct generation *generation)
 {
     const struct source *source;
     LL_FOREACH(generation->script->sources, source) {
-        if (source->generation == generation &&
-            (source->state == SOURCE_STOPPING || source->queued > 0 || source->due > 0))
-            return true;
+        if (source->generation != generation || source->state == SOURCE_IDLE)
+            continue;
+        bool stopped =
+            source->state == SOURCE_STOPPED || source->registration->kind == REGISTER_STOP;
+        if (!stopped || source->queued > 0 || source->due > 0)
+            return false;
     }
-    return false;
+    return true;
 }
 
 static bool quiet(const struct generation *generation)
 {
-    if (generation->running > 0 || generation->building || has_work(generation))
+    if (generation->running > 0 || generation->building || generation->waiting)
         return false;
     for (const struct instance *instance = generation->instances; instance;
          instance = instance->next) {
         if (instance->state != INSTANCE_IDLE || instance->mailbox)
             return false;
     }
-    return true;
+    return sources_quiet(generation);
+}
+
+/* The clock. Again and again until it is closed: its "stop" hooks may hang as well. */
+static void on_retiring(struct deadline *deadline)
+{
+    struct generation *generation = GENERATION_OF_RETIRING(deadline);
+    struct engine *engine = generation->engine;
+    struct dispatch *dispatch = &engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    bool closed = generation->closed;
+    for (struct instance *i = generation->instances; i && generation->running > 0; i = i->next) {
+        if (i->retire_posted)
+            continue;
+        i->retire_posted = true;
+        DL_APPEND(i->mailbox, &i->retire);
+        dispatch_ready_instance(dispatch, i);
+    }
+    if (!closed)
+        clock_arm(engine->clock, deadline, clock_now_ns() + (uint64_t)engine->options.retire_ns);
+    pthread_mutex_unlock(&dispatch->lock);
+    if (closed)
+        generation_release(generation);
+}
+
+void generation_retire(struct generation *generation)
+{
+    struct engine *engine = generation->engine;
+    if (!generation->retired && engine->options.retire_ns > 0) {
+        generation_retain(generation);
+        clock_arm(engine->clock, &generation->retiring,
+                  clock_now_ns() + (uint64_t)engine->options.retire_ns);
+    }
+    generation->retired = true;
+    generation_reap(generation);
 }
 
 void generation_reap(struct generation *generation)
 {
-    if (generation->reaping || !quiet(generation))
+    if (!generation->retired || generation->reaping || !quiet(generation))
         return;
     if (!generation->stop_ran) {
         generation->stop_ran = true;

@@ -10,6 +10,7 @@
 #include <cjson/cJSON.h>
 #include <stdatomic.h>
 
+#include "base/clock.h"
 #include "base/pool.h"
 #include "bus/consumer.h"
 #include "bus/retry.h"
@@ -90,11 +91,13 @@ struct generation {
     bool broken;   /* a further instance did not load as the first: no more of them */
     struct instance *idle;
     struct source *waiting; /* sources with work, in want of an idle instance */
-    bool retired;           /* no source serves it any more */
-    bool stop_ran;          /* its "stop" hooks have been made due */
-    bool reaping;           /* its states are being closed on the pool */
-    int running;            /* root tasks on it */
+    bool retired;  /* no source gets new work for it */
+    bool stop_ran; /* its "stop" hooks have been made due */
+    bool reaping;  /* its states are being closed on the pool */
+    bool closed;   /* they are */
+    int running;   /* root tasks on it */
     struct pool_job growing, closing;
+    struct deadline retiring; /* armed until it is closed, with a reference */
 };
 
 /* Loads the first instance and with it the registrations. Blocks, not on a worker. */
@@ -107,8 +110,12 @@ void generation_release(struct generation *generation);
  * if there may be one more. */
 void generation_grow(struct generation *generation);
 
-/* Under the dispatch lock: it is retired. When nothing of it runs, is queued, or drains: runs its
- * "stop" hooks, then closes its states on the pool. Any number of calls. */
+/* Under the dispatch lock: it has been replaced. What runs on it has the engine's retire_ns; then
+ * it is cancelled, and its messages go to the generation that serves now. */
+void generation_retire(struct generation *generation);
+
+/* Under the dispatch lock: if it is retired and nothing of it runs or comes: runs its "stop" hooks,
+ * then closes its states on the pool. Any number of calls. */
 void generation_reap(struct generation *generation);
 
 #endif

@@ -7,8 +7,6 @@
 #include "engine/internal.h"
 #include "engine/task.h"
 
-#define INSTANCE_OF_STOP(e) ((struct instance *)((char *)(e)-offsetof(struct instance, stop)))
-
 struct instance *instance_of(lua_State *L)
 {
     return vm_of(L)->owner;
@@ -47,14 +45,28 @@ void instance_run(struct instance *instance)
     }
 }
 
-static void on_stop(struct event *event, struct instance *instance)
+static void cancel_all(struct instance *instance, enum cancel_reason reason)
 {
-    (void)event;
     struct task *task, *next;
     DL_FOREACH_SAFE(instance->tasks, task, next) {
         if (task->root == task)
-            task_cancel(task, CANCEL_STOP);
+            task_cancel(task, reason);
     }
+}
+
+static void on_stop(struct event *event, struct instance *instance)
+{
+    (void)event;
+    cancel_all(instance, CANCEL_STOP);
+}
+
+static void on_retire(struct event *event, struct instance *instance)
+{
+    (void)event;
+    pthread_mutex_lock(&instance->engine->dispatch.lock);
+    instance->retire_posted = false;
+    pthread_mutex_unlock(&instance->engine->dispatch.lock);
+    cancel_all(instance, CANCEL_RETIRED);
 }
 
 /* Under vm_call: fills "moonbus.core", makes the table of handlers. */
@@ -84,6 +96,7 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
     instance->engine = engine;
     instance->generation = generation_retain(generation);
     instance->stop.run = on_stop;
+    instance->retire.run = on_retire;
     instance->vm = vm_new(generation->memory_bytes, instance, &failure->err);
     int rc = instance->vm ? 0 : -1;
     if (rc == 0) {

@@ -31,7 +31,9 @@ struct script {
     pthread_mutex_t starting; /* held while sources start or stop; never while anything waits */
     struct generation *live;  /* reference held; changes under the dispatch lock */
     struct generation *generations; /* live, and retired ones that still run; dispatch lock */
-    struct source *sources;         /* owned; list changes under the dispatch lock */
+    struct source *sources;         /* owned; list changes under both `starting` and the dispatch
+                                       lock */
+    bool unloaded;                  /* its file is gone: `live` is retired; dispatch lock */
 };
 
 /* source.c: a source for a registration, on the script's list, not serving yet. NULL when out of
@@ -47,6 +49,10 @@ void source_stop(struct source *source);
 void source_hand_back(struct source *source);
 /* When nothing of it runs any more, and the bus has stopped. Not on the list any more. */
 void source_free(struct source *source);
+/* With the dispatch lock held: a timer ticks no more, not even a tick that is owed. */
+void source_mute(struct source *source);
+/* Frees those of the script's sources that have ended with their generation. The pool. */
+void source_sweep(struct script *script);
 /* A source that has never started leaves the list and goes. */
 void source_drop(struct source *source);
 enum source_state source_state(struct source *source);

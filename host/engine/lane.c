@@ -33,6 +33,7 @@ struct lanes {
     int token;             /* counted from 1 */
     char *header;          /* owned; or NULL */
     struct lane *table;
+    int orphans;              /* lanes that are gone but for their on_retry */
     int parked, parked_limit; /* messages that wait without costing credit */
     uint64_t told_ns;
 };
@@ -114,7 +115,8 @@ static void on_retry(struct deadline *deadline)
         DL_APPEND(source->fifo, lane->occupant);
         dispatch_ready_source(dispatch, source);
     } else {
-        free(lane); /* it was emptied while this began */
+        lane->lanes->orphans--; /* it was emptied while this began */
+        free(lane);
     }
     pthread_mutex_unlock(&dispatch->lock);
 }
@@ -216,6 +218,13 @@ bool lane_over(struct lanes *lanes, struct delivery *delivery, struct delivery *
     return false;
 }
 
+/* on_retry, which has begun, frees it. */
+static void orphan(struct lane *lane)
+{
+    HASH_DEL(lane->lanes->table, lane);
+    lane->lanes->orphans++;
+}
+
 static void empty_lane(struct lane *lane, struct delivery **all)
 {
     DL_CONCAT(*all, lane->waiting);
@@ -228,7 +237,12 @@ static void empty_lane(struct lane *lane, struct delivery **all)
     if (clock_cancel(lane->lanes->source->engine->clock, &lane->retry))
         drop_lane(lane);
     else
-        HASH_DEL(lane->lanes->table, lane); /* on_retry frees it */
+        orphan(lane);
+}
+
+bool lanes_quiet(const struct lanes *lanes)
+{
+    return !lanes || (!lanes->table && lanes->orphans == 0);
 }
 
 struct delivery *lanes_empty(struct lanes *lanes)

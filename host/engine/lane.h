@@ -30,6 +30,9 @@ struct lanes *lanes_new(struct source *source, const struct registration *regist
 /* Nothing is in them, and nothing is held. */
 void lanes_free(struct lanes *lanes);
 
+/* Nothing is in them, nothing of the clock's will touch them. NULL is quiet. */
+bool lanes_quiet(const struct lanes *lanes);
+
 /* Writes the key of a message; false when it has none (no such header or token): then it is in no
  * order. For its present owner, without the lock. */
 bool lane_key(const struct lanes *lanes, struct delivery *delivery, char key[LANE_KEY_MAX]);

@@ -122,26 +122,40 @@ static int prepare(struct source *source, bool may_update, struct err *err)
     return at(registration, rc, err);
 }
 
-/* Makes sources for the registrations of a generation for which keep says no; all or none. */
+static bool has_heir(struct script *script, const struct registration *registration)
+{
+    struct source *source;
+    pthread_mutex_lock(&script->engine->dispatch.lock);
+    LL_SEARCH_SCALAR(script->sources, source, heir, registration);
+    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    return source != NULL;
+}
+
+/* One that has never started; only its preparer drops it. */
+static struct source *find_idle(struct script *script)
+{
+    struct source *source;
+    pthread_mutex_lock(&script->engine->dispatch.lock);
+    LL_SEARCH_SCALAR(script->sources, source, state, SOURCE_IDLE);
+    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    return source;
+}
+
+/* Makes sources for the registrations of a generation that take over none; all or none. */
 static int prepare_all(struct script *script, struct generation *generation, bool may_update,
-                       bool (*keep)(struct script *, const struct generation *, int i),
                        struct err *err)
 {
     int rc = 0;
     for (int i = 0; rc == 0 && i < generation->registration_count; i++) {
         struct registration *registration = generation->registrations[i];
-        if (registration->kind == REGISTER_STREAM || (keep && keep(script, generation, i)))
+        if (registration->kind == REGISTER_STREAM || has_heir(script, registration))
             continue;
         struct source *source = source_new(script, generation, registration);
         rc = source ? prepare(source, may_update, err) : err_set(err, ERR_MEMORY, "no memory");
     }
-    if (rc == 0)
-        return 0;
-    struct source *source, *next;
-    LL_FOREACH_SAFE(script->sources, source, next) {
-        if (source_state(source) == SOURCE_IDLE)
-            source_drop(source);
-    }
+    struct source *source;
+    while (rc != 0 && (source = find_idle(script)))
+        source_drop(source);
     return rc;
 }
 
@@ -173,10 +187,11 @@ static int start_all(struct script *script, struct err *err)
     return rc;
 }
 
+/* With a reference; NULL when it is unloaded. */
 static struct generation *live_of(struct script *script)
 {
     pthread_mutex_lock(&script->engine->dispatch.lock);
-    struct generation *generation = generation_retain(script->live);
+    struct generation *generation = script->unloaded ? NULL : generation_retain(script->live);
     pthread_mutex_unlock(&script->engine->dispatch.lock);
     return generation;
 }
@@ -188,11 +203,12 @@ int engine_serve(struct engine *engine, struct script *script, struct err *err)
     /* A script may consume a stream that another one declares. */
     for (struct script *other = engine->scripts; rc == 0 && other; other = other->next) {
         struct generation *generation = live_of(other);
-        rc = ensure_streams(generation, err);
-        generation_release(generation);
+        rc = generation ? ensure_streams(generation, err) : 0;
+        if (generation)
+            generation_release(generation);
     }
     if (rc == 0)
-        rc = prepare_all(script, script->live, false, NULL, err);
+        rc = prepare_all(script, script->live, false, err);
     if (rc == 0)
         rc = start_all(script, err);
     pthread_mutex_unlock(&script->changing);
@@ -235,60 +251,139 @@ static bool continues(const struct registration *now, const struct registration 
     if (now->kind == REGISTER_SUBSCRIBE)
         return same_text(now->subject, then->subject) && same_text(now->queue, then->queue);
     if (now->kind == REGISTER_CONSUME)
-        return same_consumer(&now->consumer, &then->consumer) && same_way(now, then);
+        return same_text(now->consumer.stream, then->consumer.stream) &&
+               same_text(now->consumer.durable, then->consumer.durable) && same_way(now, then);
     return false;
 }
 
-/* With the dispatch lock held: the source that goes on for the i-th registration. Each goes on for
- * one: of handlers that are registered alike, the first for the first, and so on. */
-static struct source *find_serving(struct script *script, const struct generation *generation,
-                                   int i)
+/* Says which sources go on, and as what; without a generation: none. Each goes on once, so that
+ * two handlers of one subject stay two. */
+static void choose_heirs(struct script *script, struct generation *generation)
 {
-    const struct registration *registration = generation->registrations[i];
-    int alike = 0;
-    for (int before = 0; before < i; before++)
-        alike += continues(registration, generation->registrations[before]);
+    struct dispatch *dispatch = &script->engine->dispatch;
     struct source *source;
-    LL_FOREACH(script->sources, source) {
-        if (source->state == SOURCE_SERVING && continues(registration, source->registration) &&
-            alike-- == 0)
-            return source;
+    pthread_mutex_lock(&dispatch->lock);
+    LL_FOREACH(script->sources, source)
+        source->heir = NULL;
+    for (int i = 0; generation && i < generation->registration_count; i++) {
+        struct registration *registration = generation->registrations[i];
+        LL_FOREACH(script->sources, source) {
+            if (source->state == SOURCE_SERVING && source->generation == script->live &&
+                !source->heir && continues(registration, source->registration)) {
+                source->heir = registration;
+                break;
+            }
+        }
     }
-    return NULL;
+    pthread_mutex_unlock(&dispatch->lock);
 }
 
-static bool is_served(struct script *script, const struct generation *generation, int i)
+static int change_consumer(void *argument, uint64_t deadline, struct err *err)
 {
-    pthread_mutex_lock(&script->engine->dispatch.lock);
-    bool served = find_serving(script, generation, i) != NULL;
-    pthread_mutex_unlock(&script->engine->dispatch.lock);
-    return served;
+    struct setup *setup = argument;
+    return consumer_change(setup->consumer, &setup->registration->consumer, deadline, err);
 }
 
-/* The switch: what is queued goes to the new generation, what runs finishes on the old. */
+/* A consumer that goes on takes over what the new registration states. */
+static int change(struct source *source, bool *changed, struct err *err)
+{
+    struct registration *now = source->heir, *then = source->registration;
+    struct setup setup = {
+        .engine = source->engine, .registration = now, .consumer = source->consumer};
+    int rc = 0;
+    if (now->dead_letter && !same_text(now->dead_letter, then->dead_letter))
+        rc = patiently(source->engine, ensure_dead_letter, &setup, err);
+    if (rc == 0 && !same_consumer(&now->consumer, &then->consumer)) {
+        rc = patiently(source->engine, change_consumer, &setup, err);
+        *changed = rc == 0;
+    }
+    return at(now, rc, err);
+}
+
+/* Back to what the generation states that goes on. As far as the server lets us. */
+static void change_back(struct source *source)
+{
+    struct err err;
+    struct setup setup = {.engine = source->engine,
+                          .registration = source->registration,
+                          .consumer = source->consumer};
+    if (patiently(source->engine, change_consumer, &setup, &err) != 0)
+        log_warn("%s: %s keeps settings of the refused version: %s", source->script->name,
+                 source->registration->handler, err.message);
+}
+
+/* The source that a registration goes on with, if it has a consumer. Only a reload frees heirs. */
+static struct source *consumer_of(struct script *script, const struct registration *registration)
+{
+    struct source *source;
+    pthread_mutex_lock(&script->engine->dispatch.lock);
+    LL_SEARCH_SCALAR(script->sources, source, heir, registration);
+    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    return source && source->consumer ? source : NULL;
+}
+
+/* Everything of the new generation that needs the server: all of it, or nothing changes. */
+static int prepare_reload(struct script *script, struct generation *generation, struct err *err)
+{
+    int count = generation->registration_count, changes = 0;
+    struct source **changed = calloc((size_t)count + 1, sizeof *changed);
+    if (!changed)
+        return err_set(err, ERR_MEMORY, "no memory");
+    int rc = ensure_streams(generation, err);
+    choose_heirs(script, generation);
+    for (int i = 0; rc == 0 && i < count; i++) {
+        struct source *source = consumer_of(script, generation->registrations[i]);
+        bool differs = false;
+        if (source)
+            rc = change(source, &differs, err);
+        if (differs)
+            changed[changes++] = source;
+    }
+    if (rc == 0)
+        rc = prepare_all(script, generation, true, err);
+    while (rc != 0 && changes > 0)
+        change_back(changed[--changes]);
+    if (rc != 0)
+        choose_heirs(script, NULL);
+    free(changed);
+    return rc;
+}
+
+/* With the dispatch lock held. */
+static void hand_over(struct source *source, struct generation *generation)
+{
+    struct generation *old = source->generation;
+    if (source->waiting) {
+        DL_DELETE2(old->waiting, source, wait_prev, wait_next);
+        source->waiting = false;
+    }
+    source->generation = generation_retain(generation);
+    source->registration = source->heir;
+    source->heir = NULL;
+    if (source->consumer)
+        consumer_pardon(source->consumer);
+    source->limit = source->registration->concurrency;
+    dispatch_ready_source(&source->engine->dispatch, source);
+    generation_release(old); /* never the last: the script has one */
+}
+
+/* The switch: what is queued goes to the new generation, what runs finishes on the old. Without a
+ * new one, nothing goes on. */
 static void switch_to(struct script *script, struct generation *generation)
 {
     struct dispatch *dispatch = &script->engine->dispatch;
     struct generation *old = script->live;
+    struct source *source;
     pthread_mutex_lock(&dispatch->lock);
-    for (int i = 0; i < generation->registration_count; i++) {
-        struct registration *registration = generation->registrations[i];
-        struct source *source = find_serving(script, generation, i);
-        if (!source || source->generation != old)
-            continue;
-        if (source->waiting) {
-            DL_DELETE2(old->waiting, source, wait_prev, wait_next);
-            source->waiting = false;
-        }
-        source->generation = generation_retain(generation);
-        source->registration = registration;
-        if (source->consumer)
-            consumer_pardon(source->consumer);
-        source->limit = registration->concurrency;
-        dispatch_ready_source(dispatch, source);
-        generation_release(old);
+    LL_FOREACH(script->sources, source) {
+        if (source->generation == old && source->heir)
+            hand_over(source, generation);
+        else if (source->generation == old)
+            source_mute(source);
     }
-    script->live = generation;
+    script->unloaded = !generation;
+    if (generation)
+        script->live = generation;
     pthread_mutex_unlock(&dispatch->lock);
 }
 
@@ -303,19 +398,16 @@ static void retire(struct script *script, struct generation *old)
     }
     pthread_mutex_unlock(&script->starting);
     pthread_mutex_lock(&dispatch->lock);
-    old->retired = true;
-    generation_reap(old);
+    generation_retire(old);
     pthread_mutex_unlock(&dispatch->lock);
-    generation_release(old);
 }
 
 static void discard(struct generation *generation)
 {
     struct dispatch *dispatch = &generation->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
-    generation->retired = true;
     generation->stop_ran = true;
-    generation_reap(generation);
+    generation_retire(generation);
     pthread_mutex_unlock(&dispatch->lock);
     generation_release(generation);
 }
@@ -328,12 +420,11 @@ int engine_reload(struct engine *engine, struct script *script, unsigned *number
     struct generation *generation = generation_build(engine, script, old->number + 1, failure);
     int rc = generation ? 0 : (int)failure->err.code;
     if (generation) {
-        rc = ensure_streams(generation, &failure->err);
-        if (rc == 0)
-            rc = prepare_all(script, generation, true, is_served, &failure->err);
+        rc = prepare_reload(script, generation, &failure->err);
         if (rc == 0) {
             switch_to(script, generation);
             retire(script, old);
+            generation_release(old);
             rc = start_all(script, &failure->err);
             *number = generation->number;
         } else {
@@ -342,4 +433,14 @@ int engine_reload(struct engine *engine, struct script *script, unsigned *number
     }
     pthread_mutex_unlock(&script->changing);
     return rc;
+}
+
+void engine_unload(struct engine *engine, struct script *script)
+{
+    (void)engine;
+    pthread_mutex_lock(&script->changing);
+    choose_heirs(script, NULL);
+    switch_to(script, NULL);
+    retire(script, script->live);
+    pthread_mutex_unlock(&script->changing);
 }

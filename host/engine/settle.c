@@ -137,12 +137,20 @@ static bool is_handed_back(const struct task *task)
            !(task->failure && task->cancelled == CANCEL_PARENT);
 }
 
+/* To the generation that serves now, or to the server. */
+static int hand_back(struct task *task, struct delivery *delivery)
+{
+    if (task->cancelled == CANCEL_RETIRED && dispatch_rebind(task->source, delivery))
+        return 0;
+    return delivery_settle(delivery, VERDICT_NAK, 0, NULL);
+}
+
 /* One message of a batch that the handler left open. Counts. */
 static void settle_item(struct task *task, struct delivery *delivery, int *naks, int *dead)
 {
     const struct err *err = task->failure ? &task->failure->err : NULL;
     if (is_handed_back(task)) {
-        delivery_settle(delivery, VERDICT_NAK, 0, NULL);
+        hand_back(task, delivery);
     } else if (!err) {
         delivery_settle(delivery, VERDICT_ACK, 0, NULL);
     } else if (delivery->attempt >= (uint64_t)task->registration->attempts ||
@@ -176,7 +184,7 @@ static void settle_delivery(struct task *task)
 {
     struct delivery *delivery = task->delivery;
     if (is_handed_back(task)) {
-        if (delivery_settle(delivery, VERDICT_NAK, 0, NULL) == 0) {
+        if (!delivery_settled(delivery) && hand_back(task, delivery) == 0) {
             struct log_context context = context_of(task);
             context.traceback = NULL;
             log_event(LOG_WARN, &context, "handed back: %s", task_cancel_text(task->cancelled));

@@ -16,12 +16,13 @@ static void on_timer(struct deadline *deadline)
     struct dispatch *dispatch = &source->engine->dispatch;
     dispatch_due(source);
     pthread_mutex_lock(&dispatch->lock);
+    source->armed--;
     if (source->state == SOURCE_SERVING && source->registration->kind == REGISTER_EVERY) {
         uint64_t period = (uint64_t)source->registration->period_ns, now = clock_now_ns();
         source->next_ns += period;
         if (source->next_ns <= now)
             source->next_ns += (now - source->next_ns) / period * period + period;
-        clock_arm(source->engine->clock, &source->timer, source->next_ns);
+        source->armed += clock_arm(source->engine->clock, &source->timer, source->next_ns);
     }
     pthread_mutex_unlock(&dispatch->lock);
 }
@@ -32,6 +33,7 @@ static void on_batch(struct deadline *deadline)
     struct source *source = SOURCE_OF_TIMER(deadline);
     struct dispatch *dispatch = &source->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
+    source->armed--;
     if (source->fifo) {
         source->batch_due = true;
         dispatch_ready_source(dispatch, source);
@@ -110,9 +112,9 @@ static void set_state(struct source *source, enum source_state state)
     struct dispatch *dispatch = &source->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
     source->state = state;
-    if (source->generation->retired)
-        generation_reap(source->generation);
     pthread_cond_broadcast(&dispatch->idle);
+    if (state == SOURCE_STOPPED)
+        generation_reap(source->generation);
     pthread_mutex_unlock(&dispatch->lock);
 }
 
@@ -140,7 +142,9 @@ int source_start(struct source *source, struct err *err)
             break;
         }
         source->next_ns = clock_now_ns() + (uint64_t)registration->period_ns;
-        clock_arm(engine->clock, &source->timer, source->next_ns);
+        pthread_mutex_lock(&engine->dispatch.lock);
+        source->armed += clock_arm(engine->clock, &source->timer, source->next_ns);
+        pthread_mutex_unlock(&engine->dispatch.lock);
         break;
     case REGISTER_START:
         dispatch_due(source);
@@ -172,7 +176,13 @@ void source_hand_back(struct source *source)
 static void on_stopped(void *owner)
 {
     source_hand_back(owner);
-    set_state(owner, SOURCE_STOPPED);
+    set_state(owner, SOURCE_STOPPED); /* from here on it may be freed */
+}
+
+/* With the dispatch lock held. */
+static void disarm(struct source *source)
+{
+    source->armed -= clock_cancel(source->engine->clock, &source->timer);
 }
 
 void source_stop(struct source *source)
@@ -185,6 +195,8 @@ void source_stop(struct source *source)
         source->state = SOURCE_STOPPING;
     struct subscription *subscription = source->subscription;
     source->subscription = NULL;
+    if (serving && !hook)
+        disarm(source);
     pthread_mutex_unlock(&dispatch->lock);
     if (!serving || hook)
         return;
@@ -197,9 +209,46 @@ void source_stop(struct source *source)
         pthread_mutex_unlock(&dispatch->lock);
         consumer_stop(source->consumer, on_stopped);
     } else {
-        clock_cancel(source->engine->clock, &source->timer);
         on_stopped(source);
     }
+}
+
+void source_mute(struct source *source)
+{
+    enum registration_kind kind = source->registration->kind;
+    if (source->state != SOURCE_SERVING || (kind != REGISTER_EVERY && kind != REGISTER_AFTER))
+        return;
+    source->state = SOURCE_STOPPED;
+    source->due = 0;
+    disarm(source);
+}
+
+/* With the dispatch lock held: will nothing touch it any more? */
+static bool has_ended(const struct source *source)
+{
+    bool stopped = source->state == SOURCE_STOPPED || source->registration->kind == REGISTER_STOP;
+    return source->generation->closed && stopped && source->state != SOURCE_IDLE &&
+           !source->ready.queued && !source->waiting && source->queued == 0 && !source->active &&
+           !source->parting && source->running == 0 && source->armed == 0 &&
+           lanes_quiet(source->lanes);
+}
+
+void source_sweep(struct script *script)
+{
+    struct dispatch *dispatch = &script->engine->dispatch;
+    struct source *source, *next, *ended = NULL;
+    pthread_mutex_lock(&script->starting);
+    pthread_mutex_lock(&dispatch->lock);
+    LL_FOREACH_SAFE(script->sources, source, next) {
+        if (!has_ended(source))
+            continue;
+        LL_DELETE(script->sources, source);
+        LL_PREPEND(ended, source);
+    }
+    pthread_mutex_unlock(&dispatch->lock);
+    pthread_mutex_unlock(&script->starting);
+    LL_FOREACH_SAFE(ended, source, next)
+        source_free(source);
 }
 
 int source_hooks_due(struct script *script, struct generation *generation,
@@ -233,11 +282,7 @@ void source_cancel_timer(struct instance *instance, int index)
             source->state == SOURCE_SERVING)
             found = source;
     }
-    if (found) {
-        found->state = SOURCE_STOPPED;
-        found->due = 0;
-    }
-    pthread_mutex_unlock(&dispatch->lock);
     if (found)
-        clock_cancel(instance->engine->clock, &found->timer);
+        source_mute(found);
+    pthread_mutex_unlock(&dispatch->lock);
 }

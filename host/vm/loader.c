@@ -1,5 +1,6 @@
 #include "vm/loader.h"
 
+#include <luajit.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -7,7 +8,9 @@
 #include <sys/random.h>
 #include <uthash.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/value.h"
 
 struct name {
     UT_hash_handle hh;
@@ -141,6 +144,45 @@ static void copy_files(lua_State *L, int args, struct loader_files *files)
     lua_pop(L, 1);
 }
 
+/* How often the time is looked at: a thousand instructions are some 10 us. */
+#define LOOK_INSTRUCTIONS 1000
+
+/* May raise. Once the time is over it raises at every instruction: no pcall outlives that. */
+static void on_count(lua_State *L, lua_Debug *activation)
+{
+    (void)activation;
+    struct vm *vm = vm_of(L);
+    if (clock_now_ns() < vm->load_until_ns)
+        return;
+    char limit[32];
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    value_format_duration(vm->load_limit_ns, limit, sizeof limit);
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, err_name(ERR_TIMEOUT));
+    lua_setfield(L, -2, "code");
+    lua_pushfstring(L,
+                    "still loading after %s: the top level only registers handlers; what takes "
+                    "long belongs into bus.on(\"start\", ...)",
+                    limit);
+    lua_setfield(L, -2, "message");
+    lua_error(L);
+}
+
+/* Calls as vm_call, within limit_ns. Compiled code looks at no hook, so nothing is compiled. */
+static int call_within(struct vm *vm, int64_t limit_ns, int nargs, struct failure *failure)
+{
+    if (limit_ns <= 0)
+        return vm_call(vm, nargs, 0, failure);
+    vm->load_limit_ns = limit_ns;
+    vm->load_until_ns = clock_now_ns() + (uint64_t)limit_ns;
+    luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+    lua_sethook(vm->L, on_count, LUA_MASKCOUNT, LOOK_INSTRUCTIONS);
+    int rc = vm_call(vm, nargs, 0, failure);
+    lua_sethook(vm->L, NULL, 0, 0);
+    luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
+    return rc;
+}
+
 int loader_run(struct vm *vm, const char *path, const char *name,
                const struct loader_options *options, struct loader_files *files,
                struct failure *failure)
@@ -158,7 +200,7 @@ int loader_run(struct vm *vm, const char *path, const char *name,
     if (rc == 0) {
         lua_getfield(L, -1, "run");
         lua_pushvalue(L, top + 1);
-        rc = vm_call(vm, 1, 0, failure);
+        rc = call_within(vm, options->deadline_ns, 1, failure);
         if (files)
             copy_files(L, top + 1, files);
     }

@@ -7,6 +7,8 @@
 #ifndef MOONBUS_VM_LOADER_H
 #define MOONBUS_VM_LOADER_H
 
+#include <stdint.h>
+
 #include "vm/vm.h"
 
 /* The names of globals that have been warned of; shared by all instances of one generation, so that
@@ -20,6 +22,7 @@ struct loader_options {
     int lib_count;
     bool trust;
     struct loader_names *warned; /* not owned, outlives the vm; NULL: each vm tells by itself */
+    int64_t deadline_ns; /* a top level that runs longer fails with ERR_TIMEOUT; 0: none */
 };
 
 /* The files that a script was loaded from, itself first. Owned strings, absolute. */

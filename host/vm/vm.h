@@ -16,6 +16,7 @@
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -31,6 +32,8 @@ struct vm {
     bool enforcing;                 /* Lua is running: the limit holds */
     bool exhausted;                 /* an allocation was refused since the last vm_resume */
     size_t gc_mark;                 /* for what use the collector's pace was set, in steps */
+    uint64_t load_until_ns;         /* loader's: when a script's top level has had its time */
+    int64_t load_limit_ns;          /* loader's: how long that is, for the message */
     struct coroutine *pool;         /* owned; finished coroutines, ready for use */
     int pooled, pool_capacity;
 };

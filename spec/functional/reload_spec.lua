@@ -1,7 +1,430 @@
+-- A reload loses nothing and duplicates nothing; code that does not load never replaces code that
+-- works.
 local temp = require "spec.support.temp"
+local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
-describe("a reload", function()
+describe("reload", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  local function watching(options)
+    if type(options) == "string" then options = { handlers = { ["handler.lua"] = options } } end
+    options.args = options.args or {}
+    table.insert(options.args, "--watch")
+    return w:run(options)
+  end
+
+  local function save(host, text, name)
+    temp.write(host.folder, "handlers/" .. (name or "handler.lua"), text)
+  end
+
+  local function live(host, number, name)
+    return host:wait_log("^" .. (name or "handler"):gsub("%p", "%%%0") ..
+      "%.lua: generation " .. number .. " live in %d+ ms")
+  end
+
+  local function echo(answer, more)
+    return ([[
+local bus = require "moonbus"
+%s
+bus.subscribe("version", function() return %q end)]]):format(more or "", answer)
+  end
+
+  local function version() return w.client:request("version", "").data end
+
+  describe("of code that does not load", function()
+    local function refused(text, pattern, more)
+      local host = watching(echo "one")
+      save(host, text)
+      local event = host:wait_log("refused, generation 1 keeps running", 10)
+      assert.matches(pattern, event.msg)
+      assert.equal("one", version())
+      if more then more(host) end
+      save(host, echo "two")
+      live(host, 2)
+      assert.equal("two", version())
+    end
+
+    it("refuses a syntax error, with file and line", function()
+      refused("local bus = require 'moonbus'\nlocal x = = 1\n", "handler%.lua:2: unexpected symbol")
+    end)
+
+    it("refuses an error at the top level, with file and line", function()
+      refused("\n\nerror 'not today'", "handler%.lua:3: not today")
+    end)
+
+    it("refuses a module that is missing, and says where it was looked for", function()
+      refused("require 'helpers.nowhere'", "handler%.lua:1: .*helpers[./]nowhere")
+    end)
+
+    it("refuses a bad subject, with file and line", function()
+      refused([[local bus = require "moonbus"
+bus.subscribe("a..b", function() end)]], 'handler%.lua:2: .*"a%.%.b"')
+    end)
+
+    it("refuses bus.request while it loads", function()
+      refused([[local bus = require "moonbus"
+bus.request("version", "")]], "handler%.lua:2: .*bus%.request")
+    end)
+
+    it("refuses code that loads for ever, and delays no message meanwhile", function()
+      local host = watching { args = { "--workers", "1" }, handlers = {
+        ["handler.lua"] = echo "one",
+        ["other.lua"] = 'require "moonbus".subscribe("other", function() return "here" end)',
+      } }
+      save(host, "local n = 0\nwhile true do pcall(function() while true do n = n + 1 end end) end")
+      local longest, count, late = 0, 0, 0
+      repeat
+        local began = wait.now()
+        assert.equal("one", version())
+        assert.equal("here", w.client:request("other", "").data)
+        local took = wait.now() - began
+        longest, count = math.max(longest, took), count + 1
+        if took > 0.05 * wait.slow then late = late + 1 end
+      until #host:logged "refused" > 0 or wait.now() - host.began > 30 * wait.slow
+      local event = host:wait_log "refused, generation 1 keeps running"
+      assert.matches("handler%.lua:2: .*still loading after 5s", event.msg)
+      print(("\nan endless load: %d pairs of requests meanwhile, the longest took %.1f ms")
+        :format(count, longest * 1000))
+      -- The machine may be busy with others for a moment; the load took five seconds.
+      assert.is_true(late < count / 100 and longest < 2, late .. " waited, one of them " .. longest .. " s")
+      save(host, echo "two")
+      live(host, 2)
+    end)
+
+    it("refuses what the server refuses, and takes back what was changed before", function()
+      local stream = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+]]
+      local host = watching(stream ..
+        [[js.consume("WORK", { durable = "a", filter = "work.a", dead_letter = "dead", ack_wait = "30s" },
+          function() end)]])
+      save(host, stream .. [[
+js.consume("WORK", { durable = "a", filter = "work.a", dead_letter = "dead", ack_wait = "40s" },
+  function() end)
+js.consume("NOWHERE", { durable = "b", dead_letter = "dead" }, function() end)]])
+      local event = host:wait_log "refused, generation 1 keeps running"
+      assert.matches("handler%.lua:5: .*NOWHERE", event.msg)
+      assert.equal(30e9, w.client:consumer_info("WORK", "a").config.ack_wait)
+    end)
+  end)
+
+  describe("of settings of a consumer", function()
+    it("updates those that the server can update, and keeps the pull loop", function()
+      local function text(setting)
+        return ([[
+local js = require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a", %s }, function() end)]])
+          :format(setting)
+      end
+      local host = watching(text 'ack_wait = "30s"')
+      local created = w.client:consumer_info("WORK", "a").created
+      save(host, text 'ack_wait = "45s", concurrency = 3')
+      live(host, 2)
+      local info = w.client:consumer_info("WORK", "a")
+      assert.equal(45e9, info.config.ack_wait)
+      assert.equal(created, info.created)
+      w.client:store("work.a", "1")
+      w.client:settled("WORK", "a")
+    end)
+
+    it("refuses one that the server cannot update", function()
+      local function text(extra)
+        return ([[
+local js = require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a"%s }, function() end)]])
+          :format(extra)
+      end
+      local host = watching(text "")
+      save(host, text ', consumer = { replay_policy = "original" }')
+      local event = host:wait_log "refused, generation 1 keeps running"
+      assert.matches("handler%.lua:3: WORK/a: cannot be updated: .*replay policy", event.msg)
+    end)
+  end)
+
+  describe("of a handler that runs", function()
+    -- `body` runs on the old code; it gets a second argument to say where it is.
+    local function finishes(body)
+      local function text(answer, what)
+        return ([[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+js.stream { name = "DONE", subjects = { "done.>" } }
+js.stream { name = "LOOP", subjects = { "loop" } }
+local version = %q
+bus.subscribe("slow", function() bus.sleep("400ms") return "slept" end)
+js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a" }, function(msg)
+  bus.publish("begun", version)
+  %s
+  js.publish("done." .. version, msg.data)
+end)
+bus.subscribe("version", function() return version end)]]):format(answer, what)
+      end
+      local host = watching(text("one", body))
+      local begun = w.client:subscribe "begun"
+      w.client:flush()
+      w.client:store("work.a", "x")
+      assert.equal("one", begun:next().data)
+      save(host, text("two", ""))
+      live(host, 2)
+      w.client:store("work.a", "y")
+      wait.eventually(function() return #w.client:messages "DONE" == 2 end)
+      wait.eventually(function() return w.client:consumer_info("WORK", "a").ack_floor.stream_seq == 2 end)
+      local by = {}
+      for _, message in ipairs(w.client:messages "DONE") do by[message.data] = message.subject end
+      assert.same({ x = "done.one", y = "done.two" }, by)
+      assert.equal(0, w.client:consumer_info("WORK", "a").num_redelivered)
+      host:wait_log "handler%.lua: generation 1 closed"
+    end
+
+    it("lets it finish on its old code out of bus.sleep", function()
+      finishes 'bus.sleep("400ms")'
+    end)
+    it("lets it finish on its old code out of bus.request", function()
+      finishes 'assert(bus.request("slow", "").data == "slept")'
+    end)
+    it("lets it finish on its old code while it burns the CPU", function()
+      finishes 'local till = bus.now() + 0.4 while bus.now() < till do end'
+    end)
+    it("lets it finish on its old code out of js.publish", function()
+      finishes [[
+        repeat assert(js.publish("loop", "x")) until bus.request("version", "").data == "two"
+        assert(js.publish("loop", "x"))
+      ]]
+    end)
+
+    it("cancels it after the graceful timeout, and gives its message to the new code", function()
+      local function text(answer, body)
+        return ([[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a", timeout = "1m" }, function(msg)
+  bus.publish("runs", %q .. msg.attempt)
+  %s
+end)]]):format(answer, body)
+      end
+      local host = watching { handlers = { ["handler.lua"] = text("old", 'bus.sleep("1m")') },
+        args = { "--graceful-timeout", "500ms" } }
+      local runs = w.client:subscribe "runs"
+      w.client:flush()
+      w.client:store("work.a", "x")
+      assert.equal("old1", runs:next().data)
+      save(host, text("new", ""))
+      assert.equal("new1", runs:next().data)
+      w.client:settled("WORK", "a")
+      assert.equal(0, w.client:consumer_info("WORK", "a").num_redelivered)
+      host:wait_log "handler%.lua: generation 1 closed"
+    end)
+  end)
+
+  describe("of the life of a generation", function()
+    it("stops the timers of the old one at the switch", function()
+      local function text(answer)
+        return ([[
+local bus = require "moonbus"
+bus.every("10ms", function() bus.publish("ticks", %q) end)]]):format(answer)
+      end
+      local host = watching(text "one")
+      local ticks = w.client:subscribe "ticks"
+      w.client:flush()
+      assert.equal("one", ticks:next().data)
+      save(host, text "two")
+      wait.eventually(function() return ticks:next(1).data == "two" end)
+      for _ = 1, 20 do assert.equal("two", ticks:next().data) end
+      host:wait_log "handler%.lua: generation 1 closed"
+    end)
+
+    it("runs start and stop once for each", function()
+      local function text(answer)
+        return echo(answer, ([[
+bus.on("start", function() bus.publish("life", "start %s") end)
+bus.on("stop", function() bus.publish("life", "stop %s") end)]]):format(answer, answer))
+      end
+      local life = w.client:subscribe "life"
+      w.client:flush()
+      local host = watching(text "one")
+      save(host, text "two")
+      live(host, 2)
+      host:wait_log "handler%.lua: generation 1 closed"
+      host:stop()
+      local seen = {}
+      for _ = 1, 4 do table.insert(seen, life:next().data) end
+      table.sort(seen)
+      assert.same({ "start one", "start two", "stop one", "stop two" }, seen)
+      assert.same({}, life:arrived())
+    end)
+
+    it("keeps two handlers of one subject two", function()
+      local text = [[
+local bus = require "moonbus"
+bus.subscribe("both", function() bus.publish("seen", "a") end)
+bus.subscribe("both", function() bus.publish("seen", "b") end)]]
+      local host = watching(text)
+      save(host, text .. "\n")
+      live(host, 2)
+      local seen = w.client:subscribe "seen"
+      w.client:flush()
+      w.client:publish("both", "")
+      local both = { seen:next().data, seen:next().data }
+      table.sort(both)
+      assert.same({ "a", "b" }, both)
+    end)
+
+    it("answers what came for a handler that is gone, on the old code", function()
+      local host = watching { args = { "--workers", "1" }, handlers = { ["handler.lua"] = [[
+local bus = require "moonbus"
+bus.subscribe("old", { concurrency = 1 }, function(msg) bus.sleep("5ms") bus.publish("old.done", msg.data) end)]] } }
+      local done = w.client:subscribe "old.done"
+      w.client:flush()
+      for i = 1, 50 do w.client:publish("old", tostring(i)) end
+      w.client:flush()
+      save(host, echo "two")
+      live(host, 2)
+      for i = 1, 50 do assert.equal(tostring(i), done:next().data) end
+      host:wait_log "handler%.lua: generation 1 closed"
+    end)
+  end)
+
+  describe("of files", function()
+    it("reloads exactly the scripts that use a module, at any depth", function()
+      local host = watching { handlers = {
+        ["deep.lua"] = [[local bus, m = require "moonbus", require "outer"
+          bus.subscribe("deep", function() return m end)]],
+        ["flat.lua"] = [[local bus, m = require "moonbus", require "inner"
+          bus.subscribe("flat", function() return m end)]],
+        ["alone.lua"] = [[require "moonbus".subscribe("alone", function() return "alone" end)]],
+      }, files = {
+        ["lib/outer.lua"] = "return 'outer ' .. require 'inner'",
+        ["lib/inner.lua"] = "return 'one'",
+      } }
+      temp.write(host.folder, "lib/inner.lua", "return 'two'")
+      live(host, 2, "deep")
+      live(host, 2, "flat")
+      assert.equal("outer two", w.client:request("deep", "").data)
+      assert.equal("two", w.client:request("flat", "").data)
+      temp.write(host.folder, "lib/outer.lua", "return 'new ' .. require 'inner'")
+      live(host, 3, "deep")
+      assert.equal(0, #host:logged "flat%.lua: generation 3")
+      assert.equal(0, #host:logged "alone%.lua: generation")
+    end)
+
+    it("serves a file that is added, unloads one that is removed, and serves it again", function()
+      local host = watching(echo "one")
+      save(host, [[
+local bus = require "moonbus"
+bus.on("stop", function() bus.publish("bye", "") end)
+bus.subscribe("added", function() return "here" end)]], "added.lua")
+      live(host, 1, "added")
+      assert.equal("here", w.client:request("added", "").data)
+      local bye = w.client:subscribe "bye"
+      w.client:flush()
+      assert(os.remove(host.folder .. "/handlers/added.lua"))
+      host:wait_log "added%.lua: the file is gone; nothing of it is served any more"
+      bye:next()
+      assert.equal("one", version())
+      assert.is_nil((w.client:request("added", "")))
+      save(host, 'require "moonbus".subscribe("added", function() return "back" end)', "added.lua")
+      live(host, 2, "added")
+      assert.equal("back", w.client:request("added", "").data)
+    end)
+
+    it("takes what an editor writes by renaming as a change, not as a removal", function()
+      local host = watching(echo "one")
+      local path = host.folder .. "/handlers/handler.lua"
+      os.rename(path, path .. "~")
+      temp.write(host.folder, "handlers/.handler.swp", echo "two")
+      os.rename(host.folder .. "/handlers/.handler.swp", path)
+      live(host, 2)
+      assert.equal("two", version())
+      assert.equal(0, #host:logged "the file is gone")
+    end)
+
+    it("makes one reload of a burst of 50 changes", function()
+      local host = watching(echo "0")
+      for i = 1, 50 do save(host, echo(tostring(i))) end
+      wait.eventually(function() return version() == "50" end)
+      assert.is_true(#host:logged "generation %d+ live" <= 2, "a reload for each change")
+    end)
+
+    it("follows a folder that is replaced as a whole by a symbolic link", function()
+      local folder = w:folder()
+      temp.write(folder, "v1/handler.lua", echo "one")
+      temp.write(folder, "v2/handler.lua", echo "two")
+      os.execute(("ln -s v1 %s/handlers"):format(folder))
+      local host = w:run { folder = folder, args = { "--watch" }, handlers = {} }
+      assert.equal("one", version())
+      os.execute(("ln -s v2 %s/next && mv -T %s/next %s/handlers"):format(folder, folder, folder))
+      live(host, 2)
+      assert.equal("two", version())
+    end)
+  end)
+
+  describe("under load", function()
+    it("processes everything exactly once over 100 reloads, and leaks nothing", function()
+      local TOTAL, RELOADS = 10000, 100
+      local function text(number)
+        return ([[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+local count = 0
+js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a" }, function(msg)
+  if msg.sequence %% 50 == 0 then bus.sleep("20ms") end
+  bus.publish("seen", msg.data .. " %d " .. msg.attempt)
+end)
+bus.every("1s", function() count = count + 1 end)
+bus.subscribe("number", function() return "%d" end)]]):format(number, number)
+      end
+      local host = watching(text(1))
+      local seen = w.client:subscribe "seen"
+      w.client:flush()
+      for i = 1, 5 do
+        save(host, text(i + 1))
+        live(host, i + 1)
+      end
+      local before = host:memory_mb()
+      local sent, broken = 0, 0
+      for i = 1, RELOADS do
+        for _ = 1, TOTAL / RELOADS do
+          sent = sent + 1
+          w.client:publish("work.a", tostring(sent))
+        end
+        w.client:flush()
+        if i % 10 == 0 then
+          broken = broken + 1
+          save(host, "local = broken " .. i)
+          host:wait_log("refused, generation", 5, broken)
+        end
+        save(host, text(i + 6))
+        live(host, i + 6)
+      end
+      local times = {}
+      for _ = 1, TOTAL do
+        local number = seen:next().data:match "^%d+"
+        times[number] = (times[number] or 0) + 1
+      end
+      for number, count in pairs(times) do assert.equal(1, count, number) end
+      assert.same({}, seen:arrived())
+      wait.eventually(function()
+        local info = w.client:consumer_info("WORK", "a")
+        return info.num_pending == 0 and info.num_ack_pending == 0
+      end)
+      assert.equal(0, w.client:consumer_info("WORK", "a").num_redelivered)
+      host:wait_log("generation %d+ closed", 5, RELOADS + 5)
+      local after = host:memory_mb()
+      print(("\n%d messages over %d reloads: generations live 1, memory %.1f MB before, %.1f MB after")
+        :format(TOTAL, RELOADS, before, after))
+      assert.is_true(after < before + 12 * wait.slow, "memory grew from " .. before .. " to " .. after)
+    end)
+  end)
+end)
+
+describe("a reload of handlers", function()
   local w = world.new()
   setup(function() w:open() end)
   after_each(function() w:clear() end)
