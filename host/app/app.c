@@ -1,6 +1,7 @@
 #include "app/app.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/api.h"
@@ -149,26 +150,44 @@ static enum app_exit start(struct app *app)
     return app->child && code == ERR_SYSTEM ? APP_FAILED : APP_USAGE;
 }
 
+static struct app *app_new(const struct app_options *options)
+{
+    struct app *app = calloc(1, sizeof *app);
+    if (!app)
+        return NULL;
+    app->options = options;
+    app->config = options->config;
+    if (options->path_count > 0) {
+        app->paths.list = options->paths;
+        app->paths.count = options->path_count;
+    } else {
+        app->paths.list = (const char *const *)options->config->handlers;
+        app->paths.count = options->config->handler_count;
+    }
+    atomic_init(&app->unfinished, -1);
+    return app;
+}
+
 struct app_end app_run(const struct app_options *options)
 {
-    struct app app = {.options = options, .config = options->config};
-    if (options->path_count > 0) {
-        app.paths.list = options->paths;
-        app.paths.count = options->path_count;
-    } else {
-        app.paths.list = (const char *const *)options->config->handlers;
-        app.paths.count = options->config->handler_count;
+    /* Not on the stack: threads that are left behind still use it. */
+    struct app *app = app_new(options);
+    if (!app) {
+        log_error("no memory to begin with");
+        return (struct app_end){.status = APP_FAILED};
     }
-    atomic_init(&app.unfinished, -1);
     config_announce(options->config);
     thread_block_signals(NULL);
-    open_loop(&app);
-    app.end.status = start(&app);
-    if (app.end.status == APP_OK) {
-        reload_setup(&app);
+    open_loop(app);
+    app->end.status = start(app);
+    if (app->end.status == APP_OK) {
+        reload_setup(app);
         unblock_signals();
-        uv_run(&app.loop, UV_RUN_DEFAULT);
+        uv_run(&app->loop, UV_RUN_DEFAULT);
     }
-    stop_finish(&app);
-    return app.end;
+    stop_finish(app);
+    struct app_end end = app->end;
+    if (!end.left_behind)
+        free(app);
+    return end;
 }

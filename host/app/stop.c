@@ -1,3 +1,5 @@
+#include <nats/nats.h>
+
 #include "app/app_private.h"
 #include "base/thread.h"
 #include "base/value.h"
@@ -9,6 +11,8 @@
 #define ANSWERS_NS (200 * NS_PER_MS)
 /* How long after the deadline the process ends, whatever it hangs on. */
 #define GUARD_MS 500
+/* nats.c's own threads get so long to end. */
+#define NATS_CLOSE_MS 2000
 /* nats-server gets so long to end by itself. */
 #define CHILD_GRACE_NS (3 * NS_PER_S)
 
@@ -123,17 +127,20 @@ static void free_loop(struct app *app)
     uv_loop_close(&app->loop);
 }
 
-/* Nothing runs any more: first the pool's last jobs, then the clock's, for they know the engine. */
+/* Nothing runs any more. The clock stands still first: it gives the pool jobs. Then the pool's last
+ * ones, for they know the engine. */
 static void free_all(struct app *app)
 {
-    if (app->pool)
-        pool_free(app->pool);
     if (app->clock)
         clock_stop(app->clock);
+    if (app->pool)
+        pool_free(app->pool);
     if (app->engine)
         engine_free(app->engine);
     if (app->bus)
         bus_free(app->bus);
+    if (nats_CloseAndWait(NATS_CLOSE_MS) != NATS_OK)
+        log_debug("nats.c does not end: something of it was not released");
     if (app->clock)
         clock_free(app->clock);
     scripts_free(app);
@@ -143,7 +150,9 @@ static void free_all(struct app *app)
 void stop_finish(struct app *app)
 {
     int unfinished = atomic_load(&app->unfinished);
-    if (app->stopper_runs && !app->end.left_behind)
+    if (app->stopper_runs && app->end.left_behind)
+        pthread_detach(app->stopper);
+    else if (app->stopper_runs)
         pthread_join(app->stopper, NULL);
     if (app->stopper_runs && unfinished != 0 && app->end.status == APP_OK)
         app->end.status = APP_UNFINISHED;
