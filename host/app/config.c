@@ -227,13 +227,9 @@ static void take_host(struct config *config, lua_State *L)
         config->workers = cpus < DEFAULT_WORKERS_MOST ? cpus : DEFAULT_WORKERS_MOST;
     }
     config->graceful_timeout_ns = get_ns(L, "graceful_timeout");
-    config->limit_memory_bytes = get_ns(L, "limits.memory");
-    config->limit_cpu_ns = get_ns(L, "limits.cpu");
-    config->limit_offload_threads = get_int(L, "limits.offload_threads");
-    config->limit_max_stuck = get_int(L, "limits.max_stuck");
+    config->limit_memory_bytes = (int64_t)get_number(L, "limits.memory");
     config->watch = get_bool(L, "watch");
     config->trust = get_bool(L, "trust");
-    config->admin = get_string(L, "admin");
     config->settings_json = get_string(L, "settings");
     config->warnings = get_list(L, "warnings", &config->warning_count);
     char *level = get_string(L, "log.level"), *format = get_string(L, "log.format");
@@ -323,7 +319,6 @@ void config_free(struct config *config)
     free_list(config->warnings, config->warning_count);
     free(config->name);
     free(config->inbox_prefix);
-    free(config->admin);
     free(config->settings_json);
     free(config->file);
     free(config);

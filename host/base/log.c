@@ -36,11 +36,6 @@ void log_setup(enum log_level level, enum log_format format)
     settings.format = format;
 }
 
-void log_set_level(enum log_level level)
-{
-    settings.level = level;
-}
-
 bool log_enabled(enum log_level level)
 {
     return level < LOG_OFF && (int)level >= settings.level;

@@ -34,7 +34,6 @@ struct log_context {
 
 /* Until it is called: info, auto. Not while other threads log. */
 void log_setup(enum log_level level, enum log_format format);
-void log_set_level(enum log_level level); /* any time */
 bool log_enabled(enum log_level level);
 
 void log_event(enum log_level level, const struct log_context *context, const char *format, ...)

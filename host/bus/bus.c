@@ -92,11 +92,9 @@ void bus_end_publishes(struct bus *bus, uint64_t deadline_ns)
 
 static bool flush_link(struct link *link, uint64_t deadline_ns)
 {
-    size_t frames, bytes;
     if (link_state(link) == LINK_CONNECTED)
         return link_flush(link, deadline_ns);
-    link_pending(link, &frames, &bytes);
-    return frames == 0;
+    return link_pending(link) == 0;
 }
 
 bool bus_flush(struct bus *bus, uint64_t deadline_ns)

@@ -262,7 +262,6 @@ bool consumer_lease_lost(struct consumer *consumer, uint64_t now_ns)
     bool tell = consumer->lost_told_ns == 0 ||
                 now_ns - consumer->lost_told_ns > (uint64_t)LOST_TOLD_AGAIN_NS;
 
-    consumer->lost_count++;
     consumer->lost_told_ns = now_ns;
     return tell;
 }
@@ -574,27 +573,4 @@ void consumer_free(struct consumer *consumer)
 {
     if (consumer != NULL)
         consumer_release(consumer);
-}
-
-int64_t consumer_ack_wait_ns(const struct consumer *consumer)
-{
-    return atomic_load(&((struct consumer *)consumer)->ack_wait_ns);
-}
-
-int consumer_held(struct consumer *consumer)
-{
-    pthread_mutex_lock(&consumer->lock);
-    int held = consumer->pull.held;
-    pthread_mutex_unlock(&consumer->lock);
-    return held;
-}
-
-void consumer_stat(struct consumer *consumer, struct consumer_stat *stat)
-{
-    pthread_mutex_lock(&consumer->lock);
-    *stat = (struct consumer_stat){.held = consumer->pull.held,
-                                   .leases_lost = consumer->lost_count,
-                                   .ack_floor = consumer->ack_floor,
-                                   .last_sequence = consumer->last_sequence};
-    pthread_mutex_unlock(&consumer->lock);
 }

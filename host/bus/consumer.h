@@ -40,11 +40,6 @@ struct consumer_spec {
     const cJSON *extra; /* NATS' own fields, passed through; or NULL */
 };
 
-struct consumer_stat {
-    int held; /* deliveries without a verdict */
-    uint64_t leases_lost, ack_floor, last_sequence;
-};
-
 /* source: handed to the sink with each delivery. Nothing is sent yet. NULL: ERR_INVALID for an
  * `extra` field that is not to be passed through, with what to use instead. */
 struct consumer *consumer_new(struct bus *bus, const struct consumer_spec *spec, void *source,
@@ -97,10 +92,5 @@ struct condemned {
 void consumer_condemn(struct consumer *consumer, struct condemned *why);
 /* Forgets them: another version of the script may do better, or states another dead letter. */
 void consumer_pardon(struct consumer *consumer);
-
-/* Effective settings, after consumer_ensure: of the server's echo. */
-int64_t consumer_ack_wait_ns(const struct consumer *consumer);
-int consumer_held(struct consumer *consumer);
-void consumer_stat(struct consumer *consumer, struct consumer_stat *stat);
 
 #endif

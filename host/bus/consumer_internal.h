@@ -59,7 +59,6 @@ struct consumer {
     uint64_t tick_at_ns;        /* 0: not armed */
     struct link_gate pull_gate; /* of the one request that waits to be written */
     uint64_t lost_told_ns;      /* a lost lease was last logged */
-    uint64_t lost_count;
 
     struct deadline poll;   /* holds a reference while armed: time to ask for the ack floor */
     bool polling;           /* armed, or the question is under way */

@@ -62,7 +62,6 @@ struct delivery *delivery_new(struct consumer *consumer, natsMsg *msg,
     delivery->stream = consumer->spec.stream;
     delivery->durable = consumer->spec.durable;
     delivery->stream_sequence = ack->stream_sequence;
-    delivery->consumer_sequence = ack->consumer_sequence;
     delivery->pending = ack->pending;
     delivery->timestamp_ns = ack->timestamp_ns;
     delivery->attempt = ack->delivered > 0 ? ack->delivered : 1;
@@ -376,11 +375,6 @@ int delivery_progress(struct delivery *delivery, struct err *err)
 bool delivery_settled(const struct delivery *delivery)
 {
     return atomic_load(&((struct delivery *)delivery)->verdict) != VERDICT_NONE;
-}
-
-bool delivery_lost(const struct delivery *delivery)
-{
-    return atomic_load(&((struct delivery *)delivery)->lost);
 }
 
 char *delivery_id(const struct delivery *delivery, char *buf, size_t size)

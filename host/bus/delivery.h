@@ -46,7 +46,7 @@ struct delivery {
 
     struct consumer *consumer;    /* NULL: a core message; holds a reference */
     const char *stream, *durable; /* borrowed from the consumer; NULL for core */
-    uint64_t stream_sequence, consumer_sequence, pending;
+    uint64_t stream_sequence, pending;
     _Atomic uint64_t attempt; /* counted from 1; 1 for core; a joined redelivery raises it */
     int64_t timestamp_ns;     /* stored at, by the server; arrival for core */
 
@@ -111,7 +111,6 @@ int delivery_ack_sync(struct delivery *delivery, struct inbox *inbox, uint64_t d
 int delivery_progress(struct delivery *delivery, struct err *err);
 
 bool delivery_settled(const struct delivery *delivery);
-bool delivery_lost(const struct delivery *delivery);
 
 /* The message's id, stable over redeliveries: "<stream>:<timestamp>:<consumer>:<sequence>"; "" for
  * core. Returns buf. */

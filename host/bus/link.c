@@ -292,17 +292,6 @@ void link_free(struct link *link)
 
 /* --- looking --- */
 
-/* Reading takes the lock too; a link that is const to its reader is still the same object. */
-static void lock_to_read(const struct link *link)
-{
-    pthread_mutex_lock((pthread_mutex_t *)&link->lock);
-}
-
-static void unlock_read(const struct link *link)
-{
-    pthread_mutex_unlock((pthread_mutex_t *)&link->lock);
-}
-
 enum link_state link_state(const struct link *link)
 {
     return (enum link_state)atomic_load(&link->state);
@@ -313,23 +302,12 @@ size_t link_max_payload(const struct link *link)
     return atomic_load_explicit(&link->max_payload, memory_order_relaxed);
 }
 
-void link_pending(const struct link *link, size_t *frames, size_t *bytes)
+size_t link_pending(struct link *link)
 {
-    *frames = *bytes = 0;
-    lock_to_read(link);
-    for (int i = 0; i < LINK_LANES; i++) {
-        *frames += (size_t)(link->lanes[i].accepted - link->lanes[i].finished);
-        *bytes += link->lanes[i].bytes;
-    }
-    unlock_read(link);
-}
-
-void link_server(const struct link *link, char *buf, size_t size)
-{
-    lock_to_read(link);
-    if (link->server[0] || !link->options->server_count)
-        snprintf(buf, size, "%s", link->server);
-    else
-        link_shown_server(link->options->servers[0], buf, size);
-    unlock_read(link);
+    size_t frames = 0;
+    pthread_mutex_lock(&link->lock);
+    for (int i = 0; i < LINK_LANES; i++)
+        frames += (size_t)(link->lanes[i].accepted - link->lanes[i].finished);
+    pthread_mutex_unlock(&link->lock);
+    return frames;
 }

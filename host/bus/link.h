@@ -129,9 +129,7 @@ void link_free(struct link *link);
 enum link_state link_state(const struct link *link);
 /* The server's limit, in bytes; 1 MB before the first connection. */
 size_t link_max_payload(const struct link *link);
-/* Counts for the log and the status: frames waiting, and their bytes. */
-void link_pending(const struct link *link, size_t *frames, size_t *bytes);
-/* "127.0.0.1:4222" of the present or last connection, without credentials; copied to buf. */
-void link_server(const struct link *link, char *buf, size_t size);
+/* How many frames wait to be written. */
+size_t link_pending(struct link *link);
 
 #endif

@@ -104,11 +104,6 @@ const char *script_name(const struct script *script)
     return script->name;
 }
 
-const char *script_path(const struct script *script)
-{
-    return script->path;
-}
-
 unsigned script_generation(struct script *script)
 {
     pthread_mutex_lock(&script->engine->dispatch.lock);

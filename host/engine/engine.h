@@ -73,7 +73,6 @@ bool engine_registration(struct engine *engine, struct script *script, int i,
 int engine_script_count(struct engine *engine);
 struct script *engine_script(struct engine *engine, int i);
 const char *script_name(const struct script *script);
-const char *script_path(const struct script *script);
 unsigned script_generation(struct script *script);
 /* The files of its live generation, itself first (borrowed until the next reload). */
 const struct loader_files *script_files(struct script *script);

@@ -55,12 +55,6 @@ function M.request(opts)
   return check("bus.request", opts, REQUEST)
 end
 
-local RESPOND = { fields = { headers = "table" }, hints = { header = "headers" } }
-
-function M.respond(opts)
-  return check("msg:respond", opts, RESPOND)
-end
-
 -- Timers, hooks, the script -----------------------------------------------------------------------
 
 --- binding: "bus.every" or "bus.after".

@@ -180,8 +180,7 @@ describe("The log", function()
     local levels = { "DEBUG", "INFO", "WARN", "ERROR" }
     for at, level in ipairs { "DEBUG", "INFO", "WARN", "ERROR", "OFF" } do
       local written = captured(function()
-        lib.log_setup(ffi.C.LOG_INFO, ffi.C.LOG_TEXT)
-        lib.log_set_level(ffi.C["LOG_" .. level])
+        lib.log_setup(ffi.C["LOG_" .. level], ffi.C.LOG_TEXT)
         for i, name in ipairs(levels) do
           assert.equal(i >= at, lib.log_enabled(ffi.C["LOG_" .. name]))
           lib.log_event(ffi.C["LOG_" .. name], nil, "here")
