@@ -34,12 +34,12 @@ struct source {
     enum source_state state;
     struct generation *generation;     /* reference held; live for this source */
     struct registration *registration; /* the generation's */
-    struct registration *heir;         /* a reload is under way: of the new generation, which goes on
-                                          with this source; or NULL */
-    struct delivery *fifo;             /* utlist: queued, a reference each */
-    struct delivery *active;           /* utlist: their handlers run, a reference each */
-    struct delivery *parting;          /* utlist: never started, to be handed back when the
-                                          subscription has drained; a reference each */
+    struct registration *heir; /* a reload is under way: of the new generation, which goes on
+                                  with this source; or NULL */
+    struct delivery *fifo;     /* utlist: queued, a reference each */
+    struct delivery *active;   /* utlist: their handlers run, a reference each */
+    struct delivery *parting;  /* utlist: never started, to be handed back when the
+                                  subscription has drained; a reference each */
     int queued;
     size_t queued_bytes;
     uint64_t dropped;

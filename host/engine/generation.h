@@ -91,11 +91,11 @@ struct generation {
     bool broken;   /* a further instance did not load as the first: no more of them */
     struct instance *idle;
     struct source *waiting; /* sources with work, in want of an idle instance */
-    bool retired;  /* no source gets new work for it */
-    bool stop_ran; /* its "stop" hooks have been made due */
-    bool reaping;  /* its states are being closed on the pool */
-    bool closed;   /* they are */
-    int running;   /* root tasks on it */
+    bool retired;           /* no source gets new work for it */
+    bool stop_ran;          /* its "stop" hooks have been made due */
+    bool reaping;           /* its states are being closed on the pool */
+    bool closed;            /* they are */
+    int running;            /* root tasks on it */
     struct pool_job growing, closing;
     struct deadline retiring; /* armed until it is closed, with a reference */
 };

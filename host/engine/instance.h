@@ -60,8 +60,8 @@ struct instance {
         struct source *source;
         struct delivery *delivery;
     } finished;
-    struct event stop;   /* cancels all tasks; posted once */
-    struct event retire; /* the same, for its generation has had its time */
+    struct event stop;               /* cancels all tasks; posted once */
+    struct event retire;             /* the same, for its generation has had its time */
     bool stop_posted, retire_posted; /* under the dispatch lock */
 };
 

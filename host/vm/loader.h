@@ -22,7 +22,7 @@ struct loader_options {
     int lib_count;
     bool trust;
     struct loader_names *warned; /* not owned, outlives the vm; NULL: each vm tells by itself */
-    int64_t deadline_ns; /* a top level that runs longer fails with ERR_TIMEOUT; 0: none */
+    int64_t deadline_ns;         /* a top level that runs longer fails with ERR_TIMEOUT; 0: none */
 };
 
 /* The files that a script was loaded from, itself first. Owned strings, absolute. */
