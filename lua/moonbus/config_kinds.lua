@@ -1,24 +1,12 @@
 -- The types of settings. A kind is a function (value, context) that gives the value that C wants,
 -- or nil and what is wrong with it. context: text (true: the value is text of the environment or of
 -- a flag), folder (what relative paths are relative to), show (how a value looks in a message), host.
+local nearest = require "moonbus.nearest"
+
 local kinds = {}
 
 local function wanted(what, value, context)
   return nil, ("must be %s, not %s"):format(what, context.show(value))
-end
-
-local function distance(a, b)
-  local row = {}
-  for j = 0, #b do row[j] = j end
-  for i = 1, #a do
-    local diagonal
-    diagonal, row[0] = row[0], i
-    for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
-      diagonal, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
-    end
-  end
-  return row[#b]
 end
 
 -- ' (did you mean "workers"?)', or "" when nothing is near.
@@ -26,15 +14,8 @@ end
 ---@param candidates string[]
 ---@return string
 function kinds.suggest(name, candidates)
-  local best, best_distance = nil, math.max(1, math.floor(#name / 3))
-  if best_distance > 3 then best_distance = 3 end
-  for _, candidate in ipairs(candidates) do
-    local d = distance(name:lower(), tostring(candidate):lower())
-    if d < best_distance or (d == best_distance and not best) then
-      best, best_distance = candidate, d
-    end
-  end
-  return best and (" (did you mean %q?)"):format(best) or ""
+  local near = nearest(name, candidates)
+  return near and (" (did you mean %q?)"):format(near) or ""
 end
 
 function kinds.text(value, context)

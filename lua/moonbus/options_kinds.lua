@@ -6,6 +6,7 @@
 --- A field is a kind's name, or { kind, default =, required =, min =, max = ... }, or
 --- { check = function(binding, field, value) ... end }. A hint is the name of one of the fields, or
 --- a sentence.
+local nearest = require("moonbus.nearest")
 local core = package.loaded["moonbus.core"]
 
 --- Raises text with the place of the innermost line of a script.
@@ -136,37 +137,11 @@ end
 
 -- Names of options --------------------------------------------------------------------------------
 
---- How many letters differ (Levenshtein).
-local function distance(a, b)
-  local row = {}
-  for j = 0, #b do row[j] = j end
-  for i = 1, #a do
-    local diagonal = row[0]
-    row[0] = i
-    for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
-      diagonal, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
-    end
-  end
-  return row[#b]
-end
-
-local function nearest(name, known)
-  local best, best_distance = nil, math.max(1, math.floor(#name / 3)) + 1
-  for candidate in pairs(known) do
-    local d = distance(name, candidate)
-    if d < best_distance or d == best_distance and best and candidate < best then
-      best, best_distance = candidate, d
-    end
-  end
-  return best
-end
-
-local function list_names(known)
+local function names_of(known)
   local names = {}
   for name in pairs(known) do names[#names + 1] = name end
   table.sort(names)
-  return table.concat(names, ", ")
+  return names
 end
 
 local function refuse_unknown(binding, name, form)
@@ -178,8 +153,9 @@ local function refuse_unknown(binding, name, form)
   end
   local hint = form.hints and form.hints[name]
   if not hint then
-    local near = nearest(name, form.fields)
-    hint = near and ("did you mean %q?"):format(near) or "there are " .. list_names(form.fields)
+    local names = names_of(form.fields)
+    local near = nearest(name, names)
+    hint = near and ("did you mean %q?"):format(near) or "there are " .. table.concat(names, ", ")
   elseif form.fields[hint] then
     hint = ("here it is %q"):format(hint)
   end
