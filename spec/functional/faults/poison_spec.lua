@@ -76,14 +76,15 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
 ]]
 
   -- A host whose dead letters go to a stream that has room for one.
-  local function with_room_for_one(ack_wait)
+  local function with_room_for_one(ack_wait, tries)
     w.client:stream("FULL", { "full.>" }, { max_msgs = 1, discard = "new" })
     w.client:store("full.x", "the one")
     local host = w:run { handlers = { ["handler.lua"] = consumer(
       [[attempts = 2, dead_letter = "full.worker", ack_wait = ]] .. (ack_wait or '"1s"') .. [[,
         backoff = { min = "100ms", max = "100ms", jitter = 0 }]],
       'run(msg) error("no way")'):gsub("js.consume", FULL .. "js.consume") },
-      config = 'return { publish = { attempts = 2, backoff = { min = "50ms", max = "50ms" } } }' }
+      config = ('return { publish = { attempts = %d, backoff = { min = "50ms", max = "50ms" } } }')
+        :format(tries or 2) }
     w.client:store("in.x", "the input")
     return host
   end
@@ -124,7 +125,7 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
   end)
 
   it("is handed back when the host stops while its dead letter is under way", function()
-    local host = with_room_for_one('"1m"')
+    local host = with_room_for_one('"1m"', 1000)
     host:wait_log { level = "error", msg = "to the dead letter", attempt = 2 }
     assert.equal(0, host:stop())
     w.client:api("STREAM.PURGE.FULL")
