@@ -136,6 +136,7 @@ struct task *api_task(lua_State *L, const char *binding)
                    binding);
         return NULL;
     }
+    task_check_time(task);
     if (task->cancelled) {
         push_error(L, err_name(ERR_CANCELLED), task_cancel_text(task->cancelled));
         lua_error(L);
@@ -314,6 +315,7 @@ static void open_all(lua_State *L)
     api_time_open(L);
     api_js_open(L);
     api_load_open(L);
+    api_check_open(L);
 }
 
 const struct engine_hooks *api_hooks(void)

@@ -1,5 +1,4 @@
-/* api_load - what a script says while it loads: what it handles, and its limits; and the checks of
- * values that moonbus.options asks C for.
+/* api_load - what a script says while it loads: what it handles, and its limits.
  *
  * A registration is built from a table that moonbus.options has checked. It hangs on a userdata
  * until the engine takes it: whatever raises in between frees it. */
@@ -438,65 +437,6 @@ static int core_script_limits(lua_State *L)
     return 0;
 }
 
-/* Checks of values ---------------------------------------------------------------------------- */
-
-/* core.size(value): bytes, or nil and a sentence. */
-static int core_size(lua_State *L)
-{
-    int64_t bytes = 0;
-    struct err err = {0};
-    size_t len;
-    if (lua_type(L, 1) == LUA_TNUMBER) {
-        double number = lua_tonumber(L, 1);
-        if (number >= 0 && number <= 9007199254740992.0 && number == floor(number))
-            bytes = (int64_t)number;
-        else
-            err_set(&err, ERR_INVALID,
-                    "%.14g is not a size: write \"64KB\", \"64MB\", \"1GB\" or "
-                    "a whole number of bytes",
-                    number);
-    } else if (lua_type(L, 1) == LUA_TSTRING) {
-        const char *text = lua_tolstring(L, 1, &len);
-        value_size(text, len, &bytes, &err);
-    } else {
-        err_set(&err, ERR_INVALID, "expected a size like \"64MB\", or a number of bytes, got %s",
-                api_type_name(L, 1));
-    }
-    if (err.code != ERR_NONE) {
-        lua_pushnil(L);
-        lua_pushstring(L, err.message);
-        return 2;
-    }
-    lua_pushnumber(L, (double)bytes);
-    return 1;
-}
-
-/* core.check_subject(text, wildcards): nil, or what is wrong with it. */
-static int core_check_subject(lua_State *L)
-{
-    size_t len;
-    const char *subject = luaL_checklstring(L, 1, &len);
-    struct err err;
-    if (subject_check(subject, len, lua_toboolean(L, 2) ? SUBJECT_SUBSCRIBE : SUBJECT_PUBLISH,
-                      &err) == 0)
-        return 0;
-    lua_pushstring(L, err.message);
-    return 1;
-}
-
-/* core.check_name(what, text): nil, or what is wrong with it. */
-static int core_check_name(lua_State *L)
-{
-    size_t len;
-    const char *what = luaL_checkstring(L, 1);
-    const char *name = luaL_checklstring(L, 2, &len);
-    struct err err;
-    if (name_check(what, name, len, &err) == 0)
-        return 0;
-    lua_pushstring(L, err.message);
-    return 1;
-}
-
 void api_load_open(lua_State *L)
 {
     luaL_newmetatable(L, DRAFT_METATABLE);
@@ -506,9 +446,6 @@ void api_load_open(lua_State *L)
     static const luaL_Reg functions[] = {
         {"register", core_register},
         {"script_limits", core_script_limits},
-        {"size", core_size},
-        {"check_subject", core_check_subject},
-        {"check_name", core_check_name},
         {NULL, NULL},
     };
     for (const luaL_Reg *f = functions; f->name; f++) {

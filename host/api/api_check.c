@@ -1,0 +1,72 @@
+/* api_check - values of options, judged as everywhere in the host; for moonbus.options. */
+#include <math.h>
+
+#include "api/api.h"
+#include "base/value.h"
+
+/* core.size(value): bytes, or nil and a sentence. */
+static int core_size(lua_State *L)
+{
+    int64_t bytes = 0;
+    struct err err = {0};
+    size_t len;
+    if (lua_type(L, 1) == LUA_TNUMBER) {
+        double number = lua_tonumber(L, 1);
+        if (number >= 0 && number <= 9007199254740992.0 && number == floor(number))
+            bytes = (int64_t)number;
+        else
+            err_set(&err, ERR_INVALID,
+                    "%.14g is not a size: write \"64KB\", \"64MB\", \"1GB\" or "
+                    "a whole number of bytes",
+                    number);
+    } else if (lua_type(L, 1) == LUA_TSTRING) {
+        const char *text = lua_tolstring(L, 1, &len);
+        value_size(text, len, &bytes, &err);
+    } else {
+        err_set(&err, ERR_INVALID, "expected a size like \"64MB\", or a number of bytes, got %s",
+                api_type_name(L, 1));
+    }
+    if (err.code != ERR_NONE) {
+        lua_pushnil(L);
+        lua_pushstring(L, err.message);
+        return 2;
+    }
+    lua_pushnumber(L, (double)bytes);
+    return 1;
+}
+
+/* core.check_subject(text, wildcards): nil, or what is wrong with it. */
+static int core_check_subject(lua_State *L)
+{
+    size_t len;
+    const char *subject = luaL_checklstring(L, 1, &len);
+    struct err err;
+    if (subject_check(subject, len, lua_toboolean(L, 2) ? SUBJECT_SUBSCRIBE : SUBJECT_PUBLISH,
+                      &err) == 0)
+        return 0;
+    lua_pushstring(L, err.message);
+    return 1;
+}
+
+/* core.check_name(what, text): nil, or what is wrong with it. */
+static int core_check_name(lua_State *L)
+{
+    size_t len;
+    const char *what = luaL_checkstring(L, 1);
+    const char *name = luaL_checklstring(L, 2, &len);
+    struct err err;
+    if (name_check(what, name, len, &err) == 0)
+        return 0;
+    lua_pushstring(L, err.message);
+    return 1;
+}
+
+void api_check_open(lua_State *L)
+{
+    lua_pushcfunction(L, core_size);
+    lua_setfield(L, -2, "size");
+    lua_pushcfunction(L, core_check_subject);
+    lua_setfield(L, -2, "check_subject");
+    lua_pushcfunction(L, core_check_name);
+    lua_setfield(L, -2, "check_name");
+}
