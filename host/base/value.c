@@ -10,6 +10,9 @@
 #define NS_PER_HOUR (60 * NS_PER_MINUTE)
 #define NS_PER_DAY (24 * NS_PER_HOUR)
 
+/* The server ends a connection whose control line is above 4096 bytes; two subjects have to fit. */
+#define SUBJECT_MAX_BYTES 2000
+
 #define NAME_MAX_BYTES 255 /* the server's limit; struct ack_subject counts on it */
 
 __extension__ typedef unsigned __int128 wide;
@@ -301,6 +304,10 @@ int subject_check(const char *subject, size_t len, enum subject_use use, struct 
     const char *at = subject, *end = subject + len, *fault = NULL;
     if (len == 0)
         return err_set(err, ERR_INVALID, "\"\" is not a subject: it is empty");
+    struct quoted quoted;
+    if (len > SUBJECT_MAX_BYTES)
+        return err_set(err, ERR_INVALID, "%s is not a valid subject: it is longer than %d bytes",
+                       quote(&quoted, subject, len), SUBJECT_MAX_BYTES);
     while (!fault) {
         const char *dot = memchr(at, '.', (size_t)(end - at));
         fault = token_fault(at, (size_t)((dot ? dot : end) - at), !dot, use);
@@ -310,7 +317,6 @@ int subject_check(const char *subject, size_t len, enum subject_use use, struct 
     }
     if (!fault)
         return 0;
-    struct quoted quoted;
     return err_set(err, ERR_INVALID, "%s is not a valid subject: %s", quote(&quoted, subject, len),
                    fault);
 }

@@ -39,8 +39,9 @@ enum subject_use {
     SUBJECT_SUBSCRIBE, /* "*" and a last ">" are allowed */
 };
 
-/* Checks a subject: not empty, no empty token, no white space or control character, wildcards
- * only as whole tokens and only where `use` allows them. The error names the subject. */
+/* Checks a subject: not empty, at most 2000 bytes, no empty token, no white space or control
+ * character, wildcards only as whole tokens and only where `use` allows them. The error names the
+ * subject. */
 int subject_check(const char *subject, size_t len, enum subject_use use, struct err *err);
 
 /* Checks the name of a stream, consumer or queue: not empty, at most 255 bytes, no white space or

@@ -142,6 +142,21 @@ static int lane_full(struct link *link, const struct lane *lane, size_t more, st
                    lane->bytes >> 20);
 }
 
+/* The server ends the connection of who sends a longer control line: "HPUB subject reply 40 1000".
+ * A reply subject may be any that a requester has thought of. */
+#define CONTROL_LINE_MAX 4096
+#define CONTROL_LINE_NUMBERS 32
+
+static int check_control_line(const struct link_frame *from, struct err *err)
+{
+    size_t line = strlen(from->subject) + (from->reply ? strlen(from->reply) : 0);
+    if (line + CONTROL_LINE_NUMBERS <= CONTROL_LINE_MAX)
+        return 0;
+    return err_set(err, ERR_TOO_LARGE,
+                   "a subject (with its reply subject) of %zu bytes: \"%.60s...\"", line,
+                   from->subject);
+}
+
 int link_send(struct link *link, enum link_lane which, const struct link_frame *from,
               struct err *err)
 {
@@ -151,6 +166,8 @@ int link_send(struct link *link, enum link_lane which, const struct link_frame *
         return err_set(err, ERR_TOO_LARGE,
                        "%zu bytes to \"%s\", headers included: the server takes at most %zu",
                        payload, from->subject, max_payload);
+    if (check_control_line(from, err) != 0)
+        return ERR_TOO_LARGE;
     struct frame *frame = frame_new(from);
     if (!frame)
         return err_set(err, ERR_MEMORY, "out of memory");

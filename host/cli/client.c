@@ -390,8 +390,10 @@ static int receive(struct watching *watching)
         natsStatus status = natsSubscription_NextMsg(&msg, watching->sub, POLL_MS);
         if (status == NATS_OK) {
             print_message(watching, msg);
-            if (fflush(stdout) != 0)
-                return CLI_FAILED; /* nobody reads any more */
+            if (fflush(stdout) != 0) /* EPIPE: nobody reads any more */
+                return errno == EPIPE ? CLI_FAILED
+                                      : client_failed(&watching->client, "standard output: %s",
+                                                      strerror(errno));
         } else if (status != NATS_TIMEOUT) {
             return client_failed_status(&watching->client, status, watching->client.cli->args[0],
                                         0);

@@ -46,8 +46,11 @@ int client_failed_status(const struct client *client, natsStatus status, const c
     case NATS_TIMEOUT:
         return client_failed(client, "timeout: no answer on \"%s\" in time", subject);
     case NATS_MAX_PAYLOAD:
-        return client_failed(client, "too_large: %zu bytes are above the server's limit of %lld",
-                             len, (long long)natsConnection_GetMaxPayload(client->nc));
+        return client_failed(
+            client,
+            "too_large: %zu bytes, headers not counted: the server takes at most %lld with "
+            "them",
+            len, (long long)natsConnection_GetMaxPayload(client->nc));
     case NATS_NOT_PERMITTED:
         return client_failed(client, "permission: the server refuses \"%s\" to this user", subject);
     default: {

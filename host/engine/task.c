@@ -152,8 +152,10 @@ static void judge_results(struct task *root)
         return;
     }
     const char *type = count > 0 ? type_of_result(L, 1) : NULL;
-    /* `return msg:nak()` is a way to write it. */
-    bool settled = root->delivery && delivery_settled(root->delivery);
+    /* `return msg:nak()` is a way to write it; so is `return msg:reject()`, which is judged later.
+     */
+    bool settled =
+        (root->delivery && delivery_settled(root->delivery)) || root->failure || root->retry_asked;
     if (type && !settled && !root->source->warned) {
         root->source->warned = true;
         struct log_context context = {.script = root->source->script->name,
@@ -240,6 +242,14 @@ static void on_expiry(struct event *event, struct instance *instance)
     if (task->state != TASK_ENDED)
         task_cancel(task, CANCEL_TIMEOUT);
     task_release(task);
+}
+
+void task_check_time(struct task *task)
+{
+    struct task *root = task->root;
+    int64_t limit_ns = root->registration->timeout_ns;
+    if (limit_ns && !root->cancelled && clock_now_ns() >= root->started_ns + (uint64_t)limit_ns)
+        task_cancel(root, CANCEL_TIMEOUT);
 }
 
 /* Fails a run before its function was called. */

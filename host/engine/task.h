@@ -93,6 +93,10 @@ void task_on_op(struct op *op);
 /* Raises in the task, and its children, at their pending or next binding. The worker only. */
 void task_cancel(struct task *task, enum cancel_reason reason);
 
+/* Cancels the running task's root when its time is over. The clock's own event waits for the
+ * worker, which a handler that computes without waiting keeps busy. The worker only. */
+void task_check_time(struct task *task);
+
 /* The message of the error that a cancelled task gets. */
 const char *task_cancel_text(enum cancel_reason reason);
 

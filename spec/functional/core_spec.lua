@@ -118,6 +118,33 @@ end)]]):format(body))
       host:wait_log { level = "error", code = "timeout", handler = "slow", script = "handler.lua" }
       assert.same({}, leaks:arrived())
     end)
+
+    it("ends a handler that does not wait at the first function that it calls after its timeout", function()
+      local leaks = w.client:subscribe "leak"
+      local host = w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("slow", { timeout = "150ms" }, function(msg)
+          local began = os.clock()
+          repeat until os.clock() - began > 0.3
+          bus.publish("leak", "still here")
+          return "late"
+        end)
+      ]]
+      assert.matches("timeout", w.client:request("slow", ""):header "Nats-Service-Error")
+      host:wait_log { level = "error", code = "timeout", handler = "slow" }
+      assert.same({}, leaks:arrived())
+    end)
+
+    it("does not send to a reply subject that would end its connection", function()
+      local host = w:run [[
+        local bus = require "moonbus"
+        bus.subscribe("a", function(msg) return msg.data end)
+      ]]
+      w.client:publish("a", "x", nil, ("r"):rep(4091))
+      host:wait_log { level = "error", code = "too_large", handler = "a" }
+      assert.equal("y", w.client:request("a", "y").data)
+      assert.same({}, host:logged { msg = "connection to .* lost" })
+    end)
   end)
 
   describe("what a handler returns", function()

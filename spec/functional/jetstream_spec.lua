@@ -425,6 +425,7 @@ describe("JetStream", function()
       assert.matches("no such customer", letter:header "Moonbus-Error")
       settled()
       host:wait_log { msg = "no such customer" }
+      assert.same({}, host:logged { level = "warn", msg = "returned" })
     end)
 
     it("refuses a misused verdict, by file and line", function()

@@ -231,6 +231,15 @@ describe("A subject", function()
     end
   end)
 
+  it("has at most 2000 bytes: the server ends a connection for a longer line", function()
+    assert.is_true(check(("a"):rep(2000), "PUBLISH"))
+    for _, use in ipairs { "PUBLISH", "SUBSCRIBE" } do
+      local ok, message = check(("a"):rep(2001), use)
+      assert.is_false(ok)
+      assert.matches("is not a valid subject: it is longer than 2000 bytes$", message)
+    end
+  end)
+
   it("is not empty and has no empty token", function()
     assert.matches('^"" is not a subject: it is empty', select(2, check("", "PUBLISH")))
     for _, subject in ipairs { ".", ".a", "a.", "a..b", ".." } do
