@@ -9,6 +9,8 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "base/hash.h"
+
 /* A file that is written to all the time is looked at after so many debounces at the latest. */
 #define DEBOUNCES_AT_MOST 10
 
@@ -55,13 +57,11 @@ uint64_t watch_hash_file(const char *path)
     FILE *file = fopen(path, "re");
     if (!file)
         return 0;
-    uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
+    uint64_t hash = HASH_START;
     unsigned char block[16384];
     size_t len;
-    while ((len = fread(block, 1, sizeof block, file)) > 0) {
-        for (size_t i = 0; i < len; i++)
-            hash = (hash ^ block[i]) * UINT64_C(1099511628211);
-    }
+    while ((len = fread(block, 1, sizeof block, file)) > 0)
+        hash = hash_add(hash, block, len);
     bool failed = ferror(file);
     fclose(file);
     return failed ? 0 : hash | 1;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/value.h"
 #include "bus/link_private.h"
@@ -166,12 +167,10 @@ static bool parse_permission(const char *text, const char **operation, char *sub
     return true;
 }
 
-/* Lock held. True for the first time that this text is seen (FNV-1a; a full table says each). */
+/* Lock held. True for the first time that this text is seen (a full table says each). */
 static bool new_complaint(struct link *link, const char *text)
 {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (; *text; text++)
-        hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
+    uint64_t hash = hash_add(HASH_START, text, strlen(text));
     for (int i = 0; i < link->complaint_count; i++) {
         if (link->complaints[i] == hash)
             return false;

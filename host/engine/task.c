@@ -1,11 +1,13 @@
 #include "engine/task.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
 #include <utlist.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "engine/internal.h"
 
@@ -345,6 +347,21 @@ void task_start(const struct take *take)
     run(task, nargs);
 }
 
+/* Its place in the tree of spawns. Message ids are made of it, so that of two tasks must differ:
+ * one that is too deep for its whole path has the hash of it. */
+static void name_path(struct task *task, const struct task *parent)
+{
+    char path[sizeof task->path + 16];
+    int len = parent == parent->root
+                  ? snprintf(path, sizeof path, "%u", parent->spawned)
+                  : snprintf(path, sizeof path, "%s.%u", parent->path, parent->spawned);
+    if ((size_t)len < sizeof task->path)
+        memcpy(task->path, path, (size_t)len + 1);
+    else
+        snprintf(task->path, sizeof task->path, "%016" PRIx64,
+                 hash_add(HASH_START, path, (size_t)len));
+}
+
 struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept)
 {
     struct instance *instance = parent->instance;
@@ -360,10 +377,7 @@ struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept)
     task->parent = parent;
     task->kept = kept;
     parent->spawned++;
-    if (parent == parent->root)
-        snprintf(task->path, sizeof task->path, "%u", parent->spawned);
-    else
-        snprintf(task->path, sizeof task->path, "%.50s.%u", parent->path, parent->spawned);
+    name_path(task, parent);
     DL_APPEND2(task->root->spawned_tasks, task, peer_prev, peer_next);
     lua_checkstack(task->coroutine.L, nargs + 1);
     lua_xmove(L, task->coroutine.L, nargs + 1);
@@ -469,5 +483,8 @@ bool task_message_id(struct task *task, const struct delivery *input, const char
     char id[1024];
     delivery_id(input, id, sizeof id);
     int len = snprintf(buf, size, "%s:%s.%u:%s", id, task->path, k, subject);
-    return k > 0 && len > 0 && (size_t)len < size;
+    if ((size_t)len >= size)
+        len = snprintf(buf, size, "%s:%s.%u:%016" PRIx64, id, task->path, k,
+                       hash_add(HASH_START, subject, strlen(subject)));
+    return k > 0 && (size_t)len < size;
 }

@@ -112,9 +112,9 @@ struct task *task_retain(struct task *task);
 void task_release(struct task *task);
 
 /* The next message id for a publish of this task to subject, as the contract says:
- * <stream>:<timestamp>:<consumer>:<sequence>:<task>.<k>:<subject>. input: the message of a batch
- * that it comes from; NULL: the handler's. False without a JetStream input: the id shall be random.
- */
+ * <stream>:<timestamp>:<consumer>:<sequence>:<task>.<k>:<subject>, or the subject's hash where that
+ * is too long. input: the message of a batch that it comes from; NULL: the handler's. False without
+ * a JetStream input: the id shall be random. */
 bool task_message_id(struct task *task, const struct delivery *input, const char *subject,
                      char *buf, size_t size);
 

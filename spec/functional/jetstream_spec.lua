@@ -671,6 +671,23 @@ return errors]]
       assert.same({ "first", "second" }, { messages[1].data, messages[2].data })
     end)
 
+    it("from however deep a branch, to however long a subject, is stored, and once", function()
+      w:run(consumer(QUICK, [[
+        local long = "out." .. ("x"):rep(1500)
+        local function branch(depth)
+          js.publish(long, tostring(depth))
+          if depth < 40 then bus.spawn(branch, depth + 1):wait() end
+        end
+        branch(1)
+        if msg.attempt == 1 then error "again" end
+      ]]))
+      w.client:store("in.a", "x")
+      settled(10)
+      local messages = w.client:messages "OUT"
+      for depth, message in ipairs(messages) do assert.equal(tostring(depth), message.data) end
+      assert.equal(40, #messages)
+    end)
+
     it("that failed makes a nak of a handler that returns", function()
       local seen = w.client:subscribe "seen"
       local host = w:run(consumer(DEAD .. ", attempts = 2", [[
