@@ -116,15 +116,25 @@ static void end_root(struct task *root)
         settle_root(root);
 }
 
-static void end_child(struct task *task)
+static void hand_over_children(struct task *task)
 {
-    struct task *root = task->root, *other;
-    DL_DELETE2(root->spawned_tasks, task, peer_prev, peer_next);
-    DL_FOREACH2(root->spawned_tasks, other, peer_next)
+    struct task *other;
+    DL_FOREACH2(task->root->spawned_tasks, other, peer_next)
     {
         if (other->parent == task)
             other->parent = task->parent;
     }
+    task->parent->children += task->children;
+    task->children = 0;
+}
+
+static void end_child(struct task *task)
+{
+    struct task *root = task->root;
+    DL_DELETE2(root->spawned_tasks, task, peer_prev, peer_next);
+    task->parent->children--;
+    if (task->children)
+        hand_over_children(task);
     task->state = TASK_ENDED;
     task_release(task);
     if (root->state == TASK_ENDING && !root->spawned_tasks)
@@ -377,6 +387,7 @@ struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept)
     task->parent = parent;
     task->kept = kept;
     parent->spawned++;
+    parent->children++;
     name_path(task, parent);
     DL_APPEND2(task->root->spawned_tasks, task, peer_prev, peer_next);
     lua_checkstack(task->coroutine.L, nargs + 1);
@@ -425,6 +436,8 @@ void task_cancel(struct task *task, enum cancel_reason reason)
     if (task->state == TASK_ENDED)
         return;
     cancel_one(task, reason);
+    if (!task->children)
+        return;
     struct task *other;
     DL_FOREACH2(task->root->spawned_tasks, other, peer_next)
     {

@@ -144,6 +144,23 @@ return errors]]:json()
       assert.is_nil(ticks:next(0.1))
     end)
 
+    it("ends by the thousands as fast as it began", function()
+      w:run [[
+        local bus = require "moonbus"
+        bus.script { workers = 1 }
+        bus.subscribe("many", function()
+          for _ = 1, 20000 do bus.spawn(bus.sleep, "1m") end
+          bus.sleep(0)
+          return "done"
+        end)
+        bus.subscribe("after", function() return "free" end)
+      ]]
+      local began = wait.now()
+      assert.equal("done", w.client:request("many", "").data)
+      assert.equal("free", w.client:request("after", "").data)
+      assert.is_true(wait.now() - began < 3 * wait.slow)
+    end)
+
     it("can be cancelled", function()
       local result = reply_of [[
         local future = bus.spawn(function() bus.sleep("1m") end)
