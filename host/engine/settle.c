@@ -9,10 +9,9 @@
 #include "engine/internal.h"
 #include "engine/task.h"
 
-static struct log_context context_of(const struct task *task)
+/* What the log says of a message of the run; NULL: of a run without one. */
+static struct log_context context_for(const struct task *task, const struct delivery *delivery)
 {
-    const struct delivery *delivery = task->delivery;
-    const struct failure *failure = task->failure;
     struct log_context context = {
         .script = task->source->script->name,
         .handler = task->registration->handler,
@@ -25,6 +24,13 @@ static struct log_context context_of(const struct task *task)
         context.sequence = delivery->stream_sequence;
         context.attempt = delivery->consumer ? (unsigned)delivery->attempt : 0;
     }
+    return context;
+}
+
+static struct log_context context_of(const struct task *task)
+{
+    const struct failure *failure = task->failure;
+    struct log_context context = context_for(task, task->delivery);
     if (failure) {
         context.file = failure->file ? failure->file : task->registration->file;
         context.line = failure->file ? failure->line : task->registration->line;
@@ -84,10 +90,25 @@ static int64_t backoff_of(const struct task *task, const struct delivery *delive
     return backoff_delay_ns(&task->registration->backoff, delivery->attempt, retry_random());
 }
 
+static void give_up(struct task *task, struct delivery *delivery, const struct log_context *context,
+                    const struct err *reason)
+{
+    const char *dead_letter = task->registration->dead_letter;
+    if (dead_letter)
+        log_event(LOG_ERROR, context, "%s; to the dead letter %s", reason->message, dead_letter);
+    else
+        log_event(LOG_ERROR, context, "%s; terminated, as there is no dead_letter",
+                  reason->message);
+    send_dead_letter(task, delivery, reason, backoff_of(task, delivery));
+}
+
 void task_dead_letter(struct task *root, struct delivery *delivery, const struct err *reason)
 {
+    struct log_context context = context_for(root, delivery);
+    if (reason->code != ERR_HANDLER)
+        context.code = err_name(reason->code);
     delivery->dead = true;
-    send_dead_letter(root, delivery, reason, backoff_of(root, delivery));
+    give_up(root, delivery, &context, reason);
 }
 
 /* A nak; or in an ordered source a retry here, for which the message's key waits. */
@@ -104,10 +125,8 @@ static bool try_again(struct task *task, struct delivery *delivery, int64_t dela
 static void settle_failed_delivery(struct task *task)
 {
     struct delivery *delivery = task->delivery;
-    struct registration *registration = task->registration;
     struct log_context context = context_of(task);
     const char *text = task->failure->err.message;
-    int64_t delay = backoff_of(task, delivery);
 
     if (has_verdict(task)) {
         log_event(LOG_ERROR, &context, "%s; the message had its verdict already", text);
@@ -116,16 +135,12 @@ static void settle_failed_delivery(struct task *task)
         return;
     }
     bool hopeless = task->failure->err.code == ERR_BAD_PAYLOAD;
-    if (hopeless || delivery->attempt >= (uint64_t)registration->attempts) {
-        if (registration->dead_letter)
-            log_event(LOG_ERROR, &context, "%s; to the dead letter %s", text,
-                      registration->dead_letter);
-        else
-            log_event(LOG_ERROR, &context, "%s; terminated, as there is no dead_letter", text);
-        send_dead_letter(task, delivery, &task->failure->err, delay);
+    if (hopeless || delivery->attempt >= (uint64_t)task->registration->attempts) {
+        give_up(task, delivery, &context, &task->failure->err);
         return;
     }
     char wait[32];
+    int64_t delay = backoff_of(task, delivery);
     format_delay(delay, wait, sizeof wait);
     bool here = try_again(task, delivery, delay);
     log_event(LOG_ERROR, &context, here ? "%s; again in %s" : "%s; nak in %s", text, wait);

@@ -277,6 +277,31 @@ static void refuse(struct task *task, const struct err *err)
  * naks it, again and again. It goes to the dead letter without another run. */
 #define CRASHES_BELIEVED 3
 
+static bool is_worn_out(const struct registration *registration, const struct delivery *delivery,
+                        struct err *err)
+{
+    uint64_t most = (uint64_t)registration->attempts + CRASHES_BELIEVED;
+    if (!registration->attempts || !delivery || !delivery->consumer || delivery->attempt <= most)
+        return false;
+    err_set(err, ERR_HANDLER, "delivered %llu times, of which attempts allows %d: not run again",
+            (unsigned long long)delivery->attempt, registration->attempts);
+    return true;
+}
+
+/* Those of a batch that are worn out go to the dead letter. Returns how many are left. */
+static int sort_out(struct task *task)
+{
+    int left = 0;
+    struct err err;
+    for (int i = 0; i < task->batch_count; i++) {
+        if (is_worn_out(task->registration, task->batch[i], &err))
+            task_dead_letter(task, task->batch[i], &err);
+        else
+            left++;
+    }
+    return left;
+}
+
 /* No memory even for a task: the messages come again. */
 static void turn_away(const struct take *take)
 {
@@ -299,9 +324,11 @@ static int push_arguments(lua_State *L, struct task *task)
     const struct engine_hooks *hooks = task->instance->engine->hooks;
     if (task->batch) {
         lua_createtable(L, task->batch_count, 0);
-        for (int i = 0; i < task->batch_count; i++) {
+        for (int i = 0, place = 0; i < task->batch_count; i++) {
+            if (task->batch[i]->dead)
+                continue;
             hooks->push_message(L, task, task->batch[i]);
-            lua_rawseti(L, -2, i + 1);
+            lua_rawseti(L, -2, ++place);
         }
     } else if (task->delivery) {
         hooks->push_message(L, task, task->delivery);
@@ -332,11 +359,12 @@ void task_start(const struct take *take)
     task->expiry.run = on_expiry;
 
     struct err err = {0};
-    if (registration->attempts && delivery && delivery->consumer && !task->batch &&
-        delivery->attempt > (uint64_t)registration->attempts + CRASHES_BELIEVED) {
-        err_set(&err, ERR_HANDLER,
-                "delivered %llu times, of which attempts allows %d: not run again",
-                (unsigned long long)delivery->attempt, registration->attempts);
+    if (task->batch && sort_out(task) == 0) {
+        leave(task, false);
+        settle_root(task);
+        return;
+    }
+    if (!task->batch && is_worn_out(registration, delivery, &err)) {
         refuse(task, &err);
         return;
     }

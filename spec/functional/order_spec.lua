@@ -256,10 +256,27 @@ describe("js.consume", function()
     it("rejects one message without the others", function()
       streams()
       for number = 1, 3 do w.client:store("in.x", tostring(number)) end
-      w:run(batches('batch = { size = 3, wait = "1s" }', 'msgs[2]:reject("no")'))
+      local host = w:run(batches('batch = { size = 3, wait = "1s" }', 'msgs[2]:reject("no")'))
       settled()
       wait.eventually(function() return w.client:stream_info("DEAD").state.messages == 1 end)
       assert.equal("2", w.client:message("DEAD", 1).data)
+      host:wait_log { level = "error", code = "bad_payload", sequence = 2, attempt = 1,
+        msg = "^no; to the dead letter dead%.in$" }
+    end)
+
+    it("gives up a message that comes again and again, not the others", function()
+      streams()
+      for number = 1, 2 do w.client:store("in.x", tostring(number)) end
+      w:run(batches('attempts = 1, batch = { size = 2, wait = "20ms" }', [[
+        for _, msg in ipairs(msgs) do
+          if msg.data == "1" then msg:nak("1ms") end
+        end
+      ]]))
+      settled()
+      wait.eventually(function() return w.client:stream_info("DEAD").state.messages == 1 end)
+      local letter = w.client:message("DEAD", 1)
+      assert.equal("1", letter.data)
+      assert.matches("delivered 5 times", letter:header "Moonbus-Error")
     end)
 
     it("publishes with from, or with an id", function()
