@@ -21,7 +21,7 @@ local leaves = {
   { "tls.cert", kinds.path },
   { "tls.key", kinds.path },
   { "tls.verify", kinds.boolean, default = true },
-  { "jetstream.domain", kinds.name "a JetStream domain" },
+  { "jetstream.domain", kinds.name "JetStream domain" },
   { "jetstream.api_prefix", kinds.subject },
   { "inbox_prefix", kinds.subject },
   { "handlers", kinds.list(kinds.path), default = { "handlers/" } },

@@ -97,7 +97,7 @@ end
 
 function kinds.name(what)
   return function(value, context)
-    if type(value) ~= "string" then return wanted(what, value, context) end
+    if type(value) ~= "string" then return wanted("a " .. what, value, context) end
     local ok, complaint = context.host.name(what, value)
     if not ok then return nil, complaint end
     return value
