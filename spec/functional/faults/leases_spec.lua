@@ -121,6 +121,23 @@ describe("a message that this process holds", function()
     end)
   end)
 
+  it("is not run again when it comes back after a term that came too late", function()
+    store(1)
+    local host = w:run { server = front, handlers = { ["handler.lua"] = consumer(
+      'ack_wait = "500ms"', [[
+      run(msg)
+      bus.sleep("1500ms")
+      local ok, err = msg:term()
+      print("term", ok, err and err.code)
+    ]]) } }
+    wait.eventually(function() return faulty.runs(host).begun == 1 end)
+    front:down()
+    host:wait_log "^term\tnil\tlease_lost$"
+    front:pass()
+    settled(10)
+    assert.equal(1, faulty.runs(host).begun)
+  end)
+
   describe("and has lost to another process", function()
     -- Naks after a pause, once.
     local LOST = [[
