@@ -364,6 +364,19 @@ static struct loading *check_loading(lua_State *L, const char *binding)
     return loading;
 }
 
+/* One durable, one handler: of two, each would get some of the messages. */
+static void check_durable(lua_State *L, const struct loading *loading, const struct registration *r)
+{
+    for (int i = 0; r->kind == REGISTER_CONSUME && i < loading->count; i++) {
+        const struct registration *other = loading->items[i];
+        if (other->kind == REGISTER_CONSUME && strcmp(other->handler, r->handler) == 0)
+            api_misuse(L,
+                       "js.consume: the durable \"%s\" of %s has a handler already (%s:%d): give "
+                       "this one a durable of its own",
+                       r->consumer.durable, r->consumer.stream, other->file, other->line);
+    }
+}
+
 static int collect_draft(lua_State *L)
 {
     struct registration **draft = lua_touserdata(L, 1);
@@ -416,6 +429,7 @@ static int core_register(lua_State *L)
     if (vm_where(L, file, sizeof file, &r->line))
         r->file = copy_text(L, file);
     fill(L, r);
+    check_durable(L, loading, r);
 
     lua_pushvalue(L, 3);
     *draft = NULL; /* loading_add may raise after it has taken it */

@@ -83,6 +83,14 @@ describe("loading a script", function()
       refused("require 'moonbus'.every(0, print)", "handler.lua:1")
     end)
 
+    it("on two handlers for one durable", function()
+      refused([[
+        local js = require "moonbus.jetstream"
+        js.consume("IN", { durable = "same" }, print)
+        js.consume("IN", { durable = "same" }, print)
+      ]], "handler.lua:3", "handler.lua:2", "same")
+    end)
+
     it("on a consumer without a durable", function()
       refused("require 'moonbus.jetstream'.consume('S', {}, print)", "handler.lua:1", "durable")
     end)
