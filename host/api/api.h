@@ -110,6 +110,7 @@ void api_verdict_open(lua_State *L);
 
 /* A message object, as its methods see it. Lives in a userdata. */
 struct message {
+    struct vm_held held;
     struct delivery *delivery; /* reference held; NULL: a reply */
     natsMsg *msg;              /* the delivery's; owned when there is none */
     size_t external_bytes;     /* what it holds outside of the Lua state */

@@ -441,13 +441,17 @@ static int core_register(lua_State *L)
     return 1;
 }
 
-/* core.script_limits{workers =, memory =}, from moonbus.options. */
+/* core.script_limits{workers =, memory =, cpu =, jit =}, from moonbus.options. */
 static int core_script_limits(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     struct loading *loading = check_loading(L, "bus.script");
     loading->workers = (int)number_field(L, 1, "workers", loading->workers);
     loading->memory_bytes = (size_t)number_field(L, 1, "memory", (double)loading->memory_bytes);
+    if (push_field(L, 1, "cpu") == LUA_TNUMBER)
+        loading->cpu_ns = duration_field(L, 1, "cpu");
+    if (push_field(L, 1, "jit") == LUA_TBOOLEAN)
+        loading->jit_off = !lua_toboolean(L, -1);
     return 0;
 }
 

@@ -62,6 +62,15 @@ static void add_weight(lua_State *L, size_t bytes)
 
 /* --- The object --- */
 
+static void drop_message(struct vm_held *held)
+{
+    struct message *message = (struct message *)held;
+    if (message->delivery)
+        delivery_release(message->delivery);
+    else
+        natsMsg_Destroy(message->msg);
+}
+
 static struct message *push_object(lua_State *L)
 {
     struct message *message = lua_newuserdata(L, sizeof *message);
@@ -88,6 +97,7 @@ void api_push_message(lua_State *L, struct task *task, struct delivery *delivery
     message->delivery = delivery_retain(delivery);
     message->msg = delivery->msg;
     message->external_bytes = bytes;
+    vm_hold(L, &message->held, drop_message);
     if (delivery->consumer)
         parse_headers(delivery->msg);
 }
@@ -99,6 +109,7 @@ void api_push_reply(lua_State *L, natsMsg *msg)
     struct message *message = push_object(L);
     message->msg = msg;
     message->external_bytes = bytes;
+    vm_hold(L, &message->held, drop_message);
 }
 
 static int message_gc(lua_State *L)
@@ -107,10 +118,8 @@ static int message_gc(lua_State *L)
     struct weight *weight = weight_of(L);
     if (weight)
         weight->bytes -= message->external_bytes;
-    if (message->delivery)
-        delivery_release(message->delivery);
-    else
-        natsMsg_Destroy(message->msg);
+    vm_let_go(&message->held);
+    drop_message(&message->held);
     *message = (struct message){0};
     return 0;
 }

@@ -75,20 +75,42 @@ static int core_sleep(lua_State *L)
 /* Children ---------------------------------------------------------------------------------------
  */
 
+/* Handles are userdata: what they hold is let go with the state, if that ends without a word. */
+struct child {
+    struct vm_held held;
+    struct task *task; /* reference held, or NULL */
+};
+
+struct parked {
+    struct vm_held held;
+    struct op *op; /* reference held, or NULL */
+};
+
+static void drop_child(struct vm_held *held)
+{
+    task_release(((struct child *)held)->task);
+}
+
+static void drop_parked(struct vm_held *held)
+{
+    op_release(((struct parked *)held)->op);
+}
+
 /* core.spawn(kept, fn, ...): a handle of the child. */
 static int core_spawn(lua_State *L)
 {
     bool kept = lua_toboolean(L, 1);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     struct task *task = api_task(L, "bus.spawn");
-    struct task **handle = lua_newuserdata(L, sizeof *handle);
-    *handle = NULL;
+    struct child *handle = lua_newuserdata(L, sizeof *handle);
+    *handle = (struct child){0};
     luaL_getmetatable(L, CHILD_METATABLE);
     lua_setmetatable(L, -2);
     lua_replace(L, 1);
-    *handle = task_spawn(task, L, lua_gettop(L) - 2, kept);
-    if (!*handle)
+    handle->task = task_spawn(task, L, lua_gettop(L) - 2, kept);
+    if (!handle->task)
         return luaL_error(L, "not enough memory");
+    vm_hold(L, &handle->held, drop_child);
     lua_settop(L, 1);
     return 1;
 }
@@ -96,18 +118,19 @@ static int core_spawn(lua_State *L)
 /* core.cancel(handle): its pending binding, or its next one, raises. */
 static int core_cancel(lua_State *L)
 {
-    struct task **handle = luaL_checkudata(L, 1, CHILD_METATABLE);
-    if (*handle)
-        task_cancel(*handle, CANCEL_PARENT);
+    const struct child *handle = luaL_checkudata(L, 1, CHILD_METATABLE);
+    if (handle->task)
+        task_cancel(handle->task, CANCEL_PARENT);
     return 0;
 }
 
 /* core.release(handle), and when it is collected. */
 static int core_release(lua_State *L)
 {
-    struct task **handle = luaL_checkudata(L, 1, CHILD_METATABLE);
-    struct task *task = *handle;
-    *handle = NULL;
+    struct child *handle = luaL_checkudata(L, 1, CHILD_METATABLE);
+    struct task *task = handle->task;
+    handle->task = NULL;
+    vm_let_go(&handle->held);
     if (task)
         task_release(task);
     return 0;
@@ -164,23 +187,24 @@ static int core_parking(lua_State *L)
     const char *binding = luaL_optstring(L, 1, "future:wait");
     struct task *task = api_task(L, binding);
     api_may_wait(L, binding);
-    struct op **parked = lua_newuserdata(L, sizeof *parked);
-    *parked = NULL;
+    struct parked *parked = lua_newuserdata(L, sizeof *parked);
+    *parked = (struct parked){0};
     luaL_getmetatable(L, PARKED_METATABLE);
     lua_setmetatable(L, -2);
     /* No cancel: who has the handle may still wake it, and holds a reference for that. */
     struct op *op = op_new(task, push_nothing, NULL);
     if (!op)
         return luaL_error(L, "not enough memory");
-    *parked = op_retain(op);
+    parked->op = op_retain(op);
+    vm_hold(L, &parked->held, drop_parked);
     return 1;
 }
 
 /* core.park(parking): waits there until it is woken. */
 static int core_park(lua_State *L)
 {
-    struct op **parked = luaL_checkudata(L, 1, PARKED_METATABLE);
-    struct op *op = *parked;
+    const struct parked *parked = luaL_checkudata(L, 1, PARKED_METATABLE);
+    struct op *op = parked->op;
     if (!op || !op->task)
         return 0;
     return task_wait(L, op);
@@ -189,9 +213,10 @@ static int core_park(lua_State *L)
 /* core.wake(parking): once; nothing happens after that. */
 static int core_wake(lua_State *L)
 {
-    struct op **parked = luaL_checkudata(L, 1, PARKED_METATABLE);
-    struct op *op = *parked;
-    *parked = NULL;
+    struct parked *parked = luaL_checkudata(L, 1, PARKED_METATABLE);
+    struct op *op = parked->op;
+    parked->op = NULL;
+    vm_let_go(&parked->held);
     if (op)
         op_complete(op);
     return 0;
@@ -200,9 +225,10 @@ static int core_wake(lua_State *L)
 /* core.unpark(parking): nobody waits there, and nobody will; also when it is collected. */
 static int core_unpark(lua_State *L)
 {
-    struct op **parked = luaL_checkudata(L, 1, PARKED_METATABLE);
-    struct op *op = *parked;
-    *parked = NULL;
+    struct parked *parked = luaL_checkudata(L, 1, PARKED_METATABLE);
+    struct op *op = parked->op;
+    parked->op = NULL;
+    vm_let_go(&parked->held);
     if (op)
         op_release(op);
     return 0;

@@ -38,6 +38,10 @@ static void on_wake(uv_async_t *handle)
     struct app *app = handle->data;
     reload_done(app);
     stop_continue(app);
+    if (atomic_exchange(&app->stuck, false) && !atomic_load(&app->stopping)) {
+        log_error("too many handlers are stuck: stopping");
+        stop_with(app, APP_FAILED);
+    }
     if (!atomic_load(&app->stopped))
         return;
     /* What the pool still does for us ends soon after the drain; the guard waits no longer. */
@@ -70,12 +74,24 @@ static void unblock_signals(void)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
+/* The clock. */
+static void on_stuck(void *owner)
+{
+    struct app *app = owner;
+    atomic_store(&app->stuck, true);
+    uv_async_send(&app->wake);
+}
+
 static int make_engine(struct app *app, struct err *err)
 {
     const struct config *config = app->config;
     const struct engine_options options = {
         .workers = config->workers,
         .memory_bytes = (size_t)config->limit_memory_bytes,
+        .cpu_ns = config->limit_cpu_ns,
+        .max_stuck = config->limit_max_stuck,
+        .on_stuck = on_stuck,
+        .owner = app,
         .loader = {.lib = (const char *const *)config->lib,
                    .lib_count = config->lib_count,
                    .trust = config->trust},

@@ -77,7 +77,8 @@ struct app {
     bool ready, child_ready;
 
     atomic_bool stopping;
-    bool draining; /* the stop has begun in earnest */
+    atomic_bool stuck; /* too many handlers that nothing stops */
+    bool draining;     /* the stop has begun in earnest */
     uint64_t stop_deadline_ns;
     pthread_t stopper;
     bool stopper_runs;

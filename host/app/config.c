@@ -228,6 +228,8 @@ static void take_host(struct config *config, lua_State *L)
     }
     config->graceful_timeout_ns = get_ns(L, "graceful_timeout");
     config->limit_memory_bytes = (int64_t)get_number(L, "limits.memory");
+    config->limit_cpu_ns = get_ns(L, "limits.cpu");
+    config->limit_max_stuck = get_int(L, "limits.max_stuck");
     config->watch = get_bool(L, "watch");
     config->trust = get_bool(L, "trust");
     config->settings_json = get_string(L, "settings");

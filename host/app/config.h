@@ -50,7 +50,8 @@ struct config {
     int64_t publish_timeout_ns, publish_backoff_min_ns, publish_backoff_max_ns;
     int publish_attempts;
     int64_t graceful_timeout_ns;
-    int64_t limit_memory_bytes;
+    int64_t limit_memory_bytes, limit_cpu_ns;
+    int limit_max_stuck;
     bool watch, trust;
     enum log_level log_level;
     enum log_format log_format;

@@ -33,6 +33,8 @@ static void *run_stop(void *arg)
         if (engine_wait_idle(app->engine, deadline - reserve / 2) > 0)
             atomic_store(&app->hangs, true);
     }
+    if (engine_stuck(app->engine) > 0)
+        atomic_store(&app->hangs, true);
     now = clock_now_ns();
     bus_end_publishes(app->bus, now + ANSWERS_NS < deadline - reserve / 2 ? now + ANSWERS_NS
                                                                           : deadline - reserve / 2);

@@ -103,6 +103,8 @@ const char *err_name(enum err_code code)
         return "mismatch";
     case ERR_SYSTEM:
         return "system";
+    case ERR_CPU:
+        return "cpu";
     }
     return "unknown";
 }

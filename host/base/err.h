@@ -31,6 +31,7 @@ enum err_code {
     ERR_NOT_FOUND = -19,     /* "not_found": the stream, consumer or file does not exist */
     ERR_MISMATCH = -20,      /* "mismatch": the server has it with other settings */
     ERR_SYSTEM = -21,        /* "system": the operating system refused */
+    ERR_CPU = -22,           /* "cpu": one resume ran for longer than limits.cpu */
 };
 
 struct err {

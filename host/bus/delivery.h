@@ -69,6 +69,8 @@ struct delivery {
     /* The engine's. */
     void *lane;      /* under its lock */
     bool rebound;    /* under the engine's lock: it is to be run again */
+    void *runs_on;   /* under its lock: the instance, while it is active */
+    bool follows;    /* under its lock: in its batch it is not the first */
     bool unreadable; /* the task's: msg:json failed on it */
     bool dead;       /* the task's: its dead letter is under way */
 };

@@ -68,7 +68,7 @@ void dispatch_instance_idle(struct dispatch *dispatch, struct instance *instance
 {
     struct generation *generation = instance->generation;
     instance->state = INSTANCE_IDLE;
-    if (!instance->vm)
+    if (!instance->vm || instance->worn)
         return;
     DL_PREPEND2(generation->idle, instance, idle_prev, idle_next);
     struct source *source = generation->waiting;
@@ -133,10 +133,13 @@ static void dispose(struct delivery *delivery, enum over over)
 }
 
 /* With the lock held: a root task has ended. */
-static enum over finish(struct dispatch *dispatch, struct generation *generation,
-                        struct source *source, struct delivery *delivery)
+static enum over finish(struct dispatch *dispatch, struct instance *instance, struct source *source,
+                        struct delivery *delivery)
 {
+    struct generation *generation = instance->generation;
     enum over over = OVER_RELEASE;
+    if (delivery && instance->lost)
+        return over; /* its run was over when the thread was given up */
     if (delivery)
         over = leave_active(dispatch, source, delivery);
     source->running--;
@@ -157,7 +160,7 @@ void dispatch_finished(struct instance *instance, struct source *source, struct 
     }
     struct dispatch *dispatch = &instance->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
-    enum over over = finish(dispatch, instance->generation, source, delivery);
+    enum over over = finish(dispatch, instance, source, delivery);
     pthread_mutex_unlock(&dispatch->lock);
     if (delivery)
         dispose(delivery, over);
@@ -168,11 +171,13 @@ void dispatch_finished_batch(struct instance *instance, struct source *source,
 {
     struct dispatch *dispatch = &instance->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
-    for (int i = count - 1; i >= 0; i--) {
-        if (leave_active(dispatch, source, batch[i]) == OVER_HELD)
-            batch[i] = NULL;
+    if (!instance->lost) {
+        for (int i = count - 1; i >= 0; i--) {
+            if (leave_active(dispatch, source, batch[i]) == OVER_HELD)
+                batch[i] = NULL;
+        }
+        finish(dispatch, instance, source, NULL);
     }
-    finish(dispatch, instance->generation, source, NULL);
     pthread_mutex_unlock(&dispatch->lock);
     for (int i = 0; i < count; i++) {
         if (batch[i])
@@ -210,7 +215,7 @@ static enum over give_back(struct dispatch *dispatch, struct instance *instance)
     struct generation *generation = instance->generation;
     enum over over = OVER_RELEASE;
     if (instance->finished.source) {
-        over = finish(dispatch, generation, instance->finished.source, instance->finished.delivery);
+        over = finish(dispatch, instance, instance->finished.source, instance->finished.delivery);
         instance->finished.source = NULL;
         instance->finished.delivery = NULL;
     }
@@ -295,6 +300,12 @@ static bool take_job(struct dispatch *dispatch, struct source *source, struct ta
     source->running++;
     generation->running++;
     dispatch->running++;
+    for (int i = 0; i < out->batch_count; i++) {
+        out->batch[i]->runs_on = instance;
+        out->batch[i]->follows = i > 0;
+    }
+    if (out->delivery)
+        out->delivery->runs_on = instance;
     dispatch_ready_source(dispatch, source);
     return true;
 }
@@ -321,14 +332,19 @@ static bool take_first(struct dispatch *dispatch, struct take *out)
     }
 }
 
-/* With the lock held. Two that became ready while the last worker slept have both woken that one:
- * nobody comes for what it leaves behind, so the watch is set here. */
+/* With the lock held. A reference for the worker: the instance may be discarded while it has it.
+ * Two that became ready while the last worker slept have both woken that one: nobody comes for what
+ * it leaves behind, so the watch is set here. */
 static bool take_next(struct dispatch *dispatch, struct take *out)
 {
-    bool took = take_first(dispatch, out);
-    if (took && dispatch->queue && dispatch->sleeping == 0)
-        workers_watch(out->instance->engine->workers);
-    return took;
+    if (!take_first(dispatch, out))
+        return false;
+    struct engine *engine = out->instance->engine;
+    instance_retain(out->instance);
+    watchdog_wake(engine->watchdog);
+    if (dispatch->queue && dispatch->sleeping == 0)
+        workers_watch(engine->workers);
+    return true;
 }
 
 bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take *out)
@@ -336,11 +352,15 @@ bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take
     struct delivery *ended = done ? done->finished.delivery : NULL;
     pthread_mutex_lock(&dispatch->lock);
     enum over over = done ? give_back(dispatch, done) : OVER_RELEASE;
+    bool last = done && atomic_fetch_sub_explicit(&done->references, 1, memory_order_acq_rel) == 1;
     bool took = !dispatch->stopping && take_next(dispatch, out);
-    if (ended) {
+    if (ended || last) {
         /* It may be the last reference: not released under the lock, nor after a long wait. */
         pthread_mutex_unlock(&dispatch->lock);
-        dispose(ended, over);
+        if (ended)
+            dispose(ended, over);
+        if (last)
+            instance_destroy(done);
         if (took)
             return true;
         pthread_mutex_lock(&dispatch->lock);
@@ -361,6 +381,17 @@ static void hand_back(struct delivery *delivery)
 {
     delivery_settle(delivery, VERDICT_NAK, 0, NULL);
     delivery_release(delivery);
+}
+
+void dispatch_give_back(struct dispatch *dispatch, struct instance *done)
+{
+    struct delivery *ended = done->finished.delivery;
+    pthread_mutex_lock(&dispatch->lock);
+    enum over over = give_back(dispatch, done);
+    pthread_mutex_unlock(&dispatch->lock);
+    if (ended)
+        dispose(ended, over);
+    instance_release(done);
 }
 
 /* What a push has to say, once the lock is given back. */

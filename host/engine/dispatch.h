@@ -43,6 +43,7 @@ struct source {
     int queued;
     size_t queued_bytes;
     uint64_t dropped;
+    bool pinned;        /* a thread that was given up may still come back to it */
     unsigned due;       /* timer, hook: runs owed */
     int running, limit; /* limit 0: none */
 
@@ -92,6 +93,9 @@ struct take {
 
 /* The worker: gives back what it had (NULL: nothing) and blocks for the next. False: end. */
 bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take *out);
+
+/* The same without a next one. */
+void dispatch_give_back(struct dispatch *dispatch, struct instance *done);
 
 /* The worker: a root task of the instance has ended. Its delivery leaves the active ones and is
  * released. Noted on the instance, and told under the lock when that is given back. */

@@ -14,6 +14,10 @@
 /* How long workers get to come back, before they are left behind. */
 #define WORKERS_GRACE_NS (1 * NS_PER_S)
 
+/* After that a message may be run again that was with a thread which is lost: not at once, for it
+ * may be the one to blame. */
+#define STUCK_DELAY_NS (5 * NS_PER_S)
+
 struct engine *engine_new(struct clock *clock, struct pool *pool,
                           const struct engine_options *options, const struct engine_hooks *hooks,
                           struct err *err)
@@ -29,13 +33,30 @@ struct engine *engine_new(struct clock *clock, struct pool *pool,
     engine->hooks = hooks;
     atomic_init(&engine->draining, false);
     dispatch_init(&engine->dispatch);
-    engine->workers = workers_new(engine, options->workers, err);
+    engine->watchdog = watchdog_new(engine);
+    if (!engine->watchdog)
+        err_set(err, ERR_MEMORY, "no memory for the engine");
+    else
+        engine->workers = workers_new(engine, options->workers, err);
     if (!engine->workers) {
+        watchdog_free(engine->watchdog);
         dispatch_destroy(&engine->dispatch);
         free(engine);
         return NULL;
     }
     return engine;
+}
+
+void engine_lost(struct engine *engine, int lost)
+{
+    int most = engine->options.max_stuck;
+    log_event(LOG_ERROR, NULL,
+              "a handler is in a call that cannot be interrupted: its thread is given up (%d of "
+              "at most %d)",
+              lost, most);
+    workers_hand_back(engine->workers, STUCK_DELAY_NS);
+    if (lost >= most && engine->options.on_stuck)
+        engine->options.on_stuck(engine->options.owner);
 }
 
 static void script_free(struct script *script)
@@ -123,6 +144,11 @@ int engine_running(struct engine *engine)
     int running = engine->dispatch.running;
     pthread_mutex_unlock(&engine->dispatch.lock);
     return running;
+}
+
+int engine_stuck(struct engine *engine)
+{
+    return workers_lost(engine->workers);
 }
 
 static void on_delivery(void *owner, void *source, struct delivery *delivery)
@@ -354,6 +380,7 @@ void engine_free(struct engine *engine)
         engine->scripts = script->next;
         free_script(engine, script);
     }
+    watchdog_free(engine->watchdog);
     dispatch_destroy(&engine->dispatch);
     free(engine);
 }

@@ -39,7 +39,11 @@ struct engine_hooks {
 
 struct engine_options {
     int workers;
-    size_t memory_bytes; /* of one instance; 0: no limit */
+    size_t memory_bytes;           /* of one instance; 0: no limit */
+    int64_t cpu_ns;                /* one resume; 0: no limit */
+    int max_stuck;                 /* so many threads may be lost to handlers that nothing stops */
+    void (*on_stuck)(void *owner); /* one more was: the process should end. On the clock */
+    void *owner;
     struct loader_options loader;
     const char *settings_json; /* bus.settings, a JSON object */
     const char *version;
@@ -97,6 +101,9 @@ void engine_unload(struct engine *engine, struct script *script);
 
 /* How many handlers run. */
 int engine_running(struct engine *engine);
+
+/* How many threads were given up to handlers that nothing could stop. */
+int engine_stuck(struct engine *engine);
 
 /* Begins to stop, returns at once: no new messages; what is queued but has not started is handed
  * back (nak without delay); core messages that have arrived are still handled. */

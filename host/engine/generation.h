@@ -64,6 +64,8 @@ struct loading {
     int count, capacity;
     int workers;         /* bus.script { workers }: 0 not set */
     size_t memory_bytes; /* bus.script { memory }: 0 not set */
+    int64_t cpu_ns;      /* bus.script { cpu }: 0 not set */
+    bool jit_off;        /* bus.script { jit = false } */
 };
 
 /* Called by api_load while the script's top level runs: takes the registration, gives it its index
@@ -86,7 +88,8 @@ struct generation {
 
     /* Under the dispatch lock. */
     struct instance *instances; /* all; a reference each */
-    int instance_count;
+    int instance_count;         /* without those that are worn */
+    int worn;
     bool building; /* one more is being loaded on the pool */
     bool broken;   /* a further instance did not load as the first: no more of them */
     struct instance *idle;

@@ -22,6 +22,11 @@ void instance_release(struct instance *instance)
 {
     if (atomic_fetch_sub_explicit(&instance->references, 1, memory_order_acq_rel) != 1)
         return;
+    instance_destroy(instance);
+}
+
+void instance_destroy(struct instance *instance)
+{
     instance_close(instance);
     generation_release(instance->generation);
     free(instance);
@@ -99,6 +104,8 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
     instance->retire.run = on_retire;
     instance->vm = vm_new(generation->memory_bytes, instance, &failure->err);
     int rc = instance->vm ? 0 : -1;
+    if (rc == 0)
+        instance->vm->cpu_ns = engine->options.cpu_ns;
     if (rc == 0) {
         lua_pushcfunction(instance->vm->L, open_bindings);
         rc = vm_call(instance->vm, 0, 0, failure);
@@ -115,6 +122,10 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
     }
     if (loading->memory_bytes)
         instance->vm->limit_bytes = loading->memory_bytes;
+    if (loading->cpu_ns)
+        instance->vm->cpu_ns = loading->cpu_ns;
+    if (loading->jit_off)
+        vm_set_jit(instance->vm, false);
     return instance;
 }
 

@@ -47,6 +47,8 @@ struct instance {
     struct event *mailbox;
     struct instance *idle_prev, *idle_next; /* generation's list of idle instances */
     struct instance *next;                  /* generation's list of all */
+    bool worn; /* its state stays full: no new work, and it goes when its tasks have ended */
+    bool lost; /* its thread could not be stopped: its messages were handed back */
 
     /* The worker's. */
     struct vm *vm;
@@ -70,6 +72,8 @@ struct instance *instance_of(lua_State *L);
 
 struct instance *instance_retain(struct instance *instance);
 void instance_release(struct instance *instance);
+/* When the last reference has gone. */
+void instance_destroy(struct instance *instance);
 
 /* Any thread: appends to the mailbox and makes it ready. */
 void instance_post(struct instance *instance, struct event *event);
@@ -81,6 +85,18 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
 
 /* Closes the Lua state. Nothing of it runs, and nothing will. */
 void instance_close(struct instance *instance);
+
+/* The worker: the Lua state is broken. Ends the run that broke it (its root; NULL: none), lets the
+ * others begin again on another instance, and frees what the state held. In discard.c. */
+void instance_discard(struct instance *instance, struct task *culprit);
+
+/* The worker, before it gives the instance back: one whose memory stays full is replaced. In
+ * discard.c. */
+void instance_inspect(struct instance *instance);
+
+/* With the dispatch lock held: the thread that has it may never come back. Its messages leave their
+ * sources; returns those that are to be handed back, a reference each (utlist). In discard.c. */
+struct delivery *instance_lose(struct instance *instance);
 
 /* The worker: resumes what is runnable until nothing is. */
 void instance_run(struct instance *instance);

@@ -6,6 +6,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/engine.h"
+#include "engine/watchdog.h"
 #include "engine/worker.h"
 
 struct engine {
@@ -15,8 +16,9 @@ struct engine {
     struct engine_options options;
     const struct engine_hooks *hooks;
     struct dispatch dispatch;
-    struct workers *workers; /* owned */
-    struct script *scripts;  /* owned, in order of loading */
+    struct workers *workers;   /* owned */
+    struct watchdog *watchdog; /* owned */
+    struct script *scripts;    /* owned, in order of loading */
     int script_count;
     atomic_bool draining;
     uint64_t drain_began_ns; /* main's */
@@ -35,6 +37,9 @@ struct script {
                                        lock */
     bool unloaded;                  /* its file is gone: `live` is retired; dispatch lock */
 };
+
+/* engine.c: so many threads could not be stopped, this one among them. On the clock. */
+void engine_lost(struct engine *engine, int lost);
 
 /* source.c: a source for a registration, on the script's list, not serving yet. NULL when out of
  * memory. */

@@ -227,10 +227,10 @@ void source_mute(struct source *source)
 static bool has_ended(const struct source *source)
 {
     bool stopped = source->state == SOURCE_STOPPED || source->registration->kind == REGISTER_STOP;
-    return source->generation->closed && stopped && source->state != SOURCE_IDLE &&
-           !source->ready.queued && !source->waiting && source->queued == 0 && !source->active &&
-           !source->parting && source->running == 0 && source->armed == 0 &&
-           lanes_quiet(source->lanes);
+    return source->generation->closed && !source->pinned && stopped &&
+           source->state != SOURCE_IDLE && !source->ready.queued && !source->waiting &&
+           source->queued == 0 && !source->active && !source->parting && source->running == 0 &&
+           source->armed == 0 && lanes_quiet(source->lanes);
 }
 
 void source_sweep(struct script *script)

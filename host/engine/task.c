@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "engine/internal.h"
+#include "vm/guard.h"
 
 char task_cancelled_marker;
 
@@ -75,19 +76,19 @@ static void fail(struct task *root, struct failure *failure)
 }
 
 /* The function of the task has ended: everything that hung on it goes. */
-static void leave(struct task *task, bool reusable)
+void task_leave(struct task *task, bool reusable)
 {
     struct instance *instance = task->instance;
     while (task->ops)
         op_abandon(task->ops);
-    if (task->coroutine.L)
+    if (task->coroutine.L && instance->vm)
         vm_give(instance->vm, task->coroutine, reusable);
     task->coroutine.L = NULL;
     DL_DELETE(instance->tasks, task);
     instance->task_count--;
 }
 
-static void settle_root(struct task *root)
+void task_end(struct task *root)
 {
     struct instance *instance = root->instance;
     root->state = TASK_ENDED;
@@ -103,17 +104,28 @@ static void settle_root(struct task *root)
     task_release(root);
 }
 
+static void cancel_one(struct task *task, enum cancel_reason reason)
+{
+    if (task->cancelled || task->state == TASK_ENDED)
+        return;
+    task->cancelled = reason;
+    if (task->state == TASK_WAITING)
+        make_runnable(task);
+}
+
+/* There may be ten thousands of children: one pass. Parents stand before their children. */
 static void end_root(struct task *root)
 {
     root->state = TASK_ENDING;
     struct task *child;
     DL_FOREACH2(root->spawned_tasks, child, peer_next)
     {
-        if (!child->kept || root->cancelled)
-            task_cancel(child, CANCEL_PARENT);
+        bool orphan = child->parent != root && child->parent->cancelled;
+        if (!child->kept || root->cancelled || orphan)
+            cancel_one(child, CANCEL_PARENT);
     }
     if (!root->spawned_tasks)
-        settle_root(root);
+        task_end(root);
 }
 
 static void hand_over_children(struct task *task)
@@ -138,7 +150,7 @@ static void end_child(struct task *task)
     task->state = TASK_ENDED;
     task_release(task);
     if (root->state == TASK_ENDING && !root->spawned_tasks)
-        settle_root(root);
+        task_end(root);
 }
 
 static const char *type_of_result(lua_State *L, int index)
@@ -189,12 +201,22 @@ static void child_died(struct task *task, struct failure *failure)
     task_cancel(task->root, CANCEL_PARENT);
 }
 
+/* Stopped by the watchdog: because of its timeout, or because of limits.cpu? */
+static void note_timeout(struct task *root, const struct failure *failure)
+{
+    int64_t timeout = root->registration->timeout_ns;
+    if (failure->err.code == ERR_CPU && !root->cancelled && timeout &&
+        clock_now_ns() >= root->started_ns + (uint64_t)timeout)
+        root->cancelled = CANCEL_TIMEOUT;
+}
+
 static void run(struct task *task, int nargs)
 {
     struct instance *instance = task->instance;
     struct failure failure = {0};
     task->state = TASK_RUNNING;
     instance->current = task;
+    guard_set_whom(task->root);
     enum vm_end end = vm_resume(instance->vm, task->coroutine, nargs, &failure);
     switch (end) {
     case VM_YIELDED:
@@ -208,14 +230,20 @@ static void run(struct task *task, int nargs)
             judge_results(task);
         break;
     case VM_FAILED:
+        note_timeout(task->root, &failure);
         if (task->root == task)
             fail(task, &failure);
         else
             child_died(task, &failure);
         break;
+    case VM_BROKEN:
+        note_timeout(task->root, &failure);
+        fail(task->root, &failure);
+        instance_discard(instance, task->root);
+        return;
     }
     instance->current = NULL;
-    leave(task, end == VM_RETURNED);
+    task_leave(task, end == VM_RETURNED);
     if (task->root == task)
         end_root(task);
     else
@@ -244,6 +272,7 @@ void task_resume(struct task *task)
 static void on_timeout(struct deadline *deadline)
 {
     struct task *task = TASK_OF_TIMEOUT(deadline);
+    watchdog_overdue(task->instance->engine->watchdog, task);
     instance_post(task->instance, &task->expiry);
 }
 
@@ -269,8 +298,8 @@ static void refuse(struct task *task, const struct err *err)
 {
     struct failure failure = {.err = *err};
     fail(task, &failure);
-    leave(task, false);
-    settle_root(task);
+    task_leave(task, false);
+    task_end(task);
 }
 
 /* More deliveries than attempts, and then some: the process crashes on this message, or its handler
@@ -360,8 +389,8 @@ void task_start(const struct take *take)
 
     struct err err = {0};
     if (task->batch && sort_out(task) == 0) {
-        leave(task, false);
-        settle_root(task);
+        task_leave(task, false);
+        task_end(task);
         return;
     }
     if (!task->batch && is_worn_out(registration, delivery, &err)) {
@@ -407,7 +436,7 @@ struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept)
     if (!task)
         return NULL;
     if (vm_take(instance->vm, &task->coroutine, NULL) != 0) {
-        leave(task, false);
+        task_leave(task, false);
         task_release(task);
         return NULL;
     }
@@ -448,15 +477,6 @@ static bool descends(const struct task *task, const struct task *from)
     while (task && task != from)
         task = task->parent;
     return task != NULL;
-}
-
-static void cancel_one(struct task *task, enum cancel_reason reason)
-{
-    if (task->cancelled || task->state == TASK_ENDED)
-        return;
-    task->cancelled = reason;
-    if (task->state == TASK_WAITING)
-        make_runnable(task);
 }
 
 void task_cancel(struct task *task, enum cancel_reason reason)

@@ -109,6 +109,12 @@ void task_settle(struct task *task);
  * no longer the run's. In settle.c. */
 void task_dead_letter(struct task *root, struct delivery *delivery, const struct err *reason);
 
+/* What hung on a task whose coroutine has ended, or is out of reach. reusable: the coroutine. */
+void task_leave(struct task *task, bool reusable);
+
+/* The run is over: its verdict, and the end of its root. */
+void task_end(struct task *root);
+
 struct task *task_retain(struct task *task);
 void task_release(struct task *task);
 

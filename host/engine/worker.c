@@ -3,10 +3,14 @@
 #include <errno.h>
 #include <nats/nats.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
+#include <utlist.h>
 
 #include "base/thread.h"
 #include "base/value.h"
@@ -21,6 +25,9 @@ struct worker {
     struct workers *workers; /* not owned */
     struct worker *next;
     pthread_t thread;
+    pid_t tid; /* the kernel's name for it */
+    struct watched watched;
+    _Atomic(struct instance *) has;      /* the instance that it has checked out */
     atomic_uint_least64_t busy_since_ns; /* 0: it waits for work */
 };
 
@@ -29,11 +36,14 @@ struct workers {
     struct worker *all;    /* owned; list guarded by the dispatch lock */
     int count, limit;
     int alive;
-    bool watching; /* dispatch lock: `watch` is armed */
+    int lost;
+    struct delivery *given_back; /* of lost ones, a reference each; dispatch lock */
+    bool watching;               /* dispatch lock: `watch` is armed */
     struct deadline watch;
     pthread_cond_t ended; /* with the dispatch lock */
 };
 
+#define WORKER_OF_WATCHED(w) ((struct worker *)((char *)(w)-offsetof(struct worker, watched)))
 #define WORKERS_OF_WATCH(d) ((struct workers *)((char *)(d)-offsetof(struct workers, watch)))
 
 static void run(struct take *take)
@@ -49,6 +59,40 @@ static void run(struct take *take)
         }
     }
     instance_run(take->instance);
+    instance_inspect(take->instance);
+}
+
+static int start_worker(struct workers *workers);
+
+/* The thread may never come back. Should it, it finds nobody in want of it. */
+static void on_lost(struct watched *watched)
+{
+    struct worker *worker = WORKER_OF_WATCHED(watched);
+    struct workers *workers = worker->workers;
+    struct sched_param param = {0};
+    sched_setscheduler(worker->tid, SCHED_IDLE, &param);
+    workers->count--;
+    workers->lost++;
+    struct instance *instance = atomic_load_explicit(&worker->has, memory_order_acquire);
+    struct delivery *given_back = instance ? instance_lose(instance) : NULL;
+    DL_CONCAT(workers->given_back, given_back);
+    if (!workers->engine->dispatch.stopping)
+        start_worker(workers);
+}
+
+/* It was given up, and has come back all the same: what it ran has been handed back. */
+static bool worker_is_lost(struct worker *worker, struct instance *instance)
+{
+    struct dispatch *dispatch = &worker->workers->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    bool lost = worker->watched.lost;
+    pthread_mutex_unlock(&dispatch->lock);
+    if (!lost)
+        return false;
+    if (instance->vm)
+        instance_discard(instance, NULL);
+    dispatch_give_back(dispatch, instance);
+    return true;
 }
 
 static void *worker_main(void *argument)
@@ -57,12 +101,19 @@ static void *worker_main(void *argument)
     struct dispatch *dispatch = &worker->workers->engine->dispatch;
     struct instance *done = NULL;
     struct take take;
+    worker->tid = (pid_t)syscall(SYS_gettid);
+    watchdog_add(worker->workers->engine->watchdog, &worker->watched, on_lost);
     while (dispatch_take(dispatch, done, &take)) {
         atomic_store_explicit(&worker->busy_since_ns, clock_now_ns(), memory_order_relaxed);
+        atomic_store_explicit(&worker->has, take.instance, memory_order_release);
         run(&take);
+        atomic_store_explicit(&worker->has, NULL, memory_order_release);
         atomic_store_explicit(&worker->busy_since_ns, 0, memory_order_relaxed);
         done = take.instance;
+        if (worker_is_lost(worker, done))
+            break;
     }
+    watchdog_remove(worker->workers->engine->watchdog, &worker->watched);
     nats_ReleaseThreadMemory();
     pthread_mutex_lock(&dispatch->lock);
     worker->workers->alive--;
@@ -124,6 +175,31 @@ void workers_watch(struct workers *workers)
         return;
     workers->watching = true;
     clock_arm(workers->engine->clock, &workers->watch, clock_now_ns() + SPARE_AFTER_NS);
+}
+
+void workers_hand_back(struct workers *workers, int64_t delay_ns)
+{
+    struct dispatch *dispatch = &workers->engine->dispatch;
+    struct delivery *delivery, *next;
+    pthread_mutex_lock(&dispatch->lock);
+    struct delivery *all = workers->given_back;
+    workers->given_back = NULL;
+    if (dispatch->draining)
+        pthread_cond_broadcast(&dispatch->idle);
+    pthread_mutex_unlock(&dispatch->lock);
+    DL_FOREACH_SAFE(all, delivery, next) {
+        delivery_settle(delivery, VERDICT_NAK, delay_ns, NULL);
+        delivery_release(delivery);
+    }
+}
+
+int workers_lost(struct workers *workers)
+{
+    struct dispatch *dispatch = &workers->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    int lost = workers->lost;
+    pthread_mutex_unlock(&dispatch->lock);
+    return lost;
 }
 
 struct workers *workers_new(struct engine *engine, int count, struct err *err)

@@ -19,6 +19,12 @@ struct workers *workers_new(struct engine *engine, int count, struct err *err);
 /* Under the dispatch lock: work is ready and nobody sleeps: looks again in 20 ms. */
 void workers_watch(struct workers *workers);
 
+/* What lost threads had, outside of all locks: nak, for it is not known whose fault it is. */
+void workers_hand_back(struct workers *workers, int64_t delay_ns);
+
+/* How many threads were given up so far, to handlers that nothing could stop. */
+int workers_lost(struct workers *workers);
+
 /* Blocks up to deadline_ns: ends the threads (dispatch.stopping is set). How many would not end:
  * they are stuck in Lua, and are left behind. */
 int workers_stop(struct workers *workers, uint64_t deadline_ns);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/guard.h"
 #include "vm/internal.h"
 
 #define OUT_OF_MEMORY "not enough memory" /* LuaJIT's words */
@@ -132,7 +133,7 @@ static void add_place(lua_State *at, struct failure *failure)
 /* A code by its public name; ERR_NONE for none of ours. */
 static enum err_code code_of(const char *name)
 {
-    for (int code = ERR_TIMEOUT; code >= ERR_SYSTEM; code--) {
+    for (int code = ERR_TIMEOUT; code >= ERR_CPU; code--) {
         if (strcmp(err_name((enum err_code)code), name) == 0)
             return (enum err_code)code;
     }
@@ -156,7 +157,7 @@ static const char *push_text(lua_State *L, int index)
     lua_pushcfunction(L, stringify);
     lua_pushvalue(L, index);
     vm->enforcing = true;
-    int status = lua_pcall(L, 1, 1, 0);
+    int status = guard_call(vm, L, 1, 1, 0);
     vm->enforcing = false;
     if (status == 0 && lua_type(L, -1) == LUA_TSTRING)
         return lua_tostring(L, -1);
@@ -264,6 +265,24 @@ static int describe(lua_State *L)
         failure->traceback = copy_traceback(lua_tostring(L, -1));
     }
     return 0;
+}
+
+/* Protected: (failure). */
+static int trace(lua_State *L)
+{
+    struct failure *failure = lua_touserdata(L, 1);
+    luaL_traceback(L, L, NULL, 1);
+    failure->traceback = copy_traceback(lua_tostring(L, -1));
+    return 0;
+}
+
+void failure_trace(lua_State *L, struct failure *failure)
+{
+    add_place(L, failure);
+    lua_pushcfunction(L, trace);
+    lua_pushlightuserdata(L, failure);
+    if (lua_pcall(L, 1, 0, 0))
+        lua_pop(L, 1);
 }
 
 void failure_fill(lua_State *L, lua_State *at, int skip, struct failure *failure)

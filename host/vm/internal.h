@@ -15,4 +15,8 @@ int vm_open_libraries(lua_State *L);
  * while the limit holds. Never raises. */
 void failure_fill(lua_State *L, lua_State *at, int skip, struct failure *failure);
 
+/* Place and traceback of what runs on L; err is left alone. Never raises, but when the process is
+ * out of memory. */
+void failure_trace(lua_State *L, struct failure *failure);
+
 #endif

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "vm/embedded.h"
+#include "vm/guard.h"
 #include "vm/internal.h"
 
 int luaopen_cjson(lua_State *L);
@@ -109,6 +110,7 @@ static void set_searchers(lua_State *L)
 int vm_open_libraries(lua_State *L)
 {
     luaL_openlibs(L);
+    guard_wrap_functions(L);
     /* A finalizer written in Lua could raise where nothing catches it. */
     lua_pushnil(L);
     lua_setglobal(L, "newproxy");

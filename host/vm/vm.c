@@ -1,14 +1,19 @@
 #include "vm/vm.h"
 
+#include <luajit.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/guard.h"
 #include "vm/internal.h"
 
-#define POOL_MAX 256     /* finished coroutines that are kept, about 1 KB each */
-#define GC_STEPS 64      /* the collector's pace changes with each 64th of the limit */
+#define POOL_MAX 256 /* finished coroutines that are kept, about 1 KB each */
+#define GC_STEPS 64  /* the collector's pace changes with each 64th of the limit */
+/* A state with more than 4/5 of its limit in use after a collection is full. */
+#define FULL 4
+#define FULL_OF 5
 #define GC_PAUSE_MAX 200 /* LuaJIT's own: the next cycle begins when use has doubled */
 #define GC_STEPMUL_MIN 200
 #define GC_STEPMUL_MAX 10000
@@ -34,26 +39,51 @@ static void pace_collector(struct vm *vm)
     lua_gc(vm->L, LUA_GCSETSTEPMUL, stepmul < GC_STEPMUL_MAX ? (int)stepmul : GC_STEPMUL_MAX);
 }
 
-static void *allocate(void *data, void *block, size_t old_size, size_t new_size)
+static void link_block(struct vm *vm, struct vm_block *block)
 {
-    struct vm *vm = data;
+    block->next = &vm->blocks;
+    block->prev = vm->blocks.prev;
+    block->prev->next = block;
+    vm->blocks.prev = block;
+}
+
+static void *move_block(struct vm *vm, void *memory, size_t old_size, size_t new_size)
+{
+    struct vm_block *block = memory ? (struct vm_block *)memory - 1 : NULL;
+    if (block) {
+        block->prev->next = block->next;
+        block->next->prev = block->prev;
+    }
     if (new_size == 0) {
         free(block);
         vm->used_bytes -= old_size;
         return NULL;
     }
-    bool grows = new_size > old_size;
-    if (grows && vm->enforcing && vm->limit_bytes &&
+    struct vm_block *moved = realloc(block, sizeof *block + new_size);
+    if (moved) {
+        vm->used_bytes += new_size - old_size;
+        link_block(vm, moved);
+        return moved + 1;
+    }
+    if (block)
+        link_block(vm, block);
+    return new_size > old_size ? NULL : memory;
+}
+
+static void *allocate(void *data, void *memory, size_t old_size, size_t new_size)
+{
+    struct vm *vm = data;
+    if (new_size > old_size && vm->enforcing && vm->limit_bytes &&
         vm->used_bytes - old_size + new_size > vm->limit_bytes) {
-        vm->exhausted = true;
+        vm->exhausted = vm->refused = true;
         return NULL;
     }
-    void *moved = realloc(block, new_size);
-    if (!moved)
-        return grows ? NULL : block;
-    vm->used_bytes += new_size - old_size;
-    if (vm->limit_bytes && vm->L)
+    /* In here the thread must not be torn out of Lua: the ring and the heap are being changed. */
+    vm->allocating = 1;
+    void *moved = move_block(vm, memory, memory ? old_size : 0, new_size);
+    if (moved && vm->limit_bytes && vm->L)
         pace_collector(vm);
+    vm->allocating = 0;
     return moved;
 }
 
@@ -73,6 +103,8 @@ struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err)
     }
     vm->owner = owner;
     vm->limit_bytes = limit_bytes;
+    vm->blocks.prev = vm->blocks.next = &vm->blocks;
+    vm->held.prev = vm->held.next = &vm->held;
     vm->L = lua_newstate(allocate, vm);
     if (!vm->L || lua_cpcall(vm->L, vm_open_libraries, NULL)) {
         err_set(err, ERR_MEMORY, "cannot make a Lua state: %s",
@@ -90,6 +122,63 @@ void vm_free(struct vm *vm)
         lua_close(vm->L);
     free(vm->pool);
     free(vm);
+}
+
+void vm_discard(struct vm *vm)
+{
+    while (vm->held.next != &vm->held) {
+        struct vm_held *held = vm->held.next;
+        vm_let_go(held);
+        held->drop(held);
+    }
+    while (vm->blocks.next != &vm->blocks) {
+        struct vm_block *block = vm->blocks.next;
+        vm->blocks.next = block->next;
+        free(block);
+    }
+    free(vm->pool);
+    free(vm);
+}
+
+void vm_hold(lua_State *L, struct vm_held *held, void (*drop)(struct vm_held *held))
+{
+    struct vm *vm = vm_of(L);
+    held->drop = drop;
+    held->next = &vm->held;
+    held->prev = vm->held.prev;
+    held->prev->next = held;
+    vm->held.prev = held;
+}
+
+void vm_let_go(struct vm_held *held)
+{
+    if (!held->next)
+        return;
+    held->prev->next = held->next;
+    held->next->prev = held->prev;
+    held->prev = held->next = NULL;
+}
+
+static bool is_full(const struct vm *vm)
+{
+    return vm->used_bytes > vm->limit_bytes / FULL_OF * FULL;
+}
+
+bool vm_stays_full(struct vm *vm)
+{
+    if (!vm->refused)
+        return false;
+    vm->refused = false;
+    if (!is_full(vm))
+        return false;
+    lua_gc(vm->L, LUA_GCCOLLECT, 0);
+    return is_full(vm);
+}
+
+void vm_set_jit(struct vm *vm, bool on)
+{
+    vm->jit_off = !on;
+    luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | (on ? LUAJIT_MODE_ON : LUAJIT_MODE_OFF));
 }
 
 static int new_coroutine(lua_State *L)
@@ -123,8 +212,10 @@ int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err)
     if (rc && rc != LUA_ERRMEM)
         lua_pop(vm->L, 1);
     vm->enforcing = enforcing;
-    if (rc)
+    if (rc) {
+        vm->refused = true;
         return err_set(err, ERR_MEMORY, "no memory for another coroutine");
+    }
     return 0;
 }
 
@@ -171,8 +262,11 @@ enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs, stru
     lua_State *co = coroutine.L;
     vm->exhausted = false;
     vm->enforcing = true;
-    int status = lua_resume(co, nargs);
+    int status = guard_resume(vm, co, nargs);
     vm->enforcing = false;
+    /* However it ended: a pcall may have been the last thing to run. */
+    if (guard_stopped(vm, status, failure))
+        return status == GUARD_ESCAPED ? VM_BROKEN : VM_FAILED;
     switch (status) {
     case 0:
         return VM_RETURNED;
@@ -214,9 +308,14 @@ int vm_call(struct vm *vm, int nargs, int nresults, struct failure *failure)
     lua_insert(L, base);
     vm->exhausted = false;
     vm->enforcing = true;
-    int status = lua_pcall(L, nargs, nresults, base);
+    int status = guard_call(vm, L, nargs, nresults, base);
     vm->enforcing = enforcing;
     lua_remove(L, base);
+    if (guard_stopped(vm, status, &found)) {
+        lua_settop(L, base - 1);
+        *failure = found;
+        return failure->err.code;
+    }
     if (status == 0)
         return 0;
     /* LuaJIT calls no handler when memory is out. */

@@ -14,6 +14,7 @@
 
 #include <lauxlib.h>
 #include <lua.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,17 +26,35 @@ struct coroutine {
     int ref;      /* in the registry, as long as it lives */
 };
 
+/* What a userdata holds of the host's, so that it can be let go without the collector. Embedded in
+ * the userdata. */
+struct vm_held {
+    struct vm_held *prev, *next;
+    void (*drop)(struct vm_held *held); /* never touches Lua */
+};
+
+/* Before each block that a state has allocated. */
+struct vm_block {
+    struct vm_block *prev, *next;
+};
+
 struct vm {
     lua_State *L;
     void *owner; /* not owned; vm_owner finds it again from any of its coroutines */
     size_t used_bytes, limit_bytes; /* limit 0: none */
     bool enforcing;                 /* Lua is running: the limit holds */
     bool exhausted;                 /* an allocation was refused since the last vm_resume */
+    bool refused;                   /* memory was refused since the last vm_stays_full */
     size_t gc_mark;                 /* for what use the collector's pace was set, in steps */
     uint64_t load_until_ns;         /* loader's: when a script's top level has had its time */
     int64_t load_limit_ns;          /* loader's: how long that is, for the message */
     struct coroutine *pool;         /* owned; finished coroutines, ready for use */
     int pooled, pool_capacity;
+    struct vm_block blocks; /* ring of all, owned; for vm_discard */
+    struct vm_held held;    /* ring of what its userdata hold */
+    volatile sig_atomic_t allocating;
+    int64_t cpu_ns; /* one resume may take so long; 0: any time */
+    bool jit_off;
 };
 
 /* How a resume ended; switch over all of them. */
@@ -43,6 +62,7 @@ enum vm_end {
     VM_YIELDED,  /* a binding suspended it: it will be resumed */
     VM_RETURNED, /* results are on the coroutine's stack, from index 1 to its top */
     VM_FAILED,   /* failure tells; the coroutine is dead */
+    VM_BROKEN,   /* failure tells; it was left by a jump: only vm_discard may be called now */
 };
 
 /* Why Lua code failed. Strings are owned (failure_clear). Functions that can fail fill it only when
@@ -61,6 +81,22 @@ void failure_clear(struct failure *failure);
  * (by require from the host's own Lua; scripts see what the loader gives them). */
 struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err);
 void vm_free(struct vm *vm);
+
+/* The same for a state that is broken (VM_BROKEN): runs no finalizer, touches nothing of Lua; lets
+ * go what userdata hold, and frees the blocks. */
+void vm_discard(struct vm *vm);
+
+/* Memory was refused, and a full collection has not made room: whoever comes next will fail too.
+ * Between two resumes. */
+bool vm_stays_full(struct vm *vm);
+
+/* Compiled code or only the interpreter, from now on. */
+void vm_set_jit(struct vm *vm, bool on);
+
+/* A userdata of L's holds something: drop releases it when the state is discarded. vm_let_go in its
+ * __gc, or when it holds nothing any more. */
+void vm_hold(lua_State *L, struct vm_held *held, void (*drop)(struct vm_held *held));
+void vm_let_go(struct vm_held *held);
 
 /* The vm of a state or coroutine. */
 struct vm *vm_of(lua_State *L);

@@ -153,6 +153,8 @@ function bus.on(event, fn) end
 ---@class moonbus.ScriptOptions
 ---@field workers? integer Lua instances of this script at most; 1: its top-level locals exist once
 ---@field memory? moonbus.Size of one instance
+---@field cpu? moonbus.Duration how long a handler may compute without waiting (limits.cpu)
+---@field jit? boolean false: never compiled, so that every loop can be stopped where it is
 
 --- This script's own limits. Only while the script loads.
 ---@param opts moonbus.ScriptOptions

@@ -78,8 +78,9 @@ local SCRIPT = {
   fields = {
     workers = { "integer", max = 256 },
     memory = { "size", min = 1024 * 1024 },
+    cpu = { "duration", min = 0.01 },
+    jit = "boolean",
   },
-  later = { jit = true, cpu = true },
   hints = { instances = "workers", concurrency = "workers" },
 }
 

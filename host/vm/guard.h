@@ -1,0 +1,86 @@
+/* guard - stops Lua that runs too long, on the thread on which it runs.
+ *
+ *   watchdog ── guard_ask(number, GUARD_RAISE) ─▶ SIGURG ─▶ handler: sets a hook ─▶ raises
+ *            ── guard_ask(number, GUARD_ESCAPE) ▶ SIGURG ─▶ handler: jumps back to guard_resume
+ *
+ * Each thread that runs scripts has one guard. `number` counts entries into Lua and exits: it is
+ * odd while Lua runs, and a signal acts only on the very run that it was meant for.
+ *
+ * The hook fires at every instruction until the run has ended, so that no pcall swallows the error.
+ * Compiled code that neither allocates nor calls never looks at hooks. It is left by a jump out of
+ * the signal handler, if the program counter is in compiled code or in LuaJIT, and no function of
+ * the host is on the stack: then nothing is held but what the state itself holds. The state is
+ * broken afterwards, and must be given to vm_discard. That is formally undefined, and tried on
+ * x86-64 and aarch64; elsewhere, and under the sanitizers that watch the stack, there is none. */
+#ifndef MOONBUS_VM_GUARD_H
+#define MOONBUS_VM_GUARD_H
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "vm/vm.h"
+
+enum guard_stage { GUARD_RAISE = 1, GUARD_ESCAPE = 2 };
+
+/* What guard_resume returns beside lua_resume's values. */
+#define GUARD_ESCAPED (-1)
+
+#define GUARD_RANGES 192
+
+/* Code of the process that is no compiled Lua. */
+struct guard_range {
+    uintptr_t begin, end;
+    bool luajit;
+};
+
+struct guard {
+    atomic_uint_least64_t number;  /* odd: Lua runs */
+    atomic_int_least64_t limit_ns; /* of the run; 0: none */
+    _Atomic(const void *) whom;    /* whom it runs for, as guard_set_whom said */
+
+    /* The watchdog's, told by the signal. */
+    atomic_uint_least64_t target; /* the run that is to be stopped */
+    atomic_int stage;
+    struct guard_range ranges[GUARD_RANGES];
+    int range_count; /* 0: unknown, no escape */
+
+    /* The thread's, and its signal handler's. */
+    struct vm *vm; /* not owned; of the run */
+    jmp_buf resume;
+    volatile sig_atomic_t escapable; /* guard_resume is where the run began */
+    volatile sig_atomic_t hooked;
+    volatile sig_atomic_t fired;
+    void *volatile host_frame; /* below it on the stack is a function of the host; or NULL */
+    struct failure where;      /* place and traceback when the hook first fired; owned */
+    sigset_t mask_before;
+};
+
+/* Once, before any thread uses a guard: installs the handler. */
+void guard_install(void);
+
+/* The calling thread: from now on its Lua is guarded by it (zeroed memory). It must be detached by
+ * the same thread. */
+void guard_attach(struct guard *guard);
+void guard_detach(struct guard *guard);
+
+/* Whom the next run of this thread is for, so that others may find it. No guard: nothing. */
+void guard_set_whom(const void *whom);
+
+/* lua_resume, lua_pcall of the calling thread, under its guard if it has one. guard_call runs with
+ * the JIT off, as there is no way out of it but by raising. */
+int guard_resume(struct vm *vm, lua_State *L, int nargs);
+int guard_call(struct vm *vm, lua_State *L, int nargs, int nresults, int handler);
+
+/* After either: it was stopped. Moves place and traceback to failure, with what it was (ERR_CPU).
+ * False: it was not. */
+bool guard_stopped(struct vm *vm, int status, struct failure *failure);
+
+/* The watchdog: asks for an end of that run; the caller sends SIGURG to the thread. */
+void guard_ask(struct guard *guard, uint64_t number, enum guard_stage stage);
+
+/* For a state whose functions of the host are to be seen by the guard: every one. */
+void guard_wrap_functions(lua_State *L);
+
+#endif

@@ -1,0 +1,237 @@
+-- limits.cpu: what one handler burns is nobody else's loss.
+local wait = require "spec.support.wait"
+local world = require "spec.support.world"
+
+-- The jump out of compiled code is left out of sanitized builds: there such a thread is given up.
+local escapes = not (os.getenv "ASAN_OPTIONS" or os.getenv "TSAN_OPTIONS")
+
+describe("limits.cpu", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  local GOOD = [[
+local bus = require "moonbus"
+bus.subscribe("good", function(msg) return msg.data end)
+bus.subscribe("sleeper", function() bus.sleep("700ms") return "slept" end)]]
+
+  local function run(body, options)
+    options = options or {}
+    return w:run {
+      handlers = { ["good.lua"] = GOOD, ["handler.lua"] = body },
+      config = options.config or 'return { workers = 2, limits = { cpu = "300ms" } }',
+    }
+  end
+
+  -- While `subject` is burning: the other script answers, and what slept there wakes in time.
+  local function burn(subject, times)
+    for index = 1, times or 1 do w.client:publish(subject, tostring(index)) end
+    local slept = w.client:subscribe "slept"
+    local began = wait.now()
+    w.client:publish("sleeper", "", nil, "slept")
+    local slowest = 0
+    for _ = 1, 50 do
+      local asked = wait.now()
+      local reply, why = w.client:request("good", "x", { timeout = 5 })
+      assert.equal("x", reply and reply.data, why)
+      slowest = math.max(slowest, wait.now() - asked)
+    end
+    assert.equal("slept", slept:next().data)
+    assert.is_true(wait.now() - began < 0.7 + 0.5 * wait.slow, "the sleeper woke late")
+    return slowest
+  end
+
+  local ENDLESS = {
+    ["an endless loop"] = "while true do end",
+    ["a loop that counts"] = "local i = 0 while true do i = i + 1 end",
+    ["a loop that allocates"] = "local t = {} while true do t[1] = {} end",
+    ["pcall in a loop"] = "while true do pcall(function() while true do end end) end",
+    ["a pcall that returns its error"] = "return pcall(function() while true do end end)",
+    ["an endless coroutine"] = "coroutine.wrap(function() while true do end end)()",
+    ["a hopeless string.find"] =
+      [[local found = (("a"):rep(40000)):find((".-"):rep(20) .. "b") return tostring(found)]],
+    ["a spawned function"] = "bus.spawn(function() while true do end end):wait()",
+  }
+
+  for _, jit in ipairs { "true", "false" } do
+    local find_too = jit == "true" or escapes
+    for what, code in pairs(ENDLESS) do
+      if (escapes or jit == "false") and (find_too or not code:find "find") then
+        it(("ends %s, with jit = %s, and nobody else notices"):format(what, jit), function()
+          local host = run(([[
+local bus = require "moonbus"
+bus.script { jit = %s }
+bus.subscribe("burn", function() %s end)
+bus.subscribe("after", function() return "still there" end)]]):format(jit, code))
+          burn "burn"
+          local event = host:wait_log { level = "error", code = "cpu", handler = "burn" }
+          assert.matches("handler%.lua", event.file)
+          assert.equal("still there", w.client:request("after", "").data)
+          assert.equal(1, #host:logged { code = "cpu" })
+          burn "burn"
+          host:wait_log({ level = "error", code = "cpu" }, 5, 2)
+        end)
+      end
+    end
+  end
+
+  it("tells where it was, with a traceback", function()
+    local host = run [[
+local bus = require "moonbus"
+bus.script { jit = false }
+local function inner()
+  while true do end
+end
+bus.subscribe("burn", function()
+  inner()
+end)]]
+    local reply = { w.client:request("burn", "", { timeout = 5 }) }
+    assert.is_truthy(reply[1])
+    local event = host:wait_log { level = "error", code = "cpu" }
+    assert.equal(4, event.line)
+    assert.matches("300ms", event.msg)
+    assert.matches("handler%.lua:4: in function 'inner'", event.traceback)
+  end)
+
+  it("naks the message, and after its last attempt it is a dead letter", function()
+    w.client:stream("IN", { "in" }, { storage = "memory" })
+    local host = run [[
+local bus = require "moonbus"
+local js = require "moonbus.jetstream"
+bus.script { jit = false, cpu = "50ms" }
+js.stream { name = "DEAD", subjects = { "dead" }, storage = "memory" }
+js.consume("IN", { durable = "burner", attempts = 2, backoff = { min = "10ms", max = "10ms" },
+  dead_letter = "dead" }, function() while true do end end)]]
+    w.client:store("in", "x")
+    wait.eventually(function() return w.client:stream_info("DEAD").state.messages == 1 end, 10)
+    host:wait_log({ code = "cpu", attempt = 1 })
+    host:wait_log({ code = "cpu", attempt = 2 })
+  end)
+
+  it("of the script, by bus.script { cpu }", function()
+    local host = run([[
+local bus = require "moonbus"
+bus.script { cpu = "100ms", jit = false }
+bus.subscribe("burn", function() while true do end end)]], { config = "return {}" })
+    w.client:request("burn", "", { timeout = 5 })
+    host:wait_log { code = "cpu", msg = "100ms" }
+  end)
+
+  it("is not what a handler's timeout has to wait for", function()
+    local host = run([[
+local bus = require "moonbus"
+bus.script { jit = false }
+bus.subscribe("burn", { timeout = "100ms" }, function() while true do end end)]],
+      { config = "return {}" })
+    w.client:request("burn", "", { timeout = 5 })
+    local event = host:wait_log { code = "timeout" }
+    assert.matches("handler%.lua:3", event.traceback)
+  end)
+
+  it("is nothing to who waits", function()
+    local host = run [[
+local bus = require "moonbus"
+bus.script { cpu = "20ms" }
+bus.subscribe("wait", function() bus.sleep("200ms") return "waited" end)]]
+    assert.equal("waited", w.client:request("wait", "", { timeout = 5 }).data)
+    assert.same({}, host:logged { code = "cpu" })
+  end)
+
+  it("holds while an error is being described", function()
+    local host = run [[
+local bus = require "moonbus"
+bus.subscribe("burn", function()
+  error(setmetatable({}, { __tostring = function() while true do end end }))
+end)]]
+    burn "burn"
+    host:wait_log { level = "error", msg = "whose __tostring fails" }
+  end)
+
+  if escapes then
+    local SHARED = [[
+local bus = require "moonbus"
+local js = require "moonbus.jetstream"
+bus.script { workers = 1 }
+js.stream { name = "OUT", subjects = { "out" }, storage = "memory" }
+js.consume("IN", { durable = "d", filter = "in.work", timeout = "1m" }, function(msg)
+  js.publish("out", msg.data)
+  bus.publish("begun", msg.data)
+  bus.sleep(msg.attempt == 1 and bus.settings.pause or "1s")
+end)
+js.consume("IN", { durable = "b", filter = "in.burn", attempts = 1 }, function()
+  while true do end
+end)
+bus.subscribe("ask", function() bus.sleep("1s") return "answered" end)]]
+
+    it("lets the other messages of the script begin again: none is lost, none is stored twice",
+      function()
+        w.client:stream("IN", { "in.>" }, { storage = "memory" })
+        local begun = w.client:subscribe "begun"
+        local answers = w.client:subscribe "answers"
+        local host = run(SHARED,
+          { config = 'return { settings = { pause = "1s" }, limits = { cpu = "200ms" } }' })
+        for index = 1, 5 do w.client:store("in.work", tostring(index)) end
+        begun:take(5)
+        w.client:publish("ask", "", nil, "answers")
+        w.client:store("in.burn", "")
+        host:wait_log { level = "warn", msg = "handlers that begin again: 6" }
+        begun:take(5)
+        assert.equal("answered", answers:next(5).data)
+        wait.eventually(function() return w.client:settled("IN", "d") end, 10)
+        assert.equal(5, w.client:stream_info("OUT").state.messages)
+        local info = w.client:consumer_info("IN", "d")
+        assert.equal(0, info.num_redelivered)
+      end)
+
+    it("does so a hundred times, and its memory stays", function()
+      local host = run([[
+local bus = require "moonbus"
+bus.script { cpu = "10ms", workers = 1 }
+bus.subscribe("burn", function() while true do end end)]])
+      for _ = 1, 10 do w.client:request("burn", "", { timeout = 5 }) end
+      local before = host:memory_mb()
+      for _ = 1, 20 do w.client:request("burn", "", { timeout = 5 }) end
+      assert.is_true(host:memory_mb() - before < 4, "memory grows")
+      host:wait_log({ code = "cpu" }, 5, 30)
+    end)
+  end
+
+  describe("of a call that nothing interrupts", function()
+    local STUCK = [[
+local bus = require "moonbus"
+local js = require "moonbus.jetstream"
+bus.script { workers = 1 }
+js.consume("IN", { durable = "d" }, function(msg)
+  if msg.attempt == 1 then os.execute("sleep " .. bus.settings.sleep) end
+  bus.publish("done", msg.data)
+end)]]
+
+    local function stuck(config)
+      w.client:stream("IN", { "in" }, { storage = "memory" })
+      return w:run { handlers = { ["good.lua"] = GOOD, ["handler.lua"] = STUCK }, config = config }
+    end
+
+    it("gives the thread up: its message is nak'd, and others go on", function()
+      local done = w.client:subscribe "done"
+      local host = stuck [[return { trust = true, limits = { cpu = "100ms" },
+        settings = { sleep = 3 } }]]
+      w.client:store("in", "x")
+      wait.eventually(function() return #host:logged { msg = "given up" } > 0 end, 10)
+      assert.equal("x", w.client:request("good", "x").data)
+      assert.equal("x", done:next(15).data)
+      wait.eventually(function() return w.client:settled("IN", "d") end, 10)
+      -- It comes back in the end, and is not missed.
+      host:wait_log({ msg = "given up late" }, 10)
+      assert.equal("x", w.client:request("good", "x").data)
+    end)
+
+    it("ends the host with status 1 when limits.max_stuck of them are lost", function()
+      local host = stuck [[return { trust = true, graceful_timeout = "3s",
+        limits = { cpu = "100ms", max_stuck = 1 }, settings = { sleep = 8 } }]]
+      w.client:store("in", "x")
+      host:wait_log({ level = "error", msg = "too many handlers are stuck" }, 10)
+      assert.equal(1, host:wait(10))
+    end)
+  end)
+end)
