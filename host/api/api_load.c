@@ -194,6 +194,9 @@ static void fill_subscribe(lua_State *L, struct registration *r)
 {
     r->subject = text_field(L, 2, "subject");
     r->queue = text_field(L, 2, "queue");
+    char *drop = text_field(L, 2, "drop");
+    r->drop_old = drop && strcmp(drop, "old") == 0;
+    free(drop);
     r->timeout_ns = duration_field(L, 2, "timeout");
     r->concurrency = (int)number_field(L, 2, "concurrency", 0);
     set_names(L, r, "request/reply", "%s", r->subject);

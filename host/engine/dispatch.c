@@ -398,14 +398,21 @@ void dispatch_give_back(struct dispatch *dispatch, struct instance *done)
 struct push_news {
     uint64_t dropped; /* so far; 0: nothing was dropped now */
     int waiting;      /* for others of their key; 0: nothing to say of that */
+    uint64_t before;  /* dropped until now */
     char handler[128];
 };
+
+/* Has the count passed a power of two? */
+static bool is_round(uint64_t before, uint64_t now)
+{
+    return (before ^ now) > before;
+}
 
 static void tell_news(const struct source *source, const struct push_news *news)
 {
     struct log_context context = {.script = source->script->name, .handler = news->handler};
     /* At powers of two: an overload is said soon and does not flood the log. */
-    if (news->dropped && (news->dropped & (news->dropped - 1)) == 0)
+    if (is_round(news->before, news->dropped))
         log_event(LOG_WARN, &context, "slow handler: %llu messages dropped so far",
                   (unsigned long long)news->dropped);
     if (news->waiting)
@@ -429,10 +436,34 @@ static void enqueue(struct dispatch *dispatch, struct source *source, struct del
     dispatch_ready_source(dispatch, source);
 }
 
+static bool has_room(const struct source *source, const struct delivery *delivery)
+{
+    const struct engine_options *options = &source->engine->options;
+    return source->queued < options->subscription_messages &&
+           source->queued_bytes + delivery->len <= options->subscription_bytes;
+}
+
+/* With the lock held. Takes messages off the queue until there is room for this one; returns them,
+ * to be released (utlist). One that is larger than the whole bound finds none. */
+static struct delivery *make_room(struct dispatch *dispatch, struct source *source,
+                                  const struct delivery *delivery)
+{
+    struct delivery *oldest, *dropped = NULL;
+    while (!has_room(source, delivery) && (oldest = source->fifo)) {
+        DL_DELETE(source->fifo, oldest);
+        source->queued--;
+        source->queued_bytes -= oldest->len;
+        dispatch->queued--;
+        source->dropped++;
+        DL_APPEND(dropped, oldest);
+    }
+    return dropped;
+}
+
 void dispatch_push(struct source *source, struct delivery *delivery)
 {
-    struct engine *engine = source->engine;
-    struct dispatch *dispatch = &engine->dispatch;
+    struct dispatch *dispatch = &source->engine->dispatch;
+    struct delivery *dropped = NULL, *each, *next;
     bool core = !delivery->consumer;
     struct push_news news = {0};
     char key[LANE_KEY_MAX];
@@ -441,20 +472,26 @@ void dispatch_push(struct source *source, struct delivery *delivery)
     pthread_mutex_lock(&dispatch->lock);
     bool parts = !core && source->state == SOURCE_STOPPING;
     bool closed = source->state == SOURCE_STOPPED;
-    bool full = core && (source->queued >= engine->options.subscription_messages ||
-                         source->queued_bytes + delivery->len > engine->options.subscription_bytes);
+    uint64_t dropped_before = source->dropped;
+    if (core && !closed && source->registration->drop_old)
+        dropped = make_room(dispatch, source, delivery);
+    bool full = core && !has_room(source, delivery);
     if (parts)
         DL_APPEND(source->parting, delivery);
     else if (!closed && full)
-        news.dropped = ++source->dropped;
+        source->dropped++;
     else if (!closed)
         enqueue(dispatch, source, delivery, ordered ? key : NULL, &news);
+    if (source->dropped > dropped_before)
+        news = (struct push_news){source->dropped, news.waiting, dropped_before, ""};
     if (news.dropped || news.waiting)
         snprintf(news.handler, sizeof news.handler, "%s", source->registration->handler);
     pthread_mutex_unlock(&dispatch->lock);
 
     if (news.dropped || news.waiting)
         tell_news(source, &news);
+    DL_FOREACH_SAFE(dropped, each, next)
+        delivery_release(each);
     if (closed)
         hand_back(delivery);
     else if (!parts && full)

@@ -39,6 +39,7 @@ struct registration {
     int line;
 
     char *subject, *queue;         /* SUBSCRIBE */
+    bool drop_old;                 /* SUBSCRIBE: the oldest goes when the queue is full */
     struct consumer_spec consumer; /* CONSUME; its strings and lists are owned here */
     cJSON *extra;                  /* owned; consumer.extra borrows it */
     cJSON *stream;                 /* STREAM: NATS' own fields, durations in ns */

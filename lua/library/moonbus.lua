@@ -136,6 +136,7 @@ bus.settings = {}
 ---@field queue? string a queue group: each message goes to one of its members
 ---@field timeout? moonbus.Duration the handler's limit, from its start; default 20s
 ---@field concurrency? integer handlers at a time, over all workers of this process; default 256
+---@field drop? "new"|"old" which message goes when the queue is full; default "new"
 
 --- Handles messages of core NATS. What the handler returns is the reply; `nil, err` or an error
 --- is an error reply. Only while the script loads.

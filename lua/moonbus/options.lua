@@ -14,14 +14,22 @@ local M = { misuse = misuse }
 
 -- Core NATS ---------------------------------------------------------------------------------------
 
+local function check_drop(binding, field, value)
+  if value ~= "new" and value ~= "old" then
+    refuse(binding, field, '"new" or "old" (which message goes when the queue is full)', value)
+  end
+  return value
+end
+
 local SUBSCRIBE = {
   fields = {
     queue = "name",
     timeout = { "duration", default = 20 },
     concurrency = { "integer", max = 65536, default = 256 },
+    drop = { check = check_drop, default = "new" },
   },
   hints = {
-    queue_group = "queue", group = "queue", max_in_flight = "concurrency",
+    drop_policy = "drop", overflow = "drop", queue_group = "queue", group = "queue", max_in_flight = "concurrency",
     max_inflight = "concurrency", workers = "concurrency",
     durable = "it belongs to js.consume", ack_wait = "it belongs to js.consume",
     attempts = "it belongs to js.consume", dead_letter = "it belongs to js.consume",
