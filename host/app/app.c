@@ -129,6 +129,19 @@ static int connect_bus(struct app *app, struct err *err)
     return 0;
 }
 
+/* A taken port is no reason to stop somebody who develops. */
+static int open_admin(struct app *app, struct err *err)
+{
+    app->admin = admin_open(app, err);
+    if (app->admin || err->code == 0)
+        return 0;
+    if (!app->options->child)
+        return err_set(err, err->code == ERR_SYSTEM ? ERR_INVALID : err->code,
+                       "%s; another address or none: --admin ADDR:PORT|off", strdupa(err->message));
+    log_warn("%s; there is no admin endpoint", err->message);
+    return 0;
+}
+
 static void begin_watch(struct app *app)
 {
     if (!app->config->watch)
@@ -147,6 +160,8 @@ static enum app_exit start(struct app *app)
 {
     struct err err;
     int code = make_engine(app, &err);
+    if (!code)
+        code = open_admin(app, &err);
     if (!code)
         code = scripts_find(app, &err);
     if (!code) {

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "app/admin.h"
 #include "app/app.h"
 #include "app/watch.h"
 
@@ -28,6 +29,8 @@ struct handler_file {
     struct script *script; /* the engine's; NULL: not loaded */
     struct stamp *stamps;  /* owned */
     int stamp_count;
+    char *last_error; /* owned; why its last load was refused; NULL: it was not */
+    unsigned reloads, refusals;
     bool wanted;  /* it is to be loaded (anew) */
     bool refused; /* its last load failed: any change may mend it */
     bool gone;    /* the file is not there; it may be back in a moment */
@@ -68,6 +71,7 @@ struct app {
     uv_timer_t absence;  /* files that are gone get a moment to come back */
     struct child *child; /* owned, as the rest below; NULL until made */
     struct watch *watch;
+    struct admin *admin; /* NULL: off */
     struct clock *clock;
     struct pool *pool;
     struct engine *engine;

@@ -232,6 +232,8 @@ static void take_host(struct config *config, lua_State *L)
     config->limit_max_stuck = get_int(L, "limits.max_stuck");
     config->watch = get_bool(L, "watch");
     config->trust = get_bool(L, "trust");
+    config->admin = get_string(L, "admin");
+    config->admin_token = get_string(L, "admin_token");
     config->settings_json = get_string(L, "settings");
     config->warnings = get_list(L, "warnings", &config->warning_count);
     char *level = get_string(L, "log.level"), *format = get_string(L, "log.format");
@@ -321,6 +323,8 @@ void config_free(struct config *config)
     free_list(config->warnings, config->warning_count);
     free(config->name);
     free(config->inbox_prefix);
+    free(config->admin);
+    free(config->admin_token);
     free(config->settings_json);
     free(config->file);
     free(config);

@@ -53,6 +53,7 @@ struct config {
     int64_t limit_memory_bytes, limit_cpu_ns;
     int limit_max_stuck;
     bool watch, trust;
+    char *admin, *admin_token;
     enum log_level log_level;
     enum log_format log_format;
     char *settings_json; /* NULL: none */

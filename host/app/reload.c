@@ -1,4 +1,6 @@
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <utlist.h>
@@ -135,8 +137,11 @@ void reload_next(struct app *app)
     if (app->work.running || !app->ready || atomic_load(&app->stopping))
         return;
     LL_SEARCH_SCALAR(app->files, file, wanted, true);
-    if (!file)
+    if (!file) {
+        if (!uv_is_active((uv_handle_t *)&app->absence))
+            admin_settled(app->admin, false);
         return;
+    }
     file->wanted = false;
     submit(app, file->removed ? WORK_UNLOAD : file->script ? WORK_RELOAD : WORK_ADD, file);
 }
@@ -202,10 +207,28 @@ static void setup_done(struct app *app)
         app->options->on_ready(app->options->owner, app, elapsed_ms);
 }
 
-static void log_refused(const struct work *work)
+/* A line of the log that who waits for a reload gets as well. */
+static void tell(struct app *app, enum log_level level, const char *traceback, const char *format,
+                 ...) __attribute__((format(printf, 4, 5)));
+
+static void tell(struct app *app, enum log_level level, const char *traceback, const char *format,
+                 ...)
 {
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    log_event(level, &(struct log_context){.traceback = traceback}, "%s", text);
+    struct work *work = &app->work;
+    admin_note(app->admin, work->file->name, work->code != 0,
+               work->script ? script_generation(work->script) : 0, text);
+}
+
+static void tell_refused(struct app *app)
+{
+    const struct work *work = &app->work;
     const struct failure *failure = &work->failure;
-    const struct log_context context = {.traceback = failure->traceback};
     char place[300] = "", what[80];
     if (failure->file)
         snprintf(place, sizeof place, "%s:%d: ", failure->file, failure->line);
@@ -214,8 +237,11 @@ static void log_refused(const struct work *work)
                  script_generation(work->script));
     else
         snprintf(what, sizeof what, "refused, it does not serve");
-    log_event(LOG_ERROR, &context, "%s: %s: %s%s", work->file->name, what, place,
-              failure->err.message);
+    tell(app, LOG_ERROR, failure->traceback, "%s: %s: %s%s", work->file->name, what, place,
+         failure->err.message);
+    free(work->file->last_error);
+    if (asprintf(&work->file->last_error, "%s%s", place, failure->err.message) < 0)
+        work->file->last_error = NULL;
 }
 
 static void file_done(struct app *app)
@@ -224,16 +250,21 @@ static void file_done(struct app *app)
     struct handler_file *file = work->file;
     file->script = work->script;
     file->refused = work->code != 0;
+    file->refusals += work->code != 0;
     if (work->code) {
-        log_refused(work);
+        tell_refused(app);
         return;
     }
+    free(file->last_error);
+    file->last_error = NULL;
     if (work->kind == WORK_UNLOAD) {
-        log_info("%s: the file is gone; nothing of it is served any more", file->name);
+        tell(app, LOG_INFO, NULL, "%s: the file is gone; nothing of it is served any more",
+             file->name);
         return;
     }
-    log_info("%s: generation %u live in %lld ms", file->name, work->generation,
-             (long long)((work->ended_ns - work->began_ns) / NS_PER_MS));
+    file->reloads += work->kind == WORK_RELOAD;
+    tell(app, LOG_INFO, NULL, "%s: generation %u live in %lld ms", file->name, work->generation,
+         (long long)((work->ended_ns - work->began_ns) / NS_PER_MS));
     scripts_stamp(app, file, work->began_wall_ns);
     scripts_warn_empty(app, file);
 }

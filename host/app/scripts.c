@@ -287,6 +287,7 @@ void scripts_free(struct app *app)
     struct handler_file *file, *next;
     LL_FOREACH_SAFE(app->files, file, next) {
         clear_stamps(file);
+        free(file->last_error);
         free(file->path);
         free(file->name);
         free(file);

@@ -79,6 +79,7 @@ static void begin(struct app *app)
     uv_timer_start(&app->guard, on_guard, (uint64_t)(graceful_ns / NS_PER_MS) + GUARD_MS, 0);
     watch_close(app->watch);
     app->watch = NULL;
+    admin_settled(app->admin, true);
     stop_continue(app);
 }
 
@@ -147,6 +148,7 @@ static void free_all(struct app *app)
         clock_free(app->clock);
     scripts_free(app);
     free_loop(app);
+    admin_free(app->admin);
 }
 
 void stop_finish(struct app *app)
@@ -160,6 +162,7 @@ void stop_finish(struct app *app)
         app->end.status = APP_UNFINISHED;
     if (atomic_load(&app->hangs) || (app->work.running && !atomic_load(&app->work.done)))
         app->end.left_behind = true;
+    admin_close(app->admin, unfinished);
     if (app->stopper_runs)
         log_info("stopped");
     if (app->end.left_behind)

@@ -574,3 +574,14 @@ void consumer_free(struct consumer *consumer)
     if (consumer != NULL)
         consumer_release(consumer);
 }
+
+void consumer_stat(struct consumer *consumer, struct consumer_stat *stat)
+{
+    pthread_mutex_lock(&consumer->lock);
+    *stat = (struct consumer_stat){.held = consumer->pull.held,
+                                   .ack_floor = consumer->ack_floor,
+                                   .gone = consumer->pull.state == PULL_LOOKING ||
+                                           consumer->pull.missing,
+                                   .silent = consumer->pull.silences > 1};
+    pthread_mutex_unlock(&consumer->lock);
+}

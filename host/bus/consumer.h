@@ -40,6 +40,13 @@ struct consumer_spec {
     const cJSON *extra; /* NATS' own fields, passed through; or NULL */
 };
 
+struct consumer_stat {
+    int held; /* deliveries without a verdict */
+    uint64_t ack_floor;
+    bool gone;   /* it is looked for, or known not to be there */
+    bool silent; /* its pulls are not answered */
+};
+
 /* source: handed to the sink with each delivery. Nothing is sent yet. NULL: ERR_INVALID for an
  * `extra` field that is not to be passed through, with what to use instead. */
 struct consumer *consumer_new(struct bus *bus, const struct consumer_spec *spec, void *source,
@@ -92,5 +99,7 @@ struct condemned {
 void consumer_condemn(struct consumer *consumer, struct condemned *why);
 /* Forgets them: another version of the script may do better, or states another dead letter. */
 void consumer_pardon(struct consumer *consumer);
+
+void consumer_stat(struct consumer *consumer, struct consumer_stat *stat);
 
 #endif

@@ -67,12 +67,13 @@ struct delivery {
     bool parked;                   /* it waits without costing the consumer's credit */
 
     /* The engine's. */
-    void *lane;      /* under its lock */
-    bool rebound;    /* under the engine's lock: it is to be run again */
-    void *runs_on;   /* under its lock: the instance, while it is active */
-    bool follows;    /* under its lock: in its batch it is not the first */
-    bool unreadable; /* the task's: msg:json failed on it */
-    bool dead;       /* the task's: its dead letter is under way */
+    void *lane;          /* under its lock */
+    uint64_t started_ns; /* under its lock: when its handler began */
+    bool rebound;        /* under the engine's lock: it is to be run again */
+    void *runs_on;       /* under its lock: the instance, while it is active */
+    bool follows;        /* under its lock: in its batch it is not the first */
+    bool unreadable;     /* the task's: msg:json failed on it */
+    bool dead;           /* the task's: its dead letter is under way */
 };
 
 /* A core message; takes msg. NULL when out of memory (msg is destroyed). One reference. */

@@ -53,6 +53,10 @@ enum {
     CLI_SUB = 1 << 4,
     CLI_OTHER = 1 << 5,
     CLI_REDRIVE = 1 << 6,
+    CLI_RELOAD = 1 << 7,
+    CLI_STATUS = 1 << 8,
+    CLI_DRAIN = 1 << 9,
+    CLI_ADMIN = CLI_RELOAD | CLI_STATUS | CLI_DRAIN,
     CLI_CLIENT = CLI_PUB | CLI_REQ | CLI_SUB | CLI_REDRIVE,
     CLI_HOST = CLI_RUN | CLI_DEV,
 };
@@ -95,6 +99,9 @@ int cli_pub(struct cli *cli);
 int cli_req(struct cli *cli);
 int cli_sub(struct cli *cli);
 int cli_redrive(struct cli *cli);
+int cli_reload(struct cli *cli);
+int cli_status(struct cli *cli);
+int cli_drain(struct cli *cli);
 int cli_version(struct cli *cli);
 int cli_help(struct cli *cli);
 

@@ -1,4 +1,5 @@
 #include <luajit.h>
+#include <microhttpd.h>
 #include <nats/nats.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,6 +33,19 @@ const struct cli_command cli_commands[] = {
      "Prints the messages to SUBJECT, which may have wildcards, until SIGINT.\n"
      "Ends with 1 when --count was not met.\n",
      "SUBJECT", 1, CLI_SUB, cli_sub},
+    {"reload", "", "have a running host load anew what has changed",
+     "Asks a running host, by its admin endpoint, to load anew what has changed on disk, and "
+     "waits\n"
+     "for the verdict. Ends with 1 when something was refused: then the old version goes on.\n",
+     NULL, 0, CLI_RELOAD, cli_reload},
+    {"status", "", "what a running host does",
+     "Asks a running host, by its admin endpoint. Ends with 1 when it is not healthy or not "
+     "ready.\n",
+     NULL, 0, CLI_STATUS, cli_status},
+    {"drain", "", "have a running host finish its work and end",
+     "Asks a running host, by its admin endpoint, to drain, and waits until it has.\n"
+     "Ends with 3 when handlers were unfinished at its graceful deadline.\n",
+     NULL, 0, CLI_DRAIN, cli_drain},
     {"redrive", "STREAM", "put dead letters back to where they came from",
      "Publishes each dead letter of STREAM to its original subject, with the headers it had, and\n"
      "deletes it once it is stored there. What cannot be stored is kept. Every consumer of that\n"
@@ -57,8 +71,8 @@ static const struct cli_command *find_command(const char *name)
 int cli_version(struct cli *cli)
 {
     (void)cli;
-    printf("moonbus %s\n%s, nats.c %s, libuv %s\n", MOONBUS_VERSION, LUAJIT_VERSION,
-           nats_GetVersion(), uv_version_string());
+    printf("moonbus %s\n%s, nats.c %s, libuv %s, libmicrohttpd %s\n", MOONBUS_VERSION,
+           LUAJIT_VERSION, nats_GetVersion(), uv_version_string(), MHD_get_version());
     return CLI_OK;
 }
 

@@ -236,6 +236,7 @@ static void begin(struct dispatch *dispatch, struct source *source, struct deliv
 {
     DL_DELETE(source->fifo, delivery);
     DL_APPEND(source->active, delivery);
+    delivery->started_ns = clock_now_ns();
     source->queued--;
     source->queued_bytes -= delivery->len;
     dispatch->queued--;
@@ -339,6 +340,7 @@ static bool take_next(struct dispatch *dispatch, struct take *out)
 {
     if (!take_first(dispatch, out))
         return false;
+    dispatch->takes++;
     struct engine *engine = out->instance->engine;
     instance_retain(out->instance);
     watchdog_wake(engine->watchdog);

@@ -11,6 +11,7 @@
 #define MOONBUS_ENGINE_DISPATCH_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "bus/delivery.h"
 #include "bus/subscription.h"
@@ -21,6 +22,17 @@
 struct worker;
 
 enum source_state { SOURCE_IDLE, SOURCE_SERVING, SOURCE_STOPPING, SOURCE_STOPPED };
+
+/* How a run ended: of a message of JetStream its verdict, of any other whether it failed. */
+enum outcome {
+    OUTCOME_OK,
+    OUTCOME_FAILED,
+    OUTCOME_ACK,
+    OUTCOME_NAK,
+    OUTCOME_TERM,
+    OUTCOME_DEAD,
+    OUTCOMES
+};
 
 struct source {
     struct ready ready;
@@ -55,6 +67,7 @@ struct source {
     int armed;                         /* how often `timer` is still to fire; dispatch lock */
     uint64_t next_ns;                  /* EVERY: when it is due */
     bool warned;                       /* of what its handler returns */
+    atomic_ullong outcomes[OUTCOMES];  /* how many runs, or messages, ended so */
 };
 
 struct dispatch {
@@ -65,6 +78,7 @@ struct dispatch {
     pthread_cond_t idle;  /* engine_wait_idle waits */
     struct ready *queue;  /* utlist */
     int sleeping;         /* workers that wait */
+    uint64_t takes;       /* so far */
     int running, queued;  /* root tasks, deliveries: over all sources */
     bool stopping;        /* workers end */
     bool draining;

@@ -86,8 +86,10 @@ struct script *engine_load(struct engine *engine, const char *path, const char *
         script_free(script);
         return NULL;
     }
+    pthread_mutex_lock(&engine->dispatch.lock); /* a report may look */
     LL_APPEND(engine->scripts, script);
     engine->script_count++;
+    pthread_mutex_unlock(&engine->dispatch.lock);
     return script;
 }
 

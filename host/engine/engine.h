@@ -8,6 +8,7 @@
 #ifndef MOONBUS_ENGINE_ENGINE_H
 #define MOONBUS_ENGINE_ENGINE_H
 
+#include <cjson/cJSON.h>
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -104,6 +105,14 @@ int engine_running(struct engine *engine);
 
 /* How many threads were given up to handlers that nothing could stop. */
 int engine_stuck(struct engine *engine);
+
+/* For the status; the caller owns the JSON. What each script serves, and how it went. */
+cJSON *engine_report(struct engine *engine);
+/* Adds a text for each pull loop that is not what it should be. */
+void engine_unready(struct engine *engine, cJSON *reasons);
+/* For how long work has been ready that no worker took, as far as the calls of this show. One
+ * thread's. */
+int64_t engine_stalled_ns(struct engine *engine);
 
 /* Begins to stop, returns at once: no new messages; what is queued but has not started is handed
  * back (nak without delay); core messages that have arrived are still handled. */

@@ -22,6 +22,9 @@ struct engine {
     int script_count;
     atomic_bool draining;
     uint64_t drain_began_ns; /* main's */
+    struct {
+        uint64_t takes, since_ns;
+    } stall; /* engine_stalled_ns' */
 };
 
 struct script {

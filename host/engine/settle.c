@@ -78,9 +78,34 @@ static char *format_delay(int64_t ns, char *buf, size_t size)
     return value_format_duration((ns + unit / 2) / unit * unit, buf, size);
 }
 
+static void count(struct task *task, enum outcome outcome)
+{
+    atomic_fetch_add_explicit(&task->source->outcomes[outcome], 1, memory_order_relaxed);
+}
+
+/* One that is run again here, or whose dead letter is under way, has no verdict yet. */
+static void count_verdict(struct task *task, const struct delivery *delivery)
+{
+    switch ((enum verdict)atomic_load(&delivery->verdict)) {
+    case VERDICT_ACK:
+        count(task, OUTCOME_ACK);
+        break;
+    case VERDICT_NAK:
+        count(task, OUTCOME_NAK);
+        break;
+    case VERDICT_TERM:
+        count(task, OUTCOME_TERM);
+        break;
+    case VERDICT_NONE:
+        break;
+    }
+}
+
 static void send_dead_letter(struct task *task, struct delivery *delivery, const struct err *reason,
                              int64_t nak_delay_ns)
 {
+    delivery->dead = true;
+    count(task, task->registration->dead_letter ? OUTCOME_DEAD : OUTCOME_TERM);
     deadletter_send(task->instance->engine->bus, delivery, task->registration->dead_letter, reason,
                     nak_delay_ns);
 }
@@ -237,4 +262,12 @@ void task_settle(struct task *task)
         settle_delivery(task);
     else
         settle_core(task);
+    if (!task->source->consumer)
+        count(task, task->failure ? OUTCOME_FAILED : OUTCOME_OK);
+    else if (!task->batch && !task->delivery->dead)
+        count_verdict(task, task->delivery);
+    for (int i = 0; i < task->batch_count; i++) {
+        if (!task->batch[i]->dead)
+            count_verdict(task, task->batch[i]);
+    }
 }

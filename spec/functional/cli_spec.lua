@@ -37,7 +37,7 @@ describe("the command line", function()
       for _, command in ipairs { "run", "dev", "pub", "req", "sub", "redrive", "version" } do
         assert.is_true(listed[command], command .. " in\n" .. run.stdout)
       end
-      for _, command in ipairs { "init", "check", "test", "reload", "status", "drain", "replay",
+      for _, command in ipairs { "init", "check", "test", "replay",
         "tune" } do
         assert.is_nil(listed[command], command)
       end

@@ -36,6 +36,8 @@ end
 --   command   "run" (default) or "dev";  args: further arguments;  env: further environment
 --   level     --log-level (default debug); false: none
 --   folder    an existing folder to run in, which stays
+--   admin     true: an admin endpoint at a free port, as self.admin; false: what moonbus does by
+--             itself; default: none, as hosts run side by side here
 function host.start(options)
   local self = setmetatable({ offset = 0, list = {} }, host)
   local command = { host.binary(), options.command or "run" }
@@ -43,6 +45,9 @@ function host.start(options)
   if options.server then append(command, { "-s", options.server.url }) end
   if options.level ~= false then append(command, { "--log-level", options.level or "debug" }) end
   if options.format ~= false then append(command, { "--log-format", "json" }) end
+  if options.admin then self.admin = "127.0.0.1:" .. posix.free_port() end
+  local serves = command[2] == "run" or command[2] == "dev"
+  if serves and options.admin ~= false then append(command, { "--admin", self.admin or "off" }) end
   append(command, options.args)
   self.began = wait.now()
   self.process = process.start {

@@ -83,23 +83,44 @@ function posix.free_port()
   return tonumber(C.htons(address.port))
 end
 
--- GET http://127.0.0.1:port/path: the body, or nil.
-function posix.http_get(port, path)
+-- A connection to 127.0.0.1:port on which `text` was sent; nil when nobody listens. The caller
+-- closes it.
+function posix.dial(port, text)
   local fd = C.socket(2, 1, 0)
-  local request = "GET " .. path .. " HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"
-  if C.connect(fd, posix.loopback(port), 16) ~= 0 or C.write(fd, request, #request) ~= #request then
+  if C.connect(fd, posix.loopback(port), 16) ~= 0 or C.write(fd, text, #text) ~= #text then
     C.close(fd)
     return nil
   end
+  return fd
+end
+
+-- What comes on a connection until its end, or until nothing comes for `seconds`; and which of the
+-- two it was: true for its end.
+function posix.read_all(fd, seconds)
   local chunks, buffer = {}, ffi.new "char[16384]"
   local waiting = ffi.new("struct moonbus_spec_pollfd[1]", { { fd = fd, events = 1 } })
-  while C.poll(waiting, 1, 5000) == 1 do
+  local ended = false
+  while not ended and C.poll(waiting, 1, seconds * 1000) == 1 do
     local count = tonumber(C.read(fd, buffer, 16384))
-    if count <= 0 then break end
-    chunks[#chunks + 1] = ffi.string(buffer, count)
+    if count <= 0 then ended = true else chunks[#chunks + 1] = ffi.string(buffer, count) end
   end
+  return table.concat(chunks), ended
+end
+
+-- An HTTP request to 127.0.0.1:port; header: lines that end in "\r\n". Status and body, or nil.
+function posix.http(port, method, path, header)
+  local fd = posix.dial(port, ("%s %s HTTP/1.0\r\nHost: 127.0.0.1\r\n%s\r\n")
+    :format(method, path, header or ""))
+  if not fd then return nil end
+  local text = posix.read_all(fd, 10)
   C.close(fd)
-  return table.concat(chunks):match "\r\n\r\n(.*)$"
+  return tonumber(text:match "^HTTP/%S+ (%d+)"), text:match "\r\n\r\n(.*)$"
+end
+
+-- GET http://127.0.0.1:port/path: the body, or nil.
+function posix.http_get(port, path)
+  local _, body = posix.http(port, "GET", path)
+  return body
 end
 
 return posix

@@ -1,0 +1,227 @@
+/* admin - moonbus reload, status and drain: a request to the admin endpoint of a running host. */
+#include <cjson/cJSON.h>
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "base/value.h"
+#include "cli/cli.h"
+
+#define TIMEOUT_NS (60 * NS_PER_S)
+#define CONNECT_MS 2000L
+#define ANSWER_BYTES_MOST (16u << 20)
+
+/* What the host said. */
+struct answer {
+    long status;
+    struct text text;
+    cJSON *json; /* NULL: it is none */
+};
+
+static size_t on_data(char *data, size_t size, size_t count, void *owner)
+{
+    struct text *text = owner;
+    if (text->len + size * count > ANSWER_BYTES_MOST)
+        return 0;
+    text_add(text, data, size * count);
+    return size * count;
+}
+
+static struct curl_slist *headers_of(const struct config *config)
+{
+    char line[1024];
+    if (!config->admin_token)
+        return NULL;
+    snprintf(line, sizeof line, "Authorization: Bearer %s", config->admin_token);
+    return curl_slist_append(NULL, line);
+}
+
+/* "0.0.0.0:8223" is where a host listens, not where it is to be reached. */
+static void url_of(const struct config *config, const char *path, char *url, size_t size)
+{
+    const char *any = "0.0.0.0:", *address = config->admin;
+    bool everywhere = strncmp(address, any, strlen(any)) == 0;
+    snprintf(url, size, "http://%s%s%s", everywhere ? "127.0.0.1:" : "",
+             everywhere ? address + strlen(any) : address, path);
+}
+
+/* 0, or an exit status, said. */
+static int perform(const struct cli *cli, const struct config *config, const char *path, bool post,
+                   int64_t timeout_ns, struct answer *answer)
+{
+    char url[400], reason[CURL_ERROR_SIZE] = "";
+    CURL *curl = curl_easy_init();
+    struct curl_slist *headers = headers_of(config);
+    if (!curl) {
+        fprintf(stderr, "moonbus %s: out of memory\n", cli->command->name);
+        return CLI_FAILED;
+    }
+    url_of(config, path, url, sizeof url);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)(timeout_ns / NS_PER_MS));
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &answer->text);
+    if (post)
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "");
+    CURLcode code = curl_easy_perform(curl);
+    curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer->status);
+    if (code == CURLE_COULDNT_CONNECT)
+        fprintf(stderr, "moonbus %s: no host listens at %s; --admin ADDR:PORT says where\n",
+                cli->command->name, config->admin);
+    else if (code != CURLE_OK)
+        fprintf(stderr, "moonbus %s: %s: %s\n", cli->command->name, url,
+                *reason ? reason : curl_easy_strerror(code));
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    return code == CURLE_OK ? 0 : CLI_FAILED;
+}
+
+static const char *text_at(const cJSON *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    return cJSON_IsString(item) ? item->valuestring : "";
+}
+
+static double number_at(const cJSON *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    return cJSON_IsNumber(item) ? item->valuedouble : 0;
+}
+
+static bool true_at(const cJSON *object, const char *key)
+{
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key));
+}
+
+static void clear(struct answer *answer)
+{
+    cJSON_Delete(answer->json);
+    text_clear(&answer->text);
+}
+
+/* Asks, as configured. 0, or an exit status, said. */
+static int ask(struct cli *cli, const char *path, bool post, struct answer *answer)
+{
+    struct err err;
+    const struct config_sources sources = cli_sources(cli);
+    int64_t timeout_ns = TIMEOUT_NS;
+    *answer = (struct answer){0};
+    text_init(&answer->text);
+    if (cli->timeout && (timeout_ns = cli_duration(cli, "--timeout", cli->timeout)) < 0)
+        return CLI_USAGE;
+    struct config *config = config_load(&sources, &err);
+    if (!config) {
+        fprintf(stderr, "moonbus %s: %s\n", cli->command->name, err.message);
+        return CLI_USAGE;
+    }
+    int status = CLI_USAGE;
+    if (strcmp(config->admin, "off") == 0)
+        cli_usage(cli, "the config says admin = \"off\": there is no host to talk to");
+    else
+        status = perform(cli, config, path, post, timeout_ns, answer);
+    config_free(config);
+    if (status == 0) {
+        answer->json = cJSON_ParseWithLength(answer->text.bytes, answer->text.len);
+        const char *error = text_at(answer->json, "error");
+        if (!answer->json || *error) {
+            fprintf(stderr, "moonbus %s: %s (HTTP status %ld)\n", cli->command->name,
+                    *error ? error : "that is not a host of moonbus", answer->status);
+            status = CLI_FAILED;
+        }
+    }
+    return status;
+}
+
+int cli_reload(struct cli *cli)
+{
+    struct answer answer;
+    int status = ask(cli, "/reload", true, &answer);
+    const cJSON *scripts = cJSON_GetObjectItem(answer.json, "scripts"), *script;
+    if (status == 0) {
+        cJSON_ArrayForEach(script, scripts)
+            fprintf(true_at(script, "refused") ? stderr : stdout, "%s\n",
+                    text_at(script, "message"));
+        if (cJSON_GetArraySize(scripts) == 0)
+            printf("nothing has changed\n");
+        status = true_at(answer.json, "ok") ? CLI_OK : CLI_FAILED;
+    }
+    clear(&answer);
+    return status;
+}
+
+static void print_handler(const cJSON *handler)
+{
+    static const char *const counts[] = {"ack", "nak",    "term",   "dead_letter",
+                                         "ok",  "failed", "dropped"};
+    printf("  %-28s running %.0f, queued %.0f", text_at(handler, "handler"),
+           number_at(handler, "running"), number_at(handler, "queued"));
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        double count = number_at(handler, counts[i]);
+        if (count > 0)
+            printf(", %s %.0f", counts[i], count);
+    }
+    printf("\n");
+}
+
+static void print_status(const cJSON *status)
+{
+    char uptime[32];
+    const cJSON *connections = cJSON_GetObjectItem(status, "connections"), *script, *handler;
+    int64_t seconds = (int64_t)(number_at(status, "uptime_ms") / 1000);
+    value_format_duration(seconds * NS_PER_S, uptime, sizeof uptime);
+    printf("moonbus %s, %s, %s, up %s, pid %.0f\n",
+           text_at(cJSON_GetObjectItem(status, "versions"), "moonbus"), text_at(status, "state"),
+           true_at(status, "ready") ? "ready" : "not ready", uptime, number_at(status, "pid"));
+    printf("connections: consume %s, publish %s\n", text_at(connections, "consume"),
+           text_at(connections, "publish"));
+    cJSON_ArrayForEach(script, cJSON_GetObjectItem(status, "scripts")) {
+        const char *error = text_at(script, "last_error");
+        printf("%s: generation %.0f%s\n", text_at(script, "name"), number_at(script, "generation"),
+               true_at(script, "served") ? "" : ", not served");
+        if (*error)
+            printf("  refused: %s\n", error);
+        cJSON_ArrayForEach(handler, cJSON_GetObjectItem(script, "handlers"))
+            print_handler(handler);
+    }
+}
+
+int cli_status(struct cli *cli)
+{
+    struct answer answer;
+    int status = ask(cli, "/status", false, &answer);
+    if (status == 0) {
+        if (cli->json)
+            printf("%.*s\n", (int)answer.text.len, answer.text.bytes);
+        else
+            print_status(answer.json);
+        bool good = true_at(answer.json, "healthy") && true_at(answer.json, "ready");
+        status = good ? CLI_OK : CLI_FAILED;
+    }
+    clear(&answer);
+    return status;
+}
+
+#define UNFINISHED 3 /* as the host itself ends */
+
+int cli_drain(struct cli *cli)
+{
+    struct answer answer;
+    int status = ask(cli, "/drain", true, &answer);
+    int unfinished = (int)number_at(answer.json, "unfinished");
+    if (status == 0 && !true_at(answer.json, "ok")) {
+        fprintf(stderr, "moonbus drain: %d handler%s unfinished at the graceful deadline\n",
+                unfinished, unfinished == 1 ? " was" : "s were");
+        status = UNFINISHED;
+    } else if (status == 0) {
+        printf("drained\n");
+    }
+    clear(&answer);
+    return status;
+}

@@ -1,0 +1,301 @@
+-- The admin endpoint, and the commands that talk to it.
+local cjson = require "cjson"
+local posix = require "spec.support.posix"
+local temp = require "spec.support.temp"
+local wait = require "spec.support.wait"
+local world = require "spec.support.world"
+
+describe("the admin endpoint", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  local VERSION = [[
+local bus = require "moonbus"
+bus.subscribe("version", function() return %q end)]]
+
+  local function port_of(host) return tonumber(host.admin:match ":(%d+)$") end
+
+  local function http(host, method, path, header)
+    local status, body = posix.http(port_of(host), method, path, header)
+    local ok, json = pcall(cjson.decode, body)
+    return status, ok and json or body
+  end
+
+  local function run(options)
+    if type(options) == "string" then options = { handlers = { ["handler.lua"] = options } } end
+    options.admin = true
+    return w:run(options)
+  end
+
+  local function save(host, text, name)
+    temp.write(host.folder, "handlers/" .. (name or "handler.lua"), text)
+  end
+
+  local function command(host, name, ...)
+    return w:moonbus { name, "--admin", host.admin, ... }
+  end
+
+  describe("GET", function()
+    it("/healthz says that the threads live, /readyz that everything is served", function()
+      local host = run(VERSION:format "one")
+      local status, body = http(host, "GET", "/healthz")
+      assert.same({ 200, { ok = true } }, { status, body })
+      status, body = http(host, "GET", "/readyz")
+      assert.same({ 200, { ok = true } }, { status, body })
+    end)
+
+    it("/readyz is red while there is no server, and green when it is back", function()
+      local host = run(VERSION:format "one")
+      w.server:down()
+      local reasons
+      wait.eventually(function()
+        local status, body = http(host, "GET", "/readyz")
+        reasons = body.reasons
+        return status == 503
+      end)
+      assert.matches("connection is disconnected", reasons[1])
+      assert.equal(200, (http(host, "GET", "/healthz")))
+      w.server:up()
+      wait.eventually(function() return http(host, "GET", "/readyz") == 200 end)
+    end)
+
+    it("/readyz is red before the first connection", function()
+      local host = w:start { handlers = { ["handler.lua"] = VERSION:format "one" }, admin = true,
+        server = { url = "nats://127.0.0.1:" .. posix.free_port() } }
+      local status, body
+      wait.eventually(function()
+        status, body = http(host, "GET", "/readyz")
+        return status
+      end)
+      assert.equal(503, status)
+      assert.matches("not everything is served yet", table.concat(body.reasons, "; "))
+      assert.equal(503, (http(host, "POST", "/reload")))
+      assert.equal(200, (http(host, "GET", "/healthz")))
+    end)
+
+    it("/status tells of scripts, generations, handlers and how their messages ended", function()
+      local host = run [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>" } }
+js.stream { name = "DEAD", subjects = { "dead" } }
+js.consume("WORK", { durable = "a", filter = "work.a", dead_letter = "dead" }, function(msg)
+  if msg.data == "term" then msg:term() end
+  if msg.data == "nak" and msg.attempt == 1 then msg:nak() end
+  if msg.data == "dead" then msg:reject "no" end
+end)
+bus.subscribe("good", function() end)
+bus.subscribe("bad", function() error "bad" end)
+bus.subscribe("slow", function() bus.sleep("1m") end)]]
+      for _, data in ipairs { "fine", "term", "nak", "dead" } do w.client:store("work.a", data) end
+      w.client:request("good", "")
+      w.client:request("bad", "")
+      w.client:publish("slow", "")
+      local function handler(status, name)
+        for _, each in ipairs(status.scripts[1].handlers) do
+          if each.handler == name then return each end
+        end
+      end
+      local status
+      wait.eventually(function()
+        local _
+        _, status = http(host, "GET", "/status")
+        local work = handler(status, "WORK/a")
+        return work.ack == 2 and work.nak == 1 and work.term == 1 and work.dead_letter == 1
+          and handler(status, "slow").running == 1
+      end, 5, function() return cjson.encode(status) end)
+      assert.equal("serving", status.state)
+      assert.equal(host.pid, status.pid)
+      assert.same({ consume = "connected", publish = "connected" }, status.connections)
+      local script = status.scripts[1]
+      assert.same({ "handler.lua", 1, 1, true },
+        { script.name, script.generation, script.live_generations, script.served })
+      assert.equal(1, handler(status, "good").ok)
+      assert.equal(1, handler(status, "bad").failed)
+      wait.eventually(function()
+        local _, now = http(host, "GET", "/status")
+        return handler(now, "slow").oldest_running_ms > 0
+      end)
+      host:signal "KILL"
+    end)
+
+    it("knows nothing else, and no other method", function()
+      local host = run(VERSION:format "one")
+      assert.equal(404, (http(host, "GET", "/")))
+      assert.equal(405, (http(host, "GET", "/reload")))
+      assert.equal(405, (http(host, "POST", "/status")))
+      assert.equal(405, (http(host, "DELETE", "/drain")))
+    end)
+  end)
+
+  describe("POST /reload", function()
+    it("waits for the verdict, of every script that has changed", function()
+      local host = run(VERSION:format "one")
+      local status, body = http(host, "POST", "/reload")
+      assert.same({ 200, true, {} }, { status, body.ok, body.scripts })
+      save(host, VERSION:format "two")
+      save(host, 'require "moonbus".subscribe("new", print)', "new.lua")
+      status, body = http(host, "POST", "/reload")
+      assert.equal(200, status)
+      assert.equal(2, #body.scripts)
+      assert.equal("two", w.client:request("version", "").data)
+      save(host, "local = 1")
+      status, body = http(host, "POST", "/reload")
+      assert.equal(409, status)
+      assert.matches("^handler%.lua: refused, generation 2 keeps running: handler%.lua:1: ",
+        body.scripts[1].message)
+      local _, report = http(host, "GET", "/status")
+      local script = report.scripts[1]
+      assert.matches("^handler%.lua:1: ", script.last_error)
+      assert.same({ 2, 1, 1 }, { script.generation, script.reloads, script.refused })
+      wait.eventually(function()
+        _, report = http(host, "GET", "/status")
+        return report.scripts[1].live_generations == 1
+      end)
+    end)
+
+    it("is refused without the admin_token, and from a page in a browser", function()
+      local host = run { handlers = { ["handler.lua"] = VERSION:format "one" },
+        env = { MOONBUS_ADMIN_TOKEN = "secret" } }
+      assert.equal(401, (http(host, "POST", "/reload")))
+      assert.equal(401, (http(host, "POST", "/reload", "Authorization: Bearer secre\r\n")))
+      assert.equal(401, (http(host, "POST", "/reload", "Authorization: Bearer secrets\r\n")))
+      assert.equal(200, (http(host, "POST", "/reload", "Authorization: Bearer secret\r\n")))
+      assert.equal(403, (http(host, "POST", "/reload",
+        "Authorization: Bearer secret\r\nOrigin: http://evil.example\r\n")))
+      assert.equal(200, (http(host, "GET", "/status")))
+      local refused = command(host, "reload")
+      assert.equal(1, refused.status)
+      assert.matches("admin_token", refused.stderr)
+      assert.equal(0, w:moonbus({ "reload", "--admin", host.admin },
+        { env = { MOONBUS_ADMIN_TOKEN = "secret" } }).status)
+    end)
+
+    it("is refused off loopback when there is no admin_token", function()
+      local port = posix.free_port()
+      local host = w:run { handlers = { ["handler.lua"] = VERSION:format "one" }, admin = false,
+        args = { "--admin", "0.0.0.0:" .. port } }
+      host.admin = "127.0.0.1:" .. port
+      local status, body = http(host, "POST", "/drain")
+      assert.equal(403, status)
+      assert.matches("admin_token", body.error)
+      assert.equal(200, (http(host, "GET", "/readyz")))
+    end)
+  end)
+
+  describe("POST /drain", function()
+    it("answers when everything has finished, and the host ends", function()
+      local host = run [[
+local bus = require "moonbus"
+bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("300ms") return "done" end)]]
+      local begun = w.client:subscribe "begun"
+      w.client:flush()
+      w.client:publish("slow", "")
+      begun:next()
+      local status, body = http(host, "POST", "/drain")
+      assert.same({ 200, { ok = true, unfinished = 0 } }, { status, body })
+      assert.equal(0, host:wait())
+    end)
+  end)
+
+  describe("a hostile client", function()
+    it("that is slow holds up nobody, and is cut off", function()
+      local host = run(VERSION:format "one")
+      local slow = {}
+      for i = 1, 20 do
+        slow[i] = assert(posix.dial(port_of(host), "GET /status HTTP/1.1\r\nX-Slow: "))
+      end
+      local began = wait.now()
+      for _ = 1, 20 do assert.equal(200, (http(host, "GET", "/healthz"))) end
+      assert.equal("one", w.client:request("version", "").data)
+      assert.is_true(wait.now() - began < 2 * wait.slow)
+      for _, fd in ipairs(slow) do
+        local _, ended = posix.read_all(fd, 15)
+        assert.is_true(ended)
+        posix.C.close(fd)
+      end
+    end)
+
+    it("that sends rubbish or too much gets an error", function()
+      local host = run(VERSION:format "one")
+      local status = http(host, "GET", "/status", "X: " .. ("x"):rep(30000) .. "\r\n")
+      assert.is_true(status == nil or status >= 400)
+      local fd = posix.dial(port_of(host), "\0\1\2\255 rubbish\r\n\r\n")
+      posix.read_all(fd, 6)
+      posix.C.close(fd)
+      assert.equal(200, (http(host, "GET", "/healthz")))
+    end)
+  end)
+
+  describe("whose port is taken", function()
+    it("ends run with status 2", function()
+      local host = run(VERSION:format "one")
+      local failed = w:fail { handlers = { ["handler.lua"] = VERSION:format "two" }, admin = false,
+        args = { "--admin", host.admin } }
+      assert.equal(2, failed.status)
+      assert.matches(host.admin:gsub("%p", "%%%0"), failed.output)
+      assert.matches("%-%-admin", failed.output)
+    end)
+
+    it("is a warning in dev", function()
+      local host = run(VERSION:format "one")
+      local dev = w:run { command = "dev", handlers = { ["handler.lua"] = VERSION:format "two" },
+        admin = false, args = { "--admin", host.admin, "--nats-port", tostring(posix.free_port()) } }
+      dev:wait_log "there is no admin endpoint"
+    end)
+  end)
+
+  describe("moonbus", function()
+    it("reload prints the verdict, and ends with 1 when something was refused", function()
+      local host = run(VERSION:format "one")
+      local result = command(host, "reload")
+      assert.same({ 0, "nothing has changed\n" }, { result.status, result.stdout })
+      save(host, VERSION:format "two")
+      result = command(host, "reload")
+      assert.equal(0, result.status)
+      assert.matches("^handler%.lua: generation 2 live in %d+ ms\n$", result.stdout)
+      save(host, "for")
+      result = command(host, "reload")
+      assert.equal(1, result.status)
+      assert.matches("^handler%.lua: refused, generation 2 keeps running: handler%.lua:1: ",
+        result.stderr)
+    end)
+
+    it("status prints what is served, and all of it with --json", function()
+      local host = run(VERSION:format "one")
+      local result = command(host, "status")
+      assert.equal(0, result.status)
+      assert.matches("serving, ready", result.stdout)
+      assert.matches("handler%.lua: generation 1", result.stdout)
+      assert.equal("serving", cjson.decode(command(host, "status", "--json").stdout).state)
+    end)
+
+    it("drain waits until the host has drained, and tells when it could not", function()
+      local host = run(VERSION:format "one")
+      local result = command(host, "drain")
+      assert.same({ 0, "drained\n" }, { result.status, result.stdout })
+      assert.equal(0, host:wait())
+      host = run { handlers = { ["handler.lua"] = [[
+local bus = require "moonbus"
+bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("1m") end)]] },
+        args = { "--graceful-timeout", "500ms" } }
+      local begun = w.client:subscribe "begun"
+      w.client:flush()
+      w.client:publish("slow", "")
+      begun:next()
+      result = command(host, "drain")
+      assert.equal(3, result.status)
+      assert.matches("1 handler was unfinished", result.stderr)
+      assert.equal(3, host:wait())
+    end)
+
+    it("says where it looked when no host is there", function()
+      local result = w:moonbus { "status", "--admin", "127.0.0.1:" .. posix.free_port() }
+      assert.equal(1, result.status)
+      assert.matches("no host listens at 127%.0%.0%.1:%d+", result.stderr)
+      result = w:moonbus { "reload", "--admin", "off" }
+      assert.equal(2, result.status)
+    end)
+  end)
+end)
