@@ -46,8 +46,8 @@ void consumer_forget(struct consumer *consumer, struct delivery *delivery)
         at = &(*at)->held_next;
     if (*at == delivery)
         *at = delivery->held_next;
-    /* Also when the lease is lost and a term is not sent: it is in its dead letter, or was dropped on
-     * purpose, and must not be run here again. */
+    /* Also when the lease is lost and a term is not sent: it is in its dead letter, or was dropped
+     * on purpose, and must not be run here again. */
     if (verdict == VERDICT_ACK || verdict == VERDICT_TERM)
         *settled_slot(consumer, delivery->stream_sequence) =
             (struct settled){delivery->stream_sequence, delivery->timestamp_ns, clock_now_ns()};
