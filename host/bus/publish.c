@@ -406,8 +406,12 @@ void outbox_reconnected(struct outbox *outbox)
     struct publish *publish;
     pthread_mutex_lock(&outbox->lock);
     DL_FOREACH(outbox->window, publish) {
-        bool sent = publish->stage == STAGE_SENT && atomic_load(&publish->frames) == 0 &&
-                    inbox_cancel(outbox->inbox, publish->call);
+        /* A question about it (a server that shuts down has no streams before it has no
+         * connections) was lost with the connection as well. */
+        bool asked = publish->stage == STAGE_ASKING || publish->stage == STAGE_LOCATING ||
+                     publish->stage == STAGE_READING;
+        bool sent = publish->stage == STAGE_SENT && atomic_load(&publish->frames) == 0;
+        sent = (sent || asked) && inbox_cancel(outbox->inbox, publish->call);
         bool due =
             publish->stage == STAGE_BACKOFF && clock_cancel(outbox->clock, &publish->deadline);
         if (!sent && !due)
