@@ -103,7 +103,7 @@ void engine_unload(struct engine *engine, struct script *script);
 /* How many handlers run. */
 int engine_running(struct engine *engine);
 
-/* How many threads were given up to handlers that nothing could stop. */
+/* How many threads were given up to handlers that nothing could stop, and have not come back. */
 int engine_stuck(struct engine *engine);
 
 /* For the status; the caller owns the JSON. What each script serves, and how it went. */

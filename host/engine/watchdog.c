@@ -136,7 +136,9 @@ void watchdog_remove(struct watchdog *watchdog, struct watched *watched)
 {
     pthread_mutex_lock(&watchdog->engine->dispatch.lock);
     DL_DELETE(watchdog->all, watched);
-    if (!watched->lost)
+    if (watched->lost)
+        watchdog->lost--;
+    else
         watchdog->count--;
     pthread_mutex_unlock(&watchdog->engine->dispatch.lock);
     guard_detach(&watched->guard);

@@ -86,6 +86,8 @@ static bool worker_is_lost(struct worker *worker, struct instance *instance)
     struct dispatch *dispatch = &worker->workers->engine->dispatch;
     pthread_mutex_lock(&dispatch->lock);
     bool lost = worker->watched.lost;
+    if (lost)
+        worker->workers->lost--;
     pthread_mutex_unlock(&dispatch->lock);
     if (!lost)
         return false;

@@ -22,7 +22,7 @@ void workers_watch(struct workers *workers);
 /* What lost threads had, outside of all locks: nak, for it is not known whose fault it is. */
 void workers_hand_back(struct workers *workers, int64_t delay_ns);
 
-/* How many threads were given up so far, to handlers that nothing could stop. */
+/* How many threads were given up to handlers that nothing could stop, and have not come back. */
 int workers_lost(struct workers *workers);
 
 /* Blocks up to deadline_ns: ends the threads (dispatch.stopping is set). How many would not end:

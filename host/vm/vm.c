@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "vm/guard.h"
 #include "vm/internal.h"
 
@@ -14,6 +15,7 @@
 /* A state with more than 4/5 of its limit in use after a collection is full. */
 #define FULL 4
 #define FULL_OF 5
+#define COLLECT_SHARE 4
 #define GC_PAUSE_MAX 200 /* LuaJIT's own: the next cycle begins when use has doubled */
 #define GC_STEPMUL_MIN 200
 #define GC_STEPMUL_MAX 10000
@@ -234,6 +236,18 @@ static bool pool_has_room(struct vm *vm)
     return true;
 }
 
+/* A full collection, if they have not taken the most of the time lately: with a full state ten
+ * thousand children of a handler may fail one after the other. */
+static void collect(struct vm *vm)
+{
+    uint64_t began = clock_now_ns();
+    if (began < vm->collect_after_ns)
+        return;
+    lua_gc(vm->L, LUA_GCCOLLECT, 0);
+    uint64_t ended = clock_now_ns();
+    vm->collect_after_ns = ended + COLLECT_SHARE * (ended - began);
+}
+
 void vm_give(struct vm *vm, struct coroutine coroutine, bool reusable)
 {
     if (!coroutine.L)
@@ -246,7 +260,7 @@ void vm_give(struct vm *vm, struct coroutine coroutine, bool reusable)
     luaL_unref(vm->L, LUA_REGISTRYINDEX, coroutine.ref);
     /* What it held was too much: the next task starts with what can be had. */
     if (vm->exhausted && !vm->enforcing)
-        lua_gc(vm->L, LUA_GCCOLLECT, 0);
+        collect(vm);
 }
 
 /* 0: a binding's yield, whose values are removed. */

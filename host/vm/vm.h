@@ -45,6 +45,7 @@ struct vm {
     bool enforcing;                 /* Lua is running: the limit holds */
     bool exhausted;                 /* an allocation was refused since the last vm_resume */
     bool refused;                   /* memory was refused since the last vm_stays_full */
+    uint64_t collect_after_ns;      /* no full collection before */
     size_t gc_mark;                 /* for what use the collector's pace was set, in steps */
     uint64_t load_until_ns;         /* loader's: when a script's top level has had its time */
     int64_t load_limit_ns;          /* loader's: how long that is, for the message */
