@@ -187,6 +187,7 @@ void api_json_decode_open(lua_State *L)
     luaopen_cjson(L); /* with settings of its own: `require "cjson"` elsewhere changes nothing */
     configure(L, "decode_invalid_numbers", -1);
     configure(L, "decode_max_depth", DEPTH_MAX);
+    configure(L, "encode_keep_buffer", -1); /* nothing is encoded with it */
     lua_getfield(L, -1, "decode");
     lua_setfield(L, LUA_REGISTRYINDEX, READER);
     lua_settop(L, top);

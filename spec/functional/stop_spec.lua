@@ -203,4 +203,28 @@ end)]]
     end, 10)
     assert.is_true(longest < 0.1 + 2 * (wait.slow - 1), "a tick took " .. longest)
   end)
+
+  it("answers at once to what goes to either connection while the server is frozen", function()
+    w.client:stream("HELD", { "held" })
+    local host = w:run [[
+      local bus, js = require "moonbus", require "moonbus.jetstream"
+      js.consume("HELD", { durable = "worker", timeout = "1m" }, function(msg)
+        print "begun"
+        local longest = 0
+        for _ = 1, 50 do
+          local began = bus.now()
+          assert(msg:progress()) -- the consume connection
+          bus.publish("into.the.void", ("x"):rep(100000)) -- the publish connection
+          longest = math.max(longest, bus.now() - began)
+          bus.sleep("20ms")
+        end
+        print("longest", longest)
+      end)
+    ]]
+    w.client:store("held", "1")
+    host:wait_log "begun"
+    w.server:freeze()
+    local longest = host:wait_log("longest", 10).msg:match "longest%s+(%S+)"
+    assert.is_true(tonumber(longest) < 0.1 + 2 * (wait.slow - 1), "it took " .. longest)
+  end)
 end)
