@@ -12,31 +12,12 @@
 #include "bus/deadletter.h"
 #include "bus/wire.h"
 
-/* The bound of prefetch: what the fastest handlers start within 20 ms is about this many. */
-#define PREFETCH_MOST 2048
-/* Of what one consumer holds, queued and running: large messages must not add up to the memory of
- * the machine. A request under way may pass it by its own bound. */
-#define HELD_BYTES (64 << 20)
-/* Of one request: keeps a batch of large messages within reason. */
-#define REQUEST_BYTES (8 << 20)
-/* How much may run again when a consumer was deleted is what came since the floor was last asked
- * for; so few requests are nothing to the server. */
-#define POLL_NS (2 * NS_PER_S)
-#define POLL_BUSY_NS (250 * NS_PER_MS)
-#define BUSY_RELEASED 1000
-/* How long before a disconnect the server may have forgotten our verdicts (it writes them within
- * a second), and for how long after it they come again. */
-#define DOUBT_BEFORE_NS (10 * NS_PER_S)
-#define DOUBT_AFTER_NS (60 * NS_PER_S)
 /* The longest that a stop waits for what its last requests are owed. */
 #define OWED_NS (50 * NS_PER_MS)
 #define LOST_TOLD_AGAIN_NS (60 * NS_PER_S)
 
-static void on_tick(struct deadline *deadline);
 static void on_poll(struct deadline *deadline);
 static void on_leave(struct deadline *deadline);
-static bool pull_gate_open(struct link_gate *gate);
-static void pull_gate_done(struct link_gate *gate, bool sent);
 
 /* Strings that are made of the spec. False: out of memory. */
 static bool name(struct consumer *consumer)
@@ -73,17 +54,13 @@ struct consumer *consumer_new(struct bus *bus, const struct consumer_spec *spec,
     consumer->source = source;
     consumer->ack_wait_ns = spec->ack_wait_ns;
     consumer->table_mask = buckets - 1;
-    consumer->tick.on_due = on_tick;
     consumer->poll.on_due = on_poll;
     consumer->leave.on_due = on_leave;
-    consumer->pull_gate.open = pull_gate_open;
-    consumer->pull_gate.done = pull_gate_done;
     consumer->look_job.run = consumer_look;
     atomic_init(&consumer->references, 1);
     pthread_mutex_init(&consumer->lock, NULL);
     pthread_mutex_init(&consumer->setup_lock, NULL);
-    pull_init(&consumer->pull, spec->concurrency, PREFETCH_MOST, REQUEST_BYTES);
-    consumer->pull.bytes_limit = HELD_BYTES;
+    consumer_credit_init(consumer, spec->concurrency);
 
     if (consumer_spec_copy(&consumer->spec, spec, err) != 0) {
         consumer_release(consumer);
@@ -122,139 +99,6 @@ void consumer_release(struct consumer *consumer)
     free(consumer);
 }
 
-/* --- credit --- */
-
-/* With the lock held. 0 or an error of link_send. */
-static int send_pull(struct consumer *consumer, const struct pull_action *action)
-{
-    char body[256], reply[600], bytes[64] = "";
-
-    if (action->max_bytes > 0)
-        snprintf(bytes, sizeof(bytes), ",\"max_bytes\":%" PRId64, action->max_bytes);
-    int len = snprintf(body, sizeof(body),
-                       "{\"batch\":%d,\"expires\":%" PRId64 ",\"idle_heartbeat\":%" PRId64 "%s}",
-                       action->batch, action->expires_ns, action->heartbeat_ns, bytes);
-    snprintf(reply, sizeof(reply), "%s.%u", consumer->inbox, action->epoch);
-    struct link_frame frame = {.subject = consumer->next_subject,
-                               .reply = reply,
-                               .data = body,
-                               .len = (size_t)len,
-                               .gate = &consumer->pull_gate};
-    return link_send(consumer->bus->consume, LANE_URGENT, &frame, NULL);
-}
-
-/* With the lock held. The deadline is only ever moved forward: when it fires too early,
- * pull_tick says when to come again, which costs less than moving it with each message. */
-static void wake(struct consumer *consumer, uint64_t at_ns)
-{
-    if (at_ns == UINT64_MAX || consumer->stopping ||
-        (consumer->tick_at_ns != 0 && consumer->tick_at_ns <= at_ns))
-        return;
-    consumer->tick_at_ns = at_ns;
-    consumer_retain(consumer);
-    if (!clock_arm(consumer->bus->clock, &consumer->tick, at_ns))
-        consumer_release(consumer); /* the caller has another */
-}
-
-/* With the lock held: does what the pull machine says. Returns its warning, or NULL, for after the
- * lock was given back. */
-static const char *act(struct consumer *consumer, struct pull_action action)
-{
-    const char *warn = action.warn;
-
-    if (action.look && !consumer->looking && !consumer->stopping) {
-        consumer->looking = true;
-        consumer_retain(consumer);
-        pool_submit(consumer->bus->pool, &consumer->look_job);
-    }
-    if (action.batch > 0) {
-        consumer_retain(consumer); /* the frame's */
-        if (send_pull(consumer, &action) != 0) {
-            consumer_release(consumer);
-            action = pull_sent(&consumer->pull, false, clock_now_ns());
-        }
-    }
-    wake(consumer, action.wake_ns);
-    return warn;
-}
-
-static void unlock_and_warn(struct consumer *consumer, const char *warn)
-{
-    pthread_mutex_unlock(&consumer->lock);
-    if (warn != NULL)
-        consumer_log(consumer, LOG_WARN, "%s", warn);
-}
-
-static bool pull_gate_open(struct link_gate *gate)
-{
-    struct consumer *consumer =
-        (struct consumer *)((char *)gate - offsetof(struct consumer, pull_gate));
-
-    pthread_mutex_lock(&consumer->lock);
-    bool open = consumer->pull.made_epoch == consumer->pull.epoch && !consumer->stopping;
-    pthread_mutex_unlock(&consumer->lock);
-    return open;
-}
-
-static void pull_gate_done(struct link_gate *gate, bool sent)
-{
-    struct consumer *consumer =
-        (struct consumer *)((char *)gate - offsetof(struct consumer, pull_gate));
-
-    pthread_mutex_lock(&consumer->lock);
-    const char *warn = act(consumer, pull_sent(&consumer->pull, sent, clock_now_ns()));
-    unlock_and_warn(consumer, warn);
-    consumer_release(consumer);
-}
-
-static void on_tick(struct deadline *deadline)
-{
-    struct consumer *consumer =
-        (struct consumer *)((char *)deadline - offsetof(struct consumer, tick));
-
-    pthread_mutex_lock(&consumer->lock);
-    consumer->tick_at_ns = 0;
-    const char *warn = act(consumer, pull_tick(&consumer->pull, clock_now_ns()));
-    unlock_and_warn(consumer, warn);
-    consumer_release(consumer);
-}
-
-void consumer_doubt(struct consumer *consumer, uint64_t from_ns, uint64_t until_ns)
-{
-    bool in_doubt = clock_now_ns() < consumer->doubt_until_ns;
-
-    if (!in_doubt || from_ns < consumer->doubt_from_ns)
-        consumer->doubt_from_ns = from_ns;
-    consumer->doubt_until_ns = until_ns;
-}
-
-void consumer_on_link(struct consumer *consumer, enum link_state state)
-{
-    uint64_t now_ns = clock_now_ns();
-    uint64_t before_ns = now_ns > DOUBT_BEFORE_NS ? now_ns - DOUBT_BEFORE_NS : 0;
-
-    pthread_mutex_lock(&consumer->lock);
-    if (state != LINK_CONNECTED && consumer->pull.state != PULL_PAUSED)
-        consumer_doubt(consumer, before_ns, UINT64_MAX);
-    else if (state == LINK_CONNECTED && consumer->doubt_until_ns == UINT64_MAX)
-        consumer->doubt_until_ns = now_ns + DOUBT_AFTER_NS;
-    const char *warn =
-        act(consumer, state == LINK_CONNECTED ? pull_connected(&consumer->pull, now_ns)
-                                              : pull_disconnected(&consumer->pull, now_ns));
-    unlock_and_warn(consumer, warn);
-}
-
-void consumer_looked(struct consumer *consumer, bool found)
-{
-    uint64_t now_ns = clock_now_ns();
-
-    pthread_mutex_lock(&consumer->lock);
-    consumer->looking = false;
-    const char *warn = act(consumer, found ? pull_found(&consumer->pull, now_ns)
-                                           : pull_gone(&consumer->pull, now_ns));
-    unlock_and_warn(consumer, warn);
-}
-
 /* --- messages --- */
 
 bool consumer_lease_lost(struct consumer *consumer, uint64_t now_ns)
@@ -281,7 +125,7 @@ static bool join(struct consumer *consumer, const struct ack_subject *ack, natsM
     } else {
         return false;
     }
-    *warn = act(consumer, pull_joined(&consumer->pull, now_ns));
+    *warn = consumer_act(consumer, pull_joined(&consumer->pull, now_ns));
     return true;
 }
 
@@ -306,23 +150,23 @@ static void on_delivered(struct consumer *consumer, natsMsg *msg, const struct a
         consumer->last_sequence = ack->stream_sequence;
     count_owed(consumer, now_ns);
     if (join(consumer, ack, msg, now_ns, &warn)) {
-        unlock_and_warn(consumer, warn);
+        consumer_unlock(consumer, warn);
         natsMsg_Destroy(msg);
         return;
     }
     struct delivery *delivery = delivery_new(consumer, msg, ack, now_ns);
     if (delivery == NULL) {
         /* The server redelivers it after ack_wait. */
-        act(consumer, pull_joined(&consumer->pull, now_ns));
-        unlock_and_warn(consumer, "out of memory: a message was dropped unseen");
+        consumer_act(consumer, pull_joined(&consumer->pull, now_ns));
+        consumer_unlock(consumer, "out of memory: a message was dropped unseen");
         return;
     }
     consumer_hold(consumer, delivery);
     delivery_hold(delivery, now_ns);
     consumer->pull.bytes_held += (int64_t)delivery->len;
     struct condemned *condemned = consumer_take_condemned(consumer, ack);
-    warn = act(consumer, pull_message(&consumer->pull, now_ns));
-    unlock_and_warn(consumer, warn);
+    warn = consumer_act(consumer, pull_message(&consumer->pull, now_ns));
+    consumer_unlock(consumer, warn);
 
     if (condemned != NULL) {
         deadletter_send(consumer->bus, delivery, condemned->subject, &condemned->reason,
@@ -343,8 +187,9 @@ static void on_status(struct consumer *consumer, natsMsg *msg, int code, const c
 
     pthread_mutex_lock(&consumer->lock);
     if (epoch == consumer->pull.epoch)
-        warn = act(consumer, pull_status(&consumer->pull, code, description,
-                                         pending != NULL ? atoi(pending) : -1, clock_now_ns()));
+        warn = consumer_act(consumer,
+                            pull_status(&consumer->pull, code, description,
+                                        pending != NULL ? atoi(pending) : -1, clock_now_ns()));
     pthread_mutex_unlock(&consumer->lock);
     if (warn != NULL)
         consumer_log(consumer, LOG_WARN, "%s (%d %s)", warn, code, description);
@@ -396,8 +241,8 @@ static void on_polled(void *owner, const cJSON *reply, int api_code, const struc
     if (present && reply != NULL)
         consumer_note_floor(consumer, reply);
     if (present && missing && !consumer->looking)
-        warn = act(consumer, pull_gone(&consumer->pull, clock_now_ns()));
-    unlock_and_warn(consumer, warn);
+        warn = consumer_act(consumer, pull_gone(&consumer->pull, clock_now_ns()));
+    consumer_unlock(consumer, warn);
     consumer_release(consumer);
 }
 
@@ -421,44 +266,6 @@ static void on_poll(struct deadline *deadline)
     consumer->polling = false;
     pthread_mutex_unlock(&consumer->lock);
     consumer_release(consumer);
-}
-
-void consumer_released(struct consumer *consumer, struct delivery *delivery)
-{
-    uint64_t now_ns = clock_now_ns();
-
-    pthread_mutex_lock(&consumer->lock);
-    consumer->pull.bytes_held -= (int64_t)delivery->len;
-    if (delivery->parked)
-        consumer->pull.held++; /* pull_released takes it back */
-    delivery->parked = false;
-    const char *warn = act(consumer, pull_released(&consumer->pull, now_ns));
-    consumer->poll_released++;
-    if (!consumer->polling && !consumer->stopping) {
-        bool busy = consumer->poll_released > BUSY_RELEASED;
-        consumer->polling = true;
-        consumer->poll_released = 0;
-        consumer_retain(consumer);
-        clock_arm(consumer->bus->clock, &consumer->poll,
-                  now_ns + (uint64_t)(busy ? POLL_BUSY_NS : POLL_NS));
-    }
-    unlock_and_warn(consumer, warn);
-}
-
-bool consumer_park(struct consumer *consumer, struct delivery *delivery, bool parked)
-{
-    const char *warn = NULL;
-
-    pthread_mutex_lock(&consumer->lock);
-    bool changed = delivery->parked != parked && delivery->verdict == VERDICT_NONE;
-    if (changed) {
-        delivery->parked = parked;
-        consumer->pull.held += parked ? -1 : 1;
-        if (parked)
-            warn = act(consumer, pull_tick(&consumer->pull, clock_now_ns()));
-    }
-    unlock_and_warn(consumer, warn);
-    return changed;
 }
 
 /* --- life --- */

@@ -1,5 +1,6 @@
-/* consumer_internal - what consumer.c (messages, credit, life), consumer_setup.c (creating,
- * recreating) and delivery.c (leases) share. Nobody else includes it. */
+/* consumer_internal - what consumer.c (messages, life), consumer_credit.c (pulls),
+ * consumer_setup.c (creating, recreating) and delivery.c (leases) share. Nobody else includes it.
+ */
 #ifndef MOONBUS_BUS_CONSUMER_INTERNAL_H
 #define MOONBUS_BUS_CONSUMER_INTERNAL_H
 
@@ -105,10 +106,19 @@ bool consumer_was_settled(struct consumer *consumer, const struct ack_subject *a
 /* What is remembered of a message that comes again; the caller's to free. NULL: nothing. */
 struct condemned *consumer_take_condemned(struct consumer *consumer, const struct ack_subject *ack);
 
-/* --- consumer.c --- */
+/* --- consumer_credit.c --- */
+
+void consumer_credit_init(struct consumer *consumer, int concurrency);
+
+/* With the lock held: does what the pull machine says. Returns its warning, or NULL, for
+ * consumer_unlock, which gives the lock back and logs it. */
+const char *consumer_act(struct consumer *consumer, struct pull_action action);
+void consumer_unlock(struct consumer *consumer, const char *warn);
 
 /* With the lock held: what was settled since from_ns may be unknown to the server. */
 void consumer_doubt(struct consumer *consumer, uint64_t from_ns, uint64_t until_ns);
+
+/* --- consumer.c --- */
 
 /* With the lock held: the server told its ack floor. */
 void consumer_note_floor(struct consumer *consumer, const cJSON *info);

@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "engine/internal.h"
+#include "engine/task_internal.h"
 #include "vm/guard.h"
 
 char task_cancelled_marker;
@@ -47,7 +48,7 @@ void task_release(struct task *task)
     free(task);
 }
 
-static struct task *task_new(struct instance *instance)
+struct task *task_new(struct instance *instance)
 {
     struct task *task = calloc(1, sizeof *task);
     if (!task)
@@ -60,7 +61,7 @@ static struct task *task_new(struct instance *instance)
     return task;
 }
 
-static void make_runnable(struct task *task)
+void task_make_runnable(struct task *task)
 {
     task->state = TASK_RUNNABLE;
     DL_APPEND2(task->instance->runnable, task, run_prev, run_next);
@@ -102,55 +103,6 @@ void task_end(struct task *root)
     root->delivery = NULL;
     root->batch_count = 0;
     task_release(root);
-}
-
-static void cancel_one(struct task *task, enum cancel_reason reason)
-{
-    if (task->cancelled || task->state == TASK_ENDED)
-        return;
-    task->cancelled = reason;
-    if (task->state == TASK_WAITING)
-        make_runnable(task);
-}
-
-/* There may be ten thousands of children: one pass. Parents stand before their children. */
-static void end_root(struct task *root)
-{
-    root->state = TASK_ENDING;
-    struct task *child;
-    DL_FOREACH2(root->spawned_tasks, child, peer_next)
-    {
-        bool orphan = child->parent != root && child->parent->cancelled;
-        if (!child->kept || root->cancelled || orphan)
-            cancel_one(child, CANCEL_PARENT);
-    }
-    if (!root->spawned_tasks)
-        task_end(root);
-}
-
-static void hand_over_children(struct task *task)
-{
-    struct task *other;
-    DL_FOREACH2(task->root->spawned_tasks, other, peer_next)
-    {
-        if (other->parent == task)
-            other->parent = task->parent;
-    }
-    task->parent->children += task->children;
-    task->children = 0;
-}
-
-static void end_child(struct task *task)
-{
-    struct task *root = task->root;
-    DL_DELETE2(root->spawned_tasks, task, peer_prev, peer_next);
-    task->parent->children--;
-    if (task->children)
-        hand_over_children(task);
-    task->state = TASK_ENDED;
-    task_release(task);
-    if (root->state == TASK_ENDING && !root->spawned_tasks)
-        task_end(root);
 }
 
 static const char *type_of_result(lua_State *L, int index)
@@ -223,7 +175,7 @@ static void run(struct task *task, int nargs)
         instance->current = NULL;
         task->state = TASK_WAITING;
         if (task->cancelled)
-            make_runnable(task);
+            task_make_runnable(task);
         return;
     case VM_RETURNED:
         if (task->root == task)
@@ -245,9 +197,9 @@ static void run(struct task *task, int nargs)
     instance->current = NULL;
     task_leave(task, end == VM_RETURNED);
     if (task->root == task)
-        end_root(task);
+        task_end_root(task);
     else
-        end_child(task);
+        task_end_child(task);
 }
 
 void task_resume(struct task *task)
@@ -414,46 +366,6 @@ void task_start(const struct take *take)
     run(task, nargs);
 }
 
-/* Its place in the tree of spawns. Message ids are made of it, so that of two tasks must differ:
- * one that is too deep for its whole path has the hash of it. */
-static void name_path(struct task *task, const struct task *parent)
-{
-    char path[sizeof task->path + 16];
-    int len = parent == parent->root
-                  ? snprintf(path, sizeof path, "%u", parent->spawned)
-                  : snprintf(path, sizeof path, "%s.%u", parent->path, parent->spawned);
-    if ((size_t)len < sizeof task->path)
-        memcpy(task->path, path, (size_t)len + 1);
-    else
-        snprintf(task->path, sizeof task->path, "%016" PRIx64,
-                 hash_add(HASH_START, path, (size_t)len));
-}
-
-struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept)
-{
-    struct instance *instance = parent->instance;
-    struct task *task = task_new(instance);
-    if (!task)
-        return NULL;
-    if (vm_take(instance->vm, &task->coroutine, NULL) != 0) {
-        task_leave(task, false);
-        task_release(task);
-        return NULL;
-    }
-    task->root = parent->root;
-    task->parent = parent;
-    task->kept = kept;
-    parent->spawned++;
-    parent->children++;
-    name_path(task, parent);
-    DL_APPEND2(task->root->spawned_tasks, task, peer_prev, peer_next);
-    lua_checkstack(task->coroutine.L, nargs + 1);
-    lua_xmove(L, task->coroutine.L, nargs + 1);
-    task->resume_args = nargs;
-    make_runnable(task);
-    return task_retain(task);
-}
-
 int task_wait(lua_State *L, struct op *op)
 {
     if (op->complete) {
@@ -469,29 +381,7 @@ void task_on_op(struct op *op)
 {
     struct task *task = op->task;
     if (task->waiting == op && task->state == TASK_WAITING)
-        make_runnable(task);
-}
-
-static bool descends(const struct task *task, const struct task *from)
-{
-    while (task && task != from)
-        task = task->parent;
-    return task != NULL;
-}
-
-void task_cancel(struct task *task, enum cancel_reason reason)
-{
-    if (task->state == TASK_ENDED)
-        return;
-    cancel_one(task, reason);
-    if (!task->children)
-        return;
-    struct task *other;
-    DL_FOREACH2(task->root->spawned_tasks, other, peer_next)
-    {
-        if (other != task && descends(other, task))
-            cancel_one(other, reason);
-    }
+        task_make_runnable(task);
 }
 
 const char *task_cancel_text(enum cancel_reason reason)
