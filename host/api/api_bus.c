@@ -133,7 +133,7 @@ static int core_request(lua_State *L)
     struct task *task = api_task(L, "bus.request");
     struct engine *engine = task->instance->engine;
     int64_t timeout_ns =
-        api_duration(L, 3, "bus.request", "timeout", engine->options.request_timeout_ns);
+        api_duration(L, 3, "bus.request", "timeout", atomic_load(&engine->request_timeout_ns));
     api_may_wait(L, "bus.request");
     struct headers headers = {0};
     struct err err;
@@ -240,7 +240,8 @@ static void open_log(lua_State *L)
 
 void api_bus_open(lua_State *L)
 {
-    const struct engine_options *options = &instance_of(L)->engine->options;
+    const struct instance *instance = instance_of(L);
+    const struct engine_options *options = &instance->engine->options;
     lua_pushcfunction(L, core_publish);
     lua_setfield(L, -2, "publish");
     lua_pushcfunction(L, core_request);
@@ -248,7 +249,7 @@ void api_bus_open(lua_State *L)
     open_log(L);
     lua_pushstring(L, options->version ? options->version : "");
     lua_setfield(L, -2, "version");
-    const char *settings = options->settings_json ? options->settings_json : "{}";
+    const char *settings = instance->generation->policy->settings_json;
     struct err err;
     if (api_json_decode(L, settings, strlen(settings), &err) != 0)
         luaL_error(L, "settings: %s", err.message);

@@ -112,7 +112,7 @@ static int ack_and_wait(lua_State *L, struct task *task, struct message *message
     if (!op)
         return fail_with(L, ERR_MEMORY, "no memory to wait for the ack");
     op_retain(op);
-    uint64_t deadline_ns = clock_now_ns() + (uint64_t)engine->options.request_timeout_ns;
+    uint64_t deadline_ns = clock_now_ns() + (uint64_t)atomic_load(&engine->request_timeout_ns);
     uint64_t id = 0;
     struct err err;
     if (delivery_ack_sync(message->delivery, engine->bus->inbox, deadline_ns, on_confirmed, op, &id,

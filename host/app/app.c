@@ -87,18 +87,10 @@ static int make_engine(struct app *app, struct err *err)
     const struct config *config = app->config;
     const struct engine_options options = {
         .workers = config->workers,
-        .memory_bytes = (size_t)config->limit_memory_bytes,
-        .cpu_ns = config->limit_cpu_ns,
-        .max_stuck = config->limit_max_stuck,
+        .tuning = config_tuning(config),
         .on_stuck = on_stuck,
         .owner = app,
-        .loader = {.lib = (const char *const *)config->lib,
-                   .lib_count = config->lib_count,
-                   .trust = config->trust},
-        .settings_json = config->settings_json ? config->settings_json : "{}",
         .version = MOONBUS_VERSION,
-        .request_timeout_ns = config->request_timeout_ns,
-        .retire_ns = config->graceful_timeout_ns,
         .subscription_messages = SUBSCRIPTION_MESSAGES,
         .subscription_bytes = SUBSCRIPTION_BYTES,
     };

@@ -369,6 +369,21 @@ int config_use_server(struct config *config, const char *url, struct err *err)
     return 0;
 }
 
+struct engine_tuning config_tuning(const struct config *config)
+{
+    return (struct engine_tuning){
+        .memory_bytes = (size_t)config->limit_memory_bytes,
+        .cpu_ns = config->limit_cpu_ns,
+        .lib = (const char *const *)config->lib,
+        .lib_count = config->lib_count,
+        .trust = config->trust,
+        .settings_json = config->settings_json,
+        .request_timeout_ns = config->request_timeout_ns,
+        .retire_ns = config->graceful_timeout_ns,
+        .max_stuck = config->limit_max_stuck,
+    };
+}
+
 void config_bus_options(const struct config *config, struct bus_options *out)
 {
     *out = (struct bus_options){

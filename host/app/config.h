@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "bus/bus.h"
+#include "engine/engine.h"
 
 /* A flag of the command line: the config leaf that it sets ("auth.creds", "workers"), and its text.
  * A leaf that is a list may come several times. All borrowed for the call. */
@@ -77,6 +78,9 @@ void config_warn(struct config *config, const char *format, ...)
 /* Puts one server in the place of the configured ones, with nothing of their authentication, TLS
  * and JetStream domain: a private server. */
 int config_use_server(struct config *config, const char *url, struct err *err);
+
+/* What the engine needs of it while it runs; borrows config's strings. */
+struct engine_tuning config_tuning(const struct config *config);
 
 /* The part that the bus needs; borrows config's strings. */
 void config_bus_options(const struct config *config, struct bus_options *out);

@@ -256,6 +256,20 @@ void publish_fill_window(struct outbox *outbox)
 
 /* --- for everyone --- */
 
+static void take_tries(struct outbox_options *to, const struct outbox_options *from)
+{
+    to->timeout_ns = from->timeout_ns > 0 ? from->timeout_ns : 5 * NS_PER_S;
+    to->attempts = from->attempts > 0 ? from->attempts : 1;
+    to->backoff = from->backoff;
+}
+
+void outbox_tune(struct outbox *outbox, const struct outbox_options *options)
+{
+    pthread_mutex_lock(&outbox->lock);
+    take_tries(&outbox->options, options);
+    pthread_mutex_unlock(&outbox->lock);
+}
+
 struct outbox *outbox_new(struct inbox *inbox, struct jsapi *jsapi, struct link *link,
                           struct clock *clock, const struct outbox_options *options,
                           struct err *err)
@@ -270,10 +284,7 @@ struct outbox *outbox_new(struct inbox *inbox, struct jsapi *jsapi, struct link 
     outbox->link = link;
     outbox->clock = clock;
     outbox->options = *options;
-    if (outbox->options.timeout_ns <= 0)
-        outbox->options.timeout_ns = 5 * NS_PER_S;
-    if (outbox->options.attempts <= 0)
-        outbox->options.attempts = 1;
+    take_tries(&outbox->options, options);
     if (outbox->options.window <= 0)
         outbox->options.window = DEFAULT_WINDOW;
     if (outbox->options.capacity <= 0)
@@ -323,9 +334,8 @@ static struct publish *publish_new(struct outbox *outbox, const struct outbox_me
     publish->deadline.on_due = on_due;
     publish->gate = (struct link_gate){.open = gate_open, .done = gate_done};
     atomic_init(&publish->references, 1);
-    publish->attempts = message->attempts > 0 ? message->attempts : outbox->options.attempts;
-    publish->timeout_ns =
-        message->timeout_ns > 0 ? message->timeout_ns : outbox->options.timeout_ns;
+    publish->attempts = message->attempts;
+    publish->timeout_ns = message->timeout_ns;
     publish->warn_duplicate = message->warn_duplicate;
     publish->on_result = on_result;
     publish->owner = owner;
@@ -340,8 +350,12 @@ static struct publish *publish_new(struct outbox *outbox, const struct outbox_me
 }
 
 /* Lock held. */
-static int admit(struct outbox *outbox, const struct publish *publish, struct err *err)
+static int admit(struct outbox *outbox, struct publish *publish, struct err *err)
 {
+    if (publish->attempts <= 0)
+        publish->attempts = outbox->options.attempts;
+    if (publish->timeout_ns <= 0)
+        publish->timeout_ns = outbox->options.timeout_ns;
     if (outbox->closed)
         return err_set(err, ERR_CLOSED, "\"%s\": the host is stopping", publish->subject);
     if (outbox->pending >= outbox->options.capacity ||

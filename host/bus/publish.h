@@ -48,6 +48,10 @@ typedef void (*outbox_fn)(void *owner, const struct receipt *receipt, const stru
 struct outbox *outbox_new(struct inbox *inbox, struct jsapi *jsapi, struct link *link,
                           struct clock *clock, const struct outbox_options *options,
                           struct err *err);
+/* For publishes from now on that state nothing else; their backoff, at once. window and capacity
+ * stay. */
+void outbox_tune(struct outbox *outbox, const struct outbox_options *options);
+
 /* What is pending ends with ERR_CLOSED; from now on outbox_publish says so. */
 void outbox_close(struct outbox *outbox);
 

@@ -30,10 +30,12 @@ struct engine *engine_new(struct clock *clock, struct pool *pool,
     engine->clock = clock;
     engine->pool = pool;
     engine->options = *options;
+    engine->options.tuning = (struct engine_tuning){0};
     engine->hooks = hooks;
     atomic_init(&engine->draining, false);
     dispatch_init(&engine->dispatch);
-    engine->watchdog = watchdog_new(engine);
+    if (engine_tune(engine, &options->tuning, err) == 0)
+        engine->watchdog = watchdog_new(engine);
     if (!engine->watchdog)
         err_set(err, ERR_MEMORY, "no memory for the engine");
     else
@@ -41,15 +43,42 @@ struct engine *engine_new(struct clock *clock, struct pool *pool,
     if (!engine->workers) {
         watchdog_free(engine->watchdog);
         dispatch_destroy(&engine->dispatch);
+        if (engine->policy)
+            policy_release(engine->policy);
         free(engine);
         return NULL;
     }
     return engine;
 }
 
+int engine_tune(struct engine *engine, const struct engine_tuning *tuning, struct err *err)
+{
+    struct policy *policy = policy_new(tuning);
+    if (!policy)
+        return err_set(err, ERR_MEMORY, "no memory for what the config says");
+    pthread_mutex_lock(&engine->dispatch.lock);
+    struct policy *old = engine->policy;
+    engine->policy = policy;
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    if (old)
+        policy_release(old);
+    atomic_store(&engine->request_timeout_ns, tuning->request_timeout_ns);
+    atomic_store(&engine->retire_ns, tuning->retire_ns);
+    atomic_store(&engine->max_stuck, tuning->max_stuck);
+    return 0;
+}
+
+struct policy *engine_policy(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->dispatch.lock);
+    struct policy *policy = policy_retain(engine->policy);
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    return policy;
+}
+
 void engine_lost(struct engine *engine, int lost)
 {
-    int most = engine->options.max_stuck;
+    int most = atomic_load(&engine->max_stuck);
     log_event(LOG_ERROR, NULL,
               "a handler is in a call that cannot be interrupted: its thread is given up (%d of "
               "at most %d)",
@@ -384,5 +413,6 @@ void engine_free(struct engine *engine)
     }
     watchdog_free(engine->watchdog);
     dispatch_destroy(&engine->dispatch);
+    policy_release(engine->policy);
     free(engine);
 }

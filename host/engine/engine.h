@@ -38,18 +38,28 @@ struct engine_hooks {
     void (*reply_error)(struct task *task, int status, const struct err *err);
 };
 
-struct engine_options {
-    int workers;
-    size_t memory_bytes;           /* of one instance; 0: no limit */
-    int64_t cpu_ns;                /* one resume; 0: no limit */
-    int max_stuck;                 /* so many threads may be lost to handlers that nothing stops */
-    void (*on_stuck)(void *owner); /* one more was: the process should end. On the clock */
-    void *owner;
-    struct loader_options loader;
-    const char *settings_json; /* bus.settings, a JSON object */
-    const char *version;
+/* What a reload of the config may change. */
+struct engine_tuning {
+    /* For generations that are built from then on (engine/policy.h). */
+    size_t memory_bytes;    /* of one instance; 0: no limit */
+    int64_t cpu_ns;         /* one resume; 0: no limit */
+    const char *const *lib; /* folders where require looks after the script's own */
+    int lib_count;
+    bool trust;
+    const char *settings_json; /* bus.settings, a JSON object; NULL: {} */
+    /* At once. */
     int64_t request_timeout_ns;
     int64_t retire_ns; /* what runs on a replaced generation is cancelled after so long; 0: never */
+    int max_stuck;     /* so many threads may be lost to handlers that nothing stops */
+};
+
+struct engine_options {
+    int workers;
+    struct engine_tuning tuning;   /* copied */
+    void (*on_stuck)(void *owner); /* one thread too many was lost: the process should end. On the
+                                      clock */
+    void *owner;
+    const char *version;
     /* Queued for one core subscription, at most; then the newest is dropped. */
     int subscription_messages;
     size_t subscription_bytes;
@@ -58,6 +68,10 @@ struct engine_options {
 struct engine *engine_new(struct clock *clock, struct pool *pool,
                           const struct engine_options *options, const struct engine_hooks *hooks,
                           struct err *err);
+
+/* From now on. Copies. What is loaded keeps what it was built by until it is reloaded. 0 or
+ * ERR_MEMORY: nothing has changed. */
+int engine_tune(struct engine *engine, const struct engine_tuning *tuning, struct err *err);
 
 /* Loads a script on the calling thread (not a worker). path: a file; name: how it is called. NULL
  * with failure. The engine owns the script. Nothing is subscribed yet. */

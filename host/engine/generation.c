@@ -82,6 +82,7 @@ void generation_release(struct generation *generation)
     loader_files_clear(&generation->files);
     if (generation->warned)
         loader_names_free(generation->warned);
+    policy_release(generation->policy);
     free(generation);
 }
 
@@ -109,11 +110,15 @@ struct generation *generation_build(struct engine *engine, struct script *script
     generation->engine = engine;
     generation->script = script;
     generation->number = number;
-    generation->memory_bytes = engine->options.memory_bytes;
+    generation->policy = engine_policy(engine);
+    generation->memory_bytes = generation->policy->memory_bytes;
     generation->warned = loader_names_new();
-    generation->loader = engine->options.loader;
-    generation->loader.warned = generation->warned;
-    generation->loader.deadline_ns = LOAD_DEADLINE_NS;
+    generation->loader =
+        (struct loader_options){.lib = (const char *const *)generation->policy->lib,
+                                .lib_count = generation->policy->lib_count,
+                                .trust = generation->policy->trust,
+                                .warned = generation->warned,
+                                .deadline_ns = LOAD_DEADLINE_NS};
     generation->growing.run = on_grow;
     generation->closing.run = on_close;
     generation->retiring.on_due = on_retiring;
@@ -254,6 +259,11 @@ static bool quiet(const struct generation *generation)
     return sources_quiet(generation);
 }
 
+static uint64_t retire_ns(struct engine *engine)
+{
+    return (uint64_t)atomic_load(&engine->retire_ns);
+}
+
 /* The clock. Again and again until it is closed: its "stop" hooks may hang as well. */
 static void on_retiring(struct deadline *deadline)
 {
@@ -270,7 +280,7 @@ static void on_retiring(struct deadline *deadline)
         dispatch_ready_instance(dispatch, i);
     }
     if (!closed)
-        clock_arm(engine->clock, deadline, clock_now_ns() + (uint64_t)engine->options.retire_ns);
+        clock_arm(engine->clock, deadline, clock_now_ns() + retire_ns(engine));
     pthread_mutex_unlock(&dispatch->lock);
     if (closed)
         generation_release(generation);
@@ -279,10 +289,9 @@ static void on_retiring(struct deadline *deadline)
 void generation_retire(struct generation *generation)
 {
     struct engine *engine = generation->engine;
-    if (!generation->retired && engine->options.retire_ns > 0) {
+    if (!generation->retired && retire_ns(engine) > 0) {
         generation_retain(generation);
-        clock_arm(engine->clock, &generation->retiring,
-                  clock_now_ns() + (uint64_t)engine->options.retire_ns);
+        clock_arm(engine->clock, &generation->retiring, clock_now_ns() + retire_ns(engine));
     }
     generation->retired = true;
     generation_reap(generation);

@@ -84,7 +84,8 @@ struct generation {
     struct loader_files files; /* owned */
     int instance_limit;
     size_t memory_bytes;
-    struct loader_options loader; /* the engine's, with names of its own */
+    struct policy *policy;        /* a reference */
+    struct loader_options loader; /* borrows of policy and warned */
     struct loader_names *warned;  /* owned */
 
     /* Under the dispatch lock. */

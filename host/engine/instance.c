@@ -105,7 +105,7 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
     instance->vm = vm_new(generation->memory_bytes, instance, &failure->err);
     int rc = instance->vm ? 0 : -1;
     if (rc == 0)
-        instance->vm->cpu_ns = engine->options.cpu_ns;
+        instance->vm->cpu_ns = generation->policy->cpu_ns;
     if (rc == 0) {
         lua_pushcfunction(instance->vm->L, open_bindings);
         rc = vm_call(instance->vm, 0, 0, failure);

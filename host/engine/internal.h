@@ -6,14 +6,18 @@
 
 #include "engine/dispatch.h"
 #include "engine/engine.h"
+#include "engine/policy.h"
 #include "engine/watchdog.h"
 #include "engine/worker.h"
 
 struct engine {
-    struct clock *clock; /* not owned */
-    struct pool *pool;   /* not owned */
-    struct bus *bus;     /* not owned; set by engine_connect, before anything is served */
-    struct engine_options options;
+    struct clock *clock;           /* not owned */
+    struct pool *pool;             /* not owned */
+    struct bus *bus;               /* not owned; set by engine_connect, before anything is served */
+    struct engine_options options; /* without its tuning */
+    struct policy *policy;         /* of generations to come; a reference; dispatch lock */
+    _Atomic int64_t request_timeout_ns, retire_ns;
+    atomic_int max_stuck;
     const struct engine_hooks *hooks;
     struct dispatch dispatch;
     struct workers *workers;   /* owned */
@@ -40,6 +44,9 @@ struct script {
                                        lock */
     bool unloaded;                  /* its file is gone: `live` is retired; dispatch lock */
 };
+
+/* engine.c: the policy that generations are built by now, with a reference. */
+struct policy *engine_policy(struct engine *engine);
 
 /* engine.c: so many threads could not be stopped, this one among them. On the clock. */
 void engine_lost(struct engine *engine, int lost);
