@@ -80,16 +80,30 @@ static int error_tostring(lua_State *L)
     return 1;
 }
 
-/* "it failed: " .. err reads well. */
+static bool is_error(lua_State *L, int index)
+{
+    if (lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index))
+        return false;
+    luaL_getmetatable(L, ERROR_METATABLE);
+    bool same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    return same;
+}
+
+/* "it failed: " .. err reads well. No __tostring of a script's is called: a loop in one could not
+ * be left from in here. */
 static int error_concat(lua_State *L)
 {
     lua_settop(L, 2);
     for (int i = 1; i <= 2; i++) {
-        lua_pushvalue(L, i);
-        if (!lua_isstring(L, -1) && !luaL_callmeta(L, i, "__tostring"))
+        if (is_error(L, i)) {
+            lua_pushcfunction(L, error_tostring);
+            lua_pushvalue(L, i);
+            lua_call(L, 1, 1);
+            lua_replace(L, i);
+        } else if (!lua_isstring(L, i)) {
             return api_misuse(L, "attempt to concatenate an error and a %s", api_type_name(L, i));
-        lua_replace(L, i);
-        lua_settop(L, 2);
+        }
     }
     lua_concat(L, 2);
     return 1;

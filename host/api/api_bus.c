@@ -187,22 +187,18 @@ void api_log_context(lua_State *L, struct log_context *context, char *file, size
     context->attempts = (unsigned)root->registration->attempts;
 }
 
-/* core.log.<level>(text, fields). Upvalues: level, its name, tostring. */
+/* core.log.<level>(text, fields): the text is a string, or what is no table. Upvalues: level, its
+ * name. */
 static int core_log(lua_State *L)
 {
     enum log_level level = (enum log_level)lua_tointeger(L, lua_upvalueindex(1));
     const char *name = lua_tostring(L, lua_upvalueindex(2));
-    if (lua_gettop(L) == 0)
-        return api_misuse(L, "bus.log.%s: a text is missing", name);
     lua_settop(L, 2);
     if (!lua_isnil(L, 2) && lua_type(L, 2) != LUA_TTABLE)
         return api_misuse(L, "bus.log.%s: the fields must be a table, got %s", name,
                           api_type_name(L, 2));
     if (!log_enabled(level))
         return 0;
-    lua_pushvalue(L, lua_upvalueindex(3));
-    lua_pushvalue(L, 1);
-    lua_call(L, 1, 1);
     struct log_context context = {0};
     if (!lua_isnil(L, 2)) {
         api_json_describe(L, 2);
@@ -215,7 +211,7 @@ static int core_log(lua_State *L)
     }
     char file[256];
     api_log_context(L, &context, file, sizeof file);
-    const char *text = lua_tostring(L, 3);
+    const char *text = lua_tostring(L, 1);
     log_event(level, &context, "%s", text ? text : "");
     return 0;
 }
@@ -231,8 +227,7 @@ static void open_log(lua_State *L)
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         lua_pushinteger(L, levels[i].level);
         lua_pushstring(L, levels[i].name);
-        lua_getglobal(L, "tostring");
-        lua_pushcclosure(L, core_log, 3);
+        lua_pushcclosure(L, core_log, 2);
         lua_setfield(L, -2, levels[i].name);
     }
     lua_setfield(L, -2, "log");

@@ -37,7 +37,8 @@ static struct message *stream_message(lua_State *L, const char *method)
     return message;
 }
 
-/* Options at index 2 with one known key, whose value is pushed; nil for no options. */
+/* Options at index 2 with one known key, whose value is pushed; nil for no options. An __index of
+ * theirs is not asked: a script's code must not run inside of the host's. */
 static void push_option(lua_State *L, const char *method, const char *key)
 {
     lua_settop(L, 2);
@@ -54,7 +55,8 @@ static void push_option(lua_State *L, const char *method, const char *key)
                        lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?", key);
         lua_pop(L, 1);
     }
-    lua_getfield(L, 2, key);
+    lua_pushstring(L, key);
+    lua_rawget(L, 2);
 }
 
 static const char *reason_argument(lua_State *L, const char *method)

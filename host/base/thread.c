@@ -16,9 +16,13 @@ int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void
                  struct err *err)
 {
     sigset_t before;
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
     thread_block_signals(&before);
-    int failed = pthread_create(thread, NULL, run, arg);
+    int failed = pthread_create(thread, &attr, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
     if (failed)
         return err_set(err, ERR_SYSTEM, "cannot start the thread \"%s\": %s", name,
                        strerror(failed));

@@ -12,6 +12,10 @@
 
 #include "base/err.h"
 
+/* How large a stack is asked for, whatever the machine's own limit is: a handler may use much of it
+ * (vm/stack.h). What is not used takes no memory. */
+#define THREAD_STACK_BYTES ((size_t)16 << 20)
+
 /* name: at most 15 bytes, copied. run(arg) on the new thread. 0, or ERR_SYSTEM. */
 int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
                  struct err *err);

@@ -111,21 +111,24 @@ static const char *type_of_result(lua_State *L, int index)
 }
 
 /* `return nil, err` and `return false, err` mean failure; the rest is a core handler's reply, and
- * means nothing elsewhere. */
-static void judge_results(struct task *root)
+ * means nothing elsewhere. VM_BROKEN: so is the state, by what `broken` tells. */
+static enum vm_end judge_results(struct task *root, struct failure *broken)
 {
     lua_State *L = root->coroutine.L;
     int count = lua_gettop(L);
     struct failure failure = {0};
     if (count >= 2 && !lua_toboolean(L, 1) && !lua_isnil(L, 2)) {
-        vm_describe(L, 2, NULL, &failure);
+        if (!vm_describe(root->instance->vm, L, 2, NULL, &failure)) {
+            *broken = failure;
+            return VM_BROKEN;
+        }
         fail(root, &failure);
-        return;
+        return VM_RETURNED;
     }
     if (root->registration->kind == REGISTER_SUBSCRIBE) {
         if (root->instance->engine->hooks->reply(root, L, count, &failure.err) != 0)
             fail(root, &failure);
-        return;
+        return VM_RETURNED;
     }
     const char *type = count > 0 ? type_of_result(L, 1) : NULL;
     /* `return msg:nak()` is a way to write it; so is `return msg:reject()`, which is judged later.
@@ -143,6 +146,7 @@ static void judge_results(struct task *root)
                   "return nil, err",
                   type);
     }
+    return VM_RETURNED;
 }
 
 /* A child that died without its Lua wrapper noticing (no memory, a stray yield): its future will
@@ -170,6 +174,8 @@ static void run(struct task *task, int nargs)
     instance->current = task;
     guard_set_whom(task->root);
     enum vm_end end = vm_resume(instance->vm, task->coroutine, nargs, &failure);
+    if (end == VM_RETURNED && task->root == task)
+        end = judge_results(task, &failure);
     switch (end) {
     case VM_YIELDED:
         instance->current = NULL;
@@ -178,8 +184,6 @@ static void run(struct task *task, int nargs)
             task_make_runnable(task);
         return;
     case VM_RETURNED:
-        if (task->root == task)
-            judge_results(task);
         break;
     case VM_FAILED:
         note_timeout(task->root, &failure);

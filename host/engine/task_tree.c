@@ -89,8 +89,7 @@ struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept)
     parent->children++;
     name_path(task, parent);
     DL_APPEND2(task->root->spawned_tasks, task, peer_prev, peer_next);
-    lua_checkstack(task->coroutine.L, nargs + 1);
-    lua_xmove(L, task->coroutine.L, nargs + 1);
+    vm_move(instance->vm, L, task->coroutine, nargs + 1);
     task->resume_args = nargs;
     task_make_runnable(task);
     return task_retain(task);

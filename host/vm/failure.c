@@ -16,6 +16,7 @@
 struct description {
     lua_State *at; /* may be NULL */
     int skip;
+    const char *text; /* of a value whose __tostring has been called; or NULL */
     struct failure *failure;
 };
 
@@ -149,19 +150,9 @@ static int stringify(lua_State *L)
     return 1;
 }
 
-/* Pushes the text of a value that is no string and has no message. __tostring is a script's code:
- * it runs under the limit. */
-static const char *push_text(lua_State *L, int index)
+/* Pushes what a value says of itself; without a __tostring, its type. failed: that raised. */
+static const char *push_type(lua_State *L, int index, bool failed)
 {
-    struct vm *vm = vm_of(L);
-    lua_pushcfunction(L, stringify);
-    lua_pushvalue(L, index);
-    vm->enforcing = true;
-    int status = guard_call(vm, L, 1, 1, 0);
-    vm->enforcing = false;
-    if (status == 0 && lua_type(L, -1) == LUA_TSTRING)
-        return lua_tostring(L, -1);
-    lua_pop(L, 1);
     switch (lua_type(L, index)) {
     case LUA_TNIL:
         return lua_pushliteral(L, "an error without a value (nil)"), lua_tostring(L, -1);
@@ -172,8 +163,26 @@ static const char *push_text(lua_State *L, int index)
         return lua_pushfstring(L, "error(%s)", lua_toboolean(L, index) ? "true" : "false");
     default:
         return lua_pushfstring(L, "an error of type %s%s", luaL_typename(L, index),
-                               status ? ", whose __tostring fails" : "");
+                               failed ? ", whose __tostring fails" : "");
     }
+}
+
+/* Pushes the text of a value that is no string and has no message. __tostring is a script's code:
+ * it runs under the limit. */
+static const char *push_text(lua_State *L, int index, const struct description *description)
+{
+    if (description->text)
+        return lua_pushstring(L, description->text), lua_tostring(L, -1);
+    struct vm *vm = vm_of(L);
+    lua_pushcfunction(L, stringify);
+    lua_pushvalue(L, index);
+    vm->enforcing = true;
+    int status = guard_call(vm, L, 1, 1, 0);
+    vm->enforcing = false;
+    if (status == 0 && lua_type(L, -1) == LUA_TSTRING)
+        return lua_tostring(L, -1);
+    lua_pop(L, 1);
+    return push_type(L, index, status != 0);
 }
 
 /* Pushes a field of the error table, or nil; never runs its metamethods. */
@@ -200,7 +209,7 @@ static void describe_table(lua_State *L, int index, struct description *descript
         failure->traceback = strdup(traceback);
     enum err_code code = name ? code_of(name) : ERR_NONE;
     if (!message)
-        message = name ? name : push_text(L, index);
+        message = name ? name : push_text(L, index, description);
     message = take_place(description->at, message, failure);
     if (code != ERR_NONE || !name || message == name)
         err_set(&failure->err, code != ERR_NONE ? code : ERR_HANDLER, "%s", message);
@@ -259,7 +268,7 @@ static int describe(lua_State *L)
     else if (lua_type(L, 2) == LUA_TSTRING)
         describe_text(L, lua_tostring(L, 2), description);
     else
-        describe_text(L, push_text(L, 2), description);
+        describe_text(L, push_text(L, 2, description), description);
     if (at && !failure->traceback) {
         luaL_traceback(L, at, NULL, at == L ? description->skip : 0);
         failure->traceback = copy_traceback(lua_tostring(L, -1));
@@ -285,44 +294,91 @@ void failure_trace(lua_State *L, struct failure *failure)
         lua_pop(L, 1);
 }
 
-void failure_fill(lua_State *L, lua_State *at, int skip, struct failure *failure)
+static void fill(lua_State *L, struct description *description)
 {
-    struct description description = {at, skip, failure};
+    struct failure *failure = description->failure;
+    lua_State *at = description->at;
     *failure = (struct failure){0};
     int value = lua_gettop(L);
     lua_pushcfunction(L, describe);
-    lua_pushlightuserdata(L, &description);
+    lua_pushlightuserdata(L, description);
     lua_pushvalue(L, value);
     int status = lua_pcall(L, 2, 0, 0);
     vm_of(L)->enforcing = false;
     /* As after a stack overflow, when there is no room left to call anything. */
     if (status && failure->err.code == ERR_NONE && lua_type(L, value) == LUA_TSTRING)
-        describe_text(L, lua_tostring(L, value), &description);
+        describe_text(L, lua_tostring(L, value), description);
     else if (failure->err.code == ERR_NONE)
         err_set(&failure->err, ERR_HANDLER, "an error that cannot be described");
     add_place(at, failure);
     lua_settop(L, value - 1);
 }
 
-void vm_describe(lua_State *L, int index, lua_State *at, struct failure *failure)
+void failure_fill(lua_State *L, lua_State *at, int skip, struct failure *failure)
 {
-    struct vm *vm = vm_of(L);
-    bool enforcing = vm->enforcing;
+    struct description description = {at, skip, NULL, failure};
+    fill(L, &description);
+}
+
+/* Protected: (value) -> what its __tostring says, or a sentence; nil for what needs none called. */
+static int text_of(lua_State *L)
+{
+    if (lua_type(L, 1) == LUA_TTABLE) {
+        push_field(L, 1, "code");
+        push_field(L, 1, "message");
+        if (lua_type(L, -1) == LUA_TSTRING || lua_type(L, -2) == LUA_TSTRING)
+            return lua_pushnil(L), 1;
+    }
+    lua_settop(L, 1);
+    /* Not stringify, which would be a function of the host below the script's. */
+    if (!luaL_getmetafield(L, 1, "__tostring"))
+        return lua_pushnil(L), 1;
+    lua_insert(L, 1);
+    return 2;
+}
+
+/* Replaces the value on top of the main state by itself and its text, or nil. False: left by a jump,
+ * the state is broken. */
+static bool push_own_text(struct vm *vm, struct failure *failure)
+{
+    lua_State *L = vm->L;
+    int value = lua_gettop(L);
+    lua_pushcfunction(L, text_of);
+    lua_pushvalue(L, value);
+    if (lua_pcall(L, 1, LUA_MULTRET, 0) || lua_gettop(L) != value + 2) {
+        lua_settop(L, value);
+        lua_pushnil(L);
+        return true;
+    }
+    vm->enforcing = true;
+    int status = guard_call_alone(vm, L, 1, 1);
     vm->enforcing = false;
-    if (lua_status(L) > LUA_YIELD) {
-        /* An error has ended L: its stack may be full, and nothing may run on it. */
-        index = index < 0 ? index : index - lua_gettop(L) - 1;
-        lua_State *main = vm->L;
-        lua_checkstack(main, LUA_MINSTACK - index);
-        lua_xmove(L, main, -index);
-        int value = lua_gettop(main) + index + 1;
-        lua_pushvalue(main, value);
-        failure_fill(main, at, 0, failure);
-        lua_xmove(main, L, -index);
-    } else {
-        index = index < 0 && index > LUA_REGISTRYINDEX ? lua_gettop(L) + index + 1 : index;
+    if (status == GUARD_ESCAPED)
+        return guard_stopped(vm, status, failure), false;
+    guard_forget();
+    if (status || lua_type(L, -1) != LUA_TSTRING) {
+        lua_settop(L, value);
+        push_type(L, value, status != 0);
+    }
+    return true;
+}
+
+bool vm_describe(struct vm *vm, lua_State *L, int index, lua_State *at, struct failure *failure)
+{
+    bool enforcing = vm->enforcing, whole;
+    lua_State *main = vm->L;
+    vm->enforcing = false;
+    /* An error that has ended L may have left no room on its stack. */
+    if (index != -1)
         lua_pushvalue(L, index);
-        failure_fill(L, at, 1, failure);
+    lua_xmove(L, main, 1);
+    whole = push_own_text(vm, failure);
+    if (whole) {
+        struct description description = {at, 0, lua_tostring(main, -1), failure};
+        lua_insert(main, -2); /* the text stays below, for description borrows it */
+        fill(main, &description);
+        lua_pop(main, 1);
     }
     vm->enforcing = enforcing;
+    return whole;
 }

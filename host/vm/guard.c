@@ -9,6 +9,7 @@
 
 #include "base/value.h"
 #include "vm/internal.h"
+#include "vm/stack.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -46,6 +47,7 @@ static void leave_host(struct host_call *call)
 static int call_host(lua_State *L, lua_CFunction function)
 {
     struct guard *guard = here;
+    stack_check(L, STACK_FOR_HOST);
     if (!guard)
         return function(L);
     __attribute__((cleanup(leave_host), unused)) struct host_call call = {guard, guard->host_frame};
@@ -261,6 +263,24 @@ int guard_call(struct vm *vm, lua_State *L, int nargs, int nresults, int handler
     return status;
 }
 
+int guard_call_alone(struct vm *vm, lua_State *L, int nargs, int nresults)
+{
+    struct guard *guard = here;
+    if (!guard || (atomic_load_explicit(&guard->number, memory_order_relaxed) & 1))
+        return lua_pcall(L, nargs, nresults, 0);
+    if (_setjmp(guard->resume)) {
+        atomic_fetch_add_explicit(&here->number, 1, memory_order_release);
+        return GUARD_ESCAPED;
+    }
+    luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+    enter(guard, vm, true);
+    int status = lua_pcall(L, nargs, nresults, 0);
+    leave(guard);
+    if (!vm->jit_off)
+        luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
+    return status;
+}
+
 bool guard_stopped(struct vm *vm, int status, struct failure *failure)
 {
     struct guard *guard = here;
@@ -281,6 +301,14 @@ bool guard_stopped(struct vm *vm, int status, struct failure *failure)
     guard->fired = 0;
     err_set(&failure->err, ERR_CPU, "ran for more than %s without waiting (limits.cpu)", limit);
     return true;
+}
+
+void guard_forget(void)
+{
+    if (!here)
+        return;
+    failure_clear(&here->where);
+    here->fired = 0;
 }
 
 void guard_ask(struct guard *guard, uint64_t number, enum guard_stage stage)

@@ -73,9 +73,16 @@ void guard_set_whom(const void *whom);
 int guard_resume(struct vm *vm, lua_State *L, int nargs);
 int guard_call(struct vm *vm, lua_State *L, int nargs, int nresults, int handler);
 
+/* As guard_call without a handler, for a call that is no part of another one: it can be left as
+ * guard_resume can, and then returns GUARD_ESCAPED. */
+int guard_call_alone(struct vm *vm, lua_State *L, int nargs, int nresults);
+
 /* After either: it was stopped. Moves place and traceback to failure, with what it was (ERR_CPU).
  * False: it was not. */
 bool guard_stopped(struct vm *vm, int status, struct failure *failure);
+
+/* What guard_stopped would tell is of no interest. */
+void guard_forget(void);
 
 /* The watchdog: asks for an end of that run; the caller sends SIGURG to the thread. */
 void guard_ask(struct guard *guard, uint64_t number, enum guard_stage stage);

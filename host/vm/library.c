@@ -10,6 +10,7 @@
 #include "vm/embedded.h"
 #include "vm/guard.h"
 #include "vm/internal.h"
+#include "vm/stack.h"
 
 int luaopen_cjson(lua_State *L);
 int luaopen_cjson_safe(lua_State *L);
@@ -136,6 +137,7 @@ int vm_open_libraries(lua_State *L)
     /* A finalizer written in Lua could raise where nothing catches it. */
     lua_pushnil(L);
     lua_setglobal(L, "newproxy");
+    preload(L, "moonbus.stack", stack_open);
     preload(L, "cjson", open_cjson);
     preload(L, "cjson.safe", open_cjson_safe);
     set_searchers(L);

@@ -263,6 +263,15 @@ void vm_give(struct vm *vm, struct coroutine coroutine, bool reusable)
         collect(vm);
 }
 
+/* Its stack grows, and an error on it would find nobody: the limit is not asked. */
+void vm_move(struct vm *vm, lua_State *L, struct coroutine to, int count)
+{
+    bool enforcing = vm->enforcing;
+    vm->enforcing = false;
+    lua_xmove(L, to.L, count);
+    vm->enforcing = enforcing;
+}
+
 /* 0: a binding's yield, whose values are removed. */
 static bool is_binding_yield(lua_State *co)
 {
@@ -291,8 +300,7 @@ enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs, stru
         failure_fill(vm->L, co, 0, failure);
         return VM_FAILED;
     default:
-        vm_describe(co, -1, co, failure);
-        return VM_FAILED;
+        return vm_describe(vm, co, -1, co, failure) ? VM_FAILED : VM_BROKEN;
     }
 }
 

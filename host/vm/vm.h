@@ -108,6 +108,9 @@ int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err);
 /* Back to the pool when it has finished normally (reusable), else dropped. */
 void vm_give(struct vm *vm, struct coroutine coroutine, bool reusable);
 
+/* Moves so many values from the top of L, which runs, to a coroutine that does not. */
+void vm_move(struct vm *vm, lua_State *L, struct coroutine to, int count);
+
 /* Starts (function and its nargs arguments on the stack) or continues (nargs values on top) a
  * coroutine. A yield that is no binding's (coroutine.yield outside of coroutine.wrap) is a failure.
  * failure: filled for VM_FAILED. */
@@ -130,9 +133,11 @@ int vm_yield(lua_State *L);
 bool vm_may_yield(lua_State *L);
 
 /* Describes the value at index as an error: its code, text, place. For error values of any type
- * (also of those whose __tostring fails). L: where the value is; at: the coroutine whose stack
- * tells the place, or NULL. */
-void vm_describe(lua_State *L, int index, lua_State *at, struct failure *failure);
+ * (also of those whose __tostring fails). L: a coroutine that does not run, where the value is; one
+ * on top (-1) is popped. at: the coroutine whose stack tells the place, or NULL. False: its
+ * __tostring could only be left by a jump, which is what failure tells, and only vm_discard may be
+ * called now. */
+bool vm_describe(struct vm *vm, lua_State *L, int index, lua_State *at, struct failure *failure);
 
 /* "orders.lua", 14: the innermost function of a script that is running on L. file is NUL-ended in
  * buf; false when there is none. */

@@ -6,8 +6,21 @@ local task = require("moonbus.task")
 
 local resumed = task.resumed
 
+--- What is logged becomes text here: a __tostring is a script's code, which must not run inside of
+--- the host's.
+local function log_of(level)
+  local write = core.log[level]
+  return function(...)
+    if select("#", ...) == 0 then core.misuse(("bus.log.%s: a text is missing"):format(level)) end
+    local text, fields = ...
+    return write(tostring(text), fields)
+  end
+end
+
 local M = {
-  log = core.log,
+  log = {
+    debug = log_of("debug"), info = log_of("info"), warn = log_of("warn"), error = log_of("error"),
+  },
   now = core.now,
   settings = core.settings,
   version = core.version,

@@ -6,6 +6,7 @@
 ---
 --- Protection is against mistakes, not against hostile code.
 local misuse = require("moonbus.options_kinds").misuse
+local check_stack = require("moonbus.stack").check
 
 --- The library's own searchers of the file system, for trusted scripts.
 local file_loaders = rawget(package, "file_loaders")
@@ -57,11 +58,18 @@ local function walled_function(name)
   return function() wall(name) end
 end
 
+--- With a callback it can be called inside itself, which only the C stack would end.
+local real_gsub = string.gsub
+local function gsub(text, pattern, replacement, ...)
+  if type(replacement) ~= "string" then check_stack() end
+  return real_gsub(text, pattern, replacement, ...)
+end
+
 --- Strings' methods come from a table that no script can reach, so that nothing a script does to
 --- `string` changes how the host's own Lua works; methods that it adds are found all the same.
 local function share_string_methods(library)
   local methods = copy(string)
-  methods.dump = nil
+  methods.dump, methods.gsub = nil, gsub
   local meta = debug.getmetatable("")
   meta.__index = setmetatable(methods, { __index = library })
   meta.__metatable = false
@@ -206,6 +214,7 @@ local function environment(options)
   local env = {}
   if options.trust then add_all(env) else add_libraries(env) end
   env._G = env
+  env.string.gsub = gsub
   env.coroutine = task_coroutine()
   env.print = print_to_log
   share_string_methods(env.string)

@@ -6,6 +6,7 @@
 --- waited for it. Then it stays until somebody does, or until its handler ends: that error fails
 --- the handler.
 local core = require("moonbus.core")
+local check_stack = require("moonbus.stack").check
 
 local CANCELLED, SUSPEND = core.CANCELLED, core.SUSPEND
 local misuse = core.misuse
@@ -309,6 +310,7 @@ end
 
 local function resume(co, ...)
   if waiting[co] then return false, "cannot resume a coroutine in which a binding waits" end
+  check_stack()
   return pass(co, co_resume(co, ...))
 end
 

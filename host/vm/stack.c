@@ -1,0 +1,54 @@
+#include "vm/stack.h"
+
+#include <lauxlib.h>
+#include <pthread.h>
+#include <stdint.h>
+
+#include "vm/vm.h"
+
+/* The lowest address of this thread's stack; 0: not known yet. */
+static _Thread_local uintptr_t bottom;
+
+static void find_bottom(void)
+{
+    pthread_attr_t attr;
+    void *lowest = NULL;
+    size_t size;
+    bottom = 1; /* unknown: everything counts as room */
+    if (pthread_getattr_np(pthread_self(), &attr))
+        return;
+    if (pthread_attr_getstack(&attr, &lowest, &size) == 0)
+        bottom = (uintptr_t)lowest;
+    pthread_attr_destroy(&attr);
+}
+
+void stack_check(lua_State *L, size_t bytes)
+{
+    if (!bottom)
+        find_bottom();
+    if ((uintptr_t)__builtin_frame_address(0) - bottom >= bytes)
+        return;
+    char file[256];
+    int line;
+    if (vm_where(L, file, sizeof file, &line))
+        lua_pushfstring(L, "%s:%d: ", file, line);
+    else
+        lua_pushliteral(L, "");
+    lua_pushliteral(L, "stack overflow (C functions or coroutines too deep inside each other)");
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
+static int check(lua_State *L)
+{
+    stack_check(L, STACK_FOR_LUA);
+    return 0;
+}
+
+int stack_open(lua_State *L)
+{
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, check);
+    lua_setfield(L, -2, "check");
+    return 1;
+}
