@@ -138,20 +138,41 @@ static int method_ack(lua_State *L)
     return settle(L, message, VERDICT_ACK, 0);
 }
 
+/* To the dead letter now, while the handler goes on. */
+static int bury(lua_State *L, struct task *root, struct message *message, const struct err *reason)
+{
+    char file[256];
+    int line = 0;
+    bool known = vm_where(L, file, sizeof file, &line);
+    message->rejected = true;
+    task_dead_letter(root, message->delivery, reason, known ? file : NULL, line);
+    return done(L);
+}
+
+/* There is no delivery after the last one: to the dead letter instead. */
+static int nak_the_last(lua_State *L, struct task *root, struct message *message)
+{
+    struct err err;
+    err_set(&err, ERR_HANDLER, "nak'd by the handler at its last attempt");
+    return bury(L, root, message, &err);
+}
+
 /* msg:nak([delay]): without a delay, the backoff of its attempt, so that nothing spins. */
 static int method_nak(lua_State *L)
 {
     struct message *message = stream_message(L, "nak");
     int64_t delay_ns = api_duration(L, 2, "msg:nak", "delay", 0);
     struct task *root = api_task(L, "msg:nak")->root;
+    if (message->rejected || delivery_settled(message->delivery))
+        return already_settled(L);
+    if (message->delivery->attempt >= (uint64_t)root->registration->attempts)
+        return nak_the_last(L, root, message);
     if (lua_isnoneornil(L, 2))
         delay_ns = backoff_delay_ns(&root->registration->backoff, message->delivery->attempt,
                                     retry_random());
     if (root->registration->order == ORDER_NONE || root->delivery != message->delivery)
         return settle(L, message, VERDICT_NAK, delay_ns);
     /* In order: its key waits for it here, so the verdict is carried out when the handler ends. */
-    if (message->rejected || delivery_settled(message->delivery))
-        return already_settled(L);
     message->rejected = root->retry_asked = true;
     root->retry_delay_ns = delay_ns;
     return done(L);
@@ -163,10 +184,8 @@ static int reject_one(lua_State *L, struct task *root, struct message *message, 
     struct err err;
     if (message->rejected || delivery_settled(message->delivery))
         return already_settled(L);
-    message->rejected = true;
     err_set(&err, ERR_BAD_PAYLOAD, "%s", reason ? reason : "rejected by the handler");
-    task_dead_letter(root, message->delivery, &err);
-    return done(L);
+    return bury(L, root, message, &err);
 }
 
 /* msg:term([reason]) */

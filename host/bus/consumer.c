@@ -170,7 +170,7 @@ static void on_delivered(struct consumer *consumer, natsMsg *msg, const struct a
 
     if (condemned != NULL) {
         deadletter_send(consumer->bus, delivery, condemned->subject, &condemned->reason,
-                        condemned->nak_delay_ns);
+                        condemned->nak_delay_ns, NULL);
         free(condemned);
         delivery_release(delivery);
         return;

@@ -16,7 +16,7 @@
 
 struct deadletter {
     struct delivery *delivery; /* a reference */
-    struct condemned *why;     /* owned; NULL when it has no subject */
+    struct condemned *why;     /* owned */
 };
 
 /* How much of the original goes along. */
@@ -40,26 +40,34 @@ static void tell_failed(const struct deadletter *letter, const struct err *err)
                                     sizeof(delay)));
 }
 
-/* err: NULL when it was stored. */
-static void finish(struct deadletter *letter, const struct err *err)
+static void release(struct deadletter *letter)
 {
-    struct delivery *delivery = letter->delivery;
-    int64_t delay_ns = letter->why != NULL ? letter->why->nak_delay_ns : 0;
-
-    if (err != NULL) {
-        tell_failed(letter, err);
-        consumer_condemn(delivery->consumer, letter->why); /* before it can come again */
-    } else {
-        free(letter->why);
-    }
-    delivery_settle(delivery, err != NULL ? VERDICT_NAK : VERDICT_TERM, delay_ns, NULL);
-    delivery_release(delivery);
+    free(letter->why);
+    delivery_release(letter->delivery);
     free(letter);
+}
+
+static void fail(struct deadletter *letter, const struct err *err)
+{
+    int64_t delay_ns = letter->why->nak_delay_ns;
+
+    tell_failed(letter, err);
+    consumer_condemn(letter->delivery->consumer, letter->why); /* before it can come again */
+    letter->why = NULL;
+    delivery_end_letter(letter->delivery, VERDICT_NAK, false, delay_ns);
+    release(letter);
 }
 
 static void on_result(void *owner, const struct receipt *receipt, const struct err *err)
 {
-    finish(owner, receipt != NULL ? NULL : err);
+    struct deadletter *letter = owner;
+
+    if (receipt == NULL) {
+        fail(letter, err);
+        return;
+    }
+    delivery_end_letter(letter->delivery, VERDICT_TERM, true, 0);
+    release(letter);
 }
 
 /* A value that cannot be sent again is left out: better a letter without it than none. */
@@ -201,23 +209,29 @@ static struct condemned *condemned_new(const struct delivery *delivery, const ch
     return why;
 }
 
-void deadletter_send(struct bus *bus, struct delivery *delivery, const char *subject,
-                     const struct err *reason, int64_t nak_delay_ns)
+int deadletter_send(struct bus *bus, struct delivery *delivery, const char *subject,
+                    const struct err *reason, int64_t nak_delay_ns, struct err *err)
 {
-    struct deadletter *letter = calloc(1, sizeof(*letter));
-    struct condemned *why =
-        subject != NULL ? condemned_new(delivery, subject, reason, nak_delay_ns) : NULL;
-    struct err err = {0};
+    int code = delivery_begin_letter(delivery, err);
 
-    if (letter == NULL || (subject != NULL && why == NULL)) {
+    if (code != 0)
+        return code;
+    if (subject == NULL) {
+        delivery_end_letter(delivery, VERDICT_TERM, false, 0);
+        return 0;
+    }
+
+    struct deadletter *letter = calloc(1, sizeof(*letter));
+    struct condemned *why = condemned_new(delivery, subject, reason, nak_delay_ns);
+    struct err failed = {0};
+    if (letter == NULL || why == NULL) {
         free(letter);
         free(why);
-        delivery_settle(delivery, VERDICT_NAK, nak_delay_ns, NULL);
-        return;
+        delivery_end_letter(delivery, VERDICT_NAK, false, nak_delay_ns);
+        return 0;
     }
     *letter = (struct deadletter){.delivery = delivery_retain(delivery), .why = why};
-    if (subject == NULL)
-        finish(letter, NULL);
-    else if (publish(bus, letter, subject, reason, &err) != 0)
-        finish(letter, &err);
+    if (publish(bus, letter, subject, reason, &failed) != 0)
+        fail(letter, &failed);
+    return 0;
 }

@@ -224,9 +224,17 @@ static void on_beat(struct deadline *deadline)
         delivery_release(delivery);
 }
 
-/* The one step that ends the lease. 0: the caller gives the verdict, and has the references of
- * the table and (in *beats, 0 or 1) of the clock to release. */
-static int take(struct delivery *delivery, enum verdict verdict, int *references, struct err *err)
+static int settled_already(const struct delivery *delivery, struct err *err)
+{
+    if (delivery->verdict == VERDICT_NONE)
+        return err_set(err, ERR_SETTLED, "the message is on its way to the dead letter");
+    return err_set(err, ERR_SETTLED, "the message has had its verdict");
+}
+
+/* The one step that ends the lease. letter: by its dead letter. 0: the caller gives the verdict,
+ * and has the references of the table and of the clock to release. */
+static int take(struct delivery *delivery, enum verdict verdict, bool letter, int *references,
+                struct err *err)
 {
     struct consumer *consumer = delivery->consumer;
     int none = VERDICT_NONE;
@@ -234,13 +242,14 @@ static int take(struct delivery *delivery, enum verdict verdict, int *references
     *references = 0;
     if (consumer == NULL) {
         if (!atomic_compare_exchange_strong(&delivery->verdict, &none, verdict))
-            return err_set(err, ERR_SETTLED, "the message has had its verdict");
+            return settled_already(delivery, err);
         return 0;
     }
 
     bool tell = false;
     pthread_mutex_lock(&consumer->lock);
-    bool first = atomic_compare_exchange_strong(&delivery->verdict, &none, verdict);
+    bool first = letter == delivery->dead &&
+                 atomic_compare_exchange_strong(&delivery->verdict, &none, verdict);
     if (first) {
         lapsed(delivery, &tell);
         consumer_forget(consumer, delivery);
@@ -249,9 +258,7 @@ static int take(struct delivery *delivery, enum verdict verdict, int *references
     pthread_mutex_unlock(&consumer->lock);
     if (tell)
         tell_lost(consumer);
-    if (!first)
-        return err_set(err, ERR_SETTLED, "the message has had its verdict");
-    return 0;
+    return first ? 0 : settled_already(delivery, err);
 }
 
 /* After the verdict is on its way. */
@@ -277,10 +284,22 @@ static bool verdict_open(struct link_gate *gate)
     return open;
 }
 
+static void send_ack(struct delivery *delivery)
+{
+    struct link_frame frame = {
+        .subject = delivery->ack_subject, .data = "+ACK", .len = strlen("+ACK")};
+
+    link_send(delivery->consumer->bus->consume, LANE_URGENT, &frame, NULL);
+}
+
 static void verdict_done(struct link_gate *gate, bool sent)
 {
-    (void)sent;
-    delivery_release((struct delivery *)((char *)gate - offsetof(struct delivery, verdict_gate)));
+    struct delivery *delivery =
+        (struct delivery *)((char *)gate - offsetof(struct delivery, verdict_gate));
+
+    if (!sent && delivery->stored)
+        send_ack(delivery);
+    delivery_release(delivery);
 }
 
 /* Nobody else touches ack_subject any more: the delivery has left the table. */
@@ -311,7 +330,7 @@ int delivery_settle(struct delivery *delivery, enum verdict verdict, int64_t del
                     struct err *err)
 {
     int references = 0;
-    int code = take(delivery, verdict, &references, err);
+    int code = take(delivery, verdict, false, &references, err);
 
     if (code != 0 || delivery->consumer == NULL)
         return code;
@@ -325,6 +344,33 @@ int delivery_settle(struct delivery *delivery, enum verdict verdict, int64_t del
     return code;
 }
 
+int delivery_begin_letter(struct delivery *delivery, struct err *err)
+{
+    struct consumer *consumer = delivery->consumer;
+
+    pthread_mutex_lock(&consumer->lock);
+    bool first = delivery->verdict == VERDICT_NONE && !delivery->dead;
+    if (first)
+        delivery->dead = true;
+    pthread_mutex_unlock(&consumer->lock);
+    return first ? 0 : settled_already(delivery, err);
+}
+
+void delivery_end_letter(struct delivery *delivery, enum verdict verdict, bool stored,
+                         int64_t delay_ns)
+{
+    int references = 0;
+
+    delivery->stored = stored;
+    if (take(delivery, verdict, true, &references, NULL) != 0)
+        return;
+    if (!delivery->lost)
+        send_verdict(delivery, verdict, delay_ns, NULL);
+    else if (stored)
+        send_ack(delivery);
+    give_back(delivery, references);
+}
+
 int delivery_ack_sync(struct delivery *delivery, struct inbox *inbox, uint64_t deadline_ns,
                       void (*on_reply)(void *owner, natsMsg *reply, enum err_code code),
                       void *owner, uint64_t *id, struct err *err)
@@ -334,7 +380,7 @@ int delivery_ack_sync(struct delivery *delivery, struct inbox *inbox, uint64_t d
     *id = 0;
     if (delivery->consumer == NULL)
         return err_set(err, ERR_INVALID, "a core message has nothing to acknowledge");
-    int code = take(delivery, VERDICT_ACK, &references, err);
+    int code = take(delivery, VERDICT_ACK, false, &references, err);
     if (code != 0)
         return code;
 
@@ -358,8 +404,8 @@ int delivery_progress(struct delivery *delivery, struct err *err)
 
     if (consumer != NULL)
         pthread_mutex_lock(&consumer->lock);
-    if (delivery->verdict != VERDICT_NONE)
-        code = err_set(err, ERR_SETTLED, "the message has had its verdict");
+    if (delivery_settled(delivery))
+        code = settled_already(delivery, err);
     else if (consumer != NULL && lapsed(delivery, &tell))
         code = err_set(err, ERR_LOST,
                        "the lease is lost: the server may have given the message to someone else");
@@ -374,7 +420,8 @@ int delivery_progress(struct delivery *delivery, struct err *err)
 
 bool delivery_settled(const struct delivery *delivery)
 {
-    return atomic_load(&((struct delivery *)delivery)->verdict) != VERDICT_NONE;
+    return atomic_load(&((struct delivery *)delivery)->verdict) != VERDICT_NONE ||
+           atomic_load(&((struct delivery *)delivery)->dead);
 }
 
 char *delivery_id(const struct delivery *delivery, char *buf, size_t size)

@@ -4,9 +4,10 @@
  * of the consumer's ack_wait, while it waits in our queues as well as while its handler runs.
  * The lease ends with the verdict.
  *
- * Settling is one compare-and-swap: whoever comes second gets ERR_SETTLED. It closes the gate of
- * the delivery's heartbeats before the verdict is handed to the consume connection's one writer,
- * so no +WPI follows a nak (it would cancel the nak's delay, on every server).
+ * Settling is one compare-and-swap: whoever comes second gets ERR_SETTLED. A dead letter takes the
+ * verdict for itself when it begins: while it is under way nobody else settles. Settling closes the
+ * gate of the delivery's heartbeats before the verdict is handed to the consume connection's one
+ * writer, so no +WPI follows a nak (it would cancel the nak's delay, on every server).
  *
  * A lease that could not be renewed for ack_wait is lost: someone else may have the message. From
  * then on only an ack may be sent for it. It is found again when the server redelivers the message
@@ -53,6 +54,8 @@ struct delivery {
     atomic_int references;
     atomic_int verdict; /* enum verdict; leaves VERDICT_NONE once, under the consumer's lock */
     atomic_bool lost;   /* the lease is lost */
+    atomic_bool dead;   /* its dead letter has begun; set once, under the consumer's lock */
+    bool stored;        /* its dead letter's: it lies in the stream */
 
     /* Lease; guarded by the consumer's lock. */
     char *ack_subject;   /* owned; replaced when a redelivery is joined */
@@ -73,7 +76,6 @@ struct delivery {
     void *runs_on;       /* under its lock: the instance, while it is active */
     bool follows;        /* under its lock: in its batch it is not the first */
     bool unreadable;     /* the task's: msg:json failed on it */
-    bool dead;           /* the task's: its dead letter is under way */
 };
 
 /* A core message; takes msg. NULL when out of memory (msg is destroyed). One reference. */
@@ -103,6 +105,15 @@ void delivery_release(struct delivery *delivery);
 int delivery_settle(struct delivery *delivery, enum verdict verdict, int64_t delay_ns,
                     struct err *err);
 
+/* Its dead letter begins. 0: only delivery_end_letter settles it from now on. ERR_SETTLED: it has
+ * its verdict, or a letter under way. A JetStream delivery's. */
+int delivery_begin_letter(struct delivery *delivery, struct err *err);
+
+/* And has ended: the verdict. stored: in a stream; then the message is done with, and where a term
+ * may not be sent because the lease is lost, an ack is. */
+void delivery_end_letter(struct delivery *delivery, enum verdict verdict, bool stored,
+                         int64_t delay_ns);
+
 /* Acks and waits for the server's confirmation: on_reply as of inbox_request. 0, or an error as of
  * delivery_settle and inbox_request (then on_reply is not called; a plain ack was sent instead of
  * the latter). *id: for inbox_cancel. */
@@ -113,6 +124,7 @@ int delivery_ack_sync(struct delivery *delivery, struct inbox *inbox, uint64_t d
 /* Sends a heartbeat now. ERR_SETTLED, ERR_LOST. */
 int delivery_progress(struct delivery *delivery, struct err *err);
 
+/* It has its verdict, or is the dead letter's. */
 bool delivery_settled(const struct delivery *delivery);
 
 /* The message's id, stable over redeliveries: "<stream>:<timestamp>:<consumer>:<sequence>"; "" for

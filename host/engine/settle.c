@@ -101,18 +101,17 @@ static void count_verdict(struct task *task, const struct delivery *delivery)
     }
 }
 
-static void send_dead_letter(struct task *task, struct delivery *delivery, const struct err *reason,
-                             int64_t nak_delay_ns)
-{
-    delivery->dead = true;
-    count(task, task->registration->dead_letter ? OUTCOME_DEAD : OUTCOME_TERM);
-    deadletter_send(task->instance->engine->bus, delivery, task->registration->dead_letter, reason,
-                    nak_delay_ns);
-}
-
 static int64_t backoff_of(const struct task *task, const struct delivery *delivery)
 {
     return backoff_delay_ns(&task->registration->backoff, delivery->attempt, retry_random());
+}
+
+static void send_dead_letter(struct task *task, struct delivery *delivery, const struct err *reason)
+{
+    const char *dead_letter = task->registration->dead_letter;
+    if (deadletter_send(task->instance->engine->bus, delivery, dead_letter, reason,
+                        backoff_of(task, delivery), NULL) == 0)
+        count(task, dead_letter ? OUTCOME_DEAD : OUTCOME_TERM);
 }
 
 static void give_up(struct task *task, struct delivery *delivery, const struct log_context *context,
@@ -124,15 +123,17 @@ static void give_up(struct task *task, struct delivery *delivery, const struct l
     else
         log_event(LOG_ERROR, context, "%s; terminated, as there is no dead_letter",
                   reason->message);
-    send_dead_letter(task, delivery, reason, backoff_of(task, delivery));
+    send_dead_letter(task, delivery, reason);
 }
 
-void task_dead_letter(struct task *root, struct delivery *delivery, const struct err *reason)
+void task_dead_letter(struct task *root, struct delivery *delivery, const struct err *reason,
+                      const char *file, int line)
 {
     struct log_context context = context_for(root, delivery);
+    context.file = file;
+    context.line = line;
     if (reason->code != ERR_HANDLER)
         context.code = err_name(reason->code);
-    delivery->dead = true;
     give_up(root, delivery, &context, reason);
 }
 
@@ -195,7 +196,7 @@ static void settle_item(struct task *task, struct delivery *delivery, int *naks,
         delivery_settle(delivery, VERDICT_ACK, 0, NULL);
     } else if (delivery->attempt >= (uint64_t)task->registration->attempts ||
                (err->code == ERR_BAD_PAYLOAD && delivery->unreadable)) {
-        send_dead_letter(task, delivery, err, backoff_of(task, delivery));
+        send_dead_letter(task, delivery, err);
         ++*dead;
     } else {
         delivery_settle(delivery, VERDICT_NAK, backoff_of(task, delivery), NULL);
@@ -207,7 +208,7 @@ static void settle_batch(struct task *task)
 {
     int naks = 0, dead = 0;
     for (int i = 0; i < task->batch_count; i++) {
-        if (!delivery_settled(task->batch[i]) && !task->batch[i]->dead)
+        if (!delivery_settled(task->batch[i]))
             settle_item(task, task->batch[i], &naks, &dead);
     }
     if (!task->failure)

@@ -258,8 +258,8 @@ static void refuse(struct task *task, const struct err *err)
     task_end(task);
 }
 
-/* More deliveries than attempts, and then some: the process crashes on this message, or its handler
- * naks it, again and again. It goes to the dead letter without another run. */
+/* More deliveries than attempts, and then some: the process crashes on this message again and
+ * again. It goes to the dead letter without another run. */
 #define CRASHES_BELIEVED 3
 
 static bool is_worn_out(const struct registration *registration, const struct delivery *delivery,
@@ -280,7 +280,7 @@ static int sort_out(struct task *task)
     struct err err;
     for (int i = 0; i < task->batch_count; i++) {
         if (is_worn_out(task->registration, task->batch[i], &err))
-            task_dead_letter(task, task->batch[i], &err);
+            task_dead_letter(task, task->batch[i], &err, NULL, 0);
         else
             left++;
     }

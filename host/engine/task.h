@@ -105,9 +105,11 @@ const char *task_cancel_text(enum cancel_reason reason);
  * settle.c. */
 void task_settle(struct task *task);
 
-/* One message of the run goes to the dead letter now (msg:reject in a batch); what becomes of it is
- * no longer the run's. In settle.c. */
-void task_dead_letter(struct task *root, struct delivery *delivery, const struct err *reason);
+/* One message of the run goes to the dead letter now (msg:reject in a batch, msg:nak at the last
+ * attempt); what becomes of it is no longer the run's. file: who said so, for the log; NULL:
+ * nobody. In settle.c. */
+void task_dead_letter(struct task *root, struct delivery *delivery, const struct err *reason,
+                      const char *file, int line);
 
 /* What hung on a task whose coroutine has ended, or is out of reach. reusable: the coroutine. */
 void task_leave(struct task *task, bool reusable);

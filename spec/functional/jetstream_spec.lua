@@ -405,6 +405,22 @@ describe("JetStream", function()
       settled()
     end)
 
+    it("has had its attempts when it was nak'd at the last one: the dead letter is next", function()
+      local host = w:run(consumer(DEAD .. ", attempts = 3", [[
+        bus.publish("seen", tostring(msg.attempt))
+        print(msg:nak("10ms"), select(2, msg:ack()).code, select(2, msg:nak()).code)
+      ]]))
+      local seen = w.client:subscribe "seen"
+      w.client:store("in.a", "the data")
+      local letter = stored("DEAD", 1, 10)[1]
+      settled()
+      assert.same({ "the data", "3" }, { letter.data, letter:header "Moonbus-Attempt" })
+      assert.matches("nak'd by the handler at its last attempt", letter:header "Moonbus-Error")
+      assert.equal(3, #seen:arrived())
+      assert.equal(3, #host:logged "^true\tsettled\tsettled$")
+      host:wait_log { level = "error", attempt = 3, file = "handler.lua", msg = "^nak'd by" }
+    end)
+
     it("is gone after msg:term()", function()
       local seen = w.client:subscribe "seen"
       w:run(consumer(DEAD, [[

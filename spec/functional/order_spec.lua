@@ -264,19 +264,40 @@ describe("js.consume", function()
         msg = "^no; to the dead letter dead%.in$" }
     end)
 
-    it("gives up a message that comes again and again, not the others", function()
+    it("gives up a message that came again and again, not the others", function()
       streams()
       for number = 1, 2 do w.client:store("in.x", tostring(number)) end
+      w.client:consumer("IN", "worker", { ack_wait = 30e9, max_ack_pending = 10000 })
+      local inbox = w.client:subscribe "inbox"
+      for _ = 1, 4 do
+        w.client:publish("$JS.API.CONSUMER.MSG.NEXT.IN.worker", "", nil, "inbox")
+        w.client:publish(inbox:next().reply, "-NAK")
+      end
+      local batch = w.client:subscribe "batch"
       w:run(batches('attempts = 1, batch = { size = 2, wait = "20ms" }', [[
+        for _, msg in ipairs(msgs) do bus.publish("batch", msg.data) end
+      ]]))
+      settled()
+      assert.equal("2", batch:next().data)
+      wait.eventually(function() return w.client:stream_info("DEAD").state.messages == 1 end)
+      local letter = w.client:message("DEAD", 1)
+      assert.equal("1", letter.data)
+      assert.matches("delivered 5 times", letter:header "Moonbus-Error")
+    end)
+
+    it("naks one message at its last attempt without the others", function()
+      streams()
+      for number = 1, 3 do w.client:store("in.x", tostring(number)) end
+      local host = w:run(batches('attempts = 2, batch = { size = 3, wait = "20ms" }', [[
         for _, msg in ipairs(msgs) do
-          if msg.data == "1" then msg:nak("1ms") end
+          if msg.data == "2" then msg:nak("1ms") end
         end
       ]]))
       settled()
       wait.eventually(function() return w.client:stream_info("DEAD").state.messages == 1 end)
       local letter = w.client:message("DEAD", 1)
-      assert.equal("1", letter.data)
-      assert.matches("delivered 5 times", letter:header "Moonbus-Error")
+      assert.same({ "2", "2" }, { letter.data, letter:header "Moonbus-Attempt" })
+      host:wait_log { level = "error", sequence = 2, attempt = 2, msg = "^nak'd by the handler" }
     end)
 
     it("publishes with from, or with an id", function()

@@ -134,6 +134,36 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     settled(2)
   end)
 
+  it("of a batch is not nak'd by the stop that its dead letter outlives", function()
+    w.client:stream("IN", { "in.>" })
+    w.client:stream("FULL", { "full.>" }, { max_msgs = 1, discard = "new" })
+    w.client:store("full.x", "the one")
+    local watch = faulty.watch(w.client)
+    local host = w:run { handlers = { ["handler.lua"] = consumer(
+      'batch = { size = 2, wait = "50ms" }, dead_letter = "full.worker", ack_wait = "1m"', [[
+        local msgs = msg
+        msgs[1]:reject "no"
+        bus.sleep "1m"
+      ]]):gsub("js.consume", FULL .. "js.consume") },
+      config = 'return { publish = { attempts = 1000, backoff = { min = "10ms", max = "10ms" } } }',
+      args = { "--graceful-timeout", "2s" } }
+    w.client:store("in.x", "1")
+    w.client:store("in.x", "2")
+    host:wait_log { level = "error", msg = "no; to the dead letter" }
+    host:signal "TERM"
+    host:wait_log "unfinished at the graceful deadline"
+    w.client:api("STREAM.PURGE.FULL")
+    assert.equal(3, host:wait(5))
+    -- One verdict for each: the letter's for the first (stored, or given up at the end), a nak for
+    -- the other.
+    local said = { {}, {} }
+    for _, each in ipairs(faulty.verdicts(watch)) do
+      if each.verdict ~= "+WPI" then table.insert(said[each.sequence], each.verdict) end
+    end
+    assert.same({ count "FULL" == 1 and "+TERM" or "-NAK" }, said[1])
+    assert.same({ "-NAK" }, said[2])
+  end)
+
   it("keeps its lease while its dead letter is under way", function()
     w.client:stream("FULL", { "full.>" }, { max_msgs = 1, discard = "new" })
     w.client:store("full.x", "the one")
