@@ -6,8 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "vm/plain.h"
+
 /* Marks a table as an array, so that an empty one stays one. */
-#define JSON_ARRAY_METATABLE "moonbus.json.array"
+#define JSON_ARRAY_METATABLE PLAIN_ARRAY_METATABLE
 
 bool json_is_array(lua_State *L, int index);
 
