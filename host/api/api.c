@@ -330,6 +330,8 @@ static void open_all(lua_State *L)
     api_js_open(L);
     api_load_open(L);
     api_check_open(L);
+    api_plain_open(L);
+    api_shared_open(L);
 }
 
 const struct engine_hooks *api_hooks(void)

@@ -22,18 +22,21 @@
 #include "bus/wire.h"
 #include "engine/engine.h"
 #include "engine/task.h"
+#include "vm/plain.h"
 
 /* What the app hands to engine_new. */
 const struct engine_hooks *api_hooks(void);
 
 /* Openers, one for each file: add functions to the table on top of the stack. */
-void api_load_open(lua_State *L);  /* register, script limits */
-void api_check_open(lua_State *L); /* size, check_subject, check_name */
-void api_bus_open(lua_State *L);   /* publish, request, log, settings, version */
-void api_time_open(lua_State *L);  /* now, sleep, duration, spawn, park, wake, cancel */
-void api_js_open(lua_State *L);    /* js_publish */
-void api_msg_open(lua_State *L);   /* the message object's metatable */
-void api_json_open(lua_State *L);  /* json_encode, json_decode, null, array */
+void api_load_open(lua_State *L);   /* register, script limits */
+void api_check_open(lua_State *L);  /* size, check_subject, check_name */
+void api_bus_open(lua_State *L);    /* publish, request, log, settings, version */
+void api_time_open(lua_State *L);   /* now, sleep, duration, spawn, park, wake, cancel */
+void api_js_open(lua_State *L);     /* js_publish */
+void api_msg_open(lua_State *L);    /* the message object's metatable */
+void api_json_open(lua_State *L);   /* json_encode, json_decode, null, array */
+void api_plain_open(lua_State *L);  /* a metatable for grips */
+void api_shared_open(lua_State *L); /* shared, shared_methods */
 
 /* Raises an error that begins with the place in the script ("orders.lua:14: "). Like lua_error, so
  * that `return api_misuse(L, ...)` reads well. The format is lua_pushfstring's. */
@@ -93,6 +96,21 @@ void api_json_describe(lua_State *L, int index);
 /* Pushes the value of the JSON text; 0 or ERR_BAD_PAYLOAD (nothing pushed). Raises when there is no
  * memory. */
 int api_json_decode(lua_State *L, const char *text, size_t len, struct err *err);
+
+/* Plain values that are about to be pushed, which may raise: they hang on a userdata. */
+struct grip {
+    struct vm_held held;
+    struct plain *plain; /* reference held, or NULL */
+};
+
+/* Pushes an empty grip. */
+struct grip *grip_push(lua_State *L);
+/* Takes the caller's reference. */
+void grip_take(lua_State *L, struct grip *grip, struct plain *plain);
+/* The grip at index; raises when it is something else. */
+struct grip *grip_at(lua_State *L, int index);
+/* Holds nothing from now on; also by itself when it is collected. */
+void grip_let_go(struct grip *grip);
 
 /* Pushes a message object; takes a reference of its own on the delivery. */
 void api_push_message(lua_State *L, struct task *task, struct delivery *delivery);

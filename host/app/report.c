@@ -152,5 +152,6 @@ cJSON *report_status(struct app *app, const struct admin *admin)
     cJSON *scripts = engine_report(app->engine);
     add_history(app, scripts);
     cJSON_AddItemToObject(status, "scripts", scripts);
+    cJSON_AddItemToObject(status, "shared", engine_report_shared(app->engine));
     return status;
 }

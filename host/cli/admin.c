@@ -190,6 +190,11 @@ static void print_status(const cJSON *status)
         cJSON_ArrayForEach(handler, cJSON_GetObjectItem(script, "handlers"))
             print_handler(handler);
     }
+    const cJSON *store;
+    cJSON_ArrayForEach(store, cJSON_GetObjectItem(status, "shared"))
+        printf("shared \"%s\": entries %.0f, %.0f of %.0f KB\n", text_at(store, "name"),
+               number_at(store, "entries"), number_at(store, "bytes") / 1024,
+               number_at(store, "size") / 1024);
 }
 
 int cli_status(struct cli *cli)

@@ -36,12 +36,14 @@ struct engine *engine_new(struct clock *clock, struct pool *pool,
     dispatch_init(&engine->dispatch);
     if (engine_tune(engine, &options->tuning, err) == 0)
         engine->watchdog = watchdog_new(engine);
-    if (!engine->watchdog)
+    engine->shared = shared_new(clock);
+    if (!engine->watchdog || !engine->shared)
         err_set(err, ERR_MEMORY, "no memory for the engine");
     else
         engine->workers = workers_new(engine, options->workers, err);
     if (!engine->workers) {
         watchdog_free(engine->watchdog);
+        shared_free(engine->shared);
         dispatch_destroy(&engine->dispatch);
         if (engine->policy)
             policy_release(engine->policy);
@@ -412,6 +414,7 @@ void engine_free(struct engine *engine)
         free_script(engine, script);
     }
     watchdog_free(engine->watchdog);
+    shared_free(engine->shared);
     dispatch_destroy(&engine->dispatch);
     policy_release(engine->policy);
     free(engine);

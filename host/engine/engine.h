@@ -122,6 +122,8 @@ int engine_stuck(struct engine *engine);
 
 /* For the status; the caller owns the JSON. What each script serves, and how it went. */
 cJSON *engine_report(struct engine *engine);
+/* The stores of bus.shared: name, entries, bytes, size. */
+cJSON *engine_report_shared(struct engine *engine);
 /* Adds a text for each pull loop that is not what it should be. */
 void engine_unready(struct engine *engine, cJSON *reasons);
 /* For how long work has been ready that no worker took, as far as the calls of this show. One

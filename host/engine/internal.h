@@ -7,6 +7,7 @@
 #include "engine/dispatch.h"
 #include "engine/engine.h"
 #include "engine/policy.h"
+#include "engine/shared.h"
 #include "engine/watchdog.h"
 #include "engine/worker.h"
 
@@ -22,6 +23,7 @@ struct engine {
     struct dispatch dispatch;
     struct workers *workers;   /* owned */
     struct watchdog *watchdog; /* owned */
+    struct shared *shared;     /* owned */
     struct script *scripts;    /* owned, in order of loading */
     int script_count;
     atomic_bool draining;

@@ -94,6 +94,11 @@ cJSON *engine_report(struct engine *engine)
     return scripts;
 }
 
+cJSON *engine_report_shared(struct engine *engine)
+{
+    return shared_report(engine->shared);
+}
+
 /* A pull loop is fresh while its consumer is there and is heard of. */
 static void check_pull(struct source *source, cJSON *reasons)
 {

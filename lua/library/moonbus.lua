@@ -238,6 +238,61 @@ function bus.spawn(fn, ...) end
 ---@return any ...
 function bus.gather(functions) end
 
+---@class moonbus.SharedOptions
+---@field size? moonbus.Size bound of keys and values; default 16MB, or as it was stated before
+
+---@class moonbus.SharedPutOptions
+---@field ttl? moonbus.Duration forgotten after that; default: never
+
+---@class moonbus.SharedIncrOptions
+---@field init? number what a key that is not there begins with; default 0
+---@field ttl? moonbus.Duration of a key that is not there; default: never
+
+--- What is kept in a store: copied in and out.
+---@alias moonbus.Plain nil|boolean|number|string|table
+
+--- A store of the process. Not while the script loads.
+---@class moonbus.Shared
+local Shared = {}
+
+---@param key string
+---@return moonbus.Plain value nil: it is not there
+function Shared:get(key) end
+
+--- Replaces what was there, its ttl included.
+---@param key string
+---@param value moonbus.Plain
+---@param opts? moonbus.SharedPutOptions
+---@return true? ok
+---@return moonbus.Error? err code `full` or `too_large`; nothing is evicted to make room
+function Shared:set(key, value, opts) end
+
+--- Only if the key is not there: else it gives false.
+---@param key string
+---@param value moonbus.Plain
+---@param opts? moonbus.SharedPutOptions
+---@return boolean? added
+---@return moonbus.Error? err
+function Shared:add(key, value, opts) end
+
+--- Adds to a number, atomically. Raises when the value is none.
+---@param key string
+---@param by? number default 1
+---@param opts? moonbus.SharedIncrOptions
+---@return number? sum
+---@return moonbus.Error? err
+function Shared:incr(key, by, opts) end
+
+---@param key string
+---@return boolean was_there
+function Shared:delete(key) end
+
+--- The store of that name: one for all scripts, instances and generations of the process.
+---@param name string
+---@param opts? moonbus.SharedOptions
+---@return moonbus.Shared
+function bus.shared(name, opts) end
+
 --- Lines of the log, with the handler, the message and the place in the script. `print` is
 --- `bus.log.info`. What JSON cannot hold in the fields is described.
 ---@class moonbus.Log

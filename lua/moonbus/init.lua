@@ -68,6 +68,32 @@ end
 local ack = core.methods.ack
 function core.methods.ack(...) return resumed(ack(...)) end
 
+-- What instances share ---------------------------------------------------------------------------
+
+function M.shared(name, opts)
+  if opts == nil then return core.shared(name) end
+  return core.shared(name, options.shared(opts).size)
+end
+
+local store = core.shared_methods
+local set, add, incr = store.set, store.add, store.incr
+
+function store.set(self, key, value, opts)
+  if opts == nil then return set(self, key, value) end
+  return set(self, key, value, options.shared_put("shared:set", opts).ttl)
+end
+
+function store.add(self, key, value, opts)
+  if opts == nil then return add(self, key, value) end
+  return add(self, key, value, options.shared_put("shared:add", opts).ttl)
+end
+
+function store.incr(self, key, by, opts)
+  if opts == nil then return incr(self, key, by) end
+  opts = options.shared_incr(opts)
+  return incr(self, key, by, opts.init, opts.ttl)
+end
+
 -- Time --------------------------------------------------------------------------------------------
 
 function M.sleep(duration)

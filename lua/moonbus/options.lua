@@ -96,6 +96,41 @@ function M.script(opts)
   return check("bus.script", opts, SCRIPT)
 end
 
+-- What instances share ---------------------------------------------------------------------------
+
+local SHARED = {
+  fields = { size = { "size", min = 4096 } },
+  hints = { bytes = "size", max_bytes = "size", memory = "size", limit = "size",
+    ttl = "it belongs to shared:set, shared:add and shared:incr" },
+}
+
+function M.shared(opts)
+  return check("bus.shared", opts, SHARED)
+end
+
+local TTL_HINTS = { exptime = "ttl", expires = "ttl", expire = "ttl", timeout = "ttl", ex = "ttl",
+  init_ttl = "ttl", initial = "init", default = "init", start = "init" }
+local SHARED_PUT = { fields = { ttl = "duration" }, hints = TTL_HINTS }
+local SHARED_INCR = {
+  fields = {
+    ttl = "duration",
+    init = { check = function(binding, field, value)
+      if type(value) ~= "number" then refuse(binding, field, "a number", value) end
+      return value
+    end },
+  },
+  hints = TTL_HINTS,
+}
+
+--- binding: "shared:set" or "shared:add".
+function M.shared_put(binding, opts)
+  return check(binding, opts, SHARED_PUT)
+end
+
+function M.shared_incr(opts)
+  return check("shared:incr", opts, SHARED_INCR)
+end
+
 -- JetStream: publishing ---------------------------------------------------------------------------
 
 local EXPECT = {

@@ -1,0 +1,54 @@
+/* api_plain - what a binding holds of plain values while it hands them to Lua: pushing may raise,
+ * so they hang on a userdata. */
+#include "api/api.h"
+
+#define GRIP_METATABLE "moonbus.plain"
+
+static void drop_grip(struct vm_held *held)
+{
+    plain_release(((struct grip *)held)->plain);
+}
+
+static int collect_grip(lua_State *L)
+{
+    grip_let_go(lua_touserdata(L, 1));
+    return 0;
+}
+
+struct grip *grip_push(lua_State *L)
+{
+    struct grip *grip = lua_newuserdata(L, sizeof *grip);
+    *grip = (struct grip){0};
+    luaL_getmetatable(L, GRIP_METATABLE);
+    lua_setmetatable(L, -2);
+    return grip;
+}
+
+void grip_take(lua_State *L, struct grip *grip, struct plain *plain)
+{
+    grip->plain = plain;
+    vm_hold(L, &grip->held, drop_grip);
+}
+
+struct grip *grip_at(lua_State *L, int index)
+{
+    return luaL_checkudata(L, index, GRIP_METATABLE);
+}
+
+void grip_let_go(struct grip *grip)
+{
+    struct plain *plain = grip->plain;
+    grip->plain = NULL;
+    vm_let_go(&grip->held);
+    plain_release(plain);
+}
+
+void api_plain_open(lua_State *L)
+{
+    luaL_newmetatable(L, GRIP_METATABLE);
+    lua_pushcfunction(L, collect_grip);
+    lua_setfield(L, -2, "__gc");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}

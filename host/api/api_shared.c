@@ -1,0 +1,213 @@
+/* api_shared - bus.shared: stores of the process (engine/shared.h), as objects with methods. An
+ * object holds nothing: the store outlives every Lua state. */
+#include <math.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "base/value.h"
+#include "engine/internal.h"
+
+#define STORE_METATABLE "moonbus.shared"
+
+/* core.shared(name, size): the store's object. */
+static int core_shared(lua_State *L)
+{
+    struct err err;
+    size_t len = 0;
+    lua_settop(L, 2);
+    if (lua_type(L, 1) != LUA_TSTRING)
+        return api_misuse(L, "bus.shared: the name must be a string, got %s", api_type_name(L, 1));
+    const char *name = lua_tolstring(L, 1, &len);
+    if (len == 0 || len > SHARED_NAME_MAX || strlen(name) != len)
+        return api_misuse(L, "bus.shared: a name has 1 to %d bytes, and no NUL among them",
+                          SHARED_NAME_MAX);
+    struct store **object = lua_newuserdata(L, sizeof(struct store *));
+    *object = shared_open(instance_of(L)->engine->shared, name, (size_t)lua_tonumber(L, 2), &err);
+    if (!*object)
+        return api_misuse(L, "bus.shared: %s", err.message);
+    luaL_getmetatable(L, STORE_METATABLE);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+/* The store at index 1 of a method, and its key at 2. Raises. */
+static struct store *check_call(lua_State *L, const char *method, struct store_key *key)
+{
+    struct store **object = lua_touserdata(L, 1);
+    bool good = object && lua_type(L, 1) == LUA_TUSERDATA && lua_getmetatable(L, 1);
+    if (good) {
+        luaL_getmetatable(L, STORE_METATABLE);
+        good = lua_rawequal(L, -1, -2);
+        lua_pop(L, 2);
+    }
+    if (!good)
+        api_misuse(L, "%s: call it with a colon, on what bus.shared returned", method);
+    if (lua_type(L, 2) != LUA_TSTRING)
+        api_misuse(L, "%s: the key must be a string, got %s%s", method, api_type_name(L, 2),
+                   lua_type(L, 2) == LUA_TNUMBER ? " (use tostring)" : "");
+    key->text = lua_tolstring(L, 2, &key->len);
+    if (key->len > SHARED_KEY_MAX)
+        api_misuse(L, "%s: the key has %d bytes; a key has at most %d", method, (int)key->len,
+                   SHARED_KEY_MAX);
+    api_task(L, method);
+    return *object;
+}
+
+/* A ttl in seconds, which moonbus.options has checked. */
+static int64_t ttl_of(lua_State *L, int index)
+{
+    return lua_isnoneornil(L, index) ? 0 : llround(lua_tonumber(L, index) * (double)NS_PER_S);
+}
+
+/* store:get(key): its value, or nil. */
+static int shared_get(lua_State *L)
+{
+    struct store_key key;
+    struct store_value value = {0};
+    bool is_number = false;
+    lua_settop(L, 2);
+    struct store *store = check_call(L, "shared:get", &key);
+    bool found = store_peek(store, key, &value.number, &is_number);
+    if (found && !is_number) {
+        struct grip *grip = grip_push(L);
+        found = store_get(store, key, &value); /* it may be another one by now */
+        if (found && value.plain) {
+            grip_take(L, grip, value.plain);
+            int count = plain_push(L, value.plain);
+            grip_let_go(grip);
+            return count;
+        }
+    }
+    if (found)
+        lua_pushnumber(L, value.number);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+/* The value at index 3; raises for what is not plain. */
+static int check_value(lua_State *L, const struct store *store, const char *method,
+                       struct store_value *value, struct err *err)
+{
+    *value = (struct store_value){0};
+    if (lua_isnoneornil(L, 3))
+        api_misuse(L, "%s: the value is missing (nil); shared:delete removes a key", method);
+    if (lua_type(L, 3) == LUA_TNUMBER) {
+        value->number = lua_tonumber(L, 3);
+        return 0;
+    }
+    const struct plain_rules rules = {.verb = "stored",
+                                      .limit_bytes = store_size_bytes((struct store *)store)};
+    value->plain = plain_copy(L, 3, 1, &rules, err);
+    if (!value->plain && err->code == ERR_INVALID)
+        api_misuse(L, "%s: %s", method, err->message);
+    return value->plain ? 0 : err->code;
+}
+
+/* Both: (store, key, value, ttl). */
+static int put(lua_State *L, const char *method, enum store_mode mode)
+{
+    struct store_key key;
+    struct store_value value;
+    struct err err;
+    bool present = false;
+    lua_settop(L, 4);
+    struct store *store = check_call(L, method, &key);
+    int rc = check_value(L, store, method, &value, &err);
+    if (rc == 0)
+        rc = store_put(store, mode, key, value, ttl_of(L, 4), &present, &err);
+    if (rc)
+        return api_fail(L, &err);
+    lua_pushboolean(L, !present);
+    return 1;
+}
+
+/* store:set(key, value, ttl): true, or nil and an error. */
+static int shared_set(lua_State *L)
+{
+    return put(L, "shared:set", STORE_SET);
+}
+
+/* store:add(key, value, ttl): false when the key is there already. */
+static int shared_add(lua_State *L)
+{
+    return put(L, "shared:add", STORE_ADD);
+}
+
+static double number_at(lua_State *L, int index, const char *what, double otherwise)
+{
+    if (lua_isnoneornil(L, index))
+        return otherwise;
+    if (lua_type(L, index) != LUA_TNUMBER || !isfinite(lua_tonumber(L, index)))
+        api_misuse(L, "shared:incr: %s must be a number, got %s", what,
+                   lua_type(L, index) == LUA_TNUMBER ? "one that is not finite"
+                                                     : api_type_name(L, index));
+    return lua_tonumber(L, index);
+}
+
+/* store:incr(key, by, init, ttl): the sum, or nil and an error. */
+static int shared_incr(lua_State *L)
+{
+    struct store_key key;
+    struct err err;
+    double sum = 0;
+    lua_settop(L, 5);
+    struct store *store = check_call(L, "shared:incr", &key);
+    double by = number_at(L, 3, "what is added", 1);
+    double init = number_at(L, 4, "init", 0);
+    int rc = store_incr(store, key, by, init, ttl_of(L, 5), &sum, &err);
+    if (rc == ERR_INVALID)
+        return api_misuse(L, "shared:incr: %s", err.message);
+    if (rc)
+        return api_fail(L, &err);
+    lua_pushnumber(L, sum);
+    return 1;
+}
+
+/* store:delete(key): was it there? */
+static int shared_delete(lua_State *L)
+{
+    struct store_key key;
+    lua_settop(L, 2);
+    struct store *store = check_call(L, "shared:delete", &key);
+    lua_pushboolean(L, store_delete(store, key));
+    return 1;
+}
+
+static int shared_tostring(lua_State *L)
+{
+    struct store **object = luaL_checkudata(L, 1, STORE_METATABLE);
+    lua_pushfstring(L, "shared \"%s\"", store_name(*object));
+    return 1;
+}
+
+static int shared_newindex(lua_State *L)
+{
+    return api_misuse(L, "a shared store has no fields: write store:set(key, value)");
+}
+
+void api_shared_open(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"get", shared_get},   {"set", shared_set},       {"add", shared_add},
+        {"incr", shared_incr}, {"delete", shared_delete}, {NULL, NULL},
+    };
+    luaL_newmetatable(L, STORE_METATABLE);
+    lua_newtable(L);
+    for (const luaL_Reg *f = methods; f->name; f++) {
+        lua_pushcfunction(L, f->func);
+        lua_setfield(L, -2, f->name);
+    }
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, "shared_methods"); /* the Lua side wraps those with options */
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, shared_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pushcfunction(L, shared_newindex);
+    lua_setfield(L, -2, "__newindex");
+    lua_pushliteral(L, "shared");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, core_shared);
+    lua_setfield(L, -2, "shared");
+}

@@ -1,0 +1,78 @@
+/* shared - stores of plain values that belong to the process: all scripts, instances and
+ * generations that name the same store share it, and it lives until the process ends.
+ *
+ *   worker ── shared_set, _get, _incr ─▶ store (one mutex) ◀── sweep of what has expired ── clock
+ *
+ * Each operation is atomic. A store is bounded in bytes and refuses what does not fit; it never
+ * evicts by itself. What has a ttl is gone at its end for whoever asks, and is freed soon after by
+ * the clock, some at a time; nothing ever walks through all of a store but its end.
+ *
+ * Any thread. A store's lock is held for a look-up and a few copies of pointers, never while Lua
+ * runs, memory is copied, or another lock than the clock's is taken. Values are references to
+ * immutable blocks: who got one releases it. */
+#ifndef MOONBUS_ENGINE_SHARED_H
+#define MOONBUS_ENGINE_SHARED_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "vm/plain.h"
+
+#define SHARED_STORES_MAX 256
+#define SHARED_NAME_MAX 255
+#define SHARED_KEY_MAX 65535
+#define SHARED_SIZE_DEFAULT ((size_t)16 << 20)
+
+struct shared;
+struct store;
+
+/* clock: not owned; must have stopped before shared_free. NULL when out of memory. */
+struct shared *shared_new(struct clock *clock);
+void shared_free(struct shared *shared);
+
+/* The store of that name, made if need be; it lives as long as `shared`. size_bytes: its bound, if
+ * it is stated; 0: as it is, at first the default. NULL with err: too many of them, no memory. */
+struct store *shared_open(struct shared *shared, const char *name, size_t size_bytes,
+                          struct err *err);
+const char *store_name(const struct store *store);
+size_t store_size_bytes(struct store *store);
+
+/* A value is a number, or anything else as a block. */
+struct store_value {
+    double number;       /* when plain is NULL */
+    struct plain *plain; /* owned */
+};
+
+struct store_key {
+    const char *text; /* borrowed for the call */
+    size_t len;
+};
+
+/* True: it is there. out: with a reference of the caller's. */
+bool store_get(struct store *store, struct store_key key, struct store_value *out);
+/* True: it is there. Holds nothing: *number, if it is one. */
+bool store_peek(struct store *store, struct store_key key, double *number, bool *is_number);
+
+enum store_mode { STORE_SET, STORE_ADD };
+
+/* Puts a value under a key; takes the value's block, also when it fails. ttl_ns 0: for ever.
+ * STORE_ADD changes nothing when the key is there already: *present (for STORE_SET false). 0,
+ * ERR_FULL or ERR_TOO_LARGE. */
+int store_put(struct store *store, enum store_mode mode, struct store_key key,
+              struct store_value value, int64_t ttl_ns, bool *present, struct err *err);
+
+/* Adds `by` to a number; a key that is not there begins with `init`, and gets the ttl. 0 with *sum;
+ * ERR_INVALID: the value is none; ERR_FULL. */
+int store_incr(struct store *store, struct store_key key, double by, double init, int64_t ttl_ns,
+               double *sum, struct err *err);
+
+/* True: it was there. */
+bool store_delete(struct store *store, struct store_key key);
+
+/* For the status: what each holds. The caller owns the JSON. */
+cJSON *shared_report(struct shared *shared);
+
+#endif
