@@ -82,6 +82,7 @@ void generation_release(struct generation *generation)
     loader_files_clear(&generation->files);
     if (generation->warned)
         loader_names_free(generation->warned);
+    sources_free(generation->sources);
     policy_release(generation->policy);
     free(generation);
 }
@@ -113,11 +114,13 @@ struct generation *generation_build(struct engine *engine, struct script *script
     generation->policy = engine_policy(engine);
     generation->memory_bytes = generation->policy->memory_bytes;
     generation->warned = loader_names_new();
+    generation->sources = sources_new();
     generation->loader =
         (struct loader_options){.lib = (const char *const *)generation->policy->lib,
                                 .lib_count = generation->policy->lib_count,
                                 .trust = generation->policy->trust,
                                 .warned = generation->warned,
+                                .sources = generation->sources,
                                 .deadline_ns = LOAD_DEADLINE_NS};
     generation->growing.run = on_grow;
     generation->closing.run = on_close;

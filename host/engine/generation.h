@@ -87,6 +87,7 @@ struct generation {
     struct policy *policy;        /* a reference */
     struct loader_options loader; /* borrows of policy and warned */
     struct loader_names *warned;  /* owned */
+    struct sources *sources;      /* owned; further instances are of the same text as the first */
 
     /* Under the dispatch lock. */
     struct instance *instances; /* all; a reference each */

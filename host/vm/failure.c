@@ -337,8 +337,8 @@ static int text_of(lua_State *L)
     return 2;
 }
 
-/* Replaces the value on top of the main state by itself and its text, or nil. False: left by a jump,
- * the state is broken. */
+/* Replaces the value on top of the main state by itself and its text, or nil. False: left by a
+ * jump, the state is broken. */
 static bool push_own_text(struct vm *vm, struct failure *failure)
 {
     lua_State *L = vm->L;

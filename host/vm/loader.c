@@ -110,6 +110,8 @@ static int push_run_args(lua_State *L)
     lua_setfield(L, -2, "lib");
     lua_newtable(L);
     lua_setfield(L, -2, "files");
+    sources_push_reader(L, options->sources);
+    lua_setfield(L, -2, "read");
     lua_pushlightuserdata(L, options->warned);
     lua_pushstring(L, args->name);
     lua_pushcclosure(L, warn_global, 2);

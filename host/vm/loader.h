@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "vm/sources.h"
 #include "vm/vm.h"
 
 /* The names of globals that have been warned of; shared by all instances of one generation, so that
@@ -21,6 +22,7 @@ struct loader_options {
     const char *const *lib; /* folders where require looks after the script's own */
     int lib_count;
     bool trust;
+    struct sources *sources;     /* not owned, outlives the vm; NULL: files are read each time */
     struct loader_names *warned; /* not owned, outlives the vm; NULL: each vm tells by itself */
     int64_t deadline_ns;         /* a top level that runs longer fails with ERR_TIMEOUT; 0: none */
 };

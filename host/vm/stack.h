@@ -15,8 +15,8 @@
 /* What a function of the host may need, with all that it calls. */
 #define STACK_FOR_HOST ((size_t)512 << 10)
 
-/* What one coroutine can use between two looks: until its 65,500 slots were full, string.format with
- * a __tostring that calls it took 3.9 MB, table.sort 1.2 MB. */
+/* What one coroutine can use between two looks: until its 65,500 slots were full, string.format
+ * with a __tostring that calls it took 3.9 MB, table.sort 1.2 MB. */
 #define STACK_FOR_LUA ((size_t)6 << 20)
 
 /* Raises "stack overflow" when less than so many bytes are left. */

@@ -222,7 +222,7 @@ local function environment(options)
   return env
 end
 
---- The text of a file, or nil and why not.
+--- The text of a file as it is now, or nil and why not: for trusted scripts' own use.
 local function read_file(path)
   local file, why = io.open(path, "rb")
   if not file then return nil, (why:gsub("^.*: ", "")) end
@@ -321,7 +321,7 @@ local function make_require(env, options)
   local function find(name)
     local tried = {}
     for _, place in ipairs(places(options, name)) do
-      local text, why = read_file(place.path)
+      local text, why = options.read(place.path)
       if text then
         options.files[#options.files + 1] = place.path
         return compile(env, text, place.name, options.trust), place.path
@@ -375,7 +375,7 @@ end
 local M = {}
 
 --- Loads a script and runs its top level. options: path, name, lib (list of folders), trust, seed,
---- warn(global, file, line), files (gets the paths that were loaded).
+--- read(path) -> text, or nil and why not; warn(global, file, line), files (gets the paths that were loaded).
 function M.run(options)
   local env = environment(options)
   env.require = make_require(env, options)
@@ -384,7 +384,7 @@ function M.run(options)
     env.dofile = function(path) return env.loadfile(path)() end
   end
   options.files[1] = options.path
-  local text, why = read_file(options.path)
+  local text, why = options.read(options.path)
   if not text then
     error({ code = "not_found", message = ("cannot read %s: %s"):format(options.path, why) }, 0)
   end

@@ -1,0 +1,153 @@
+#include "vm/sources.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+/* Modules are looked for in several places: of most files it is only known that they are not there.
+ */
+struct source_file {
+    UT_hash_handle hh;
+    char *text; /* owned; NULL: there is none */
+    size_t len;
+    int error; /* errno, without a text */
+    char path[];
+};
+
+struct sources {
+    pthread_mutex_t lock; /* guards the table; a leaf */
+    struct source_file *table;
+};
+
+struct sources *sources_new(void)
+{
+    struct sources *sources = calloc(1, sizeof *sources);
+    if (sources)
+        pthread_mutex_init(&sources->lock, NULL);
+    return sources;
+}
+
+static void file_free(struct source_file *file)
+{
+    free(file->text);
+    free(file);
+}
+
+void sources_free(struct sources *sources)
+{
+    if (!sources)
+        return;
+    struct source_file *file, *next;
+    HASH_ITER(hh, sources->table, file, next) {
+        HASH_DEL(sources->table, file);
+        file_free(file);
+    }
+    pthread_mutex_destroy(&sources->lock);
+    free(sources);
+}
+
+static int read_all(struct source_file *file, FILE *stream)
+{
+    size_t capacity = 0;
+    do {
+        if (file->len == capacity) {
+            char *text = realloc(file->text, capacity += 16384);
+            if (!text)
+                return ENOMEM;
+            file->text = text;
+        }
+        file->len += fread(file->text + file->len, 1, capacity - file->len, stream);
+    } while (!feof(stream) && !ferror(stream));
+    return ferror(stream) ? errno : 0;
+}
+
+/* NULL when out of memory. */
+static struct source_file *read_file(const char *path)
+{
+    struct source_file *file = calloc(1, sizeof *file + strlen(path) + 1);
+    if (!file)
+        return NULL;
+    strcpy(file->path, path);
+    FILE *stream = fopen(path, "rb");
+    file->error = stream ? read_all(file, stream) : errno;
+    if (stream)
+        fclose(stream);
+    if (file->error) {
+        free(file->text);
+        file->text = NULL;
+    }
+    return file;
+}
+
+static bool lasts(const struct source_file *file)
+{
+    return file->text || file->error == ENOENT || file->error == ENOTDIR;
+}
+
+/* The entry for what was read; an older one wins, and the new one is freed. */
+static const struct source_file *keep(struct sources *sources, struct source_file *file)
+{
+    struct source_file *known;
+    pthread_mutex_lock(&sources->lock);
+    HASH_FIND_STR(sources->table, file->path, known);
+    if (!known)
+        HASH_ADD_STR(sources->table, path, file);
+    pthread_mutex_unlock(&sources->lock);
+    if (!known)
+        return file;
+    file_free(file);
+    return known;
+}
+
+static const struct source_file *find(struct sources *sources, const char *path)
+{
+    struct source_file *known;
+    pthread_mutex_lock(&sources->lock);
+    HASH_FIND_STR(sources->table, path, known);
+    pthread_mutex_unlock(&sources->lock);
+    return known;
+}
+
+/* Protected: (file) -> what read gives for it. */
+static int push_file(lua_State *L)
+{
+    const struct source_file *file = lua_touserdata(L, 1);
+    if (file->text)
+        return lua_pushlstring(L, file->text, file->len), 1;
+    lua_pushnil(L);
+    lua_pushstring(L, strerror(file->error));
+    return 2;
+}
+
+/* Lua: read(path). Upvalue: the sources. */
+static int read_source(lua_State *L)
+{
+    struct sources *sources = lua_touserdata(L, lua_upvalueindex(1));
+    const char *path = luaL_checkstring(L, 1);
+    const struct source_file *file = sources ? find(sources, path) : NULL;
+    lua_settop(L, 1);
+    lua_pushcfunction(L, push_file);
+    struct source_file *fresh = file ? NULL : read_file(path);
+    if (!file && !fresh)
+        return luaL_error(L, "not enough memory");
+    if (fresh && sources && lasts(fresh)) {
+        file = keep(sources, fresh);
+        fresh = NULL;
+    }
+    lua_pushlightuserdata(L, fresh ? fresh : (void *)file);
+    int rc = lua_pcall(L, 1, LUA_MULTRET, 0);
+    if (fresh)
+        file_free(fresh);
+    return rc ? lua_error(L) : lua_gettop(L) - 1;
+}
+
+void sources_push_reader(lua_State *L, struct sources *sources)
+{
+    lua_pushlightuserdata(L, sources);
+    lua_pushcclosure(L, read_source, 1);
+}

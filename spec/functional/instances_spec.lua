@@ -1,0 +1,79 @@
+-- The instances of one generation are the same code, whenever they are loaded.
+local temp = require "spec.support.temp"
+local wait = require "spec.support.wait"
+local world = require "spec.support.world"
+
+describe("a further instance of a script", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  local SCRIPT = [[
+local bus = require "moonbus"
+local words = require "words"
+bus.script { workers = 1 }
+local hoard = {}
+bus.subscribe("hoard", function() while true do hoard[#hoard + 1] = ("x"):rep(1000) .. #hoard end end)
+bus.subscribe("count", function() return tostring(#hoard) end)
+bus.subscribe("answer", function() return words.answer .. " " .. require("late").answer end)]]
+
+  local function run()
+    return w:run {
+      handlers = { ["handler.lua"] = SCRIPT },
+      files = {
+        ["lib/words.lua"] = [[return { answer = "one" }]],
+        ["lib/late.lua"] = [[return { answer = "late one" }]],
+      },
+      config = 'return { limits = { memory = "8MB" } }',
+    }
+  end
+
+  local function ask(subject)
+    local reply, why = w.client:request(subject, "", { timeout = 5 * wait.slow })
+    return reply and reply.data or why
+  end
+
+  -- Has the instance replaced by a new one.
+  local function wear_out(host, times)
+    ask "hoard"
+    host:wait_log({ level = "warn", code = "memory", msg = "a new one takes its place" }, 10, times)
+    assert.equal("0", ask "count")
+  end
+
+  it("is loaded from what the files held when its generation was, however they were edited", function()
+    local host = run()
+    assert.equal("one late one", ask "answer")
+    temp.write(host.folder, "lib/words.lua", [[return { answer = "two" }]])
+    temp.write(host.folder, "lib/late.lua", "return {")
+    wear_out(host, 1)
+    assert.equal("one late one", ask "answer")
+    temp.write(host.folder, "handlers/handler.lua", "this is no Lua")
+    wear_out(host, 2)
+    assert.equal("one late one", ask "answer")
+    assert.same({}, host:logged { level = "error", msg = "did not load" })
+  end)
+
+  it("does not see a module that has come nearer meanwhile", function()
+    local host = run()
+    temp.write(host.folder, "handlers/words.lua", [[return { answer = "nearer" }]])
+    wear_out(host, 1)
+    assert.equal("one late one", ask "answer")
+  end)
+
+  it("is loaded also when the file is gone", function()
+    local host = run()
+    temp.remove(host.folder .. "/handlers/handler.lua")
+    wear_out(host, 1)
+    assert.equal("one late one", ask "answer")
+  end)
+
+  it("is of the new text after a reload", function()
+    local host = run()
+    temp.write(host.folder, "lib/words.lua", [[return { answer = "two" }]])
+    host:signal "HUP"
+    host:wait_log("generation 2 live", 10)
+    wear_out(host, 1)
+    assert.equal("two late one", ask "answer")
+  end)
+end)
