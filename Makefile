@@ -2,26 +2,37 @@
 #
 #   make run      install what is missing, build, and serve examples/ with a server of its own
 #   make test     install what is missing, build, run the whole suite
+#   make bench    compare with bare C and with Node: CASES=1,4 RUNS=3 SECONDS=1 JSON=yes
 #   make install  build/moonbus to $(PREFIX)/bin, the annotations for editors to $(PREFIX)/share
 
 PREFIX ?= /usr/local
 BUILD_TYPE ?= RelWithDebInfo
 
-C_FILES = $(wildcard host/*/*.c host/*/*.h spec/support/*.c spec/support/*.h)
-LUA_DIRS = $(wildcard lua examples spec)
+C_FILES = $(wildcard host/*/*.c host/*/*.h spec/support/*.c spec/support/*.h \
+  bench/*/*.c bench/*/*.h)
+LUA_DIRS = $(wildcard lua examples spec bench)
 
-.PHONY: run test build deps lint format asan tsan install clean help
+.PHONY: run test bench bench-smoke build deps lint format asan tsan install clean help
 .DEFAULT_GOAL := build
 
 help:
 	@sed -n '/^#   /s/^#   //p' $(firstword $(MAKEFILE_LIST))
-	@echo 'also: build deps lint format asan tsan clean'
+	@echo 'also: bench-smoke build deps lint format asan tsan clean'
 
 run: build
 	@exec build/moonbus dev examples/
 
 test: build
 	@spec/run build
+
+# The benchmark: docs/PERFORMANCE.md. RUNS, SECONDS and SCALE say how long; the defaults take about
+# an hour. NODE=no leaves the Node program out.
+bench: build
+	@luajit bench/run.lua --build build --cases "$(CASES)" --runs "$(RUNS)" --scale "$(SCALE)" \
+	  --seconds "$(SECONDS)" $(if $(JSON),--json) $(if $(filter no,$(NODE)),--without node)
+
+bench-smoke: build
+	@luajit bench/run.lua --build build --smoke
 
 build: deps
 	@$(call build_in,build,)

@@ -1,0 +1,30 @@
+/* baseline - what a C programmer would write on nats.c for each case of the benchmark, as fast as
+ * we know how. It says "ready" when it serves, and runs until SIGTERM.
+ *
+ * With --headers yes its messages carry what moonbus adds by contract: a content-type, and for
+ * stored ones a Nats-Msg-Id. Without, only what is needed. */
+#ifndef MOONBUS_BASELINE_H
+#define MOONBUS_BASELINE_H
+
+#include <nats/nats.h>
+#include <stdbool.h>
+
+/* Each serves until the process ends; which options it reads stands at its function. */
+void baseline_echo(void);
+void baseline_receive(void);
+void baseline_respond(void);
+void baseline_consume(void);
+void baseline_fetch(void);
+void baseline_relay(void);
+
+bool baseline_headers(void);
+void baseline_ready(void);
+
+/* The content-type of a payload of ours. */
+void baseline_publish(natsConnection *connection, const char *subject, const char *reply,
+                      const char *id, const char *data, int len);
+
+/* An order decoded, changed and encoded: owned by the caller, with its length. */
+char *baseline_json(const char *data, int len, int *out_len);
+
+#endif

@@ -1,0 +1,107 @@
+/* core - core NATS: everything is done in the callback, on nats.c's delivery thread. */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "baseline/baseline.h"
+#include "common/bench.h"
+
+static const char *out;
+static bool headers, json;
+static long per_mark;
+static _Atomic long received;
+
+void baseline_publish(natsConnection *connection, const char *subject, const char *reply,
+                      const char *id, const char *data, int len)
+{
+    natsMsg *msg;
+    bench_must(natsMsg_Create(&msg, subject, reply, data, len), subject);
+    natsMsgHeader_Set(msg, "content-type", json ? "application/json" : "text/plain");
+    if (id)
+        natsMsgHeader_Set(msg, "Nats-Msg-Id", id);
+    bench_must(natsConnection_PublishMsg(connection, msg), subject);
+    natsMsg_Destroy(msg);
+}
+
+static void send(natsConnection *connection, const char *subject, natsMsg *msg)
+{
+    const char *data = natsMsg_GetData(msg);
+    int len = natsMsg_GetDataLength(msg);
+    if (headers)
+        baseline_publish(connection, subject, NULL, NULL, data, len);
+    else
+        natsConnection_Publish(connection, subject, data, len);
+}
+
+static void on_echo(natsConnection *connection, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+    (void)sub, (void)closure;
+    send(connection, out, msg);
+    natsMsg_Destroy(msg);
+}
+
+static void on_request(natsConnection *connection, natsSubscription *sub, natsMsg *msg,
+                       void *closure)
+{
+    (void)sub, (void)closure;
+    send(connection, natsMsg_GetReply(msg), msg);
+    natsMsg_Destroy(msg);
+}
+
+/* Counts bytes, so that the payload is looked at. */
+static void on_message(natsConnection *connection, natsSubscription *sub, natsMsg *msg,
+                       void *closure)
+{
+    (void)sub, (void)closure;
+    static long bytes;
+    bytes += natsMsg_GetDataLength(msg);
+    long count = atomic_fetch_add_explicit(&received, 1, memory_order_relaxed) + 1;
+    if (count % per_mark == 0)
+        send(connection, out, msg);
+    natsMsg_Destroy(msg);
+}
+
+/* "bench.count": how many messages were received. */
+static void on_count(natsConnection *connection, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+    (void)sub, (void)closure;
+    char text[24];
+    int len = snprintf(text, sizeof text, "%ld", atomic_load(&received));
+    natsConnection_Publish(connection, natsMsg_GetReply(msg), text, len);
+    natsMsg_Destroy(msg);
+}
+
+static void serve(natsMsgHandler handler, bool send_asap)
+{
+    natsSubscription *sub;
+    headers = baseline_headers();
+    out = bench_text("out", "bench.out");
+    per_mark = bench_number("per-mark", 1);
+    natsConnection *connection = bench_connect(send_asap);
+    bench_must(
+        natsConnection_Subscribe(&sub, connection, bench_text("in", "bench.in"), handler, NULL),
+        "subscribe");
+    natsSubscription_SetPendingLimits(sub, -1, -1);
+    bench_must(natsConnection_Subscribe(&sub, connection, "bench.count", on_count, NULL),
+               "subscribe");
+    bench_must(natsConnection_Flush(connection), "flush");
+    baseline_ready();
+}
+
+/* --url --in --out --headers */
+void baseline_echo(void)
+{
+    serve(on_echo, false);
+}
+
+/* --url --in --out --headers --per-mark N: for every N messages one is sent */
+void baseline_receive(void)
+{
+    serve(on_message, false);
+}
+
+/* --url --in --headers --send-asap yes|no */
+void baseline_respond(void)
+{
+    serve(on_request, strcmp(bench_text("send-asap", "yes"), "yes") == 0);
+}

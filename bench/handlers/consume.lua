@@ -1,0 +1,6 @@
+local js = require "moonbus.jetstream"
+local settings = require "moonbus".settings
+
+js.consume("IN", { durable = settings.durable, concurrency = settings.concurrency }, function(msg)
+  return #msg.data > 0
+end)

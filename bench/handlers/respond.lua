@@ -1,0 +1,5 @@
+local bus = require "moonbus"
+
+bus.subscribe("bench.in", function(msg)
+  return msg.data
+end)

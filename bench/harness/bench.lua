@@ -1,0 +1,100 @@
+-- Runs cases: every contender in turn, round after round (A B C A B C ...), so that what disturbs the
+-- machine disturbs all of them. Progress goes to standard error.
+local measures = require "bench.harness.measures"
+local server = require "spec.support.server"
+local wait = require "spec.support.wait"
+
+local bench = {}
+
+local on_terminal = os.execute "test -t 2" == 0
+
+-- A terminal has one line for all of it; a log has one for each variant.
+local function progress(text, is_new)
+  if on_terminal then
+    io.stderr:write("\r\27[K", text)
+  elseif is_new then
+    io.stderr:write(text, "\n")
+  end
+  io.stderr:flush()
+end
+
+-- What a measure is given.
+--   case, variant, contender   what is run
+--   server, client             a server of its own for the whole benchmark, and a connection to it
+--   ms, warm_ms, messages      how long; how many
+--   durable                    a name that no run had before
+--   kept                       a table for what serves several runs of a variant
+local function new_run(self, case, variant, contender)
+  self.runs_made = self.runs_made + 1
+  return {
+    case = case, variant = variant, contender = contender, server = self.server,
+    client = self.client, ms = self.options.ms, warm_ms = self.options.warm_ms,
+    messages = case.messages and math.max(20,
+      math.floor(case.messages * self.options.scale * (variant.share or 1))),
+    scale = self.options.scale, smoke = self.options.smoke,
+    durable = "d" .. self.runs_made, kept = self.kept,
+  }
+end
+
+local function contenders_of(self, case)
+  local list = { "moonbus" }
+  for _, name in ipairs(case.contenders or {}) do
+    if name ~= "node" or self.options.node then list[#list + 1] = name end
+  end
+  return list
+end
+
+-- All rounds of a variant: values[contender][metric] is a list.
+local function run_variant(self, case, variant)
+  local values, failures = {}, {}
+  local contenders = contenders_of(self, case)
+  local metrics = variant.metrics or case.metrics
+  for _, name in ipairs(contenders) do values[name] = {} end
+  for round = 1, self.options.runs do
+    for _, name in ipairs(contenders) do
+      progress(("%2d. %s, %s: run %d of %d, %s"):format(case.number, case.title, variant.title,
+        round, self.options.runs, name), round == 1 and name == "moonbus")
+      local ok, result = pcall(measures[case.measure], new_run(self, case, variant, name))
+      if ok then
+        for _, metric in ipairs(metrics) do
+          local list = values[name][metric.key] or {}
+          list[round] = assert(result[metric.key], metric.key)
+          values[name][metric.key] = list
+        end
+      else
+        failures[#failures + 1] = ("%s: %s"):format(name, tostring(result))
+      end
+    end
+  end
+  return values, failures
+end
+
+-- options: runs, ms, warm_ms, scale (of message counts), node (whether it takes part), smoke.
+-- Gives a list of { case, variant, values, failures, metrics }.
+function bench.run(cases, options)
+  local self = { options = options, runs_made = 0, kept = {}, results = {} }
+  self.server = server.start { config = "max_payload: 8MB" }
+  self.client = self.server:connect()
+  local began = wait.now()
+  local ok, reason = pcall(function()
+    for _, case in ipairs(cases) do
+      for _, variant in ipairs(case.variants) do
+        local values, failures = run_variant(self, case, variant)
+        self.results[#self.results + 1] = {
+          case = case, variant = variant, values = values, failures = failures,
+          metrics = variant.metrics or case.metrics,
+        }
+      end
+      self.client:wipe()
+      self.kept = {}
+    end
+  end)
+  progress(("%d cases in %.0f s"):format(#cases, wait.now() - began), true)
+  if on_terminal then io.stderr:write "\n" end
+  self.client:close()
+  self.server:close()
+  if not ok then error(reason, 0) end
+  return self.results
+end
+
+return bench

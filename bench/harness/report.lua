@@ -1,0 +1,149 @@
+-- What is printed: a table for people, or all runs as JSON.
+local cjson = require "cjson"
+local stats = require "bench.harness.stats"
+local temp = require "spec.support.temp"
+
+local report = {}
+
+local function output_of(command)
+  local pipe = io.popen(command .. " 2>/dev/null")
+  local text = pipe:read "*a"
+  pipe:close()
+  return (text:gsub("%s+$", ""))
+end
+
+-- The machine, and the versions of all that take part.
+function report.machine(options)
+  local cpu = (temp.read "/proc/cpuinfo" or ""):match "model name%s*:%s*([^\n]+)" or "?"
+  return {
+    date = os.date "!%Y-%m-%d %H:%M UTC",
+    cpu = cpu, cpus = tonumber(output_of "nproc"),
+    kernel = output_of "uname -sr",
+    load = (temp.read "/proc/loadavg" or ""):match "^%S+",
+    moonbus = output_of(options.build .. "/moonbus version"):match "^[^\n]*",
+    commit = output_of "git describe --always --dirty",
+    nats_server = output_of((os.getenv "NATS_SERVER" or "nats-server") .. " -v"),
+    nats_c = output_of "pkg-config --modversion libnats",
+    node = options.node and output_of "node --version" or nil,
+    node_client = options.node_client,
+  }
+end
+
+local NAMES = { c = "bare C", c_plain = "plain C", c_fetch = "C Fetch loop", node = "Node",
+  quiet = "without" }
+
+-- One row of the table: the medians of one metric.
+local function make_row(result, metric)
+  local values = result.values
+  local function list(name) return (values[name] or {})[metric.key] or {} end
+  local row = { metric = metric, median = {}, spread = {}, ratio = {} }
+  for name in pairs(values) do
+    row.median[name] = stats.median(list(name))
+    row.spread[name] = stats.spread(list(name))
+    row.ratio[name] = stats.ratio(list "moonbus", list(name))
+  end
+  local compared = metric.ideal and row.median.moonbus and row.median.moonbus / metric.ideal
+    or row.ratio[metric.against or "c"]
+  row.compared = compared
+  if metric.target and compared then
+    row.met = metric.lower and compared <= metric.target or not metric.lower and compared >= metric.target
+  end
+  if metric.node_target and row.ratio.node then row.node_met = row.ratio.node >= metric.node_target end
+  return row
+end
+
+local function cell(row, name)
+  if not row.median[name] then return "" end
+  return ("%s ±%.0f%%"):format(stats.text(row.median[name]), row.spread[name] * 100)
+end
+
+local function pad(text, width, right)
+  local shown = select(2, text:gsub("[^\128-\191]", "")) -- characters, not bytes
+  local space = (" "):rep(math.max(0, width - shown))
+  return right and space .. text or text .. space
+end
+
+local COLUMNS = { 26, 9, 18, 18, 7, 15 }
+
+local function line(cells)
+  local parts = {}
+  for index, text in ipairs(cells) do
+    parts[index] = COLUMNS[index] and pad(text, COLUMNS[index], index >= 3 and index <= 5) or text
+  end
+  return (table.concat(parts, "  "):gsub("%s+$", ""))
+end
+
+local function target_text(metric, row)
+  if not metric.target then return "" end
+  local sign = metric.lower and "≤" or "≥"
+  local verdict = row.met == nil and "?" or row.met and "met" or "MISSED"
+  return ("%s %.1f  %s"):format(sign, metric.target, verdict)
+end
+
+local function others_text(result, row)
+  local parts = {}
+  for _, name in ipairs(result.case.contenders or {}) do
+    local against = row.metric.against or "c"
+    if name ~= against and row.median[name] then
+      local ratio = row.ratio[name] and ("%.2f"):format(row.ratio[name]) or "?"
+      local text = ("%s %s (%s"):format(NAMES[name] or name, cell(row, name), ratio)
+      if name == "node" and row.metric.node_target then
+        text = text .. (", ≥ %.1f %s"):format(row.metric.node_target, row.node_met and "met" or "MISSED")
+      end
+      parts[#parts + 1] = text .. ")"
+    end
+  end
+  return table.concat(parts, ", ")
+end
+
+local function print_machine(machine, options)
+  print(("%s (%s) · bare C on nats.c %s · %s · %s"):format(machine.moonbus, machine.commit,
+    machine.nats_c, machine.node and "Node " .. machine.node .. ", @nats-io " .. machine.node_client
+    or options.node_note, machine.nats_server))
+  print(("%s · %d CPUs, %s · %s · load %s before"):format(machine.date, machine.cpus, machine.cpu,
+    machine.kernel, machine.load))
+  print(("%d runs of each, alternating: median ± half the range; ratio: the median of moonbus / bare C of each round")
+    :format(options.runs))
+  print()
+end
+
+function report.print(results, machine, options)
+  print_machine(machine, options)
+  print(line { "", "", "moonbus", "bare C", "ratio", "target", "others (moonbus / theirs)" })
+  local number
+  for _, result in ipairs(results) do
+    if result.case.number ~= number then
+      number = result.case.number
+      print(("%d. %s"):format(number, result.case.title))
+    end
+    for _, metric in ipairs(result.metrics) do
+      local row = make_row(result, metric)
+      local against = metric.ideal and stats.text(metric.ideal) .. " ideal" or cell(row, metric.against or "c")
+      print(line { "   " .. result.variant.title, metric.unit, cell(row, "moonbus"), against,
+        row.compared and ("%.2f"):format(row.compared) or "", target_text(metric, row),
+        others_text(result, row) })
+    end
+    for _, failure in ipairs(result.failures) do print("   FAILED  " .. failure) end
+  end
+end
+
+function report.json(results, machine, options)
+  local list = {}
+  for _, result in ipairs(results) do
+    for _, metric in ipairs(result.metrics) do
+      local row = make_row(result, metric)
+      local runs = {}
+      for name, values in pairs(result.values) do runs[name] = values[metric.key] end
+      list[#list + 1] = {
+        case = result.case.number, title = result.case.title, variant = result.variant.title,
+        metric = metric.key, unit = metric.unit, lower_is_better = metric.lower or false, runs = runs,
+        median = row.median, spread = row.spread, ratios = row.ratio, ratio = row.compared,
+        target = metric.target, met = row.met, node_target = metric.node_target, node_met = row.node_met,
+        failures = #result.failures > 0 and result.failures or nil,
+      }
+    end
+  end
+  print(cjson.encode { machine = machine, runs = options.runs, results = list })
+end
+
+return report
