@@ -47,6 +47,7 @@ struct admin {
     uv_timer_t timer;
     struct visit *visits; /* libmicrohttpd's */
     cJSON *notes;         /* owned: what was reloaded since somebody waits */
+    cJSON *config_notes;  /* owned: the same of the config */
     bool refused;         /* ... and was refused */
     bool loopback;
     bool resumed; /* somebody's verdict is there, and libmicrohttpd is to be run */
@@ -340,6 +341,28 @@ void admin_note(struct admin *admin, const char *script, bool refused, unsigned 
     admin->refused = admin->refused || refused;
 }
 
+void admin_note_config(struct admin *admin, bool refused, const char *path, const char *line)
+{
+    if (!admin || !awaited(admin, WAIT_RELOAD))
+        return;
+    char text[1600];
+    snprintf(text, sizeof text, "%s: %s", path, line);
+    if (!admin->config_notes)
+        admin->config_notes = cJSON_CreateArray();
+    cJSON *note = cJSON_CreateObject();
+    cJSON_AddBoolToObject(note, "refused", refused);
+    cJSON_AddStringToObject(note, "message", text);
+    cJSON_AddItemToArray(admin->config_notes, note);
+    admin->refused = admin->refused || refused;
+}
+
+/* The list that somebody gets, which is empty then. */
+static void hand_out(cJSON *body, const char *name, cJSON **notes)
+{
+    cJSON_AddItemToObject(body, name, *notes ? *notes : cJSON_CreateArray());
+    *notes = NULL;
+}
+
 void admin_settled(struct admin *admin, bool stopping)
 {
     if (!admin || !awaited(admin, WAIT_RELOAD))
@@ -349,14 +372,14 @@ void admin_settled(struct admin *admin, bool stopping)
     cJSON_AddBoolToObject(body, "ok", ok);
     if (stopping)
         cJSON_AddStringToObject(body, "error", "the host is stopping");
-    cJSON_AddItemToObject(body, "scripts", admin->notes ? admin->notes : cJSON_CreateArray());
+    hand_out(body, "config", &admin->config_notes);
+    hand_out(body, "scripts", &admin->notes);
     resume_all(admin, WAIT_RELOAD,
                ok         ? MHD_HTTP_OK
                : stopping ? MHD_HTTP_SERVICE_UNAVAILABLE
                           : MHD_HTTP_CONFLICT,
                body);
     cJSON_Delete(body);
-    admin->notes = NULL;
     admin->refused = false;
     uv_timer_start(&admin->timer, on_timer, 0, 0);
 }
@@ -493,5 +516,6 @@ void admin_free(struct admin *admin)
     if (!admin)
         return;
     cJSON_Delete(admin->notes);
+    cJSON_Delete(admin->config_notes);
     free(admin);
 }

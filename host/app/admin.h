@@ -24,6 +24,8 @@ void admin_note(struct admin *admin, const char *script, bool refused, unsigned 
                 const char *text);
 
 /* Nothing is to be reloaded any more: the verdict for who waits. stopping: there will be none. */
+/* A line of what a config that was read anew changes, or why it was refused. */
+void admin_note_config(struct admin *admin, bool refused, const char *path, const char *line);
 void admin_settled(struct admin *admin, bool stopping);
 
 /* The end: who waits for the drain is told how many handlers were unfinished. Sends what is to be

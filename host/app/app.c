@@ -11,7 +11,6 @@
 #include "base/value.h"
 
 #define POOL_THREADS 4
-#define DEBOUNCE_MS 30
 #define CHILD_START_NS (15 * NS_PER_S)
 /* What one core subscription may have queued before its newest messages are dropped. */
 #define SUBSCRIPTION_MESSAGES 65536
@@ -134,19 +133,6 @@ static int open_admin(struct app *app, struct err *err)
     return 0;
 }
 
-static void begin_watch(struct app *app)
-{
-    if (!app->config->watch)
-        return;
-    app->watch = watch_new(&app->loop, DEBOUNCE_MS, reload_on_change, app);
-    if (!app->watch)
-        return;
-    for (int i = 0; i < app->paths.count; i++) {
-        if (watch_add(app->watch, app->paths.list[i]) != 0)
-            log_warn("%s: cannot be watched", app->paths.list[i]);
-    }
-}
-
 /* Everything up to the point where only the server is missing. */
 static enum app_exit start(struct app *app)
 {
@@ -162,7 +148,7 @@ static enum app_exit start(struct app *app)
             log_error("%s", err.message);
             return APP_FAILED;
         }
-        begin_watch(app); /* before loading: a change meanwhile is seen */
+        reconfig_watch(app); /* before loading: a change meanwhile is seen */
         if (scripts_load(app) > 0)
             return APP_USAGE;
         code = connect_bus(app, &err);

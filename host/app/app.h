@@ -15,8 +15,9 @@
 struct app;
 
 struct app_options {
-    struct config *config;    /* borrowed; a child server's URL is put in */
-    const char *const *paths; /* files, or folders of *.lua; 0: the config's handlers */
+    struct config *config; /* borrowed; a child server's URL is put in, and what is read anew */
+    const struct config_sources *sources; /* borrowed; for reading it anew */
+    const char *const *paths;             /* files, or folders of *.lua; 0: the config's handlers */
     int path_count;
     const struct child_options *child; /* borrowed; NULL: no server of our own */
     uint64_t began_ns;                 /* for "ready in N ms" (monotonic) */

@@ -3,6 +3,7 @@
  *   app.c      start, signals, the loop
  *   scripts.c  from paths to handler files, loading them at start
  *   reload.c   the one piece of blocking work at a time: setting up, adding, reloading
+ *   reconfig.c the config file, read anew
  *   stop.c     draining, on a thread of its own, under one deadline */
 #ifndef MOONBUS_APP_APP_PRIVATE_H
 #define MOONBUS_APP_APP_PRIVATE_H
@@ -35,10 +36,11 @@ struct handler_file {
     bool refused; /* its last load failed: any change may mend it */
     bool gone;    /* the file is not there; it may be back in a moment */
     bool told;    /* ... and will not be waited for any more */
+    bool dropped; /* it is gone because the config's handlers lead to it no more */
     bool removed; /* its script is to be unloaded, or is */
 };
 
-enum work_kind { WORK_SETUP, WORK_ADD, WORK_RELOAD, WORK_UNLOAD };
+enum work_kind { WORK_SETUP, WORK_CONFIG, WORK_ADD, WORK_RELOAD, WORK_UNLOAD };
 
 /* What the pool does for the app; one at a time. Between submission and `done` it is the pool's. */
 struct work {
@@ -47,6 +49,7 @@ struct work {
     enum work_kind kind;
     struct handler_file *file; /* not owned; ADD, RELOAD */
     struct script *script;     /* the engine's; ADD: the result, if it loaded */
+    struct config *fresh;      /* owned; CONFIG: the result, if it is good */
     int code;                  /* 0, or what failure tells */
     unsigned generation;
     struct failure failure; /* owned; err alone for SETUP */
@@ -78,6 +81,12 @@ struct app {
     struct bus *bus;
     struct handler_file *files;
     struct work work;
+    struct {
+        bool wanted;  /* the config is to be read anew, and then all files be looked at */
+        bool changed; /* the last time something of it had */
+        unsigned reloads, refusals;
+        char *last_error; /* owned; why the last one was refused; NULL: it was not */
+    } reconfig;
     bool ready, child_ready;
 
     atomic_bool stopping;
@@ -107,6 +116,12 @@ void scripts_missed(struct app *app);
 /* Notes what the file's script was made of. began_wall_ns: when its loading began. */
 void scripts_stamp(struct app *app, struct handler_file *file, int64_t began_wall_ns);
 bool scripts_changed(const struct handler_file *file);
+/* Puts what the scripts were made of under the watch. */
+void scripts_watch(struct app *app);
+/* The paths are others now: what they lead to no more is to be unloaded. */
+void scripts_relist(struct app *app);
+/* A new generation of each script is wanted. */
+void scripts_want_all(struct app *app);
 /* Has the change of this path to do with it? */
 bool scripts_concerns(const struct handler_file *file, const char *path);
 void scripts_warn_empty(struct app *app, const struct handler_file *file);
@@ -121,7 +136,7 @@ void scripts_log_failure(const char *name, const struct failure *failure);
 void reload_setup(struct app *app);
 /* The next file that is wanted, if nothing is under way. */
 void reload_next(struct app *app);
-/* SIGHUP. */
+/* SIGHUP, and a change of the config file. */
 void reload_changed(struct app *app);
 /* Files have been gone for a moment. */
 void reload_on_absence(uv_timer_t *timer);
@@ -129,6 +144,15 @@ void reload_on_absence(uv_timer_t *timer);
 void reload_on_change(void *owner, const char *const *paths, int count);
 /* On the main thread, when work->done. */
 void reload_done(struct app *app);
+
+/* --- reconfig.c --- */
+
+/* Begins to watch, or ends it, as configured. */
+void reconfig_watch(struct app *app);
+/* The pool. */
+void reconfig_read(struct work *work);
+/* On the main thread, when it has been read: takes it over, or says why not. True: taken. */
+bool reconfig_done(struct app *app);
 
 /* --- stop.c --- */
 

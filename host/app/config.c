@@ -8,11 +8,13 @@
 
 #include "app/cpus.h"
 #include "base/value.h"
+#include "vm/loader.h"
 #include "vm/vm.h"
 
 #define DEFAULT_FILE "moonbus.lua"
 #define DEFAULT_WORKERS_MOST 4
 #define CONFIG_MEMORY_BYTES (64u << 20)
+#define LOAD_DEADLINE_NS (5 * NS_PER_S)
 
 /* How many JetStream publishes are on their way at once, and how many may wait behind them. */
 #define OUTBOX_WINDOW 256
@@ -113,9 +115,12 @@ static void push_input(lua_State *L, const struct config_sources *sources, const
         {"duration", host_duration}, {"size", host_size}, {"subject", host_subject},
         {"name", host_name},         {NULL, NULL},
     };
+    int cpus = cpus_available();
     lua_newtable(L);
     if (file)
         set_string(L, "file", file);
+    lua_pushinteger(L, cpus < DEFAULT_WORKERS_MOST ? cpus : DEFAULT_WORKERS_MOST);
+    lua_setfield(L, -2, "workers");
     push_environment(L);
     lua_setfield(L, -2, "environment");
     push_flags(L, sources->flags, sources->flag_count);
@@ -222,10 +227,6 @@ static void take_host(struct config *config, lua_State *L)
     config->handlers = get_list(L, "handlers", &config->handler_count);
     config->lib = get_list(L, "lib", &config->lib_count);
     config->workers = get_int(L, "workers");
-    if (config->workers == 0) {
-        int cpus = cpus_available();
-        config->workers = cpus < DEFAULT_WORKERS_MOST ? cpus : DEFAULT_WORKERS_MOST;
-    }
     config->graceful_timeout_ns = get_ns(L, "graceful_timeout");
     config->limit_memory_bytes = (int64_t)get_number(L, "limits.memory");
     config->limit_cpu_ns = get_ns(L, "limits.cpu");
@@ -245,6 +246,36 @@ static void take_host(struct config *config, lua_State *L)
     free(format);
 }
 
+static enum config_takes takes_of(const char *text)
+{
+    static const char *const names[] = {"now", "scripts", "start", "server"};
+    for (int i = 0; text && i < TAKES_SERVER; i++) {
+        if (strcmp(names[i], text) == 0)
+            return (enum config_takes)i;
+    }
+    return TAKES_SERVER;
+}
+
+static void take_leaves(struct config *config, lua_State *L)
+{
+    lua_getfield(L, -1, "leaves");
+    int count = (int)lua_objlen(L, -1);
+    config->leaves = calloc((size_t)count + 1, sizeof *config->leaves);
+    for (int i = 0; config->leaves && i < count; i++) {
+        struct config_leaf *leaf = &config->leaves[i];
+        lua_rawgeti(L, -1, i + 1);
+        char *takes = get_string(L, "takes");
+        leaf->key = get_string(L, "key");
+        leaf->value = get_string(L, "value");
+        leaf->shown = get_string(L, "shown");
+        leaf->takes = takes_of(takes);
+        free(takes);
+        lua_pop(L, 1);
+        config->leaf_count++;
+    }
+    lua_pop(L, 1);
+}
+
 /* Runs moonbus.config; its result is left on the stack. */
 static int judge(struct vm *vm, const struct config_sources *sources, const char *file,
                  struct err *err)
@@ -254,10 +285,14 @@ static int judge(struct vm *vm, const struct config_sources *sources, const char
     if (!code) {
         lua_getfield(vm->L, -1, "load");
         push_input(vm->L, sources, file);
-        code = vm_call(vm, 1, 2, &failure);
+        code = loader_call_within(vm, LOAD_DEADLINE_NS, "a config file only returns a table", 1, 2,
+                                  &failure);
     }
     if (code) {
-        err_set(err, ERR_INVALID, "%s", failure.err.message);
+        char place[300] = "";
+        if (failure.file)
+            snprintf(place, sizeof place, "%s:%d: ", failure.file, failure.line);
+        err_set(err, ERR_INVALID, "%s%s", place, failure.err.message);
         failure_clear(&failure);
         return ERR_INVALID;
     }
@@ -267,10 +302,17 @@ static int judge(struct vm *vm, const struct config_sources *sources, const char
     return 0;
 }
 
+const char *config_path(const struct config_sources *sources)
+{
+    return sources->file ? sources->file : DEFAULT_FILE;
+}
+
 struct config *config_load(const struct config_sources *sources, struct err *err)
 {
     const char *file = sources->file;
-    if (!file && access(DEFAULT_FILE, F_OK) == 0)
+    if (sources->no_file)
+        file = NULL;
+    else if (!file && access(DEFAULT_FILE, F_OK) == 0)
         file = DEFAULT_FILE;
     struct vm *vm = vm_new(CONFIG_MEMORY_BYTES, NULL, err);
     if (!vm)
@@ -281,6 +323,7 @@ struct config *config_load(const struct config_sources *sources, struct err *err
         if (config) {
             take_reach(config, vm->L);
             take_host(config, vm->L);
+            take_leaves(config, vm->L);
             config->file = file ? strdup(file) : NULL;
         } else {
             err_set(err, ERR_MEMORY, "out of memory");
@@ -295,6 +338,19 @@ static void free_list(char **list, int count)
     for (int i = 0; i < count; i++)
         free(list[i]);
     free(list);
+}
+
+static void free_leaves(struct config *config)
+{
+    for (int i = 0; i < config->leaf_count; i++) {
+        struct config_leaf *leaf = &config->leaves[i];
+        free(leaf->key);
+        free(leaf->value);
+        free(leaf->shown);
+        free(leaf->started_value);
+        free(leaf->started_shown);
+    }
+    free(config->leaves);
 }
 
 static void forget(char **text)
@@ -317,6 +373,7 @@ void config_free(struct config *config)
     if (!config)
         return;
     forget_auth(config);
+    free_leaves(config);
     free_list(config->servers, config->server_count);
     free_list(config->handlers, config->handler_count);
     free_list(config->lib, config->lib_count);

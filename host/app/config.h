@@ -1,8 +1,9 @@
 /* config - the process's settings: defaults, the config file, the environment, the flags, in that
  * order, the last one wins. Judged by lua/moonbus/config.lua, kept here as plain C values.
  *
- * Read-only once loaded (dev puts its own server in before anything reads it); handed around, not
- * global. */
+ * The main thread's: what others need of it they get as copies. What may change while the host runs
+ * does by config_adopt (config_change.c); the rest is read-only once loaded (dev puts its own
+ * server in before anything reads it). Handed around, not global. */
 #ifndef MOONBUS_APP_CONFIG_H
 #define MOONBUS_APP_CONFIG_H
 
@@ -25,13 +26,34 @@ struct config_flag {
 /* Where settings come from, beside the environment. */
 struct config_sources {
     const char *file; /* NULL: ./moonbus.lua, whose absence is no error */
+    bool no_file;     /* not even that */
     const struct config_flag *flags;
     int flag_count;
     const struct config_flag *defaults; /* a command's own: `dev` watches, and logs text */
     int default_count;
 };
 
+/* When a change takes effect that is read while the host runs. */
+enum config_takes {
+    TAKES_NOW,
+    TAKES_SCRIPTS, /* with a new generation of each script */
+    TAKES_START,   /* at the next start */
+    TAKES_SERVER,  /* the same; a private server knows none of it */
+};
+
+/* One setting as text: for telling what a config that was read anew changes. All owned. */
+struct config_leaf {
+    char *key;   /* "limits.memory" */
+    char *value; /* the same text: the same value */
+    char *shown; /* as it was written; "" for what is not to be shown */
+    /* What they were at start, when value has changed since and waits for the next one. */
+    char *started_value, *started_shown;
+    enum config_takes takes;
+};
+
 struct config {
+    struct config_leaf *leaves; /* owned; in the order of config.lua */
+    int leaf_count;
     char **servers;
     int server_count;
     bool servers_stated; /* by flag, environment or file: `dev` says that it ignores them */
@@ -63,10 +85,32 @@ struct config {
     int warning_count;
 };
 
-/* Relative paths in the file are relative to it. NULL, and ERR_INVALID with file, key, value and
+/* Where the config file is, or would be. */
+const char *config_path(const struct config_sources *sources);
+
+/* Any thread; a file that runs for too long is refused. Relative paths in the file are relative to
+ * it. NULL, and ERR_INVALID with file, key, value and
  * what is allowed. */
 struct config *config_load(const struct config_sources *sources, struct err *err);
 void config_free(struct config *config);
+
+/* What differs in a config that was read anew. */
+struct config_change {
+    bool any;
+    bool scripts; /* each script is to get a new generation */
+    bool handlers, watch;
+};
+
+/* Takes over what may change while the host runs, and calls tell with a line for each setting that
+ * differs ("limits.cpu: 5s -> 2s"). private_server: what says where the servers are is not told of.
+ * fresh is to be freed after what the caller has borrowed of config's lists. In config_change.c. */
+struct config_change config_adopt(struct config *config, struct config *fresh, bool private_server,
+                                  void (*tell)(void *owner, const char *line), void *owner);
+
+/* "workers: 2 -> 4 takes effect at the next start" of a leaf whose value waits for that; else
+ * false.
+ */
+bool config_waits(const struct config_leaf *leaf, bool private_server, char *buf, size_t size);
 
 /* Sets the log up as configured, and logs what was odd about the settings. */
 void config_announce(const struct config *config);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "app/app_private.h"
@@ -89,6 +90,9 @@ static void run(struct pool_job *job)
     case WORK_SETUP:
         set_up(work);
         break;
+    case WORK_CONFIG:
+        reconfig_read(work);
+        break;
     case WORK_ADD:
         add_file(work);
         break;
@@ -136,6 +140,11 @@ void reload_next(struct app *app)
     struct handler_file *file;
     if (app->work.running || !app->ready || atomic_load(&app->stopping))
         return;
+    if (app->reconfig.wanted) {
+        app->reconfig.wanted = false;
+        submit(app, WORK_CONFIG, NULL);
+        return;
+    }
     LL_SEARCH_SCALAR(app->files, file, wanted, true);
     if (!file) {
         if (!uv_is_active((uv_handle_t *)&app->absence))
@@ -164,6 +173,13 @@ void reload_on_absence(uv_timer_t *timer)
 
 void reload_changed(struct app *app)
 {
+    app->reconfig.wanted = true;
+    reload_next(app);
+}
+
+/* The config has been read: what of the scripts has changed? */
+static void look_at_all(struct app *app)
+{
     int wanted = 0;
     struct handler_file *file;
     rescan(app);
@@ -171,15 +187,19 @@ void reload_changed(struct app *app)
         file->wanted = file->wanted || (!file->gone && scripts_changed(file));
         wanted += file->wanted || (file->gone && !file->told);
     }
-    if (wanted == 0)
+    if (wanted == 0 && !app->reconfig.changed)
         log_info("reload: nothing has changed");
-    reload_next(app);
 }
 
 void reload_on_change(void *owner, const char *const *paths, int count)
 {
     struct app *app = owner;
     struct handler_file *file;
+    for (int i = 0; i < count; i++) {
+        const char *path = config_path(app->options->sources);
+        if (strcmp(paths[i], path) == 0 && access(path, F_OK) == 0) /* it may be back in a moment */
+            app->reconfig.wanted = true;
+    }
     rescan(app);
     LL_FOREACH(app->files, file) {
         for (int i = 0; i < count && !file->gone; i++)
@@ -258,8 +278,9 @@ static void file_done(struct app *app)
     free(file->last_error);
     file->last_error = NULL;
     if (work->kind == WORK_UNLOAD) {
-        tell(app, LOG_INFO, NULL, "%s: the file is gone; nothing of it is served any more",
-             file->name);
+        tell(app, LOG_INFO, NULL, "%s: %s; nothing of it is served any more", file->name,
+             file->dropped ? "the config's handlers do not lead to it any more"
+                           : "the file is gone");
         return;
     }
     file->reloads += work->kind == WORK_RELOAD;
@@ -276,9 +297,13 @@ void reload_done(struct app *app)
         return;
     work->running = false;
     if (atomic_load(&app->stopping)) {
-        /* What the stop has cut short is no complaint. */
+        config_free(work->fresh); /* What the stop has cut short is no complaint. */
+        work->fresh = NULL;
     } else if (work->kind == WORK_SETUP) {
         setup_done(app);
+    } else if (work->kind == WORK_CONFIG) {
+        if (reconfig_done(app))
+            look_at_all(app);
     } else {
         file_done(app);
     }

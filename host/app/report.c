@@ -132,6 +132,24 @@ static void add_history(const struct app *app, cJSON *scripts)
     }
 }
 
+static cJSON *config_report(const struct app *app)
+{
+    const struct config *config = app->config;
+    cJSON *object = cJSON_CreateObject(), *waits = cJSON_CreateArray();
+    char line[1000];
+    cJSON_AddStringToObject(object, "file", config_path(app->options->sources));
+    cJSON_AddNumberToObject(object, "reloads", app->reconfig.reloads);
+    cJSON_AddNumberToObject(object, "refused", app->reconfig.refusals);
+    if (app->reconfig.last_error)
+        cJSON_AddStringToObject(object, "last_error", app->reconfig.last_error);
+    for (int i = 0; i < config->leaf_count; i++) {
+        if (config_waits(&config->leaves[i], app->options->child != NULL, line, sizeof line))
+            cJSON_AddItemToArray(waits, cJSON_CreateString(line));
+    }
+    cJSON_AddItemToObject(object, "at_next_start", waits);
+    return object;
+}
+
 cJSON *report_status(struct app *app, const struct admin *admin)
 {
     bool healthy, ready;
@@ -148,6 +166,7 @@ cJSON *report_status(struct app *app, const struct admin *admin)
     cJSON_AddItemToObject(status, "versions", versions());
     cJSON_AddItemToObject(status, "connections", connections(app));
     cJSON_AddNumberToObject(status, "workers", app->config->workers);
+    cJSON_AddItemToObject(status, "config", config_report(app));
     cJSON_AddNumberToObject(status, "running", engine_running(app->engine));
     cJSON *scripts = engine_report(app->engine);
     add_history(app, scripts);

@@ -177,7 +177,7 @@ int scripts_rescan(struct app *app)
     }
     struct handler_file *file;
     LL_FOREACH(app->files, file) {
-        bool gone = access(file->path, F_OK) != 0;
+        bool gone = file->dropped || access(file->path, F_OK) != 0;
         bool back = !gone && file->gone;
         file->gone = gone;
         if (back && file->removed)
@@ -197,10 +197,53 @@ static bool is_listed(const struct app *app, const struct handler_file *file)
         size_t len = strlen(folder);
         while (len > 0 && folder[len - 1] == '/')
             len--;
-        if (is_folder(app->paths.list[i]) && strncmp(path, folder, len) == 0 && path[len] == '/')
+        if (is_folder(app->paths.list[i]) && strncmp(path, folder, len) == 0 && path[len] == '/' &&
+            !strchr(path + len + 1, '/'))
             return true;
     }
     return false;
+}
+
+static bool is_named(const struct app *app, const struct handler_file *file)
+{
+    for (int i = 0; i < app->paths.count; i++) {
+        if (strcmp(plain(app->paths.list[i]), plain(file->path)) == 0)
+            return true;
+    }
+    return false;
+}
+
+void scripts_relist(struct app *app)
+{
+    struct handler_file *file;
+    for (int i = 0; i < app->paths.count; i++) {
+        if (!is_folder(app->paths.list[i]) && !find(app, app->paths.list[i]) &&
+            (file = add(app, app->paths.list[i])))
+            file->wanted = true;
+    }
+    LL_FOREACH(app->files, file) {
+        file->dropped = !is_listed(app, file) && !is_named(app, file);
+        if (!file->dropped || file->removed)
+            continue;
+        file->gone = file->told = true;
+        file->removed = file->wanted = file->script != NULL;
+    }
+}
+
+void scripts_want_all(struct app *app)
+{
+    struct handler_file *file;
+    LL_FOREACH(app->files, file)
+        file->wanted = file->wanted || !file->gone;
+}
+
+void scripts_watch(struct app *app)
+{
+    const struct handler_file *file;
+    LL_FOREACH(app->files, file) {
+        for (int i = 0; i < file->stamp_count; i++)
+            watch_add(app->watch, file->stamps[i].path);
+    }
 }
 
 void scripts_missed(struct app *app)

@@ -147,6 +147,8 @@ static void free_all(struct app *app)
     if (app->clock)
         clock_free(app->clock);
     scripts_free(app);
+    config_free(app->work.fresh);
+    free(app->reconfig.last_error);
     free_loop(app);
     admin_free(app->admin);
 }

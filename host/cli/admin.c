@@ -106,21 +106,34 @@ static void clear(struct answer *answer)
     text_clear(&answer->text);
 }
 
+/* A config file that is broken is no reason not to ask the host: it runs by one that was good. */
+static struct config *load(const struct cli *cli)
+{
+    struct err err;
+    struct config_sources sources = cli_sources(cli);
+    struct config *config = config_load(&sources, &err);
+    if (config)
+        return config;
+    fprintf(stderr, "moonbus %s: %s\n", cli->command->name, err.message);
+    sources.no_file = true;
+    config = config_load(&sources, &err);
+    if (config)
+        fprintf(stderr, "moonbus %s: without it, asking the host at %s\n", cli->command->name,
+                config->admin);
+    return config;
+}
+
 /* Asks, as configured. 0, or an exit status, said. */
 static int ask(struct cli *cli, const char *path, bool post, struct answer *answer)
 {
-    struct err err;
-    const struct config_sources sources = cli_sources(cli);
     int64_t timeout_ns = TIMEOUT_NS;
     *answer = (struct answer){0};
     text_init(&answer->text);
     if (cli->timeout && (timeout_ns = cli_duration(cli, "--timeout", cli->timeout)) < 0)
         return CLI_USAGE;
-    struct config *config = config_load(&sources, &err);
-    if (!config) {
-        fprintf(stderr, "moonbus %s: %s\n", cli->command->name, err.message);
+    struct config *config = load(cli);
+    if (!config)
         return CLI_USAGE;
-    }
     int status = CLI_USAGE;
     if (strcmp(config->admin, "off") == 0)
         cli_usage(cli, "the config says admin = \"off\": there is no host to talk to");
@@ -139,16 +152,23 @@ static int ask(struct cli *cli, const char *path, bool post, struct answer *answ
     return status;
 }
 
+/* Returns how many there were. */
+static int print_notes(const cJSON *notes)
+{
+    const cJSON *note;
+    cJSON_ArrayForEach(note, notes)
+        fprintf(true_at(note, "refused") ? stderr : stdout, "%s\n", text_at(note, "message"));
+    return cJSON_GetArraySize(notes);
+}
+
 int cli_reload(struct cli *cli)
 {
     struct answer answer;
     int status = ask(cli, "/reload", true, &answer);
-    const cJSON *scripts = cJSON_GetObjectItem(answer.json, "scripts"), *script;
     if (status == 0) {
-        cJSON_ArrayForEach(script, scripts)
-            fprintf(true_at(script, "refused") ? stderr : stdout, "%s\n",
-                    text_at(script, "message"));
-        if (cJSON_GetArraySize(scripts) == 0)
+        int notes = print_notes(cJSON_GetObjectItem(answer.json, "config"));
+        notes += print_notes(cJSON_GetObjectItem(answer.json, "scripts"));
+        if (notes == 0)
             printf("nothing has changed\n");
         status = true_at(answer.json, "ok") ? CLI_OK : CLI_FAILED;
     }
@@ -170,6 +190,16 @@ static void print_handler(const cJSON *handler)
     printf("\n");
 }
 
+static void print_config(const cJSON *config)
+{
+    const char *error = text_at(config, "last_error");
+    const cJSON *line;
+    if (*error)
+        printf("%s: refused: %s\n", text_at(config, "file"), error);
+    cJSON_ArrayForEach(line, cJSON_GetObjectItem(config, "at_next_start"))
+        printf("%s: %s\n", text_at(config, "file"), line->valuestring);
+}
+
 static void print_status(const cJSON *status)
 {
     char uptime[32];
@@ -181,6 +211,7 @@ static void print_status(const cJSON *status)
            true_at(status, "ready") ? "ready" : "not ready", uptime, number_at(status, "pid"));
     printf("connections: consume %s, publish %s\n", text_at(connections, "consume"),
            text_at(connections, "publish"));
+    print_config(cJSON_GetObjectItem(status, "config"));
     cJSON_ArrayForEach(script, cJSON_GetObjectItem(status, "scripts")) {
         const char *error = text_at(script, "last_error");
         printf("%s: generation %.0f%s\n", text_at(script, "name"), number_at(script, "generation"),

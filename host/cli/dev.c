@@ -235,6 +235,7 @@ int cli_dev(struct cli *cli)
     struct dev dev = {.cli = cli, .config = config, .servers_given = config->servers_given};
     const struct app_options options = {
         .config = config,
+        .sources = &sources,
         .paths = (const char *const *)cli->args,
         .path_count = cli->arg_count,
         .child = &child,

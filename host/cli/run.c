@@ -27,6 +27,7 @@ int cli_run(struct cli *cli)
     }
     const struct app_options options = {
         .config = config,
+        .sources = &sources,
         .paths = (const char *const *)cli->args,
         .path_count = cli->arg_count,
         .began_ns = cli->began_ns,

@@ -146,6 +146,9 @@ static void copy_files(lua_State *L, int args, struct loader_files *files)
     lua_pop(L, 1);
 }
 
+#define ADVICE                                                                                     \
+    "the top level only registers handlers; what takes long belongs into bus.on(\"start\", ...)"
+
 /* How often the time is looked at: a thousand instructions are some 10 us. */
 #define LOOK_INSTRUCTIONS 1000
 
@@ -157,29 +160,37 @@ static void on_count(lua_State *L, lua_Debug *activation)
     if (clock_now_ns() < vm->load_until_ns)
         return;
     char limit[32];
+    if (!*vm->load_file) /* who catches it is in another place the next time */
+        vm_where(L, vm->load_file, sizeof vm->load_file, &vm->load_line);
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
     value_format_duration(vm->load_limit_ns, limit, sizeof limit);
-    lua_createtable(L, 0, 2);
+    lua_createtable(L, 0, 4);
+    if (*vm->load_file) {
+        lua_pushstring(L, vm->load_file);
+        lua_setfield(L, -2, "file");
+        lua_pushinteger(L, vm->load_line);
+        lua_setfield(L, -2, "line");
+    }
     lua_pushstring(L, err_name(ERR_TIMEOUT));
     lua_setfield(L, -2, "code");
-    lua_pushfstring(L,
-                    "still loading after %s: the top level only registers handlers; what takes "
-                    "long belongs into bus.on(\"start\", ...)",
-                    limit);
+    lua_pushfstring(L, "still loading after %s: %s", limit, vm->load_advice);
     lua_setfield(L, -2, "message");
     lua_error(L);
 }
 
-/* Calls as vm_call, within limit_ns. Compiled code looks at no hook, so nothing is compiled. */
-static int call_within(struct vm *vm, int64_t limit_ns, int nargs, struct failure *failure)
+/* Compiled code looks at no hook, so nothing is compiled. */
+int loader_call_within(struct vm *vm, int64_t limit_ns, const char *advice, int nargs, int nresults,
+                       struct failure *failure)
 {
     if (limit_ns <= 0)
-        return vm_call(vm, nargs, 0, failure);
+        return vm_call(vm, nargs, nresults, failure);
+    vm->load_advice = advice;
     vm->load_limit_ns = limit_ns;
+    vm->load_file[0] = '\0';
     vm->load_until_ns = clock_now_ns() + (uint64_t)limit_ns;
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     lua_sethook(vm->L, on_count, LUA_MASKCOUNT, LOOK_INSTRUCTIONS);
-    int rc = vm_call(vm, nargs, 0, failure);
+    int rc = vm_call(vm, nargs, nresults, failure);
     lua_sethook(vm->L, NULL, 0, 0);
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
     return rc;
@@ -202,7 +213,7 @@ int loader_run(struct vm *vm, const char *path, const char *name,
     if (rc == 0) {
         lua_getfield(L, -1, "run");
         lua_pushvalue(L, top + 1);
-        rc = call_within(vm, options->deadline_ns, 1, failure);
+        rc = loader_call_within(vm, options->deadline_ns, ADVICE, 1, 0, failure);
         if (files)
             copy_files(L, top + 1, files);
     }

@@ -43,4 +43,9 @@ int loader_run(struct vm *vm, const char *path, const char *name,
                const struct loader_options *options, struct loader_files *files,
                struct failure *failure);
 
+/* Calls as vm_call, with the JIT off; what takes longer than limit_ns fails with ERR_TIMEOUT,
+ * "still loading after ...", and the advice (static). 0: no limit. */
+int loader_call_within(struct vm *vm, int64_t limit_ns, const char *advice, int nargs, int nresults,
+                       struct failure *failure);
+
 #endif

@@ -49,7 +49,10 @@ struct vm {
     size_t gc_mark;                 /* for what use the collector's pace was set, in steps */
     uint64_t load_until_ns;         /* loader's: when a script's top level has had its time */
     int64_t load_limit_ns;          /* loader's: how long that is, for the message */
-    struct coroutine *pool;         /* owned; finished coroutines, ready for use */
+    const char *load_advice;        /* loader's: what else to do, for the message; static */
+    char load_file[256];            /* loader's: where it was when its time was over; "" before */
+    int load_line;
+    struct coroutine *pool; /* owned; finished coroutines, ready for use */
     int pooled, pool_capacity;
     struct vm_block blocks; /* ring of all, owned; for vm_discard */
     struct vm_held held;    /* ring of what its userdata hold */

@@ -1,31 +1,35 @@
 -- Judges the process's settings: defaults, the config file, the environment, the flags; the last
--- one wins. Runs once, in a state of its own, before anything else.
+-- one wins. Runs in a state of its own, at start and for each reload.
 --
 -- A leaf is a setting with a dotted name ("limits.memory"). Every leaf has a type, which turns what
 -- a file (a Lua value) or the environment (text) says into the value that C wants, or says what is
 -- allowed. The result is flat: result["limits.memory"] = 67108864.
+--
+-- `takes` says when a change takes effect that is read while the host runs: "now"; "scripts": with a
+-- new generation of every script; nothing: at the next start; "server": the same, but the private
+-- server of `dev` knows none of it.
 local kinds = require "moonbus.config_kinds"
 local settings = require "moonbus.config_settings"
 
 local config = {}
 
 local leaves = {
-  { "servers", kinds.list(kinds.url), default = { "nats://127.0.0.1:4222" } },
+  { "servers", kinds.list(kinds.url), default = { "nats://127.0.0.1:4222" }, takes = "server" },
   { "name", kinds.text, default = "moonbus" },
-  { "auth.creds", kinds.path },
-  { "auth.user", kinds.text },
-  { "auth.password", kinds.text, secret = true },
-  { "auth.token", kinds.text, secret = true },
-  { "auth.nkey", kinds.path },
-  { "tls.ca", kinds.path },
-  { "tls.cert", kinds.path },
-  { "tls.key", kinds.path },
-  { "tls.verify", kinds.boolean, default = true },
-  { "jetstream.domain", kinds.name "JetStream domain" },
-  { "jetstream.api_prefix", kinds.subject },
+  { "auth.creds", kinds.path, takes = "server" },
+  { "auth.user", kinds.text, takes = "server" },
+  { "auth.password", kinds.text, secret = true, takes = "server" },
+  { "auth.token", kinds.text, secret = true, takes = "server" },
+  { "auth.nkey", kinds.path, takes = "server" },
+  { "tls.ca", kinds.path, takes = "server" },
+  { "tls.cert", kinds.path, takes = "server" },
+  { "tls.key", kinds.path, takes = "server" },
+  { "tls.verify", kinds.boolean, default = true, takes = "server" },
+  { "jetstream.domain", kinds.name "JetStream domain", takes = "server" },
+  { "jetstream.api_prefix", kinds.subject, takes = "server" },
   { "inbox_prefix", kinds.subject },
-  { "handlers", kinds.list(kinds.path), default = { "handlers/" } },
-  { "lib", kinds.list(kinds.path), default = { "lib/" } },
+  { "handlers", kinds.list(kinds.path), default = { "handlers/" }, takes = "now" },
+  { "lib", kinds.list(kinds.path), default = { "lib/" }, takes = "scripts" },
   { "workers", kinds.integer(1, 256) },
   { "connect_timeout", kinds.duration "1ms", default = "5s" },
   { "ping_interval", kinds.duration "100ms", default = "5s" },
@@ -33,23 +37,23 @@ local leaves = {
   { "reconnect.wait", kinds.duration "1ms", default = "250ms" },
   { "reconnect.max_wait", kinds.duration "1ms", default = "5s" },
   { "reconnect.jitter", kinds.duration "0s", default = "100ms" },
-  { "request_timeout", kinds.duration "1ms", default = "5s" },
-  { "publish.timeout", kinds.duration "1ms", default = "5s" },
-  { "publish.attempts", kinds.integer(1, 1000000), default = 10 },
-  { "publish.backoff.min", kinds.duration "1ms", default = "100ms" },
-  { "publish.backoff.max", kinds.duration "1ms", default = "5s" },
-  { "graceful_timeout", kinds.duration "1ms", default = "25s" },
-  { "limits.memory", kinds.size "1MB", default = "64MB" },
-  { "limits.cpu", kinds.duration "10ms", default = "5s" },
+  { "request_timeout", kinds.duration "1ms", default = "5s", takes = "now" },
+  { "publish.timeout", kinds.duration "1ms", default = "5s", takes = "now" },
+  { "publish.attempts", kinds.integer(1, 1000000), default = 10, takes = "now" },
+  { "publish.backoff.min", kinds.duration "1ms", default = "100ms", takes = "now" },
+  { "publish.backoff.max", kinds.duration "1ms", default = "5s", takes = "now" },
+  { "graceful_timeout", kinds.duration "1ms", default = "25s", takes = "now" },
+  { "limits.memory", kinds.size "1MB", default = "64MB", takes = "scripts" },
+  { "limits.cpu", kinds.duration "10ms", default = "5s", takes = "scripts" },
   { "limits.offload_threads", kinds.integer(1, 256), default = 4, later = true },
-  { "limits.max_stuck", kinds.integer(1, 256), default = 3 },
-  { "watch", kinds.boolean, default = false },
-  { "trust", kinds.boolean, default = false },
+  { "limits.max_stuck", kinds.integer(1, 256), default = 3, takes = "now" },
+  { "watch", kinds.boolean, default = false, takes = "now" },
+  { "trust", kinds.boolean, default = false, takes = "scripts" },
   { "admin", kinds.address, default = "127.0.0.1:8223" },
-  { "admin_token", kinds.text, secret = true },
-  { "log.level", kinds.choice { "debug", "info", "warn", "error", "off" }, default = "info" },
-  { "log.format", kinds.choice { "auto", "text", "json" }, default = "auto" },
-  { "settings", settings.kind },
+  { "admin_token", kinds.text, secret = true, takes = "now" },
+  { "log.level", kinds.choice { "debug", "info", "warn", "error", "off" }, default = "info", takes = "now" },
+  { "log.format", kinds.choice { "auto", "text", "json" }, default = "auto", takes = "now" },
+  { "settings", settings.kind, takes = "scripts" },
 }
 
 -- What the nats command line reads, as it reads it.
@@ -103,7 +107,7 @@ local function state(self, leaf, value, source, how)
     end,
   })
   if converted == nil then fail("%s: %s", source, complaint) end
-  self.stated[leaf.key] = { value = converted, source = source, layer = how.layer }
+  self.stated[leaf.key] = { value = converted, raw = value, source = source, layer = how.layer }
 end
 
 -- Walks what the file returned, beside the tree of what may be there.
@@ -215,7 +219,10 @@ local function read_file(self, file)
   if not chunk then fail("%s", complaint) end
   setfenv(chunk, file_environment(self, file))
   local ok, values = pcall(chunk)
-  if not ok then fail("%s", self.hide(tostring(values))) end
+  if not ok then
+    local hidden = self.hide(tostring(values))
+    fail("%s%s", hidden:find(file, 1, true) and "" or file .. ": ", hidden)
+  end
   if type(values) ~= "table" then
     fail("%s: must return a table, not %s%s", file, self.show(values),
       values == nil and " (is `return` missing?)" or "")
@@ -326,6 +333,35 @@ local function default_of(self, leaf, folder)
   return (leaf.kind(leaf.default, { folder = folder, host = self.host, show = tostring }))
 end
 
+-- A value as one text: two of them are the same when these are.
+local function as_text(value)
+  if type(value) == "table" then return table.concat(value, "\n") end
+  if type(value) == "number" then return ("%.17g"):format(value) end
+  return tostring(value)
+end
+
+-- How people wrote it, for "workers: 2 -> 4". Nothing of what is secret.
+local function as_shown(self, leaf, raw)
+  if leaf.secret or leaf.key == "settings" then return "" end
+  if raw == nil then return "none" end
+  if type(raw) ~= "table" then return self.hide(tostring(raw)) end
+  local items = {}
+  for index, item in ipairs(raw) do items[index] = self.hide(tostring(item)) end
+  return table.concat(items, ", ")
+end
+
+local function describe(self, result)
+  local list = {}
+  for index, leaf in ipairs(leaves) do
+    local stated, raw = self.stated[leaf.key], leaf.default
+    if stated then raw = stated.raw end
+    if raw == nil then raw = result[leaf.key] end
+    list[index] = { key = leaf.key, takes = leaf.takes or "start", value = as_text(result[leaf.key]),
+      shown = as_shown(self, leaf, raw) }
+  end
+  return list
+end
+
 local function judge(self, input)
   read_flags(self, input.defaults, "default")
   if input.file then read_file(self, input.file) end
@@ -342,6 +378,7 @@ local function judge(self, input)
       result[leaf.key] = default_of(self, leaf, folder)
     end
   end
+  result.workers = result.workers or input.workers
   check_order(self, result, "reconnect.wait", "reconnect.max_wait")
   check_order(self, result, "publish.backoff.min", "publish.backoff.max")
   warn_of_later(self)
@@ -349,6 +386,7 @@ local function judge(self, input)
   result.servers_given = self.stated.servers ~= nil and self.stated.servers.layer ~= "file"
   result.tls = (self.stated["tls.ca"] or self.stated["tls.cert"] or self.stated["tls.verify"]) ~= nil
   result.warnings = self.warnings
+  result.leaves = describe(self, result)
   return result
 end
 
@@ -374,7 +412,8 @@ local function shower(secrets)
 end
 
 -- input: file (or nil), environment (a map), flags and defaults (lists of key, value, spelling),
--- host (duration, size, subject, name: C's own judgement). The result, or nil and what is wrong.
+-- workers (the default of that), host (duration, size, subject, name: C's own judgement). The
+-- result, or nil and what is wrong.
 ---@param input table
 ---@return table|nil result
 ---@return string|nil complaint

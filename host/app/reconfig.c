@@ -1,0 +1,129 @@
+/* reconfig - the config file, read anew while the host runs: what may change does, what cannot is
+ * said and kept. A config that is not good changes nothing, and no script is reloaded by it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "app/app_private.h"
+
+#define DEBOUNCE_MS 30
+
+/* --- on the pool --- */
+
+/* At start a path that is not there ends the host; here it must not. */
+static int check_handlers(const struct app *app, const struct config *fresh, struct err *err)
+{
+    if (app->options->path_count > 0)
+        return 0;
+    for (int i = 0; i < fresh->handler_count; i++) {
+        if (access(fresh->handlers[i], R_OK) != 0)
+            return err_set(err, ERR_NOT_FOUND, "%s: handlers: %s: %s",
+                           config_path(app->options->sources), fresh->handlers[i], strerror(errno));
+    }
+    return 0;
+}
+
+void reconfig_read(struct work *work)
+{
+    const struct app *app = work->app;
+    struct err *err = &work->failure.err;
+    const char *file = app->config->file;
+    work->fresh = NULL;
+    if (file && access(file, F_OK) != 0)
+        work->code = err_set(err, ERR_NOT_FOUND, "the file is gone");
+    else if (!(work->fresh = config_load(app->options->sources, err)))
+        work->code = err->code;
+    else
+        work->code = check_handlers(app, work->fresh, err);
+}
+
+/* --- on the main thread --- */
+
+void reconfig_watch(struct app *app)
+{
+    watch_close(app->watch);
+    app->watch =
+        app->config->watch ? watch_new(&app->loop, DEBOUNCE_MS, reload_on_change, app) : NULL;
+    if (!app->watch)
+        return;
+    for (int i = 0; i < app->paths.count; i++) {
+        if (watch_add(app->watch, app->paths.list[i]) != 0)
+            log_warn("%s: cannot be watched", app->paths.list[i]);
+    }
+    watch_add(app->watch, config_path(app->options->sources));
+    scripts_watch(app);
+}
+
+static void on_line(void *owner, const char *line)
+{
+    struct app *app = owner;
+    const char *path = config_path(app->options->sources);
+    log_info("%s: %s", path, line);
+    admin_note_config(app->admin, false, path, line);
+}
+
+static void refuse(struct app *app)
+{
+    const char *path = config_path(app->options->sources);
+    const char *reason = app->work.failure.err.message;
+    char line[1200];
+    app->reconfig.refusals++;
+    free(app->reconfig.last_error);
+    app->reconfig.last_error = strdup(reason);
+    snprintf(line, sizeof line, "refused, the settings stay as they are: %s", reason);
+    log_error("%s: %s", path, line);
+    admin_note_config(app->admin, true, path, line);
+}
+
+/* What the engine and the bus have copies of. */
+static int tune(struct app *app, const struct config *fresh, struct err *err)
+{
+    const struct engine_tuning tuning = config_tuning(fresh);
+    struct bus_options bus;
+    int code = engine_tune(app->engine, &tuning, err);
+    if (code)
+        return code;
+    config_bus_options(fresh, &bus);
+    outbox_tune(app->bus->outbox, &bus.outbox);
+    return 0;
+}
+
+static void apply(struct app *app, struct config *fresh)
+{
+    log_setup(fresh->log_level, fresh->log_format); /* what is told now is told the new way */
+    struct config_change change =
+        config_adopt(app->config, fresh, app->options->child != NULL, on_line, app);
+    if (app->options->path_count == 0) {
+        app->paths.list = (const char *const *)app->config->handlers;
+        app->paths.count = app->config->handler_count;
+    }
+    if (change.any)
+        config_announce(app->config);
+    if (change.watch || change.handlers)
+        reconfig_watch(app);
+    if (change.handlers)
+        scripts_relist(app);
+    if (change.scripts)
+        scripts_want_all(app);
+    app->reconfig.reloads += change.any;
+    app->reconfig.changed = change.any;
+    free(app->reconfig.last_error);
+    app->reconfig.last_error = NULL;
+}
+
+bool reconfig_done(struct app *app)
+{
+    struct work *work = &app->work;
+    struct config *fresh = work->fresh;
+    if (!work->code)
+        work->code = tune(app, fresh, &work->failure.err);
+    if (work->code)
+        refuse(app);
+    else
+        apply(app, fresh);
+    config_free(fresh);
+    work->fresh = NULL;
+    return !work->code;
+}
