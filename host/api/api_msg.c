@@ -10,6 +10,7 @@
 
 #include "api/api.h"
 #include "base/value.h"
+#include "bus/reap.h"
 #include "engine/internal.h"
 
 #define MESSAGE_METATABLE "moonbus.message"
@@ -68,7 +69,7 @@ static void drop_message(struct vm_held *held)
     if (message->delivery)
         delivery_release(message->delivery);
     else
-        natsMsg_Destroy(message->msg);
+        reap(message->msg);
 }
 
 static struct message *push_object(lua_State *L)

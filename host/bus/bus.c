@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bus/consumer.h"
+#include "bus/reap.h"
 
 /* --- what the links tell --- */
 
@@ -126,6 +127,7 @@ void bus_free(struct bus *bus)
 {
     if (!bus)
         return;
+    reap_all();
     /* A link that is stuck may still call here: then all of it stays, as the process ends. */
     if ((bus->consume && link_stuck(bus->consume)) || (bus->publish && link_stuck(bus->publish)))
         return;

@@ -10,6 +10,7 @@
 #include "base/value.h"
 #include "bus/consumer_internal.h"
 #include "bus/deadletter.h"
+#include "bus/reap.h"
 #include "bus/wire.h"
 
 /* The longest that a stop waits for what its last requests are owed. */
@@ -151,7 +152,7 @@ static void on_delivered(struct consumer *consumer, natsMsg *msg, const struct a
     count_owed(consumer, now_ns);
     if (join(consumer, ack, msg, now_ns, &warn)) {
         consumer_unlock(consumer, warn);
-        natsMsg_Destroy(msg);
+        reap(msg);
         return;
     }
     struct delivery *delivery = delivery_new(consumer, msg, ack, now_ns);
@@ -204,11 +205,11 @@ static void on_message(void *owner, natsMsg *msg)
 
     if (code != 0) {
         on_status(consumer, msg, code, description);
-        natsMsg_Destroy(msg);
+        reap(msg);
     } else if (reply == NULL || !wire_parse_ack_subject(reply, &ack)) {
         consumer_log(consumer, LOG_WARN, "a message without an ack subject was dropped (\"%s\")",
                      natsMsg_GetSubject(msg));
-        natsMsg_Destroy(msg);
+        reap(msg);
     } else {
         on_delivered(consumer, msg, &ack);
     }

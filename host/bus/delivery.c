@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "bus/consumer_internal.h"
+#include "bus/reap.h"
 #include "bus/wire.h"
 
 static bool gate_open(struct link_gate *gate);
@@ -21,7 +22,7 @@ static struct delivery *new_delivery(natsMsg *msg)
     struct delivery *delivery = calloc(1, sizeof(*delivery));
 
     if (delivery == NULL) {
-        natsMsg_Destroy(msg);
+        reap(msg);
         return NULL;
     }
     atomic_init(&delivery->references, 1);
@@ -54,7 +55,7 @@ struct delivery *delivery_new(struct consumer *consumer, natsMsg *msg,
         return NULL;
     delivery->ack_subject = strdup(natsMsg_GetReply(msg));
     if (delivery->ack_subject == NULL) {
-        natsMsg_Destroy(msg);
+        reap(msg);
         free(delivery);
         return NULL;
     }
@@ -83,7 +84,7 @@ void delivery_release(struct delivery *delivery)
 {
     if (atomic_fetch_sub(&delivery->references, 1) != 1)
         return;
-    natsMsg_Destroy(delivery->msg);
+    reap(delivery->msg);
     if (delivery->consumer != NULL)
         consumer_release(delivery->consumer);
     free(delivery->ack_subject);

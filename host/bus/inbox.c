@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "bus/reap.h"
+
 /* A request is in the table while nobody has taken it; who takes it out, under the lock, is the
  * one who ends it. The deadline, while armed or on its way, holds a reference to it and to the
  * inbox: clock_cancel tells whether it is given back here or in on_due. */
@@ -177,12 +179,12 @@ static void on_message(void *owner, natsMsg *msg)
                       : 0;
     struct request *request = id ? take(inbox, id) : NULL;
     if (!request) { /* a second reply, or one after its deadline */
-        natsMsg_Destroy(msg);
+        reap(msg);
         return;
     }
     disarm(request);
     if (wire_status(msg, &description) == 503) {
-        natsMsg_Destroy(msg);
+        reap(msg);
         end(request, NULL, ERR_NO_RESPONDERS);
     } else {
         end(request, msg, ERR_NONE);

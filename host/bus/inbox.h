@@ -19,7 +19,7 @@
 
 struct inbox;
 
-/* reply: owned by the callee (natsMsg_Destroy) when code is ERR_NONE, else NULL. code:
+/* reply: owned by the callee (reap) when code is ERR_NONE, else NULL. code:
  * ERR_TIMEOUT, ERR_NO_RESPONDERS (status 503), ERR_PERMISSION, ERR_CLOSED. */
 typedef void (*inbox_fn)(void *owner, natsMsg *reply, enum err_code code);
 

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/value.h"
+#include "bus/reap.h"
 #include "bus/retry.h"
 
 /* JetStream's err_codes that are told apart here (nats-server, server/errors.json). */
@@ -130,7 +131,7 @@ static void on_reply(void *owner, natsMsg *msg, enum err_code code)
     }
     call->on_reply(call->owner, err.code ? NULL : reply, api_code, err.code ? &err : NULL);
     cJSON_Delete(reply);
-    natsMsg_Destroy(msg);
+    reap(msg);
     free(call);
 }
 

@@ -93,7 +93,7 @@ int link_send(struct link *link, enum link_lane lane, const struct link_frame *f
               struct err *err);
 
 /* Subscribes now or when connected, and again on a connection made anew. queue may be NULL.
- * on_message: on nats.c's delivery thread, in order; owns msg (natsMsg_Destroy). It must not
+ * on_message: on nats.c's delivery thread, in order; owns msg (reap). It must not
  * block. The link owns the returned handle. NULL only when out of memory or after link_stop. */
 struct link_sub *link_subscribe(struct link *link, const char *subject, const char *queue,
                                 void (*on_message)(void *owner, natsMsg *msg), void *owner);

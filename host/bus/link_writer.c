@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/value.h"
 #include "bus/link_private.h"
+#include "bus/reap.h"
 
 /* How many bulk frames are written before urgent ones are looked for again. */
 #define CHUNK_FRAMES 64
@@ -123,7 +124,7 @@ static natsStatus publish_with_headers(struct link *link, const struct frame *fr
     }
     if (status == NATS_OK)
         status = natsConnection_PublishMsg(link->nc, msg);
-    natsMsg_Destroy(msg);
+    reap(msg);
     return status;
 }
 

@@ -5,6 +5,7 @@
 #include "base/value.h"
 #include "bus/letter.h"
 #include "bus/publish_private.h"
+#include "bus/reap.h"
 
 /* --- after "wrong last sequence" on a retry: is the message there our own? --- */
 
@@ -256,7 +257,7 @@ void publish_on_puback(void *owner, natsMsg *reply, enum err_code code)
     }
     publish_fill_window(outbox);
     pthread_mutex_unlock(&outbox->lock);
-    natsMsg_Destroy(reply);
+    reap(reply);
     publish_tell(&outcome);
     publish_release(publish);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
+#include "bus/reap.h"
 #include "engine/task.h"
 
 #define OP_OF_EVENT(e) ((struct op *)((char *)(e)-offsetof(struct op, event)))
@@ -50,7 +51,7 @@ void op_release(struct op *op)
 {
     if (atomic_fetch_sub_explicit(&op->references, 1, memory_order_acq_rel) != 1)
         return;
-    natsMsg_Destroy(op->result.msg);
+    reap(op->result.msg);
     instance_release(op->instance);
     free(op);
 }

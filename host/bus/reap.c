@@ -1,0 +1,56 @@
+#include "bus/reap.h"
+
+#include <pthread.h>
+#include <stddef.h>
+
+/* A wake for each message took 2 to 4 us of CPU on both sides together; for each 64th it is lost in
+ * the noise. An idle process keeps at most so many, or so many bytes. */
+#define REAP_MESSAGES 64
+#define REAP_BYTES ((size_t)256 * 1024)
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* a leaf: what is below */
+static natsMsg *gathered[REAP_MESSAGES];
+static int count;
+static size_t bytes;
+
+/* Lock held. Moves what has gathered to `list`; returns how many. */
+static int take(natsMsg **list)
+{
+    int taken = count;
+    for (int i = 0; i < taken; i++)
+        list[i] = gathered[i];
+    count = 0;
+    bytes = 0;
+    return taken;
+}
+
+static void destroy(natsMsg **list, int many)
+{
+    for (int i = 0; i < many; i++)
+        natsMsg_Destroy(list[i]);
+}
+
+void reap(natsMsg *msg)
+{
+    natsMsg *list[REAP_MESSAGES];
+    int many = 0;
+    if (!msg)
+        return;
+    size_t size = (size_t)natsMsg_GetDataLength(msg);
+    pthread_mutex_lock(&lock);
+    gathered[count++] = msg;
+    bytes += size;
+    if (count == REAP_MESSAGES || bytes >= REAP_BYTES)
+        many = take(list);
+    pthread_mutex_unlock(&lock);
+    destroy(list, many);
+}
+
+void reap_all(void)
+{
+    natsMsg *list[REAP_MESSAGES];
+    pthread_mutex_lock(&lock);
+    int many = take(list);
+    pthread_mutex_unlock(&lock);
+    destroy(list, many);
+}
