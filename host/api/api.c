@@ -339,6 +339,7 @@ const struct engine_hooks *api_hooks(void)
     static const struct engine_hooks hooks = {
         .open = open_all,
         .push_message = api_push_message,
+        .end_message = api_end_message,
         .reply = api_reply,
         .reply_error = api_reply_error,
     };

@@ -126,16 +126,38 @@ void api_log_context(lua_State *L, struct log_context *context, char *file, size
  * top of the stack. */
 void api_verdict_open(lua_State *L);
 
-/* A message object, as its methods see it. Lives in a userdata. */
+enum message_kind { MESSAGE_CORE, MESSAGE_STREAM, MESSAGE_REPLY };
+
+/* A message object, as its methods see it. Lives in a userdata. Most messages are small and have no
+ * headers: the object has a copy of all that is to be read, and lets go of the message when its run
+ * is over, whoever still has the object; so what it took is free for the next one at once. Any
+ * other keeps its message until it is collected. */
 struct message {
     struct vm_held held;
-    struct delivery *delivery; /* reference held; NULL: a reply */
-    natsMsg *msg;              /* the delivery's; owned when there is none */
-    size_t external_bytes;     /* what it holds outside of the Lua state */
+    struct vm *vm; /* not owned; its own */
+    enum message_kind kind;
+    int place;                 /* a copy's: where the table of those that run has it */
+    bool whole;                /* a copy: `held` is not used, `delivery` is the run's */
     bool cached;               /* its environment table is its own, and has the headers */
-    bool rejected; /* it has a verdict that is carried out later: msg:reject, and msg:nak
-                      with order_by */
+    bool rejected;             /* it has a verdict that is carried out later: msg:reject, and
+                                  msg:nak with order_by */
+    struct delivery *delivery; /* NULL: a reply, or its run is over */
+    natsMsg *msg;              /* what has the headers; NULL: it has none. Owned when it is a
+                                  reply, else the delivery's */
+    const char *subject, *data, *reply; /* reply: or NULL */
+    size_t len, external_bytes;
+    /* When its run is over, and it is from a stream. */
+    const char *stream, *durable; /* the registration's */
+    uint64_t sequence, attempt, pending;
+    int64_t timestamp_ns;
+    char text[]; /* of a copy: subject, reply, data */
 };
+
+/* "<stream>:<timestamp>:<consumer>:<sequence>", "" when it is not from a stream. Returns buf. */
+char *api_message_id(const struct message *message, char *buf, size_t size);
+
+/* engine_hooks' end_message. */
+void api_end_message(struct task *task);
 
 /* The message at index 1 of a method; raises when it is something else. */
 struct message *api_message(lua_State *L, const char *method);

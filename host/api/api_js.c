@@ -11,12 +11,12 @@
 
 /* What a publish says besides its subject and data. */
 struct publish {
-    struct headers headers;      /* owned */
-    char id[1280];               /* "": a random one */
-    int64_t timeout_ns;          /* 0: the outbox's */
-    int attempts;                /* 0: the outbox's */
-    bool derived_id;             /* from the input: a duplicate on its first delivery is odd */
-    const struct delivery *from; /* the message of a batch; held by its object on the stack */
+    struct headers headers;     /* owned */
+    char id[1280];              /* "": a random one */
+    int64_t timeout_ns;         /* 0: the outbox's */
+    int attempts;               /* 0: the outbox's */
+    bool derived_id;            /* from the input: a duplicate on its first delivery is odd */
+    const struct message *from; /* what the user says it comes from; on the stack */
 };
 
 /* --- Options --- */
@@ -193,9 +193,7 @@ static int push_receipt(struct op *op, lua_State *L)
 static void read_from(lua_State *L, int options, struct publish *publish)
 {
     lua_getfield(L, options, "from");
-    const struct message *message = api_to_message(L, -1);
-    if (message)
-        publish->from = message->delivery;
+    publish->from = api_to_message(L, -1);
     lua_pop(L, 1);
 }
 
@@ -213,8 +211,11 @@ static void derive_id(struct task *task, const char *subject, struct publish *pu
 {
     if (publish->id[0])
         return;
+    char from[1024] = "";
+    if (publish->from)
+        api_message_id(publish->from, from, sizeof from);
     publish->derived_id =
-        task_message_id(task, publish->from, subject, publish->id, sizeof publish->id);
+        task_message_id(task, from[0] ? from : NULL, subject, publish->id, sizeof publish->id);
     if (!publish->derived_id)
         publish->id[0] = '\0';
 }
@@ -228,7 +229,7 @@ static int start(lua_State *L, struct task *task, const char *subject,
         headers_clear(&publish->headers);
         return luaL_error(L, "not enough memory");
     }
-    const struct delivery *input = publish->from ? publish->from : task->root->delivery;
+    const struct delivery *input = publish->from ? publish->from->delivery : task->root->delivery;
     struct outbox_message message = {
         .subject = subject,
         .data = payload->data,
@@ -238,7 +239,7 @@ static int start(lua_State *L, struct task *task, const char *subject,
         .timeout_ns = publish->timeout_ns,
         .attempts = publish->attempts,
         .warn_duplicate =
-            publish->derived_id && input->attempt == 1 && atomic_load(&input->joined) == 0,
+            publish->derived_id && input && input->attempt == 1 && atomic_load(&input->joined) == 0,
     };
     op_retain(op);
     uint64_t id =

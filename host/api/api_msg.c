@@ -1,9 +1,7 @@
-/* api_msg - the message object: a userdata that holds a reference on its delivery, or owns the
- * message of a reply. Fields are read from there when they are asked for; headers are read once,
- * into the userdata's environment table. Verdicts and replies: api_verdict.c.
- *
- * What a message holds lies outside of the Lua state, so its collector does not feel the weight;
- * it is told of it here, or a few hundred large messages would stay for long. */
+/* api_msg - the message object: a userdata with a copy of what is small, or one that holds a
+ * reference on its delivery, or owns the message of a reply. Fields are read from there when they
+ * are asked for; headers are read once, into the userdata's environment table. Verdicts and
+ * replies: api_verdict.c. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -13,9 +11,7 @@
 #include "bus/reap.h"
 #include "engine/internal.h"
 
-#define MESSAGE_METATABLE "moonbus.message"
 #define HEADERS_METATABLE "moonbus.headers"
-#define WEIGHT "moonbus.weight"
 
 enum field {
     FIELD_NONE,
@@ -32,108 +28,132 @@ enum field {
     FIELD_ID,
 };
 
-/* What all messages of a Lua state hold outside of it. In its registry. */
-struct weight {
-    size_t bytes, collect_at;
-};
-
-#define COLLECT_MIN ((size_t)8 << 20)
-
-/* Weight -----------------------------------------------------------------------------------------
- */
-
-static struct weight *weight_of(lua_State *L)
-{
-    lua_getfield(L, LUA_REGISTRYINDEX, WEIGHT);
-    struct weight *weight = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    return weight;
-}
-
-/* Runs the collector when messages have become as heavy as twice what was left the last time. */
-static void add_weight(lua_State *L, size_t bytes)
-{
-    struct weight *weight = weight_of(L);
-    weight->bytes += bytes;
-    if (weight->bytes < weight->collect_at)
-        return;
-    lua_gc(L, LUA_GCCOLLECT, 0);
-    weight->collect_at = weight->bytes * 2 > COLLECT_MIN ? weight->bytes * 2 : COLLECT_MIN;
-}
+/* The largest message that is copied into its object. */
+#define COPY_MAX 4096
 
 /* --- The object --- */
 
 static void drop_message(struct vm_held *held)
 {
     struct message *message = (struct message *)held;
+    message->vm->external_bytes -= message->external_bytes;
     if (message->delivery)
         delivery_release(message->delivery);
     else
         reap(message->msg);
 }
 
-static struct message *push_object(lua_State *L)
+static struct message *push_object(lua_State *L, enum message_kind kind, size_t copied)
 {
-    struct message *message = lua_newuserdata(L, sizeof *message);
-    *message = (struct message){0};
-    luaL_getmetatable(L, MESSAGE_METATABLE);
+    struct message *message = lua_newuserdata(L, sizeof *message + copied);
+    memset(message, 0, sizeof *message);
+    message->kind = kind;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, instance_of(L)->message_ref);
     lua_setmetatable(L, -2);
     return message;
 }
 
+/* From now on the object keeps the message. */
+static void own(lua_State *L, struct message *message, natsMsg *msg)
+{
+    message->msg = msg;
+    message->subject = natsMsg_GetSubject(msg);
+    message->data = natsMsg_GetData(msg);
+    message->len = (size_t)natsMsg_GetDataLength(msg);
+    message->external_bytes = message->len + 256;
+    message->vm = vm_of(L);
+    vm_own(L, &message->held, message->external_bytes, drop_message);
+}
+
 /* nats.c parses headers when they are first asked for, and writes to the message then. A message
  * may be read here while its dead letter is being made elsewhere, so that is done now. */
-static void parse_headers(natsMsg *msg)
+static bool has_headers(natsMsg *msg)
 {
-    const char *value;
-    natsMsgHeader_Get(msg, "Status", &value);
+    const char **keys = NULL;
+    int count = 0;
+    if (natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
+        return false;
+    free((void *)keys);
+    return count > 0;
+}
+
+static const char *append(char **at, const char *text, size_t len)
+{
+    char *copy = *at;
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    *at += len + 1;
+    return copy;
+}
+
+/* The object is held in a table until its run is over, so that it can be ended then. */
+static void push_copy(lua_State *L, struct task *task, struct delivery *delivery,
+                      enum message_kind kind)
+{
+    size_t subject_len = strlen(delivery->subject);
+    size_t reply_len = delivery->reply_to ? strlen(delivery->reply_to) : 0;
+    struct message *message = push_object(L, kind, subject_len + reply_len + delivery->len + 3);
+    char *at = message->text;
+    message->whole = true;
+    message->delivery = delivery;
+    message->subject = append(&at, delivery->subject, subject_len);
+    if (delivery->reply_to)
+        message->reply = append(&at, delivery->reply_to, reply_len);
+    message->data = append(&at, delivery->data, delivery->len);
+    message->len = delivery->len;
+    task->message = message;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, task->instance->running_ref);
+    lua_pushvalue(L, -2);
+    message->place = luaL_ref(L, -2);
+    lua_pop(L, 1);
 }
 
 void api_push_message(lua_State *L, struct task *task, struct delivery *delivery)
 {
-    (void)task;
-    size_t bytes = delivery->len + 256;
-    add_weight(L, bytes);
-    struct message *message = push_object(L);
+    enum message_kind kind = delivery->consumer ? MESSAGE_STREAM : MESSAGE_CORE;
+    bool headers = has_headers(delivery->msg);
+    if (!headers && !task->batch && delivery->len <= COPY_MAX) {
+        push_copy(L, task, delivery, kind);
+        return;
+    }
+    struct message *message = push_object(L, kind, 0);
     message->delivery = delivery_retain(delivery);
-    message->msg = delivery->msg;
-    message->external_bytes = bytes;
-    vm_hold(L, &message->held, drop_message);
-    if (delivery->consumer)
-        parse_headers(delivery->msg);
+    message->reply = delivery->reply_to;
+    own(L, message, delivery->msg);
+}
+
+void api_end_message(struct task *task)
+{
+    struct message *message = task->message;
+    const struct delivery *delivery = message->delivery;
+    lua_State *L = task->instance->vm->L;
+    message->delivery = NULL;
+    message->stream = task->registration->consumer.stream;
+    message->durable = task->registration->consumer.durable;
+    message->sequence = delivery->stream_sequence;
+    message->attempt = delivery->attempt;
+    message->pending = delivery->pending;
+    message->timestamp_ns = delivery->timestamp_ns;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, task->instance->running_ref);
+    luaL_unref(L, -1, message->place);
+    lua_pop(L, 1);
 }
 
 void api_push_reply(lua_State *L, natsMsg *msg)
 {
-    size_t bytes = (size_t)natsMsg_GetDataLength(msg) + 256;
-    add_weight(L, bytes);
-    struct message *message = push_object(L);
-    message->msg = msg;
-    message->external_bytes = bytes;
-    vm_hold(L, &message->held, drop_message);
-}
-
-static int message_gc(lua_State *L)
-{
-    struct message *message = luaL_checkudata(L, 1, MESSAGE_METATABLE);
-    struct weight *weight = weight_of(L);
-    if (weight)
-        weight->bytes -= message->external_bytes;
-    vm_let_go(&message->held);
-    drop_message(&message->held);
-    *message = (struct message){0};
-    return 0;
+    struct message *message = push_object(L, MESSAGE_REPLY, 0);
+    message->reply = natsMsg_GetReply(msg);
+    own(L, message, msg);
 }
 
 static struct message *to_message(lua_State *L, int index)
 {
     if (lua_type(L, index) != LUA_TUSERDATA || !lua_getmetatable(L, index))
         return NULL;
-    luaL_getmetatable(L, MESSAGE_METATABLE);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, instance_of(L)->message_ref);
     bool same = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
-    struct message *message = same ? lua_touserdata(L, index) : NULL;
-    return message && message->msg ? message : NULL;
+    return same ? lua_touserdata(L, index) : NULL;
 }
 
 struct message *api_to_message(lua_State *L, int index)
@@ -158,7 +178,7 @@ struct message *api_message(lua_State *L, const char *method)
 
 /* --- Headers --- */
 
-/* Pushes a table {name = first value}, with the names as they came. */
+/* Pushes a table {name = first value}, with the names as they came. msg may be NULL. */
 static void push_header_table(lua_State *L, natsMsg *msg)
 {
     lua_newtable(L);
@@ -166,7 +186,7 @@ static void push_header_table(lua_State *L, natsMsg *msg)
     lua_setmetatable(L, -2);
     const char **keys = NULL;
     int count = 0;
-    if (natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
+    if (!msg || natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
         return;
     /* keys is nats.c's list, in memory of our own: copied before Lua can run out of its own. */
     const char **list = count > 0 ? lua_newuserdata(L, (size_t)count * sizeof *list) : NULL;
@@ -229,7 +249,8 @@ static const char *header_name(lua_State *L, const char *method)
 static int method_header(lua_State *L)
 {
     struct message *message = api_message(L, "header");
-    const char *value = wire_header(message->msg, header_name(L, "header"));
+    const char *name = header_name(L, "header");
+    const char *value = message->msg ? wire_header(message->msg, name) : NULL;
     if (!value)
         lua_pushnil(L);
     else
@@ -296,8 +317,7 @@ static int method_json(lua_State *L)
         return api_misuse(L, "msg:json: the options must be a table, got %s", api_type_name(L, 2));
     }
     struct err err;
-    if (api_json_decode(L, natsMsg_GetData(message->msg),
-                        (size_t)natsMsg_GetDataLength(message->msg), &err) == 0)
+    if (api_json_decode(L, message->data, message->len, &err) == 0)
         return 1;
     if (!strict)
         return api_fail(L, &err);
@@ -322,62 +342,72 @@ static bool push_common_field(lua_State *L, struct message *message, enum field 
 {
     switch (field) {
     case FIELD_SUBJECT:
-        push_string(L, natsMsg_GetSubject(message->msg));
+        push_string(L, message->subject);
         return true;
     case FIELD_DATA:
-        lua_pushlstring(L, natsMsg_GetData(message->msg),
-                        (size_t)natsMsg_GetDataLength(message->msg));
+        lua_pushlstring(L, message->data, message->len);
         return true;
     case FIELD_HEADERS:
         push_headers(L, message);
         return true;
     case FIELD_REPLY:
-        /* JetStream's ack subject is none to reply to. */
-        push_string(L, message->delivery ? message->delivery->reply_to
-                                         : natsMsg_GetReply(message->msg));
+        push_string(L, message->reply);
         return true;
     default:
         return false;
     }
 }
 
-static void push_delivery_field(lua_State *L, const struct delivery *delivery, enum field field)
+char *api_message_id(const struct message *message, char *buf, size_t size)
 {
+    if (message->delivery)
+        return delivery_id(message->delivery, buf, size);
+    if (message->kind != MESSAGE_STREAM)
+        *buf = '\0';
+    else
+        delivery_make_id(message->stream, message->timestamp_ns, message->durable,
+                         message->sequence, buf, size);
+    return buf;
+}
+
+static void push_stream_field(lua_State *L, const struct message *message, enum field field)
+{
+    const struct delivery *delivery = message->delivery;
     char id[1024];
     switch (field) {
-    case FIELD_ATTEMPT:
-        lua_pushnumber(L, (double)delivery->attempt);
-        return;
-    case FIELD_TIMESTAMP:
-        lua_pushnumber(L, (double)delivery->timestamp_ns / NS_PER_S);
-        return;
-    default:
-        break;
-    }
-    if (!delivery->consumer) {
-        lua_pushnil(L);
-        return;
-    }
-    switch (field) {
     case FIELD_STREAM:
-        push_string(L, delivery->stream);
+        push_string(L, delivery ? delivery->stream : message->stream);
         return;
     case FIELD_CONSUMER:
-        push_string(L, delivery->durable);
+        push_string(L, delivery ? delivery->durable : message->durable);
         return;
     case FIELD_SEQUENCE:
-        lua_pushnumber(L, (double)delivery->stream_sequence);
+        lua_pushnumber(L, (double)(delivery ? delivery->stream_sequence : message->sequence));
         return;
     case FIELD_PENDING:
-        lua_pushnumber(L, (double)delivery->pending);
+        lua_pushnumber(L, (double)(delivery ? delivery->pending : message->pending));
         return;
     case FIELD_ID:
-        lua_pushstring(L, delivery_id(delivery, id, sizeof id));
+        lua_pushstring(L, api_message_id(message, id, sizeof id));
         return;
     default:
         lua_pushnil(L);
         return;
     }
+}
+
+static void push_delivery_field(lua_State *L, const struct message *message, enum field field)
+{
+    const struct delivery *delivery = message->delivery;
+    if (field == FIELD_ATTEMPT)
+        lua_pushnumber(L, (double)(delivery ? delivery->attempt : message->attempt));
+    else if (field == FIELD_TIMESTAMP)
+        lua_pushnumber(L, (double)(delivery ? delivery->timestamp_ns : message->timestamp_ns) /
+                              NS_PER_S);
+    else if (message->kind == MESSAGE_STREAM)
+        push_stream_field(L, message, field);
+    else
+        lua_pushnil(L);
 }
 
 /* Upvalue: {name = method or number of a field}. */
@@ -393,8 +423,8 @@ static int message_index(lua_State *L)
     enum field field = (enum field)lua_tointeger(L, 2);
     if (push_common_field(L, message, field))
         return 1;
-    if (message->delivery)
-        push_delivery_field(L, message->delivery, field);
+    if (message->kind != MESSAGE_REPLY)
+        push_delivery_field(L, message, field);
     else
         lua_pushnil(L);
     return 1;
@@ -409,13 +439,14 @@ static int message_newindex(lua_State *L)
 static int message_tostring(lua_State *L)
 {
     struct message *message = api_message(L, "tostring");
-    const struct delivery *delivery = message->delivery;
-    const char *subject = natsMsg_GetSubject(message->msg);
-    if (delivery && delivery->consumer)
-        lua_pushfstring(L, "message \"%s\" (%s #%f)", subject, delivery->stream,
-                        (double)delivery->stream_sequence);
+    if (message->kind == MESSAGE_STREAM)
+        lua_pushfstring(
+            L, "message \"%s\" (%s #%f)", message->subject,
+            message->delivery ? message->delivery->stream : message->stream,
+            (double)(message->delivery ? message->delivery->stream_sequence : message->sequence));
     else
-        lua_pushfstring(L, "%s \"%s\"", delivery ? "message" : "reply", subject);
+        lua_pushfstring(L, "%s \"%s\"", message->kind == MESSAGE_CORE ? "message" : "reply",
+                        message->subject);
     return 1;
 }
 
@@ -458,9 +489,9 @@ void api_msg_open(lua_State *L)
 {
     lua_pushcfunction(L, core_is_message);
     lua_setfield(L, -2, "is_message");
-    struct weight *weight = lua_newuserdata(L, sizeof *weight);
-    *weight = (struct weight){.collect_at = COLLECT_MIN};
-    lua_setfield(L, LUA_REGISTRYINDEX, WEIGHT);
+    struct instance *instance = instance_of(L);
+    lua_newtable(L);
+    instance->running_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 
     luaL_newmetatable(L, HEADERS_METATABLE);
     set_function(L, "__index", headers_index);
@@ -468,14 +499,15 @@ void api_msg_open(lua_State *L)
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);
 
-    luaL_newmetatable(L, MESSAGE_METATABLE);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    instance->message_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     push_members(L);
     lua_pushvalue(L, -1);
     lua_setfield(L, -4, "methods"); /* core.methods: the Lua side wraps those that wait */
     lua_pushcclosure(L, message_index, 1);
     lua_setfield(L, -2, "__index");
     set_function(L, "__newindex", message_newindex);
-    set_function(L, "__gc", message_gc);
     set_function(L, "__tostring", message_tostring);
     lua_pushliteral(L, "message");
     lua_setfield(L, -2, "__metatable");

@@ -32,7 +32,7 @@ static int already_settled(lua_State *L)
 static struct message *stream_message(lua_State *L, const char *method)
 {
     struct message *message = api_message(L, method);
-    if (!message->delivery || !message->delivery->consumer)
+    if (message->kind != MESSAGE_STREAM)
         api_misuse(L, "msg:%s: this message is not from a stream, so it has no verdict", method);
     return message;
 }
@@ -71,7 +71,7 @@ static const char *reason_argument(lua_State *L, const char *method)
 static int settle(lua_State *L, struct message *message, enum verdict verdict, int64_t delay_ns)
 {
     struct err err;
-    if (message->rejected)
+    if (message->rejected || !message->delivery)
         return already_settled(L);
     if (delivery_settle(message->delivery, verdict, delay_ns, &err) != 0)
         return api_fail(L, &err);
@@ -107,7 +107,7 @@ static int push_confirmation(struct op *op, lua_State *L)
 static int ack_and_wait(lua_State *L, struct task *task, struct message *message)
 {
     struct engine *engine = task->instance->engine;
-    if (message->rejected)
+    if (message->rejected || !message->delivery)
         return already_settled(L);
     api_may_wait(L, "msg:ack");
     struct op *op = op_new(task, push_confirmation, cancel_confirmation);
@@ -163,7 +163,7 @@ static int method_nak(lua_State *L)
     struct message *message = stream_message(L, "nak");
     int64_t delay_ns = api_duration(L, 2, "msg:nak", "delay", 0);
     struct task *root = api_task(L, "msg:nak")->root;
-    if (message->rejected || delivery_settled(message->delivery))
+    if (message->rejected || !message->delivery || delivery_settled(message->delivery))
         return already_settled(L);
     if (message->delivery->attempt >= (uint64_t)root->registration->attempts)
         return nak_the_last(L, root, message);
@@ -211,9 +211,11 @@ static int method_reject(lua_State *L)
 {
     struct message *message = api_message(L, "reject");
     const char *reason = reason_argument(L, "reject");
-    if (!message->delivery)
+    if (message->kind == MESSAGE_REPLY)
         return api_misuse(L, "msg:reject: this message is a reply, so it has no verdict");
     struct task *root = api_task(L, "msg:reject")->root;
+    if (!message->delivery)
+        return already_settled(L);
     if (root->batch)
         return reject_one(L, root, message, reason);
     if (root->delivery != message->delivery || message->rejected || root->responded ||
@@ -238,7 +240,7 @@ static int method_progress(lua_State *L)
     struct message *message = stream_message(L, "progress");
     api_task(L, "msg:progress");
     struct err err;
-    if (message->rejected)
+    if (message->rejected || !message->delivery)
         return already_settled(L);
     if (delivery_progress(message->delivery, &err) != 0)
         return api_fail(L, &err);
@@ -247,12 +249,13 @@ static int method_progress(lua_State *L)
 
 /* --- Replies --- */
 
-/* Sends a reply; it carries the request's correlation_id, if that had one. Clears headers. */
+/* Sends a reply; it carries the request's correlation_id, if that had one (NULL: it had no
+ * headers). Clears headers. */
 static int send_reply(struct engine *engine, natsMsg *request, const char *to,
                       const struct payload *payload, struct headers *headers, struct err *err)
 {
     int rc = 0;
-    const char *correlation = wire_header(request, "correlation_id");
+    const char *correlation = request ? wire_header(request, "correlation_id") : NULL;
     if (correlation && !headers_get(headers, "correlation_id"))
         rc = headers_add(headers, "correlation_id", correlation, strlen(correlation), err);
     struct link_frame frame = {
@@ -268,16 +271,10 @@ static int method_respond(lua_State *L)
 {
     struct message *message = api_message(L, "respond");
     lua_settop(L, 3);
-    const char *to = NULL;
-    if (!message->delivery)
-        to = natsMsg_GetReply(message->msg);
-    else if (!message->delivery->consumer)
-        to = message->delivery->reply_to;
+    const char *to = message->reply;
     if (!to)
         return api_misuse(L, "msg:respond: there is no reply subject%s",
-                          message->delivery && message->delivery->consumer
-                              ? " (the message is from a stream)"
-                              : "");
+                          message->kind == MESSAGE_STREAM ? " (the message is from a stream)" : "");
     lua_pushvalue(L, 2); /* the data, kept above what push_option cuts off */
     lua_replace(L, 1);
     lua_pushvalue(L, 3);

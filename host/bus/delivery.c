@@ -425,12 +425,19 @@ bool delivery_settled(const struct delivery *delivery)
            atomic_load(&((struct delivery *)delivery)->dead);
 }
 
+char *delivery_make_id(const char *stream, int64_t timestamp_ns, const char *durable,
+                       uint64_t sequence, char *buf, size_t size)
+{
+    snprintf(buf, size, "%s:%" PRId64 ":%s:%" PRIu64, stream, timestamp_ns, durable, sequence);
+    return buf;
+}
+
 char *delivery_id(const struct delivery *delivery, char *buf, size_t size)
 {
     if (size > 0)
         buf[0] = '\0';
     if (delivery->consumer != NULL)
-        snprintf(buf, size, "%s:%" PRId64 ":%s:%" PRIu64, delivery->stream, delivery->timestamp_ns,
-                 delivery->durable, delivery->stream_sequence);
+        delivery_make_id(delivery->stream, delivery->timestamp_ns, delivery->durable,
+                         delivery->stream_sequence, buf, size);
     return buf;
 }

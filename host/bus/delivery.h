@@ -128,7 +128,9 @@ int delivery_progress(struct delivery *delivery, struct err *err);
 bool delivery_settled(const struct delivery *delivery);
 
 /* The message's id, stable over redeliveries: "<stream>:<timestamp>:<consumer>:<sequence>"; "" for
- * core. Returns buf. */
+ * core. Returns buf. And made of its parts, where the delivery is gone. */
 char *delivery_id(const struct delivery *delivery, char *buf, size_t size);
+char *delivery_make_id(const char *stream, int64_t timestamp_ns, const char *durable,
+                       uint64_t sequence, char *buf, size_t size);
 
 #endif

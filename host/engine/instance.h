@@ -52,11 +52,13 @@ struct instance {
 
     /* The worker's. */
     struct vm *vm;
-    int handlers_ref;        /* registry: table index -> function, by order of registration */
-    struct loading *loading; /* the script's top level is running: what it has registered */
-    struct task *current;    /* the task whose coroutine runs, or NULL */
-    struct task *tasks;      /* all, for cancelling */
-    struct task *runnable;   /* to be resumed before the worker gives the instance back */
+    int handlers_ref;             /* registry: table index -> function, by order of registration */
+    int message_ref, running_ref; /* registry, the api's: messages' metatable; coroutine's ref ->
+                                     message of the run */
+    struct loading *loading;      /* the script's top level is running: what it has registered */
+    struct task *current;         /* the task whose coroutine runs, or NULL */
+    struct task *tasks;           /* all, for cancelling */
+    struct task *runnable;        /* to be resumed before the worker gives the instance back */
     unsigned task_count;
     struct { /* one ended root task, to be told at the next take */
         struct source *source;

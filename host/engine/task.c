@@ -96,6 +96,9 @@ void task_end(struct task *root)
     if (clock_cancel(instance->engine->clock, &root->timeout))
         task_release(root);
     task_settle(root);
+    if (root->message && instance->vm)
+        instance->engine->hooks->end_message(root);
+    root->message = NULL;
     if (root->batch)
         dispatch_finished_batch(instance, root->source, root->batch, root->batch_count);
     else
@@ -427,19 +430,20 @@ static unsigned count_publish(struct task *task, const char *subject)
     return ++count->count;
 }
 
-bool task_message_id(struct task *task, const struct delivery *input, const char *subject,
-                     char *buf, size_t size)
+bool task_message_id(struct task *task, const char *input, const char *subject, char *buf,
+                     size_t size)
 {
-    if (!input)
-        input = task->root->delivery;
-    if (!input || !input->consumer)
-        return false;
+    const struct delivery *delivery = task->root->delivery;
+    char own[1024];
+    if (!input) {
+        if (!delivery || !delivery->consumer)
+            return false;
+        input = delivery_id(delivery, own, sizeof own);
+    }
     unsigned k = count_publish(task, subject);
-    char id[1024];
-    delivery_id(input, id, sizeof id);
-    int len = snprintf(buf, size, "%s:%s.%u:%s", id, task->path, k, subject);
+    int len = snprintf(buf, size, "%s:%s.%u:%s", input, task->path, k, subject);
     if ((size_t)len >= size)
-        len = snprintf(buf, size, "%s:%s.%u:%016" PRIx64, id, task->path, k,
+        len = snprintf(buf, size, "%s:%s.%u:%016" PRIx64, input, task->path, k,
                        hash_add(HASH_START, subject, strlen(subject)));
     return k > 0 && (size_t)len < size;
 }

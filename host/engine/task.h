@@ -61,6 +61,7 @@ struct task {
                                   the first */
     struct delivery **batch;   /* owned array of all; NULL: no batch */
     int batch_count;
+    void *message;    /* the api's: the object that end_message is for; or NULL */
     bool retry_asked; /* order_by: msg:nak was called, which means a retry here */
     int64_t retry_delay_ns;
     struct task *spawned_tasks; /* those that live */
@@ -122,10 +123,10 @@ void task_release(struct task *task);
 
 /* The next message id for a publish of this task to subject, as the contract says:
  * <stream>:<timestamp>:<consumer>:<sequence>:<task>.<k>:<subject>, or the subject's hash where that
- * is too long. input: the message of a batch that it comes from; NULL: the handler's. False without
- * a JetStream input: the id shall be random. */
-bool task_message_id(struct task *task, const struct delivery *input, const char *subject,
-                     char *buf, size_t size);
+ * is too long. input: the id of the message that it comes from (as of a batch); NULL: the
+ * handler's. False without a JetStream input: the id shall be random. */
+bool task_message_id(struct task *task, const char *input, const char *subject, char *buf,
+                     size_t size);
 
 /* A JetStream publish of this task could not be stored: unless the handler gives its own verdict,
  * its message is nak'd. */

@@ -16,6 +16,7 @@
 #define FULL 4
 #define FULL_OF 5
 #define COLLECT_SHARE 4
+#define EXTERNAL_MIN ((size_t)8 << 20)
 #define GC_PAUSE_MAX 200 /* LuaJIT's own: the next cycle begins when use has doubled */
 #define GC_STEPMUL_MIN 200
 #define GC_STEPMUL_MAX 10000
@@ -41,21 +42,49 @@ static void pace_collector(struct vm *vm)
     lua_gc(vm->L, LUA_GCSETSTEPMUL, stepmul < GC_STEPMUL_MAX ? (int)stepmul : GC_STEPMUL_MAX);
 }
 
+static struct vm_block *block_before(const struct vm_block *block)
+{
+    return (struct vm_block *)(block->prev & ~(uintptr_t)1);
+}
+
+static void set_before(struct vm_block *block, const struct vm_block *before)
+{
+    block->prev = (uintptr_t)before | (block->prev & 1);
+}
+
 static void link_block(struct vm *vm, struct vm_block *block)
 {
+    struct vm_block *last = block_before(&vm->blocks);
     block->next = &vm->blocks;
-    block->prev = vm->blocks.prev;
-    block->prev->next = block;
-    vm->blocks.prev = block;
+    block->prev = (uintptr_t)last;
+    last->next = block;
+    set_before(&vm->blocks, block);
+}
+
+static void unlink_block(struct vm_block *block)
+{
+    struct vm_block *before = block_before(block);
+    before->next = block->next;
+    set_before(block->next, before);
+}
+
+/* A userdata of vm_own is being freed. */
+static void drop_held(struct vm *vm, struct vm_block *block)
+{
+    struct vm_held *held = (struct vm_held *)((char *)block + vm->held_at);
+    if (!held->next)
+        return;
+    vm_let_go(held);
+    held->drop(held);
 }
 
 static void *move_block(struct vm *vm, void *memory, size_t old_size, size_t new_size)
 {
     struct vm_block *block = memory ? (struct vm_block *)memory - 1 : NULL;
-    if (block) {
-        block->prev->next = block->next;
-        block->next->prev = block->prev;
-    }
+    if (block && (block->prev & 1))
+        drop_held(vm, block);
+    if (block)
+        unlink_block(block);
     if (new_size == 0) {
         free(block);
         vm->used_bytes -= old_size;
@@ -105,7 +134,9 @@ struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err)
     }
     vm->owner = owner;
     vm->limit_bytes = limit_bytes;
-    vm->blocks.prev = vm->blocks.next = &vm->blocks;
+    vm->blocks.next = &vm->blocks;
+    vm->blocks.prev = (uintptr_t)&vm->blocks;
+    vm->external_most = EXTERNAL_MIN;
     vm->held.prev = vm->held.next = &vm->held;
     vm->L = lua_newstate(allocate, vm);
     if (!vm->L || lua_cpcall(vm->L, vm_open_libraries, NULL)) {
@@ -159,6 +190,21 @@ void vm_let_go(struct vm_held *held)
     held->prev->next = held->next;
     held->next->prev = held->prev;
     held->prev = held->next = NULL;
+}
+
+void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struct vm_held *held))
+{
+    struct vm *vm = vm_of(L);
+    struct vm_block *block = block_before(&vm->blocks); /* the newest */
+    vm->held_at = (size_t)((char *)held - (char *)block);
+    block->prev |= 1;
+    vm_hold(L, held, drop);
+    vm->external_bytes += bytes;
+    if (vm->external_bytes < vm->external_most)
+        return;
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    vm->external_most =
+        vm->external_bytes * 2 > EXTERNAL_MIN ? vm->external_bytes * 2 : EXTERNAL_MIN;
 }
 
 static bool is_full(const struct vm *vm)

@@ -26,8 +26,8 @@ struct coroutine {
     int ref;      /* in the registry, as long as it lives */
 };
 
-/* What a userdata holds of the host's, so that it can be let go without the collector. Embedded in
- * the userdata. */
+/* What a userdata holds of the host's, so that it can be let go without the collector. First in the
+ * userdata. */
 struct vm_held {
     struct vm_held *prev, *next;
     void (*drop)(struct vm_held *held); /* never touches Lua */
@@ -35,7 +35,8 @@ struct vm_held {
 
 /* Before each block that a state has allocated. */
 struct vm_block {
-    struct vm_block *prev, *next;
+    struct vm_block *next;
+    uintptr_t prev; /* its address; + 1 when the block is a userdata made for vm_own */
 };
 
 struct vm {
@@ -54,8 +55,10 @@ struct vm {
     int load_line;
     struct coroutine *pool; /* owned; finished coroutines, ready for use */
     int pooled, pool_capacity;
-    struct vm_block blocks; /* ring of all, owned; for vm_discard */
-    struct vm_held held;    /* ring of what its userdata hold */
+    struct vm_block blocks;               /* ring of all, owned; for vm_discard */
+    struct vm_held held;                  /* ring of what its userdata hold */
+    size_t held_at;                       /* where in their blocks those of vm_own hold it */
+    size_t external_bytes, external_most; /* that they hold; when to collect because of it */
     volatile sig_atomic_t allocating;
     int64_t cpu_ns; /* one resume may take so long; 0: any time */
     bool jit_off;
@@ -101,6 +104,13 @@ void vm_set_jit(struct vm *vm, bool on);
  * __gc, or when it holds nothing any more. */
 void vm_hold(lua_State *L, struct vm_held *held, void (*drop)(struct vm_held *held));
 void vm_let_go(struct vm_held *held);
+
+/* The same for the userdata on top of the stack, made just now and without a __gc: drop also
+ * releases it when it is collected. A finalizer is a call of Lua for each object and keeps its
+ * memory for a second cycle; for an object as common as a message that was half of its cost. bytes:
+ * what it holds outside of Lua, whose weight the collector does not feel; at worst it is run here.
+ */
+void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struct vm_held *held));
 
 /* The vm of a state or coroutine. */
 struct vm *vm_of(lua_State *L);

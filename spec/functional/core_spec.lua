@@ -342,6 +342,25 @@ bus.subscribe("fine", function() return "fine" end)]]
       assert.matches("header", reply.err)
     end)
 
+    it("can be read, and answered, after its handler has ended", function()
+      w:run [[
+        local bus = require "moonbus"
+        bus.script { workers = 1 }
+        local kept
+        bus.subscribe("keep", function(msg) kept = msg end)
+        bus.subscribe("say", function()
+          collectgarbage()
+          kept:respond("late")
+          return { kept.subject, kept.data, kept.reply, tostring(kept.sequence) }
+        end)
+      ]]
+      local late = w.client:subscribe "late"
+      w.client:publish("keep", "a word", nil, "late")
+      assert.equal("", late:next().data)
+      assert.same({ "keep", "a word", "late", "nil" }, w.client:request("say", ""):json())
+      assert.equal("late", late:next().data)
+    end)
+
     it("settles nothing when it is no JetStream message", function()
       local reply = reply_of [[
         local ok, err = pcall(msg.ack, msg)

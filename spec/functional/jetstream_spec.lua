@@ -473,6 +473,32 @@ describe("JetStream", function()
       settled()
     end)
 
+    it("can be read after its handler has ended, and has had its verdict", function()
+      local seen = w.client:subscribe "seen"
+      w:run [[
+        local js, bus = require "moonbus.jetstream", require "moonbus"
+        bus.script { workers = 1 }
+        js.stream { name = "IN", subjects = { "in.>" }, storage = "memory" }
+        local kept = {}
+        js.consume("IN", { durable = "worker", concurrency = 1 }, function(msg)
+          for _, old in ipairs(kept) do
+            collectgarbage()
+            local ok, err = old:ack()
+            bus.publish("seen", table.concat({ old.subject, #old.data, old.sequence, old.stream,
+              old.consumer, old.attempt, old.headers.Color or "none", tostring(old.id ~= msg.id),
+              tostring(ok), err.code }, " "))
+          end
+          kept[#kept + 1] = msg
+        end)
+      ]]
+      w.client:store("in.a", "small")
+      w.client:store("in.b", ("large"):rep(2000), { Color = "red" })
+      w.client:store("in.c", "x")
+      assert.equal("in.a 5 1 IN worker 1 none true nil settled", seen:next().data)
+      assert.equal("in.a 5 1 IN worker 1 none true nil settled", seen:next().data)
+      assert.equal("in.b 10000 2 IN worker 1 red true nil settled", seen:next().data)
+    end)
+
     it("that a handler forgot is acknowledged when the handler returns", function()
       w:run(consumer(nil, [[ local kept = msg ]]))
       w.client:store("in.a", "x")
