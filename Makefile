@@ -2,7 +2,7 @@
 #
 #   make run      install what is missing, build, and serve examples/ with a server of its own
 #   make test     install what is missing, build, run the whole suite
-#   make bench    compare with bare C and with Node: CASES=1,4 RUNS=3 SECONDS=1 JSON=yes
+#   make bench    compare with a bare C program and with Node: docs/PERFORMANCE.md
 #   make install  build/moonbus to $(PREFIX)/bin, the annotations for editors to $(PREFIX)/share
 
 PREFIX ?= /usr/local
@@ -25,9 +25,10 @@ run: build
 test: build
 	@spec/run build
 
-# The benchmark: docs/PERFORMANCE.md. RUNS, SECONDS and SCALE say how long; the defaults take about
-# an hour. NODE=no leaves the Node program out.
+# The benchmark: docs/PERFORMANCE.md. Only some cases: CASES=1,4. RUNS, SECONDS and SCALE (of message
+# counts) say how long; NODE=no leaves the Node program out; JSON=yes prints all runs as JSON.
 bench: build
+	@$(if $(filter no,$(NODE)),,bench/node/install)
 	@luajit bench/run.lua --build build --cases "$(CASES)" --runs "$(RUNS)" --scale "$(SCALE)" \
 	  --seconds "$(SECONDS)" $(if $(JSON),--json) $(if $(filter no,$(NODE)),--without node)
 

@@ -62,13 +62,25 @@ local function chosen(text)
   return list
 end
 
--- Whether the Node program can run, and with which client.
+local function output_of(command)
+  local pipe = io.popen(command .. " 2>&1")
+  local text = pipe:read "*a"
+  pipe:close()
+  return text
+end
+
+-- Whether the Node program can run: true and its client's version, or false and why not.
 local function find_node(given)
   if given.without == "node" then return false, "without Node" end
   local package = temp.read "bench/node/node_modules/@nats-io/transport-node/package.json"
-  if not package then return false, "Node skipped: its packages are not installed (make bench installs them)" end
-  if os.execute "node --version >/dev/null 2>&1" ~= 0 then return false, "Node skipped: it is not installed" end
-  return true, nil, package:match '"version":%s*"([^"]+)"'
+  if not package then
+    return false, "Node left out: it or its packages are not installed (make bench installs these)"
+  end
+  local text = output_of "node bench/node/main.mjs check"
+  if text ~= "ready\n" then
+    return false, "Node left out: its program does not run here: " .. (text:match "[^\n]*Error[^\n]*" or text)
+  end
+  return true, package:match '"version":%s*"([^"]+)"'
 end
 
 local given = read_arguments(arg)
@@ -80,13 +92,14 @@ local options = {
   scale = number_of(given, "scale", given.smoke and 0.005 or 1),
   smoke = given.smoke,
 }
-options.node, options.node_note, options.node_client = find_node(given)
+options.node, options.node_client = find_node(given)
 programs.build = posix.absolute(options.build) or fail("there is no folder " .. options.build)
 programs.node = posix.absolute "bench/node"
 host.binary = function() return programs.build .. "/moonbus" end
 
 local machine = report.machine(options)
-local results = bench.run(chosen(given.cases), options)
+local results, alone = bench.run(chosen(given.cases), options)
+machine.load_rate, machine.load_cpu = alone.rate, alone.cpu
 if given.json then
   report.json(results, machine, options)
 else

@@ -13,18 +13,17 @@
 void baseline_echo(void);
 void baseline_receive(void);
 void baseline_respond(void);
+void baseline_latency(void);
 void baseline_consume(void);
 void baseline_fetch(void);
 void baseline_relay(void);
+void baseline_hold(void);
 
 bool baseline_headers(void);
 void baseline_ready(void);
 
-/* The content-type of a payload of ours. */
+/* Publishes with headers: a content-type, and the id if there is one. */
 void baseline_publish(natsConnection *connection, const char *subject, const char *reply,
-                      const char *id, const char *data, int len);
-
-/* An order decoded, changed and encoded: owned by the caller, with its length. */
-char *baseline_json(const char *data, int len, int *out_len);
+                      const char *type, const char *id, const char *data, int len);
 
 #endif

@@ -1,22 +1,24 @@
 /* core - core NATS: everything is done in the callback, on nats.c's delivery thread. */
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "baseline/baseline.h"
 #include "common/bench.h"
 
 static const char *out;
-static bool headers, json;
+static bool headers;
 static long per_mark;
 static _Atomic long received;
 
 void baseline_publish(natsConnection *connection, const char *subject, const char *reply,
-                      const char *id, const char *data, int len)
+                      const char *type, const char *id, const char *data, int len)
 {
     natsMsg *msg;
     bench_must(natsMsg_Create(&msg, subject, reply, data, len), subject);
-    natsMsgHeader_Set(msg, "content-type", json ? "application/json" : "text/plain");
+    natsMsgHeader_Set(msg, "content-type", type);
     if (id)
         natsMsgHeader_Set(msg, "Nats-Msg-Id", id);
     bench_must(natsConnection_PublishMsg(connection, msg), subject);
@@ -28,7 +30,7 @@ static void send(natsConnection *connection, const char *subject, natsMsg *msg)
     const char *data = natsMsg_GetData(msg);
     int len = natsMsg_GetDataLength(msg);
     if (headers)
-        baseline_publish(connection, subject, NULL, NULL, data, len);
+        baseline_publish(connection, subject, NULL, "text/plain", NULL, data, len);
     else
         natsConnection_Publish(connection, subject, data, len);
 }
@@ -58,6 +60,17 @@ static void on_message(natsConnection *connection, natsSubscription *sub, natsMs
     long count = atomic_fetch_add_explicit(&received, 1, memory_order_relaxed) + 1;
     if (count % per_mark == 0)
         send(connection, out, msg);
+    natsMsg_Destroy(msg);
+}
+
+/* Answers with how late the message is. */
+static void on_paced(natsConnection *connection, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+    (void)sub, (void)closure;
+    char text[32];
+    double late_s = bench_wall_s() - strtod(natsMsg_GetData(msg), NULL);
+    int len = snprintf(text, sizeof text, "%.9f", late_s);
+    natsConnection_Publish(connection, out, text, len);
     natsMsg_Destroy(msg);
 }
 
@@ -104,4 +117,23 @@ void baseline_receive(void)
 void baseline_respond(void)
 {
     serve(on_request, strcmp(bench_text("send-asap", "yes"), "yes") == 0);
+}
+
+static _Atomic unsigned long spins;
+
+static void *spin(void *arg)
+{
+    (void)arg;
+    for (;;)
+        atomic_fetch_add_explicit(&spins, 1, memory_order_relaxed);
+    return NULL;
+}
+
+/* --url --in --out --burn yes|no: a thread beside that does nothing but compute */
+void baseline_latency(void)
+{
+    pthread_t thread;
+    serve(on_paced, true);
+    if (strcmp(bench_text("burn", "no"), "yes") == 0)
+        pthread_create(&thread, NULL, spin, NULL);
 }

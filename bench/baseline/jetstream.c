@@ -4,6 +4,7 @@
  *
  * `fetch` is the plain loop that nats.c offers, for comparison. */
 #include <cjson/cJSON.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +23,20 @@ static struct {
     int batch;
     long arrived, settled; /* settled: the delivery thread's, as all of this */
     long credit;           /* settled since the last request */
+    int64_t ack_wait_ns;
     bool headers, json;
     unsigned token;
     natsMsg *waiting[TOKENS]; /* owned; inputs whose output is not stored yet */
 } state;
+
+#define SLICES 100
+
+/* Of `hold`: messages without a verdict. */
+static struct {
+    pthread_mutex_t lock;
+    natsMsg *list[TOKENS]; /* owned */
+    size_t count;
+} held = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static const char ACK[] = "+ACK";
 
@@ -35,8 +46,8 @@ static void make_consumer(jsCtx *js)
     jsConsumerConfig_Init(&config);
     config.Durable = state.durable;
     config.AckPolicy = js_AckExplicit;
-    config.AckWait = 30LL * 1000000000;
-    config.MaxAckPending = 4 * state.batch;
+    config.AckWait = state.ack_wait_ns;
+    config.MaxAckPending = 4LL * state.batch;
     config.MaxDeliver = -1;
     bench_must(js_AddConsumer(NULL, js, state.stream, &config, NULL, NULL), "consumer");
 }
@@ -47,6 +58,7 @@ static void open_state(void)
     state.durable = bench_text("durable", "bench");
     state.out = bench_text("out", "bench.js.out");
     state.batch = (int)bench_number("batch", BATCH);
+    state.ack_wait_ns = bench_number("ack-wait-ms", 30000) * 1000000;
     state.headers = baseline_headers();
     state.json = strcmp(bench_text("json", "no"), "yes") == 0;
     state.connection = bench_connect(false);
@@ -94,7 +106,8 @@ static void on_consume(natsConnection *connection, natsSubscription *sub, natsMs
     acknowledge(msg);
 }
 
-char *baseline_json(const char *data, int len, int *out_len)
+/* An order decoded, changed and encoded: owned by the caller, with its length. */
+static char *next_order(const char *data, int len, int *out_len)
 {
     cJSON *order = cJSON_ParseWithLength(data, (size_t)len);
     if (!order)
@@ -118,12 +131,15 @@ static void relay(natsMsg *msg, const char *data, int len)
         natsConnection_PublishRequest(state.connection, state.out, reply, data, len);
         return;
     }
-    jsMsgMetaData *meta;
-    bench_must(natsMsg_GetMetaData(&meta, msg), "metadata");
-    snprintf(id, sizeof id, "%s:%s:%llu", meta->Stream, meta->Consumer,
-             (unsigned long long)meta->Sequence.Stream);
-    jsMsgMetaData_Destroy(meta);
-    baseline_publish(state.connection, state.out, reply, id, data, len);
+    /* $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<...>: what is here once per
+     * input. By hand, as natsMsg_GetMetaData allocates. */
+    const char *sequence = natsMsg_GetReply(msg) + strlen("$JS.ACK.");
+    sequence += strlen(state.stream) + 1 + strlen(state.durable) + 1;
+    sequence = strchr(sequence, '.') + 1;
+    snprintf(id, sizeof id, "%s:%s:%.*s", state.stream, state.durable, (int)strcspn(sequence, "."),
+             sequence);
+    baseline_publish(state.connection, state.out, reply,
+                     state.json ? "application/json" : "text/plain", id, data, len);
 }
 
 static void on_relay(natsConnection *connection, natsSubscription *sub, natsMsg *msg, void *closure)
@@ -138,7 +154,7 @@ static void on_relay(natsConnection *connection, natsSubscription *sub, natsMsg 
         return;
     }
     int len;
-    char *text = baseline_json(natsMsg_GetData(msg), natsMsg_GetDataLength(msg), &len);
+    char *text = next_order(natsMsg_GetData(msg), natsMsg_GetDataLength(msg), &len);
     relay(msg, text, len);
     free(text);
 }
@@ -154,6 +170,35 @@ static void on_stored(natsConnection *connection, natsSubscription *sub, natsMsg
     acknowledge(state.waiting[token]);
     state.waiting[token] = NULL;
     natsMsg_Destroy(msg);
+}
+
+static void on_hold(natsConnection *connection, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+    (void)connection, (void)sub, (void)closure;
+    if (is_status(msg)) {
+        natsMsg_Destroy(msg);
+        return;
+    }
+    pthread_mutex_lock(&held.lock);
+    if (held.count == TOKENS)
+        bench_fail("more than %d messages are held", TOKENS);
+    held.list[held.count++] = msg;
+    pthread_mutex_unlock(&held.lock);
+}
+
+/* Says for each message that it is worked on, three times in an ack_wait, evenly spread. */
+static void *keep(void *arg)
+{
+    (void)arg;
+    int64_t round_ns = state.ack_wait_ns / 3, began_ns = bench_now_ns();
+    for (size_t slice = 1;; slice++) {
+        bench_sleep_until_ns(began_ns + (int64_t)slice * round_ns / SLICES);
+        pthread_mutex_lock(&held.lock);
+        for (size_t i = slice % SLICES; i < held.count; i += SLICES)
+            natsConnection_PublishString(state.connection, natsMsg_GetReply(held.list[i]), "+WPI");
+        pthread_mutex_unlock(&held.lock);
+    }
+    return NULL;
 }
 
 /* nats.c may run two subscriptions on two threads; with one delivery thread for all, what is above
@@ -203,6 +248,14 @@ void baseline_consume(void)
 void baseline_relay(void)
 {
     subscribe(on_relay, on_stored);
+}
+
+/* --url --stream --durable --batch N --ack-wait-ms N: takes two batches, and holds them */
+void baseline_hold(void)
+{
+    pthread_t thread;
+    subscribe(on_hold, NULL);
+    pthread_create(&thread, NULL, keep, NULL);
 }
 
 /* --url --stream --durable --batch N: the loop of nats.c's own */

@@ -11,7 +11,8 @@ static const struct {
     void (*serve)(void);
 } modes[] = {
     {"echo", baseline_echo},       {"receive", baseline_receive}, {"respond", baseline_respond},
-    {"consume", baseline_consume}, {"fetch", baseline_fetch},     {"relay", baseline_relay},
+    {"latency", baseline_latency}, {"consume", baseline_consume}, {"fetch", baseline_fetch},
+    {"relay", baseline_relay},     {"hold", baseline_hold},
 };
 
 bool baseline_headers(void)

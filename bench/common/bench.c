@@ -71,6 +71,11 @@ int64_t bench_now_ns(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+double bench_wall_s(void)
+{
+    return (double)read_clock(CLOCK_REALTIME) / 1e9;
+}
+
 int64_t bench_cpu_ns(void)
 {
     return read_clock(CLOCK_PROCESS_CPUTIME_ID);

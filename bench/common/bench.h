@@ -20,6 +20,7 @@ _Noreturn void bench_fail(const char *format, ...) __attribute__((format(printf,
 void bench_must(natsStatus status, const char *what);
 
 int64_t bench_now_ns(void);
+double bench_wall_s(void); /* seconds of CLOCK_REALTIME, as bus.now() gives them */
 void bench_sleep_until_ns(int64_t when_ns);
 /* Processor time of this process, user and system. */
 int64_t bench_cpu_ns(void);

@@ -1,6 +1,7 @@
 -- Runs cases: every contender in turn, round after round (A B C A B C ...), so that what disturbs the
 -- machine disturbs all of them. Progress goes to standard error.
 local measures = require "bench.harness.measures"
+local programs = require "bench.harness.programs"
 local server = require "spec.support.server"
 local wait = require "spec.support.wait"
 
@@ -38,17 +39,24 @@ end
 
 local function contenders_of(self, case)
   local list = { "moonbus" }
-  for _, name in ipairs(case.contenders or {}) do
+  for _, name in ipairs(case.contenders) do
     if name ~= "node" or self.options.node then list[#list + 1] = name end
   end
   return list
+end
+
+-- The case as this variant has it: its own fields go before the case's.
+local function case_of(case, variant)
+  return setmetatable({}, { __index = function(_, key)
+    if variant[key] ~= nil and key ~= "title" then return variant[key] end
+    return case[key]
+  end })
 end
 
 -- All rounds of a variant: values[contender][metric] is a list.
 local function run_variant(self, case, variant)
   local values, failures = {}, {}
   local contenders = contenders_of(self, case)
-  local metrics = variant.metrics or case.metrics
   for _, name in ipairs(contenders) do values[name] = {} end
   for round = 1, self.options.runs do
     for _, name in ipairs(contenders) do
@@ -56,9 +64,9 @@ local function run_variant(self, case, variant)
         round, self.options.runs, name), round == 1 and name == "moonbus")
       local ok, result = pcall(measures[case.measure], new_run(self, case, variant, name))
       if ok then
-        for _, metric in ipairs(metrics) do
+        for _, metric in ipairs(case.metrics) do
           local list = values[name][metric.key] or {}
-          list[round] = assert(result[metric.key], metric.key)
+          list[round] = result[metric.key]
           values[name][metric.key] = list
         end
       else
@@ -69,20 +77,30 @@ local function run_variant(self, case, variant)
   return values, failures
 end
 
+-- What the load generator does when nobody stands between it and the server: its messages come back
+-- to itself. In a run it must be far from that.
+local function measure_load(self)
+  return programs.load("flow", {
+    url = self.server.url, send = "bench.self", back = "bench.self", size = 128,
+    warm_ms = self.options.warm_ms, ms = self.options.ms,
+  })
+end
+
 -- options: runs, ms, warm_ms, scale (of message counts), node (whether it takes part), smoke.
--- Gives a list of { case, variant, values, failures, metrics }.
+-- Gives a list of { case, variant, values, failures }, and what the load generator did alone.
 function bench.run(cases, options)
   local self = { options = options, runs_made = 0, kept = {}, results = {} }
   self.server = server.start { config = "max_payload: 8MB" }
   self.client = self.server:connect()
-  local began = wait.now()
+  local began, alone = wait.now(), nil
   local ok, reason = pcall(function()
+    alone = measure_load(self)
     for _, case in ipairs(cases) do
       for _, variant in ipairs(case.variants) do
-        local values, failures = run_variant(self, case, variant)
+        local own = case_of(case, variant)
+        local values, failures = run_variant(self, own, variant)
         self.results[#self.results + 1] = {
-          case = case, variant = variant, values = values, failures = failures,
-          metrics = variant.metrics or case.metrics,
+          case = own, variant = variant, values = values, failures = failures,
         }
       end
       self.client:wipe()
@@ -94,7 +112,7 @@ function bench.run(cases, options)
   self.client:close()
   self.server:close()
   if not ok then error(reason, 0) end
-  return self.results
+  return self.results, alone
 end
 
 return bench

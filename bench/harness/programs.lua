@@ -85,6 +85,21 @@ function moon:counts()
   return cjson.decode(body).scripts[1].handlers[1]
 end
 
+-- How many handlers are running, of all.
+function moon:running()
+  local body = posix.http_get(tonumber(self.host.admin:match ":(%d+)$"), "/status")
+  local count = 0
+  for _, script in ipairs(cjson.decode(body).scripts) do
+    for _, handler in ipairs(script.handlers) do count = count + handler.running end
+  end
+  return count
+end
+
+-- Saves a script as another text.
+function moon:rewrite(name, text)
+  temp.write(self.host.folder, "handlers/" .. name .. ".lua", text)
+end
+
 function moon:stop() self.host:close() end
 
 local function literal(value)
@@ -100,18 +115,26 @@ local function config_text(config)
     table.concat(lines, "\n"))
 end
 
--- options: handler (the name of a file in bench/handlers/, or a list of names), settings (what it
--- reads as bus.settings), config (lines of moonbus.lua), workers, server.
+-- The text of a file in bench/handlers/.
+function programs.handler(name)
+  return assert(temp.read("bench/handlers/" .. name .. ".lua"), name)
+end
+
+-- options:
+--   handler   the name of a file in bench/handlers/, or a list of names and of { name, text }
+--   settings  what it reads as bus.settings;  config: further lines of moonbus.lua
+--   workers, server;  watch: whether it looks for changed files
 function programs.start_moonbus(options)
-  local handlers = {}
-  local names = type(options.handler) == "table" and options.handler or { options.handler }
-  for _, name in ipairs(names) do
-    handlers[name .. ".lua"] = assert(temp.read("bench/handlers/" .. name .. ".lua"), name)
+  local handlers, args = {}, {}
+  for _, each in ipairs(type(options.handler) == "table" and options.handler or { options.handler }) do
+    if type(each) == "string" then each = { name = each, text = programs.handler(each) } end
+    handlers[each.name .. ".lua"] = each.text
   end
+  if options.workers then append(args, { workers = options.workers }) end
+  if options.watch then args[#args + 1] = "--watch" end
   local started = host.run {
-    handlers = handlers, server = options.server, level = "info", admin = true,
+    handlers = handlers, server = options.server, level = "info", admin = true, args = args,
     config = config_text { settings = options.settings, text = options.config },
-    args = options.workers and { "--workers", tostring(options.workers) },
   }
   return setmetatable({ host = started, pid = started.pid, ready_ms = started.ready_ms }, moon)
 end

@@ -25,12 +25,13 @@ function report.machine(options)
     nats_server = output_of((os.getenv "NATS_SERVER" or "nats-server") .. " -v"),
     nats_c = output_of "pkg-config --modversion libnats",
     node = options.node and output_of "node --version" or nil,
-    node_client = options.node_client,
+    node_client = options.node_client, -- or why Node is left out
   }
 end
 
-local NAMES = { c = "bare C", c_plain = "plain C", c_fetch = "C Fetch loop", node = "Node",
-  quiet = "without" }
+local NAMES = { c = "bare C", c_plain = "plain C", c_fetch = "C Fetch loop", node = "Node" }
+-- What stands in the column of bare C, when it is something else.
+local ASIDE = { one = "of one:", quiet = "without:" }
 
 -- One row of the table: the medians of one metric.
 local function make_row(result, metric)
@@ -99,10 +100,12 @@ end
 local function print_machine(machine, options)
   print(("%s (%s) · bare C on nats.c %s · %s · %s"):format(machine.moonbus, machine.commit,
     machine.nats_c, machine.node and "Node " .. machine.node .. ", @nats-io " .. machine.node_client
-    or options.node_note, machine.nats_server))
+    or machine.node_client, machine.nats_server))
   print(("%s · %d CPUs, %s · %s · load %s before"):format(machine.date, machine.cpus, machine.cpu,
     machine.kernel, machine.load))
-  print(("%d runs of each, alternating: median ± half the range; ratio: the median of moonbus / bare C of each round")
+  print(("the load generator alone, through the server: %s msg/s of 128 B, with %.0f%% of a CPU")
+    :format(stats.text(machine.load_rate), machine.load_cpu * 100))
+  print(("%d runs of each, alternating: median ± half the range; ratio: median of the rounds' moonbus / bare C")
     :format(options.runs))
   print()
 end
@@ -116,9 +119,10 @@ function report.print(results, machine, options)
       number = result.case.number
       print(("%d. %s"):format(number, result.case.title))
     end
-    for _, metric in ipairs(result.metrics) do
+    for _, metric in ipairs(result.case.metrics) do
       local row = make_row(result, metric)
-      local against = metric.ideal and stats.text(metric.ideal) .. " ideal" or cell(row, metric.against or "c")
+      local against = metric.ideal and "ideal " .. stats.text(metric.ideal) or cell(row, metric.against or "c")
+      if ASIDE[metric.against] then against = ASIDE[metric.against] .. " " .. against end
       print(line { "   " .. result.variant.title, metric.unit, cell(row, "moonbus"), against,
         row.compared and ("%.2f"):format(row.compared) or "", target_text(metric, row),
         others_text(result, row) })
@@ -130,7 +134,7 @@ end
 function report.json(results, machine, options)
   local list = {}
   for _, result in ipairs(results) do
-    for _, metric in ipairs(result.metrics) do
+    for _, metric in ipairs(result.case.metrics) do
       local row = make_row(result, metric)
       local runs = {}
       for name, values in pairs(result.values) do runs[name] = values[metric.key] end

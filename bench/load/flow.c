@@ -6,10 +6,12 @@
  * messages are under way, so nothing is dropped anywhere; --per-mark says for how many messages one
  * comes back.
  *
- * --url --send SUBJECT --back SUBJECT --size BYTES --window N --per-mark N --warm-ms N --ms N */
+ * --url --send SUBJECT --back SUBJECT --size BYTES --window N --per-mark N --warm-ms N --ms N
+ * --count N: no more than so many */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
@@ -32,6 +34,7 @@ struct flow {
     size_t at;                /* how far into a message the last write came */
     int64_t sent, marks;      /* messages whose first byte was written; messages that came back */
     int64_t window, per_mark; /* see above */
+    int64_t count;            /* sends no more than that */
     char *in;                 /* what was read and not yet looked at */
     size_t in_len;
     size_t skip; /* bytes of a payload that are still to come */
@@ -91,7 +94,9 @@ static void make_block(struct flow *flow, const char *subject, size_t size)
 
 static int64_t allowed(const struct flow *flow)
 {
-    return flow->window - (flow->sent - flow->marks * flow->per_mark);
+    int64_t room = flow->window - (flow->sent - flow->marks * flow->per_mark);
+    int64_t left = flow->count - flow->sent;
+    return room < left ? room : left;
 }
 
 static void write_some(struct flow *flow)
@@ -165,7 +170,8 @@ static void run_until(struct flow *flow, int64_t until_ns, bool sending)
         int64_t now_ns = bench_now_ns();
         if (now_ns >= until_ns)
             return;
-        if (!sending && flow->at == 0 && flow->sent - flow->marks * flow->per_mark <= 0)
+        bool all_sent = !sending || flow->sent >= flow->count;
+        if (all_sent && flow->at == 0 && flow->sent - flow->marks * flow->per_mark <= 0)
             return;
         if (flow->marks != marks) {
             marks = flow->marks;
@@ -191,7 +197,8 @@ static void run_until(struct flow *flow, int64_t until_ns, bool sending)
 int load_flow(void)
 {
     struct flow flow = {.window = bench_number("window", 16384),
-                        .per_mark = bench_number("per-mark", 1)};
+                        .per_mark = bench_number("per-mark", 1),
+                        .count = bench_number("count", LONG_MAX)};
     flow.fd = dial(bench_text("url", "nats://127.0.0.1:4222"));
     greet(&flow, bench_text("back", "bench.out"));
     make_block(&flow, bench_text("send", "bench.in"), (size_t)bench_number("size", 128));

@@ -5,6 +5,7 @@
 
 int load_flow(void);    /* as many messages as go through, with a bounded number under way */
 int load_request(void); /* requests, one or several under way */
+int load_pace(void);    /* so many messages in a second: latencies, gaps */
 int load_fill(void);    /* messages into a stream */
 int load_watch(void);   /* a durable consumer, until it has settled everything */
 

@@ -8,10 +8,8 @@ static const struct {
     const char *name;
     int (*run)(void);
 } modes[] = {
-    {"flow", load_flow},
-    {"request", load_request},
-    {"fill", load_fill},
-    {"watch", load_watch},
+    {"flow", load_flow}, {"request", load_request}, {"pace", load_pace},
+    {"fill", load_fill}, {"watch", load_watch},
 };
 
 int main(int argc, char **argv)
