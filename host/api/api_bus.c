@@ -187,6 +187,9 @@ void api_log_context(lua_State *L, struct log_context *context, char *file, size
     context->attempts = (unsigned)root->registration->attempts;
 }
 
+/* Who reads the log shall still find the next line. */
+#define LOGGED_MOST 65536
+
 /* core.log.<level>(text, fields): the text is a string, or what is no table. Upvalues: level, its
  * name. */
 static int core_log(lua_State *L)
@@ -211,8 +214,12 @@ static int core_log(lua_State *L)
     }
     char file[256];
     api_log_context(L, &context, file, sizeof file);
-    const char *text = lua_tostring(L, 1);
-    log_event(level, &context, "%s", text ? text : "");
+    size_t len = 0;
+    const char *text = lua_tolstring(L, 1, &len);
+    if (len > LOGGED_MOST)
+        log_event(level, &context, "%.*s ... (%zu bytes)", LOGGED_MOST, text, len);
+    else
+        log_event(level, &context, "%s", text ? text : "");
     return 0;
 }
 

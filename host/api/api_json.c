@@ -14,6 +14,7 @@
 #include "api/api_json.h"
 
 #define DEPTH_MAX 128
+#define LENIENT_MAX ((size_t)64 << 10)
 #define TEXT_MAX ((size_t)64 << 20) /* no NATS server takes more; bounds {a, a} nested 100 deep */
 
 /* Where the walk is: a list from the value up to the root, in the frames of the walk. */
@@ -277,11 +278,17 @@ static double array_size(struct output *out, const struct place *place)
 
 static void put_value(struct output *out, const struct place *place);
 
+/* Of what the log cannot have, the rest is left out. */
+static bool is_enough(const struct output *out)
+{
+    return out->lenient && out->len > LENIENT_MAX;
+}
+
 static void put_array(struct output *out, struct place *place, double size)
 {
     lua_State *L = out->L;
     put_char(out, '[');
-    for (double i = 1; i <= size; i++) {
+    for (double i = 1; i <= size && !(is_enough(out) && i > 1); i++) {
         if (i > 1)
             put_char(out, ',');
         lua_rawgeti(L, -1, (int)i);
@@ -336,6 +343,10 @@ static void put_object(struct output *out, struct place *place)
         put_key(out, place);
         put_value(out, place);
         lua_pop(L, 1);
+        if (is_enough(out)) {
+            lua_pop(L, 1);
+            break;
+        }
     }
     put_char(out, '}');
 }
@@ -376,6 +387,10 @@ static void put_value(struct output *out, const struct place *place)
     lua_State *L = out->L;
     size_t len;
     const char *text;
+    if (is_enough(out)) {
+        put_text(out, "\"...\"");
+        return;
+    }
     switch (lua_type(L, -1)) {
     case LUA_TNIL:
         put(out, "null", 4);
@@ -388,6 +403,10 @@ static void put_value(struct output *out, const struct place *place)
         return;
     case LUA_TSTRING:
         text = lua_tolstring(L, -1, &len);
+        if (out->lenient && len > LENIENT_MAX) {
+            put_string(out, place, text, LENIENT_MAX);
+            return;
+        }
         put_string(out, place, text, len);
         return;
     case LUA_TTABLE:
@@ -437,63 +456,4 @@ void api_json_encode(lua_State *L, int index, const char *binding)
 void api_json_describe(lua_State *L, int index)
 {
     encode(L, index, "json", true);
-}
-
-/* What scripts call ------------------------------------------------------------------------------
- */
-
-static int core_json_encode(lua_State *L)
-{
-    if (lua_gettop(L) == 0)
-        return api_misuse(L, "bus.json.encode: a value is missing");
-    api_json_encode(L, 1, "bus.json.encode");
-    return 1;
-}
-
-static int core_json_decode(lua_State *L)
-{
-    if (lua_type(L, 1) != LUA_TSTRING)
-        return api_misuse(L, "bus.json.decode: the text must be a string, got %s",
-                          api_type_name(L, 1));
-    size_t len;
-    const char *text = lua_tolstring(L, 1, &len);
-    struct err err;
-    if (api_json_decode(L, text, len, &err) != 0)
-        return api_fail(L, &err);
-    return 1;
-}
-
-/* bus.json.array(table): this table is an array, also when it is empty. */
-static int core_json_array(lua_State *L)
-{
-    lua_settop(L, 1);
-    if (lua_isnil(L, 1)) {
-        lua_newtable(L);
-        lua_replace(L, 1);
-    }
-    if (lua_type(L, 1) != LUA_TTABLE)
-        return api_misuse(L, "bus.json.array: wants a table, got %s", api_type_name(L, 1));
-    if (lua_getmetatable(L, 1) && !json_is_array(L, 1))
-        return api_misuse(L, "bus.json.array: the table has a metatable already");
-    lua_settop(L, 1);
-    luaL_getmetatable(L, JSON_ARRAY_METATABLE);
-    lua_setmetatable(L, 1);
-    return 1;
-}
-
-void api_json_open(lua_State *L)
-{
-    luaL_newmetatable(L, JSON_ARRAY_METATABLE);
-    lua_pushliteral(L, "array");
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
-    api_json_decode_open(L);
-    lua_pushcfunction(L, core_json_encode);
-    lua_setfield(L, -2, "json_encode");
-    lua_pushcfunction(L, core_json_decode);
-    lua_setfield(L, -2, "json_decode");
-    lua_pushcfunction(L, core_json_array);
-    lua_setfield(L, -2, "json_array");
-    lua_pushlightuserdata(L, NULL);
-    lua_setfield(L, -2, "json_null");
 }

@@ -2,8 +2,6 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -12,16 +10,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log_output.h"
 #include "base/text.h"
 #include "base/value.h"
 
 #define OUTPUT STDERR_FILENO
-#define STALL_MS 1000 /* how long an event waits for a reader that is behind, before it is lost */
 
 static struct {
     _Atomic int level, format;
-    pthread_mutex_t writing; /* around write(2): a pipe takes long lines in pieces */
-} settings = {LOG_INFO, LOG_AUTO, PTHREAD_MUTEX_INITIALIZER};
+} settings = {LOG_INFO, LOG_AUTO};
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
 static const char *const level_labels[] = {"DEBUG", "INFO ", "WARN ", "ERROR"};
@@ -271,30 +268,19 @@ static void write_json(struct text *line, const struct event *event)
     text_puts(line, "}\n");
 }
 
-/* A reader that does not read may cost an event, never the process: standard error can be
- * non-blocking through no doing of ours. */
-static void emit(const struct text *line)
-{
-    size_t done = 0;
-    pthread_mutex_lock(&settings.writing);
-    while (done < line->len) {
-        ssize_t wrote = write(OUTPUT, line->bytes + done, line->len - done);
-        if (wrote >= 0) {
-            done += (size_t)wrote;
-            continue;
-        }
-        struct pollfd ready = {.fd = OUTPUT, .events = POLLOUT};
-        if (errno == EINTR || (errno == EAGAIN && poll(&ready, 1, STALL_MS) > 0))
-            continue;
-        break;
-    }
-    pthread_mutex_unlock(&settings.writing);
-}
-
 static bool wants_text(void)
 {
     int format = settings.format;
     return format == LOG_TEXT || (format == LOG_AUTO && isatty(OUTPUT));
+}
+
+/* In the place where the lines are missing. */
+static void tell_lost(void)
+{
+    uint64_t lost = log_output_take_lost();
+    if (lost > 0)
+        log_event(LOG_WARN, NULL, "%llu events are missing here: who reads the log did not keep up",
+                  (unsigned long long)lost);
 }
 
 void log_event(enum log_level level, const struct log_context *context, const char *format, ...)
@@ -303,6 +289,7 @@ void log_event(enum log_level level, const struct log_context *context, const ch
     if (!log_enabled(level))
         return;
     int saved_errno = errno;
+    tell_lost();
     struct text message, line;
     text_init(&message);
     text_init(&line);
@@ -323,7 +310,7 @@ void log_event(enum log_level level, const struct log_context *context, const ch
         write_text(&line, &event);
     else
         write_json(&line, &event);
-    emit(&line);
+    log_output_write(line.bytes, line.len);
 
     free(event.fields);
     text_clear(&message);

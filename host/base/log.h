@@ -5,9 +5,9 @@
  * with the keys time level msg script handler stream consumer subject sequence attempt code file
  * line traceback; the user's own under "fields". Absent keys are left out.
  *
- * An event is written with one write(2), so lines of threads never mix. Control characters and
- * bytes that are not UTF-8 are escaped: a payload cannot forge a line. Any thread. The log is
- * one of the two globals of the process. */
+ * Lines of threads never mix, and nobody waits for who reads them (log_output.h). Control
+ * characters and bytes that are not UTF-8 are escaped: a payload cannot forge a line. Any thread.
+ * The log is one of the two globals of the process. */
 #ifndef MOONBUS_BASE_LOG_H
 #define MOONBUS_BASE_LOG_H
 

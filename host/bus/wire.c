@@ -6,6 +6,9 @@
 #include <string.h>
 #include <strings.h>
 
+/* No server takes more. The values of a list may be one large string many times. */
+#define HEADERS_MAX ((size_t)64 << 20)
+
 #define WIRE_VERSION_LINE "NATS/1.0\r\n"
 
 /* --- headers to be sent --- */
@@ -48,6 +51,8 @@ int headers_add(struct headers *headers, const char *name, const char *value, si
                            "header \"%s\": its value must not hold line breaks or NUL", name);
     }
     size_t name_len = strlen(name);
+    if (value_len > HEADERS_MAX || headers->len + name_len + value_len > HEADERS_MAX)
+        return err_set(err, ERR_INVALID, "header \"%.64s\": headers of more than 64MB", name);
     if (!headers_reserve(headers, name_len + value_len + 2))
         return err_set(err, ERR_MEMORY, "header \"%s\": out of memory", name);
     char *at = headers->bytes + headers->len;

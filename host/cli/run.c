@@ -3,12 +3,16 @@
 #include <unistd.h>
 
 #include "app/app.h"
+#include "base/log_output.h"
 #include "cli/cli.h"
+
+#define LOG_FLUSH_MS 1000 /* what the log may hold back is worth waiting for, but not long */
 
 int cli_run_app(const struct app_options *options)
 {
     struct app_end end = app_run(options);
     fflush(stdout);
+    log_output_flush(LOG_FLUSH_MS);
     /* Threads still run on what exit handlers would take down. Not by _exit: ThreadSanitizer would
      * complain there of a thread that has just ended and that nobody has joined yet. */
     if (end.left_behind)

@@ -180,8 +180,8 @@ static void wear_out(struct instance *instance)
     log_event(LOG_WARN, &context,
               "its Lua state stays full after a collection (%zu of %zu KB): a new one takes its "
               "place; handlers that still wait in it: %u",
-              instance->vm->used_bytes / 1024, instance->vm->limit_bytes / 1024,
-              instance->task_count);
+              (instance->vm->used_bytes + instance->vm->external_bytes) / 1024,
+              instance->vm->limit_bytes / 1024, instance->task_count);
 }
 
 void instance_inspect(struct instance *instance)

@@ -365,6 +365,12 @@ void task_start(const struct take *take)
     lua_rawgeti(L, -1, registration->index);
     lua_remove(L, -2);
     int nargs = push_arguments(L, task);
+    if (!vm_has_room(instance->vm)) {
+        err_set(&err, ERR_MEMORY, "not enough memory: the limit of %zu KB is reached%s",
+                instance->vm->limit_bytes / 1024, nargs ? " with this message" : "");
+        refuse(task, &err);
+        return;
+    }
     if (registration->timeout_ns) {
         task_retain(task);
         clock_arm(engine->clock, &task->timeout,

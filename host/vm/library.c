@@ -12,31 +12,6 @@
 #include "vm/internal.h"
 #include "vm/stack.h"
 
-int luaopen_cjson(lua_State *L);
-int luaopen_cjson_safe(lua_State *L);
-
-/* Without the buffer that cjson keeps for its next text: a state that is discarded runs no
- * finalizers, and the buffer is not the state's. */
-static int drop_buffer(lua_State *L)
-{
-    lua_getfield(L, -1, "encode_keep_buffer");
-    lua_pushboolean(L, false);
-    lua_call(L, 1, 0);
-    return 1;
-}
-
-static int open_cjson(lua_State *L)
-{
-    luaopen_cjson(L);
-    return drop_buffer(L);
-}
-
-static int open_cjson_safe(lua_State *L)
-{
-    luaopen_cjson_safe(L);
-    return drop_buffer(L);
-}
-
 /* Embedded modules are named "=moonbus.loader": a place in one is told apart from a script's. */
 static void load_text(lua_State *L, const char *text, size_t len, const char *name)
 {
@@ -138,8 +113,8 @@ int vm_open_libraries(lua_State *L)
     lua_pushnil(L);
     lua_setglobal(L, "newproxy");
     preload(L, "moonbus.stack", stack_open);
-    preload(L, "cjson", open_cjson);
-    preload(L, "cjson.safe", open_cjson_safe);
+    preload(L, "cjson", vm_open_cjson);
+    preload(L, "cjson.safe", vm_open_cjson_safe);
     set_searchers(L);
     lua_getglobal(L, "require");
     lua_setfield(L, LUA_REGISTRYINDEX, VM_REQUIRE);

@@ -23,17 +23,23 @@
 
 char vm_suspend_marker;
 
+/* What the limit is about. */
+static size_t in_use_bytes(const struct vm *vm)
+{
+    return vm->used_bytes + vm->external_bytes;
+}
+
 /* LuaJIT has no emergency collection: what a cycle has not freed in time is missing when the limit
  * is reached. With its fixed pace 33 MB of live data fail under a limit of 64 MB; with a pace that
  * follows what is left 55 MB work. Called by the allocator; lua_gc only stores the numbers. */
 static void pace_collector(struct vm *vm)
 {
-    size_t step = vm->limit_bytes / GC_STEPS + 1;
-    if (vm->used_bytes / step == vm->gc_mark)
+    size_t step = vm->limit_bytes / GC_STEPS + 1, in_use = in_use_bytes(vm);
+    if (in_use / step == vm->gc_mark)
         return;
-    vm->gc_mark = vm->used_bytes / step;
-    double used = (double)vm->used_bytes + 1;
-    double left = vm->used_bytes < vm->limit_bytes ? (double)(vm->limit_bytes - vm->used_bytes) : 0;
+    vm->gc_mark = in_use / step;
+    double used = (double)in_use + 1;
+    double left = in_use < vm->limit_bytes ? (double)(vm->limit_bytes - in_use) : 0;
     double pause = 100 + 50 * left / used;
     double stepmul = 300 * used / (left + 1);
     lua_gc(vm->L, LUA_GCSETPAUSE, pause < GC_PAUSE_MAX ? (int)pause : GC_PAUSE_MAX);
@@ -105,7 +111,7 @@ static void *allocate(void *data, void *memory, size_t old_size, size_t new_size
 {
     struct vm *vm = data;
     if (new_size > old_size && vm->enforcing && vm->limit_bytes &&
-        vm->used_bytes - old_size + new_size > vm->limit_bytes) {
+        in_use_bytes(vm) - old_size + new_size > vm->limit_bytes) {
         vm->exhausted = vm->refused = true;
         return NULL;
     }
@@ -192,6 +198,18 @@ void vm_let_go(struct vm_held *held)
     held->prev = held->next = NULL;
 }
 
+/* A full collection, if they have not taken the most of the time lately: with a full state ten
+ * thousand children of a handler may fail one after the other. */
+static void collect(struct vm *vm)
+{
+    uint64_t began = clock_now_ns();
+    if (began < vm->collect_after_ns)
+        return;
+    lua_gc(vm->L, LUA_GCCOLLECT, 0);
+    uint64_t ended = clock_now_ns();
+    vm->collect_after_ns = ended + COLLECT_SHARE * (ended - began);
+}
+
 void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struct vm_held *held))
 {
     struct vm *vm = vm_of(L);
@@ -202,14 +220,16 @@ void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struc
     vm->external_bytes += bytes;
     if (vm->external_bytes < vm->external_most)
         return;
-    lua_gc(L, LUA_GCCOLLECT, 0);
+    collect(vm);
     vm->external_most =
         vm->external_bytes * 2 > EXTERNAL_MIN ? vm->external_bytes * 2 : EXTERNAL_MIN;
+    if (vm->limit_bytes && vm->external_most > vm->limit_bytes)
+        vm->external_most = vm->limit_bytes;
 }
 
 static bool is_full(const struct vm *vm)
 {
-    return vm->used_bytes > vm->limit_bytes / FULL_OF * FULL;
+    return in_use_bytes(vm) > vm->limit_bytes / FULL_OF * FULL;
 }
 
 bool vm_stays_full(struct vm *vm)
@@ -237,14 +257,15 @@ static int new_coroutine(lua_State *L)
     return 0;
 }
 
-/* A binding may ask for a coroutine while another one runs: the limit must not raise on the main
- * state then, so it is looked at beforehand. */
-static bool has_room(struct vm *vm)
+bool vm_has_room(struct vm *vm)
 {
-    if (!vm->limit_bytes || vm->used_bytes < vm->limit_bytes)
+    if (!vm->limit_bytes || in_use_bytes(vm) < vm->limit_bytes)
         return true;
     lua_gc(vm->L, LUA_GCCOLLECT, 0);
-    return vm->used_bytes < vm->limit_bytes;
+    if (in_use_bytes(vm) < vm->limit_bytes)
+        return true;
+    vm->refused = true;
+    return false;
 }
 
 int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err)
@@ -256,7 +277,9 @@ int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err)
     bool enforcing = vm->enforcing;
     vm->enforcing = false;
     *coroutine = (struct coroutine){.ref = LUA_NOREF};
-    int rc = has_room(vm) ? lua_cpcall(vm->L, new_coroutine, coroutine) : LUA_ERRMEM;
+    /* While another coroutine runs the limit must not raise on the main state: it is looked at
+     * beforehand. */
+    int rc = vm_has_room(vm) ? lua_cpcall(vm->L, new_coroutine, coroutine) : LUA_ERRMEM;
     if (rc && rc != LUA_ERRMEM)
         lua_pop(vm->L, 1);
     vm->enforcing = enforcing;
@@ -280,18 +303,6 @@ static bool pool_has_room(struct vm *vm)
     vm->pool = pool;
     vm->pool_capacity = capacity;
     return true;
-}
-
-/* A full collection, if they have not taken the most of the time lately: with a full state ten
- * thousand children of a handler may fail one after the other. */
-static void collect(struct vm *vm)
-{
-    uint64_t began = clock_now_ns();
-    if (began < vm->collect_after_ns)
-        return;
-    lua_gc(vm->L, LUA_GCCOLLECT, 0);
-    uint64_t ended = clock_now_ns();
-    vm->collect_after_ns = ended + COLLECT_SHARE * (ended - began);
 }
 
 void vm_give(struct vm *vm, struct coroutine coroutine, bool reusable)

@@ -97,6 +97,9 @@ void vm_discard(struct vm *vm);
  * Between two resumes. */
 bool vm_stays_full(struct vm *vm);
 
+/* False: the limit is passed, as by what was added with vm_own, and a collection has not helped. */
+bool vm_has_room(struct vm *vm);
+
 /* Compiled code or only the interpreter, from now on. */
 void vm_set_jit(struct vm *vm, bool on);
 

@@ -91,6 +91,69 @@ end)]]
     wait.eventually(function() return w.client:settled("IN", "d") end, 10)
   end)
 
+  describe("counts the payloads of messages that a script keeps", function()
+    local KEEPER = [[
+local bus = require "moonbus"
+local js = require "moonbus.jetstream"
+bus.script { workers = 1 }
+local kept = {}
+bus.subscribe("keep", function(msg) kept[#kept + 1] = msg end)
+bus.subscribe("fetch", function() kept[#kept + 1] = bus.request("big", "") end)
+bus.subscribe("count", function() return tostring(#kept) end)
+js.consume("IN", { durable = "d", attempts = 100, backoff = { min = "1ms", max = "1ms" } },
+  function(msg) kept[#kept + 1] = msg end)]]
+    local BIG = ("x"):rep(100 * 1024)
+
+    it("10,000 of 100 KB do not fill the process, and nobody else notices", function()
+      w.client:stream("IN", { "in" }, { storage = "memory" })
+      local host = run(KEEPER, "32MB")
+      local before = host:memory_mb()
+      for index = 1, 10000 do
+        w.client:publish("keep", BIG)
+        if index % 1000 == 0 then
+          assert.equal("x", w.client:request("good", "x", { timeout = 5 }).data)
+        end
+      end
+      host:wait_log { level = "warn", code = "memory", msg = "a new one takes its place" }
+      assert.is_true(tonumber(w.client:request("count", "", { timeout = 5 }).data) < 330)
+      assert.is_true(host:memory_mb() - before < 200 * wait.slow, host:memory_mb() .. " MB")
+      local event = host:wait_log { level = "error", code = "memory", handler = "keep" }
+      assert.matches("32768 KB is reached with this message", event.msg)
+    end)
+
+    it("replies as well", function()
+      w.client:stream("IN", { "in" }, { storage = "memory" })
+      local host = run(KEEPER, "16MB")
+      local big = w.client:subscribe "big"
+      for _ = 1, 300 do
+        w.client:publish("fetch", "")
+        local request = big:next(0.5)
+        if not request then break end
+        w.client:reply(request, BIG)
+      end
+      host:wait_log({ level = "error", code = "memory", handler = "fetch" }, 10)
+      host:wait_log { level = "warn", code = "memory", msg = "a new one takes its place" }
+    end)
+
+    it("and the message that has no room is nak'd, and handled by the new state", function()
+      w.client:stream("IN", { "in" }, { storage = "memory" })
+      local host = run(KEEPER, "16MB")
+      for _ = 1, 400 do w.client:store("in", BIG) end
+      wait.eventually(function() return w.client:settled("IN", "d") end, 20)
+      host:wait_log { level = "error", code = "memory", handler = "IN/d" }
+    end)
+
+    it("and not those that it has let go", function()
+      local host = run([[
+local bus = require "moonbus"
+bus.subscribe("work", function(msg) bus.sleep "1ms" return tostring(#msg.data) end)]], "16MB")
+      for _ = 1, 1000 do
+        assert.equal("102400", w.client:request("work", BIG, { timeout = 5 }).data)
+      end
+      assert.same({}, host:logged { code = "memory" })
+    end)
+  end)
+
   it("is not reached by garbage", function()
     local host = run [[
 local bus = require "moonbus"
