@@ -19,7 +19,8 @@ static int core_publish(lua_State *L)
     struct payload payload;
     api_payload(L, 2, "bus.publish", &payload);
     struct task *task = api_task(L, "bus.publish");
-    struct headers headers = {0};
+    char room[HEADERS_ROOM];
+    struct headers headers = headers_in(room, sizeof room);
     struct err err;
     if (api_headers(L, 3, payload.content_type, &headers, &err) != 0) {
         headers_clear(&headers);
@@ -43,14 +44,13 @@ static int core_publish(lua_State *L)
 /* Request ----------------------------------------------------------------------------------------
  */
 
-/* While a request is pending, its op's err.message holds the subject and receipt.sequence the
- * timeout, for the sentence of a failure; on_reply leaves both alone. */
+/* Its op's text is the subject and its number the timeout, for the sentence of a failure. */
 
 static void on_reply(void *owner, natsMsg *reply, enum err_code code)
 {
     struct op *op = owner;
     op->result.msg = reply;
-    op->result.err.code = code;
+    op->result.code = code;
     op_complete(op);
 }
 
@@ -70,14 +70,14 @@ int api_not_started(lua_State *L, struct op *op, const struct err *err)
 
 static void describe_no_reply(const struct op *op, struct err *err)
 {
-    const char *subject = op->result.err.message;
+    const char *subject = op->result.text ? op->result.text : "";
     char timeout[32];
-    switch (op->result.err.code) {
+    switch (op->result.code) {
     case ERR_NO_RESPONDERS:
         err_set(err, ERR_NO_RESPONDERS, "nobody serves \"%.200s\"", subject);
         return;
     case ERR_TIMEOUT:
-        value_format_duration((int64_t)op->result.receipt.sequence, timeout, sizeof timeout);
+        value_format_duration((int64_t)op->result.number, timeout, sizeof timeout);
         err_set(err, ERR_TIMEOUT, "no answer from \"%.200s\" within %s", subject, timeout);
         return;
     case ERR_PERMISSION:
@@ -88,7 +88,7 @@ static void describe_no_reply(const struct op *op, struct err *err)
         err_set(err, ERR_CLOSED, "the host stopped before \"%.200s\" answered", subject);
         return;
     default:
-        err_set(err, op->result.err.code, "the request to \"%.200s\" failed", subject);
+        err_set(err, op->result.code, "the request to \"%.200s\" failed", subject);
         return;
     }
 }
@@ -108,7 +108,7 @@ static int push_service_error(lua_State *L, natsMsg *msg, const char *text)
 static int push_answer(struct op *op, lua_State *L)
 {
     natsMsg *msg = op->result.msg;
-    if (op->result.err.code != ERR_NONE || !msg) {
+    if (op->result.code != ERR_NONE || !msg) {
         struct err err;
         describe_no_reply(op, &err);
         return api_fail(L, &err);
@@ -135,7 +135,8 @@ static int core_request(lua_State *L)
     int64_t timeout_ns =
         api_duration(L, 3, "bus.request", "timeout", atomic_load(&engine->request_timeout_ns));
     api_may_wait(L, "bus.request");
-    struct headers headers = {0};
+    char room[HEADERS_ROOM];
+    struct headers headers = headers_in(room, sizeof room);
     struct err err;
     if (api_headers(L, 4, payload.content_type, &headers, &err) != 0) {
         headers_clear(&headers);
@@ -147,8 +148,8 @@ static int core_request(lua_State *L)
         err_set(&err, ERR_MEMORY, "no memory for a request");
         return api_fail(L, &err);
     }
-    snprintf(op->result.err.message, sizeof op->result.err.message, "%s", subject);
-    op->result.receipt.sequence = (uint64_t)timeout_ns;
+    op->result.text = strdup(subject);
+    op->result.number = (uint64_t)timeout_ns;
     struct link_frame frame = {
         .subject = subject, .data = payload.data, .len = payload.len, .headers = &headers};
     op_retain(op);

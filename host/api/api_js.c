@@ -17,7 +17,19 @@ struct publish {
     int attempts;               /* 0: the outbox's */
     bool derived_id;            /* from the input: a duplicate on its first delivery is odd */
     const struct message *from; /* what the user says it comes from; on the stack */
+    char room[HEADERS_ROOM];    /* of the headers */
 };
+
+/* Field by field: the texts are large and need no zeroes. */
+static void publish_init(struct publish *publish)
+{
+    publish->headers = headers_in(publish->room, sizeof publish->room);
+    publish->id[0] = '\0';
+    publish->timeout_ns = 0;
+    publish->attempts = 0;
+    publish->derived_id = false;
+    publish->from = NULL;
+}
 
 /* --- Options --- */
 
@@ -132,12 +144,13 @@ static int take_id_header(struct publish *publish, struct err *err)
     return rc;
 }
 
-/* Fills publish->headers. Raises nothing: they hold memory. The expectations are at `first`. */
+/* Fills publish->headers. Raises nothing: they hold memory. The expectations are at `first`; 0:
+ * there are none. */
 static int fill_headers(lua_State *L, int headers, int first, const char *content_type,
                         struct publish *publish, struct err *err)
 {
     int rc = api_headers(L, headers, content_type, &publish->headers, err);
-    for (size_t i = 0; rc == 0 && i < EXPECTATIONS; i++) {
+    for (size_t i = 0; first && rc == 0 && i < EXPECTATIONS; i++) {
         lua_pushvalue(L, first + (int)i);
         if (!lua_isnil(L, -1))
             rc = add_expectation(&publish->headers, L, expectations[i].header, err);
@@ -152,10 +165,12 @@ static int fill_headers(lua_State *L, int headers, int first, const char *conten
 static void on_result(void *owner, const struct receipt *receipt, const struct err *err)
 {
     struct op *op = owner;
-    if (receipt)
-        op->result.receipt = *receipt;
-    else
-        op->result.err = *err;
+    op->result.code = receipt ? ERR_NONE : err->code;
+    op->result.text = strdup(receipt ? receipt->stream : err->message);
+    if (receipt) {
+        op->result.number = receipt->sequence;
+        op->result.duplicate = receipt->duplicate;
+    }
     op_complete(op);
 }
 
@@ -175,16 +190,19 @@ static void note_failure(struct task *task, const struct err *err)
 
 static int push_receipt(struct op *op, lua_State *L)
 {
-    if (op->result.err.code != ERR_NONE) {
-        note_failure(op->task, &op->result.err);
-        return api_fail(L, &op->result.err);
+    const char *text = op->result.text ? op->result.text : "";
+    if (op->result.code != ERR_NONE) {
+        struct err err;
+        err_set(&err, op->result.code, "%s", text);
+        note_failure(op->task, &err);
+        return api_fail(L, &err);
     }
     lua_createtable(L, 0, 3);
-    lua_pushstring(L, op->result.receipt.stream);
+    lua_pushstring(L, text);
     lua_setfield(L, -2, "stream");
-    lua_pushnumber(L, (double)op->result.receipt.sequence);
+    lua_pushnumber(L, (double)op->result.number);
     lua_setfield(L, -2, "seq");
-    lua_pushboolean(L, op->result.receipt.duplicate);
+    lua_pushboolean(L, op->result.duplicate);
     lua_setfield(L, -2, "duplicate");
     return 1;
 }
@@ -292,20 +310,21 @@ static struct task *publishing_task(lua_State *L, const char *binding, const cha
 static int core_js_publish(lua_State *L)
 {
     lua_settop(L, 4);
-    struct publish publish = {0};
+    struct publish publish;
+    publish_init(&publish);
     const char *subject = api_subject(L, 1, "js.publish");
-    if (lua_isnil(L, 3)) {
-        lua_newtable(L);
-        lua_replace(L, 3);
+    bool plain = lua_isnil(L, 3);
+    if (!plain) {
+        luaL_checktype(L, 3, LUA_TTABLE);
+        read_options(L, 3, &publish);
+        read_from(L, 3, &publish);
+        lua_getfield(L, 3, "derived");
+        publish.derived_id = lua_toboolean(L, -1) && publish.id[0];
+        lua_getfield(L, 3, "headers");
     }
-    luaL_checktype(L, 3, LUA_TTABLE);
-    read_options(L, 3, &publish);
-    read_from(L, 3, &publish);
-    lua_getfield(L, 3, "derived");
-    publish.derived_id = lua_toboolean(L, -1) && publish.id[0];
-    lua_getfield(L, 3, "headers");
-    int headers = lua_gettop(L);
-    push_expectations(L, 3);
+    int headers = plain ? 3 : lua_gettop(L);
+    if (!plain)
+        push_expectations(L, 3);
     struct payload payload;
     api_payload(L, 2, "js.publish", &payload);
     const char *content_type = luaL_optstring(L, 4, payload.content_type);
@@ -313,7 +332,7 @@ static int core_js_publish(lua_State *L)
     check_origin(L, task, &publish, "js.publish");
     api_may_wait(L, "js.publish");
     struct err err;
-    if (fill_headers(L, headers, headers + 1, content_type, &publish, &err) != 0) {
+    if (fill_headers(L, headers, plain ? 0 : headers + 1, content_type, &publish, &err) != 0) {
         headers_clear(&publish.headers);
         return api_misuse(L, "js.publish: %s", err.message);
     }
@@ -326,7 +345,8 @@ static int core_js_publish(lua_State *L)
 static int core_js_prepare(lua_State *L)
 {
     lua_settop(L, 3);
-    struct publish publish = {0};
+    struct publish publish;
+    publish_init(&publish);
     const char *subject = api_subject(L, 1, "js.publish_async");
     if (!lua_isnil(L, 3)) {
         read_options(L, 3, &publish);

@@ -84,7 +84,7 @@ static void on_confirmed(void *owner, natsMsg *reply, enum err_code code)
 {
     struct op *op = owner;
     op->result.msg = reply;
-    op->result.err.code = code;
+    op->result.code = code;
     op_complete(op);
 }
 
@@ -96,7 +96,7 @@ static void cancel_confirmation(struct op *op)
 
 static int push_confirmation(struct op *op, lua_State *L)
 {
-    enum err_code code = op->result.err.code;
+    enum err_code code = op->result.code;
     if (code == ERR_NONE)
         return done(L);
     return fail_with(L, code,
@@ -283,7 +283,8 @@ static int method_respond(lua_State *L)
     struct payload payload;
     api_payload(L, 1, "msg:respond", &payload);
     struct task *task = api_task(L, "msg:respond");
-    struct headers headers = {0};
+    char room[HEADERS_ROOM];
+    struct headers headers = headers_in(room, sizeof room);
     struct err err;
     if (api_headers(L, 3, payload.content_type, &headers, &err) != 0) {
         headers_clear(&headers);
@@ -339,7 +340,8 @@ int api_reply(struct task *task, lua_State *L, int nresults, struct err *err)
         return err_set(err, ERR_HANDLER, "a handler's reply is a string, a table or nil, not a %s",
                        api_type_name(L, index));
     }
-    struct headers headers = {0};
+    char room[HEADERS_ROOM];
+    struct headers headers = headers_in(room, sizeof room);
     int rc = 0;
     if (payload.content_type)
         rc = headers_add(&headers, "content-type", payload.content_type,
@@ -367,7 +369,8 @@ void api_reply_error(struct task *task, int status, const struct err *err)
         text[i] = (char)(c && c < 0x20 ? ' ' : c);
     }
     int digits = snprintf(code, sizeof code, "%d", status);
-    struct headers headers = {0};
+    char room[HEADERS_ROOM];
+    struct headers headers = headers_in(room, sizeof room);
     struct payload payload = {.data = ""};
     struct err ignored;
     if (headers_add(&headers, "Nats-Service-Error", text, len, &ignored) == 0 &&

@@ -31,9 +31,12 @@ static bool headers_reserve(struct headers *headers, size_t more)
     size_t capacity = headers->capacity ? headers->capacity * 2 : 256;
     while (capacity - headers->len < more)
         capacity *= 2;
-    char *bytes = realloc(headers->bytes, capacity);
+    bool fixed = headers->bytes && headers->bytes == headers->fixed;
+    char *bytes = fixed ? malloc(capacity) : realloc(headers->bytes, capacity);
     if (!bytes)
         return false;
+    if (fixed)
+        memcpy(bytes, headers->bytes, headers->len);
     headers->bytes = bytes;
     headers->capacity = capacity;
     return true;
@@ -98,7 +101,8 @@ size_t headers_wire_size(const struct headers *headers)
 
 void headers_clear(struct headers *headers)
 {
-    free(headers->bytes);
+    if (headers->bytes != headers->fixed)
+        free(headers->bytes);
     *headers = (struct headers){0};
 }
 

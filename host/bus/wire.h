@@ -14,10 +14,19 @@
 
 /* Header fields to be sent: "Key\0value\0Key\0value\0", in order, several of one name allowed. */
 struct headers {
-    char *bytes; /* owned; NULL when empty */
+    char *bytes; /* owned, unless it is `fixed`; NULL when empty */
     size_t len, capacity;
     unsigned count;
+    char *fixed; /* borrowed, or NULL: of the first `capacity` bytes, which cost no allocation */
 };
+
+#define HEADERS_ROOM 256 /* enough for what most messages have */
+
+/* Empty ones, whose first bytes are written to buf; that must live as long as they are used. */
+static inline struct headers headers_in(char *buf, size_t size)
+{
+    return (struct headers){.bytes = buf, .capacity = size, .fixed = buf};
+}
 
 /* Appends a field. Refuses (ERR_INVALID, naming the field) an empty name, a name with ':' or
  * anything but printable ASCII without spaces, and CR, LF or NUL in a value. */

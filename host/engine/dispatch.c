@@ -232,11 +232,12 @@ static enum over give_back(struct dispatch *dispatch, struct instance *instance)
 }
 
 /* With the lock held: what was queued and starts now. */
-static void begin(struct dispatch *dispatch, struct source *source, struct delivery *delivery)
+static void begin(struct dispatch *dispatch, struct source *source, struct delivery *delivery,
+                  uint64_t now_ns)
 {
     DL_DELETE(source->fifo, delivery);
     DL_APPEND(source->active, delivery);
-    delivery->started_ns = clock_now_ns();
+    delivery->started_ns = now_ns;
     source->queued--;
     source->queued_bytes -= delivery->len;
     dispatch->queued--;
@@ -261,7 +262,7 @@ static bool take_batch(struct dispatch *dispatch, struct source *source, struct 
         return false;
     for (int i = 0; i < count; i++) {
         batch[i] = source->fifo;
-        begin(dispatch, source, batch[i]);
+        begin(dispatch, source, batch[i], out->now_ns);
     }
     out->batch = batch;
     out->batch_count = count;
@@ -278,7 +279,8 @@ static bool take_job(struct dispatch *dispatch, struct source *source, struct ta
         return false;
     struct generation *generation = source->generation;
     struct instance *instance = generation->idle;
-    *out = (struct take){.source = source, .registration = source->registration};
+    *out = (struct take){
+        .source = source, .registration = source->registration, .now_ns = clock_now_ns()};
     if (!instance) {
         source->waiting = true;
         DL_APPEND2(generation->waiting, source, wait_prev, wait_next);
@@ -290,7 +292,7 @@ static bool take_job(struct dispatch *dispatch, struct source *source, struct ta
             return false;
     } else if (source->fifo) {
         out->delivery = source->fifo;
-        begin(dispatch, source, out->delivery);
+        begin(dispatch, source, out->delivery, out->now_ns);
     } else {
         source->due--;
     }
@@ -323,8 +325,9 @@ static bool take_first(struct dispatch *dispatch, struct take *out)
         if (ready->kind == READY_INSTANCE) {
             struct instance *instance = (struct instance *)ready;
             instance->state = INSTANCE_BUSY;
-            *out =
-                (struct take){.instance = instance_retain(instance), .events = instance->mailbox};
+            *out = (struct take){.instance = instance_retain(instance),
+                                 .events = instance->mailbox,
+                                 .now_ns = clock_now_ns()};
             instance->mailbox = NULL;
             return true;
         }

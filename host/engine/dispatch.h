@@ -103,6 +103,7 @@ struct take {
     struct delivery *delivery; /* its message, NULL for timers and hooks; of a batch the first */
     struct delivery **batch;   /* NULL: no batch; an array, to be freed */
     int batch_count;
+    uint64_t now_ns; /* when it was taken */
 };
 
 /* The worker: gives back what it had (NULL: nothing) and blocks for the next. False: end. */

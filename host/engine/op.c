@@ -24,7 +24,6 @@ struct op *op_new(struct task *task, int (*push)(struct op *, lua_State *),
     struct op *op = malloc(sizeof *op);
     if (!op)
         return NULL;
-    /* Field by field: result's texts are large and need no zeroes. */
     atomic_init(&op->references, 1);
     op->event = (struct event){.run = on_event};
     op->instance = instance_retain(task->instance);
@@ -32,9 +31,7 @@ struct op *op_new(struct task *task, int (*push)(struct op *, lua_State *),
     op->complete = false;
     op->handle = 0;
     op->deadline = (struct deadline){.on_due = NULL};
-    op->result.err.code = ERR_NONE;
-    op->result.err.message[0] = '\0';
-    op->result.msg = NULL;
+    op->result = (struct op_result){.code = ERR_NONE};
     op->push = push;
     op->cancel = cancel;
     DL_APPEND(task->ops, op);
@@ -52,6 +49,7 @@ void op_release(struct op *op)
     if (atomic_fetch_sub_explicit(&op->references, 1, memory_order_acq_rel) != 1)
         return;
     reap(op->result.msg);
+    free(op->result.text);
     instance_release(op->instance);
     free(op);
 }

@@ -24,10 +24,14 @@
 
 struct task;
 
+/* Small: ten thousands of them may wait. What the two fields without a fixed meaning hold is the
+ * binding's matter. */
 struct op_result {
-    struct err err; /* code ERR_NONE: it worked */
+    enum err_code code; /* ERR_NONE: it worked */
+    char *text;         /* owned, or NULL */
+    uint64_t number;
+    bool duplicate; /* of a receipt */
     natsMsg *msg;   /* owned; or NULL */
-    struct receipt receipt;
 };
 
 struct op {

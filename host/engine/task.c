@@ -35,6 +35,7 @@ void task_release(struct task *task)
     if (atomic_fetch_sub_explicit(&task->references, 1, memory_order_acq_rel) != 1)
         return;
     struct publish_count *count, *next;
+    free(task->publish);
     HASH_ITER(hh, task->publishes, count, next) {
         HASH_DEL(task->publishes, count);
         free(count);
@@ -93,7 +94,7 @@ void task_end(struct task *root)
 {
     struct instance *instance = root->instance;
     root->state = TASK_ENDED;
-    if (clock_cancel(instance->engine->clock, &root->timeout))
+    if (root->registration->timeout_ns && clock_cancel(instance->engine->clock, &root->timeout))
         task_release(root);
     task_settle(root);
     if (root->message && instance->vm)
@@ -119,7 +120,8 @@ static enum vm_end judge_results(struct task *root, struct failure *broken)
 {
     lua_State *L = root->coroutine.L;
     int count = lua_gettop(L);
-    struct failure failure = {0};
+    struct failure failure;
+    failure_init(&failure);
     if (count >= 2 && !lua_toboolean(L, 1) && !lua_isnil(L, 2)) {
         if (!vm_describe(root->instance->vm, L, 2, NULL, &failure)) {
             *broken = failure;
@@ -172,7 +174,8 @@ static void note_timeout(struct task *root, const struct failure *failure)
 static void run(struct task *task, int nargs)
 {
     struct instance *instance = task->instance;
-    struct failure failure = {0};
+    struct failure failure;
+    failure_init(&failure);
     task->state = TASK_RUNNING;
     instance->current = task;
     guard_set_whom(task->root);
@@ -342,11 +345,11 @@ void task_start(const struct take *take)
     task->delivery = delivery;
     task->batch = take->batch;
     task->batch_count = take->batch_count;
-    task->started_ns = clock_now_ns();
+    task->started_ns = take->now_ns;
     task->timeout.on_due = on_timeout;
     task->expiry.run = on_expiry;
 
-    struct err err = {0};
+    struct err err;
     if (task->batch && sort_out(task) == 0) {
         task_leave(task, false);
         task_end(task);
@@ -421,19 +424,36 @@ void task_publish_failed(struct task *task, const struct err *err)
         *root->failed_publish = *err;
 }
 
+/* Most handlers publish to one subject: the first needs no hash. */
 static unsigned count_publish(struct task *task, const char *subject)
 {
-    struct publish_count *count;
+    struct publish_count *count = task->publish;
     size_t len = strlen(subject);
-    HASH_FIND(hh, task->publishes, subject, len, count);
-    if (!count) {
-        count = calloc(1, sizeof *count + len + 1);
-        if (!count)
-            return 0;
-        memcpy(count->subject, subject, len + 1);
+    if (count && strcmp(count->subject, subject) == 0)
+        return ++count->count;
+    if (count)
+        HASH_FIND(hh, task->publishes, subject, len, count);
+    if (count)
+        return ++count->count;
+    count = malloc(sizeof *count + len + 1);
+    if (!count)
+        return 0;
+    memcpy(count->subject, subject, len + 1);
+    count->count = 1;
+    if (task->publish)
         HASH_ADD_KEYPTR(hh, task->publishes, count->subject, len, count);
-    }
-    return ++count->count;
+    else
+        task->publish = count;
+    return 1;
+}
+
+/* Appends text, as far as there is room; returns where it ends. */
+static size_t append(char *buf, size_t size, size_t at, const char *text)
+{
+    size_t len = strlen(text);
+    if (at + len < size)
+        memcpy(buf + at, text, len + 1);
+    return at + len;
 }
 
 bool task_message_id(struct task *task, const char *input, const char *subject, char *buf,
@@ -447,9 +467,16 @@ bool task_message_id(struct task *task, const char *input, const char *subject, 
         input = delivery_id(delivery, own, sizeof own);
     }
     unsigned k = count_publish(task, subject);
-    int len = snprintf(buf, size, "%s:%s.%u:%s", input, task->path, k, subject);
-    if ((size_t)len >= size)
-        len = snprintf(buf, size, "%s:%s.%u:%016" PRIx64, input, task->path, k,
-                       hash_add(HASH_START, subject, strlen(subject)));
-    return k > 0 && (size_t)len < size;
+    char number[32], hash[32];
+    snprintf(number, sizeof number, ".%u:", k);
+    size_t before = append(buf, size, 0, input);
+    before = append(buf, size, before, ":");
+    before = append(buf, size, before, task->path);
+    before = append(buf, size, before, number);
+    size_t len = append(buf, size, before, subject);
+    if (len >= size) {
+        snprintf(hash, sizeof hash, "%016" PRIx64, hash_add(HASH_START, subject, strlen(subject)));
+        len = append(buf, size, before, hash);
+    }
+    return k > 0 && len < size;
 }

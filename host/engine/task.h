@@ -52,7 +52,8 @@ struct task {
     char path[64];                   /* "0" for the root, "2", "2.1": by order of spawn */
     unsigned spawned;                /* by this task so far: names the next path */
     unsigned children;               /* of them, and of theirs, that live and have it as parent */
-    struct publish_count *publishes; /* owned, uthash */
+    struct publish_count *publish;   /* owned; to the first subject, or NULL */
+    struct publish_count *publishes; /* owned, uthash; to others */
 
     /* Root only. */
     struct source *source;

@@ -12,6 +12,8 @@
 
 #include <pthread.h>
 
+#include <stdatomic.h>
+
 #include "vm/guard.h"
 
 struct engine;
@@ -25,7 +27,7 @@ struct watched {
     uint64_t number;           /* the run that was seen at the last tick */
     uint64_t ran_ns, asked_ns; /* for how long it has been seen; been asked to end */
     uint64_t overdue;          /* the run whose handler's timeout is over */
-    bool lost;
+    atomic_bool lost;          /* changes under the dispatch lock */
     /* With the dispatch lock held, on the clock: it could not be stopped. */
     void (*on_lost)(struct watched *watched);
 };

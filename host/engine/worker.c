@@ -84,13 +84,11 @@ static void on_lost(struct watched *watched)
 static bool worker_is_lost(struct worker *worker, struct instance *instance)
 {
     struct dispatch *dispatch = &worker->workers->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
-    bool lost = worker->watched.lost;
-    if (lost)
-        worker->workers->lost--;
-    pthread_mutex_unlock(&dispatch->lock);
-    if (!lost)
+    if (!atomic_load_explicit(&worker->watched.lost, memory_order_acquire))
         return false;
+    pthread_mutex_lock(&dispatch->lock);
+    worker->workers->lost--;
+    pthread_mutex_unlock(&dispatch->lock);
     if (instance->vm)
         instance_discard(instance, NULL);
     dispatch_give_back(dispatch, instance);
@@ -106,7 +104,7 @@ static void *worker_main(void *argument)
     worker->tid = (pid_t)syscall(SYS_gettid);
     watchdog_add(worker->workers->engine->watchdog, &worker->watched, on_lost);
     while (dispatch_take(dispatch, done, &take)) {
-        atomic_store_explicit(&worker->busy_since_ns, clock_now_ns(), memory_order_relaxed);
+        atomic_store_explicit(&worker->busy_since_ns, take.now_ns, memory_order_relaxed);
         atomic_store_explicit(&worker->has, take.instance, memory_order_release);
         run(&take);
         atomic_store_explicit(&worker->has, NULL, memory_order_release);
