@@ -16,10 +16,10 @@
 #include "app/app.h"
 #include "app/watch.h"
 
-/* A file that a script's live generation was made of. */
+/* A file that a script was made of, or that was looked for and not there. */
 struct stamp {
     char *path;    /* owned */
-    uint64_t hash; /* of watch_hash_file; 0: unknown */
+    uint64_t hash; /* of watch_hash of what was read; 0: it was not there */
 };
 
 /* A script's file. The main thread's. */
@@ -28,7 +28,7 @@ struct handler_file {
     char *path;            /* owned; as it was given, or folder/name */
     char *name;            /* owned; how messages call it */
     struct script *script; /* the engine's; NULL: not loaded */
-    struct stamp *stamps;  /* owned */
+    struct stamp *stamps;  /* owned; of its last load, refused or not */
     int stamp_count;
     char *last_error; /* owned; why its last load was refused; NULL: it was not */
     unsigned reloads, refusals;
@@ -49,12 +49,12 @@ struct work {
     enum work_kind kind;
     struct handler_file *file; /* not owned; ADD, RELOAD */
     struct script *script;     /* the engine's; ADD: the result, if it loaded */
+    struct sources *read;      /* a reference; ADD, RELOAD: what the script was made of */
     struct config *fresh;      /* owned; CONFIG: the result, if it is good */
     int code;                  /* 0, or what failure tells */
     unsigned generation;
     struct failure failure; /* owned; err alone for SETUP */
     uint64_t began_ns, ended_ns;
-    int64_t began_wall_ns;
     bool running;        /* the main thread's */
     atomic_bool loading; /* ADD: the engine's list of scripts is about to change */
     atomic_bool done;
@@ -72,6 +72,7 @@ struct app {
     uv_async_t wake;     /* work is done, or the stop is */
     uv_timer_t guard;    /* the end, whatever the stop hangs on */
     uv_timer_t absence;  /* files that are gone get a moment to come back */
+    uv_timer_t late;     /* while watching: handlers may require modules that are not watched yet */
     struct child *child; /* owned, as the rest below; NULL until made */
     struct watch *watch;
     struct admin *admin; /* NULL: off */
@@ -113,8 +114,11 @@ int scripts_load(struct app *app);
 int scripts_rescan(struct app *app);
 /* What is still gone is to be unloaded; with its folder gone, or named by itself, it serves on. */
 void scripts_missed(struct app *app);
-/* Notes what the file's script was made of. began_wall_ns: when its loading began. */
-void scripts_stamp(struct app *app, struct handler_file *file, int64_t began_wall_ns);
+/* Notes what the file's script was made of, and watches that. Takes over the reference. */
+void scripts_stamp(struct app *app, struct handler_file *file, struct sources *read);
+/* The same for modules that a handler has required since. */
+void scripts_stamp_late(struct app *app);
+/* Is there something else now than what it was made of? Always, if that was refused. */
 bool scripts_changed(const struct handler_file *file);
 /* Puts what the scripts were made of under the watch. */
 void scripts_watch(struct app *app);
@@ -122,7 +126,7 @@ void scripts_watch(struct app *app);
 void scripts_relist(struct app *app);
 /* A new generation of each script is wanted. */
 void scripts_want_all(struct app *app);
-/* Has the change of this path to do with it? */
+/* Is this path something else now than what it was made of? */
 bool scripts_concerns(const struct handler_file *file, const char *path);
 void scripts_warn_empty(struct app *app, const struct handler_file *file);
 /* How many handlers all scripts register together. */
@@ -140,6 +144,8 @@ void reload_next(struct app *app);
 void reload_changed(struct app *app);
 /* Files have been gone for a moment. */
 void reload_on_absence(uv_timer_t *timer);
+/* From time to time, while watching. */
+void reload_on_late(uv_timer_t *timer);
 /* A change was seen. */
 void reload_on_change(void *owner, const char *const *paths, int count);
 /* On the main thread, when work->done. */

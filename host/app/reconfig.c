@@ -9,6 +9,7 @@
 #include "app/app_private.h"
 
 #define DEBOUNCE_MS 30
+#define LATE_MS 1000
 
 /* --- on the pool --- */
 
@@ -46,8 +47,10 @@ void reconfig_watch(struct app *app)
     watch_close(app->watch);
     app->watch =
         app->config->watch ? watch_new(&app->loop, DEBOUNCE_MS, reload_on_change, app) : NULL;
+    uv_timer_stop(&app->late);
     if (!app->watch)
         return;
+    uv_timer_start(&app->late, reload_on_late, LATE_MS, LATE_MS);
     for (int i = 0; i < app->paths.count; i++) {
         if (watch_add(app->watch, app->paths.list[i]) != 0)
             log_warn("%s: cannot be watched", app->paths.list[i]);

@@ -70,7 +70,7 @@ static void add_file(struct work *work)
 {
     struct app *app = work->app;
     const struct handler_file *file = work->file;
-    work->script = engine_load(app->engine, file->path, file->name, &work->failure);
+    work->script = engine_load(app->engine, file->path, file->name, &work->read, &work->failure);
     atomic_store(&work->loading, false);
     uv_async_send(&app->wake);
     if (!work->script)
@@ -100,7 +100,8 @@ static void run(struct pool_job *job)
         engine_unload(app->engine, work->script);
         break;
     case WORK_RELOAD:
-        work->code = engine_reload(app->engine, work->script, &work->generation, &work->failure);
+        work->code = engine_reload(app->engine, work->script, &work->generation, &work->read,
+                                   &work->failure);
         if (!work->code) /* what is new in it is subscribed to; without a server, that can wait */
             bus_flush(app->bus, clock_now_ns() + FLUSH_NS);
         break;
@@ -122,7 +123,7 @@ static void submit(struct app *app, enum work_kind kind, struct handler_file *fi
     work->code = 0;
     work->failure = (struct failure){0};
     work->began_ns = clock_now_ns();
-    work->began_wall_ns = clock_wall_ns();
+    work->read = NULL;
     work->running = true;
     atomic_store(&work->loading, kind == WORK_ADD);
     atomic_store(&work->done, false);
@@ -171,6 +172,13 @@ void reload_on_absence(uv_timer_t *timer)
     reload_next(app);
 }
 
+void reload_on_late(uv_timer_t *timer)
+{
+    struct app *app = timer->data;
+    scripts_stamp_late(app);
+    reload_next(app);
+}
+
 void reload_changed(struct app *app)
 {
     app->reconfig.wanted = true;
@@ -183,6 +191,7 @@ static void look_at_all(struct app *app)
     int wanted = 0;
     struct handler_file *file;
     rescan(app);
+    scripts_stamp_late(app);
     LL_FOREACH(app->files, file) {
         file->wanted = file->wanted || (!file->gone && scripts_changed(file));
         wanted += file->wanted || (file->gone && !file->told);
@@ -271,6 +280,8 @@ static void file_done(struct app *app)
     file->script = work->script;
     file->refused = work->code != 0;
     file->refusals += work->code != 0;
+    scripts_stamp(app, file, work->read);
+    work->read = NULL;
     if (work->code) {
         tell_refused(app);
         return;
@@ -286,7 +297,6 @@ static void file_done(struct app *app)
     file->reloads += work->kind == WORK_RELOAD;
     tell(app, LOG_INFO, NULL, "%s: generation %u live in %lld ms", file->name, work->generation,
          (long long)((work->ended_ns - work->began_ns) / NS_PER_MS));
-    scripts_stamp(app, file, work->began_wall_ns);
     scripts_warn_empty(app, file);
 }
 
@@ -297,8 +307,10 @@ void reload_done(struct app *app)
         return;
     work->running = false;
     if (atomic_load(&app->stopping)) {
-        config_free(work->fresh); /* What the stop has cut short is no complaint. */
+        config_free(work->fresh); /* what the stop has cut short is no complaint */
+        sources_release(work->read);
         work->fresh = NULL;
+        work->read = NULL;
     } else if (work->kind == WORK_SETUP) {
         setup_done(app);
     } else if (work->kind == WORK_CONFIG) {

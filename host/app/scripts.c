@@ -147,10 +147,10 @@ int scripts_load(struct app *app)
     struct handler_file *file;
     LL_FOREACH(app->files, file) {
         struct failure failure = {0};
-        int64_t began_wall_ns = clock_wall_ns();
-        file->script = engine_load(app->engine, file->path, file->name, &failure);
+        struct sources *read;
+        file->script = engine_load(app->engine, file->path, file->name, &read, &failure);
+        scripts_stamp(app, file, read);
         if (file->script) {
-            scripts_stamp(app, file, began_wall_ns);
             scripts_warn_empty(app, file);
         } else {
             scripts_log_failure(file->name, &failure);
@@ -270,45 +270,74 @@ static void clear_stamps(struct handler_file *file)
     file->stamp_count = 0;
 }
 
-void scripts_stamp(struct app *app, struct handler_file *file, int64_t began_wall_ns)
+struct stamping {
+    struct handler_file *file;
+    int most;
+};
+
+static void add_stamp(void *owner, const char *path, const char *text, size_t len)
 {
-    const struct loader_files *files = script_files(file->script);
+    const struct stamping *stamping = owner;
+    struct handler_file *file = stamping->file;
+    if (file->stamp_count == stamping->most)
+        return; /* it came between the counting and this */
+    struct stamp *stamp = &file->stamps[file->stamp_count];
+    stamp->path = strdup(path);
+    stamp->hash = text ? watch_hash(text, len) : 0;
+    file->stamp_count += stamp->path != NULL;
+}
+
+static bool differs(const struct stamp *stamp)
+{
+    return watch_hash_file(stamp->path) != stamp->hash;
+}
+
+void scripts_stamp(struct app *app, struct handler_file *file, struct sources *read)
+{
+    if (!read)
+        return;
+    struct stamping stamping = {.file = file, .most = sources_count(read)};
     clear_stamps(file);
-    file->stamps = calloc((size_t)files->count + 1, sizeof *file->stamps);
-    for (int i = 0; i < files->count && file->stamps; i++) {
-        struct stamp *stamp = &file->stamps[file->stamp_count];
-        struct stat st;
-        stamp->path = strdup(files->paths[i]);
-        if (!stamp->path)
-            break;
-        file->stamp_count++;
-        /* Written while it was being loaded: nobody knows which content that was. */
-        bool sure = stat(stamp->path, &st) == 0 &&
-                    st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec < began_wall_ns;
-        stamp->hash = sure ? watch_hash_file(stamp->path) : 0;
-        if (app->watch)
-            watch_add(app->watch, stamp->path);
+    file->stamps = calloc((size_t)stamping.most + 1, sizeof *file->stamps);
+    if (file->stamps)
+        sources_each(read, add_stamp, &stamping);
+    sources_release(read);
+    for (int i = 0; i < file->stamp_count && app->watch; i++) {
+        watch_add(app->watch, file->stamps[i].path);
+        if (differs(&file->stamps[i])) /* changed before the watch saw it */
+            file->wanted = true;
+    }
+}
+
+void scripts_stamp_late(struct app *app)
+{
+    struct handler_file *file;
+    LL_FOREACH(app->files, file) {
+        if (!file->script || file->refused || file->gone)
+            continue;
+        struct sources *sources = script_sources(file->script);
+        if (sources_count(sources) > file->stamp_count)
+            scripts_stamp(app, file, sources);
+        else
+            sources_release(sources);
     }
 }
 
 bool scripts_changed(const struct handler_file *file)
 {
-    if (file->refused || !file->script)
-        return true;
-    for (int i = 0; i < file->stamp_count; i++) {
-        if (watch_hash_file(file->stamps[i].path) != file->stamps[i].hash)
-            return true;
-    }
-    return false;
+    bool changed = file->refused || !file->script;
+    for (int i = 0; i < file->stamp_count && !changed; i++)
+        changed = differs(&file->stamps[i]);
+    return changed;
 }
 
 bool scripts_concerns(const struct handler_file *file, const char *path)
 {
-    if (file->refused || strcmp(file->path, path) == 0)
+    if (file->refused || !file->script)
         return true;
     for (int i = 0; i < file->stamp_count; i++) {
-        if (strcmp(file->stamps[i].path, path) == 0)
-            return true;
+        if (strcmp(plain(file->stamps[i].path), plain(path)) == 0)
+            return differs(&file->stamps[i]);
     }
     return false;
 }

@@ -79,6 +79,7 @@ static void begin(struct app *app)
     uv_timer_start(&app->guard, on_guard, (uint64_t)(graceful_ns / NS_PER_MS) + GUARD_MS, 0);
     watch_close(app->watch);
     app->watch = NULL;
+    uv_timer_stop(&app->late);
     admin_settled(app->admin, true);
     stop_continue(app);
 }
@@ -126,6 +127,7 @@ static void free_loop(struct app *app)
     close_handle((uv_handle_t *)&app->wake, NULL);
     close_handle((uv_handle_t *)&app->guard, NULL);
     close_handle((uv_handle_t *)&app->absence, NULL);
+    close_handle((uv_handle_t *)&app->late, NULL);
     uv_run(&app->loop, UV_RUN_DEFAULT);
     uv_loop_close(&app->loop);
 }
@@ -148,6 +150,7 @@ static void free_all(struct app *app)
         clock_free(app->clock);
     scripts_free(app);
     config_free(app->work.fresh);
+    sources_release(app->work.read);
     free(app->reconfig.last_error);
     free_loop(app);
     admin_free(app->admin);

@@ -67,6 +67,11 @@ uint64_t watch_hash_file(const char *path)
     return failed ? 0 : hash | 1;
 }
 
+uint64_t watch_hash(const char *text, size_t len)
+{
+    return hash_add(HASH_START, text, len) | 1;
+}
+
 static bool is_handler_name(const char *name)
 {
     size_t len = strlen(name);

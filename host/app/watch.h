@@ -23,6 +23,8 @@ void watch_close(struct watch *watch);
 
 /* A hash of a file's content; 0 when it cannot be read. Any thread. */
 uint64_t watch_hash_file(const char *path);
+/* The same of a content; never 0. */
+uint64_t watch_hash(const char *text, size_t len);
 
 /* The names of a folder's handler files: *.lua, but for hidden ones and *_test.lua; sorted. NULL
  * when the folder cannot be read (errno tells). Any thread; free with watch_free_names. */

@@ -100,8 +100,9 @@ static void script_free(struct script *script)
 }
 
 struct script *engine_load(struct engine *engine, const char *path, const char *name,
-                           struct failure *failure)
+                           struct sources **read, struct failure *failure)
 {
+    *read = NULL;
     struct script *script = calloc(1, sizeof *script);
     if (!script) {
         err_set(&failure->err, ERR_MEMORY, "no memory for a script");
@@ -112,7 +113,7 @@ struct script *engine_load(struct engine *engine, const char *path, const char *
     script->name = strdup(name);
     pthread_mutex_init(&script->changing, NULL);
     pthread_mutex_init(&script->starting, NULL);
-    script->live = generation_build(engine, script, 1, failure);
+    script->live = generation_build(engine, script, 1, read, failure);
     if (!script->live) {
         script_free(script);
         return NULL;
@@ -166,9 +167,12 @@ unsigned script_generation(struct script *script)
     return number;
 }
 
-const struct loader_files *script_files(struct script *script)
+struct sources *script_sources(struct script *script)
 {
-    return &script->live->files;
+    pthread_mutex_lock(&script->engine->dispatch.lock);
+    struct sources *sources = sources_retain(script->live->sources);
+    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    return sources;
 }
 
 int engine_running(struct engine *engine)

@@ -76,9 +76,10 @@ struct engine *engine_new(struct clock *clock, struct pool *pool,
 int engine_tune(struct engine *engine, const struct engine_tuning *tuning, struct err *err);
 
 /* Loads a script on the calling thread (not a worker). path: a file; name: how it is called. NULL
- * with failure. The engine owns the script. Nothing is subscribed yet. */
+ * with failure. *read: the files that it was made of, also on failure; a reference, or NULL. The
+ * engine owns the script. Nothing is subscribed yet. */
 struct script *engine_load(struct engine *engine, const char *path, const char *name,
-                           struct failure *failure);
+                           struct sources **read, struct failure *failure);
 
 /* What a script has registered, for the greeting and `check`; i from 0; false past the end. The
  * strings are the generation's. */
@@ -95,8 +96,8 @@ int engine_script_count(struct engine *engine);
 struct script *engine_script(struct engine *engine, int i);
 const char *script_name(const struct script *script);
 unsigned script_generation(struct script *script);
-/* The files of its live generation, itself first (borrowed until the next reload). */
-const struct loader_files *script_files(struct script *script);
+/* What its live generation was made of up to now; a reference. */
+struct sources *script_sources(struct script *script);
 
 /* The sink to hand to bus_new; then the bus. */
 struct bus_sink engine_sink(struct engine *engine);
@@ -108,9 +109,9 @@ void engine_connect(struct engine *engine, struct bus *bus);
 int engine_serve(struct engine *engine, struct script *script, struct err *err);
 
 /* Blocks (pool thread): loads the script anew, aside; compares; switches. On any error the old
- * generation keeps running untouched. *generation: the new number. */
+ * generation keeps running untouched. *generation: the new number; *read as of engine_load. */
 int engine_reload(struct engine *engine, struct script *script, unsigned *generation,
-                  struct failure *failure);
+                  struct sources **read, struct failure *failure);
 
 /* Blocks (pool thread): nothing of the script is served any more. What runs finishes, "stop" runs,
  * its states are closed. engine_reload brings it back. */

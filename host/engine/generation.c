@@ -79,10 +79,9 @@ void generation_release(struct generation *generation)
     if (atomic_fetch_sub_explicit(&generation->references, 1, memory_order_acq_rel) != 1)
         return;
     free_all(generation->registrations, generation->registration_count);
-    loader_files_clear(&generation->files);
     if (generation->warned)
         loader_names_free(generation->warned);
-    sources_free(generation->sources);
+    sources_release(generation->sources);
     policy_release(generation->policy);
     free(generation);
 }
@@ -100,8 +99,9 @@ static void on_close(struct pool_job *job);
 static void on_retiring(struct deadline *deadline);
 
 struct generation *generation_build(struct engine *engine, struct script *script, unsigned number,
-                                    struct failure *failure)
+                                    struct sources **read, struct failure *failure)
 {
+    *read = NULL;
     struct generation *generation = calloc(1, sizeof *generation);
     if (!generation) {
         err_set(&failure->err, ERR_MEMORY, "no memory for a generation");
@@ -126,8 +126,14 @@ struct generation *generation_build(struct engine *engine, struct script *script
     generation->closing.run = on_close;
     generation->retiring.on_due = on_retiring;
 
+    if (!generation->sources) {
+        generation_release(generation);
+        err_set(&failure->err, ERR_MEMORY, "no memory for a generation");
+        return NULL;
+    }
     struct loading loading = {0};
-    struct instance *instance = instance_load(generation, &loading, &generation->files, failure);
+    struct instance *instance = instance_load(generation, &loading, failure);
+    *read = sources_retain(generation->sources);
     if (!instance) {
         free_all(loading.items, loading.count);
         generation_release(generation);
@@ -168,7 +174,7 @@ static void on_grow(struct pool_job *job)
     struct log_context context = {.script = generation->script->name};
     struct loading loading = {0};
     struct failure failure = {0};
-    struct instance *instance = instance_load(generation, &loading, NULL, &failure);
+    struct instance *instance = instance_load(generation, &loading, &failure);
     if (!instance) {
         context.file = failure.file;
         context.line = failure.line;

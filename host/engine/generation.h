@@ -81,7 +81,6 @@ struct generation {
     unsigned number;                     /* from 1 */
     struct registration **registrations; /* owned */
     int registration_count;
-    struct loader_files files; /* owned */
     int instance_limit;
     size_t memory_bytes;
     struct policy *policy;        /* a reference */
@@ -106,9 +105,10 @@ struct generation {
     struct deadline retiring; /* armed until it is closed, with a reference */
 };
 
-/* Loads the first instance and with it the registrations. Blocks, not on a worker. */
+/* Loads the first instance and with it the registrations. Blocks, not on a worker. *read: what it
+ * was made of, also on failure; a reference, or NULL. */
 struct generation *generation_build(struct engine *engine, struct script *script, unsigned number,
-                                    struct failure *failure);
+                                    struct sources **read, struct failure *failure);
 struct generation *generation_retain(struct generation *generation);
 void generation_release(struct generation *generation);
 

@@ -88,7 +88,7 @@ static int open_bindings(lua_State *L)
 }
 
 struct instance *instance_load(struct generation *generation, struct loading *loading,
-                               struct loader_files *files, struct failure *failure)
+                               struct failure *failure)
 {
     struct engine *engine = generation->engine;
     struct instance *instance = calloc(1, sizeof *instance);
@@ -113,7 +113,7 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
     if (rc == 0) {
         instance->loading = loading;
         rc = loader_run(instance->vm, generation->script->path, generation->script->name,
-                        &generation->loader, files, failure);
+                        &generation->loader, failure);
         instance->loading = NULL;
     }
     if (rc) {

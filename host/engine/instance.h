@@ -83,7 +83,7 @@ void instance_post(struct instance *instance, struct event *event);
 /* Loads a script into a new instance of a generation; what it registers goes to loading. Blocks.
  * NULL with failure. One reference. */
 struct instance *instance_load(struct generation *generation, struct loading *loading,
-                               struct loader_files *files, struct failure *failure);
+                               struct failure *failure);
 
 /* Closes the Lua state. Nothing of it runs, and nothing will. */
 void instance_close(struct instance *instance);

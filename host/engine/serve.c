@@ -412,15 +412,29 @@ static void discard(struct generation *generation)
     generation_release(generation);
 }
 
+/* A file that is being written is empty for a moment, or ends before its first handler. */
+static int check_emptied(const struct script *script, const struct generation *generation,
+                         struct err *err)
+{
+    if (generation->registration_count > 0 || script->unloaded ||
+        script->live->registration_count == 0)
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "it registers nothing any more; to end what it serves, remove the file");
+}
+
 int engine_reload(struct engine *engine, struct script *script, unsigned *number,
-                  struct failure *failure)
+                  struct sources **read, struct failure *failure)
 {
     pthread_mutex_lock(&script->changing);
     struct generation *old = script->live;
-    struct generation *generation = generation_build(engine, script, old->number + 1, failure);
+    struct generation *generation =
+        generation_build(engine, script, old->number + 1, read, failure);
     int rc = generation ? 0 : (int)failure->err.code;
     if (generation) {
-        rc = prepare_reload(script, generation, &failure->err);
+        rc = check_emptied(script, generation, &failure->err);
+        if (rc == 0)
+            rc = prepare_reload(script, generation, &failure->err);
         if (rc == 0) {
             switch_to(script, generation);
             retire(script, old);

@@ -108,8 +108,6 @@ static int push_run_args(lua_State *L)
         lua_rawseti(L, -2, i + 1);
     }
     lua_setfield(L, -2, "lib");
-    lua_newtable(L);
-    lua_setfield(L, -2, "files");
     sources_push_reader(L, options->sources);
     lua_setfield(L, -2, "read");
     lua_pushlightuserdata(L, options->warned);
@@ -117,33 +115,6 @@ static int push_run_args(lua_State *L)
     lua_pushcclosure(L, warn_global, 2);
     lua_setfield(L, -2, "warn");
     return 1;
-}
-
-void loader_files_clear(struct loader_files *files)
-{
-    for (int i = 0; i < files->count; i++)
-        free(files->paths[i]);
-    free(files->paths);
-    *files = (struct loader_files){0};
-}
-
-/* From args.files, the list that the Lua side has filled. */
-static void copy_files(lua_State *L, int args, struct loader_files *files)
-{
-    lua_getfield(L, args, "files");
-    size_t count = lua_objlen(L, -1);
-    files->paths = calloc(count ? count : 1, sizeof *files->paths);
-    for (size_t i = 1; files->paths && i <= count; i++) {
-        lua_rawgeti(L, -1, (int)i);
-        const char *path = lua_tostring(L, -1);
-        char *absolute = path ? realpath(path, NULL) : NULL;
-        if (!absolute && path)
-            absolute = strdup(path);
-        if (absolute)
-            files->paths[files->count++] = absolute;
-        lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
 }
 
 #define ADVICE                                                                                     \
@@ -197,14 +168,11 @@ int loader_call_within(struct vm *vm, int64_t limit_ns, const char *advice, int 
 }
 
 int loader_run(struct vm *vm, const char *path, const char *name,
-               const struct loader_options *options, struct loader_files *files,
-               struct failure *failure)
+               const struct loader_options *options, struct failure *failure)
 {
     lua_State *L = vm->L;
     int top = lua_gettop(L);
     struct run_args run_args = {path, name, options};
-    if (files)
-        *files = (struct loader_files){0};
     lua_pushcfunction(L, push_run_args);
     lua_pushlightuserdata(L, &run_args);
     int rc = vm_call(vm, 1, 1, failure);
@@ -214,8 +182,6 @@ int loader_run(struct vm *vm, const char *path, const char *name,
         lua_getfield(L, -1, "run");
         lua_pushvalue(L, top + 1);
         rc = loader_call_within(vm, options->deadline_ns, ADVICE, 1, 0, failure);
-        if (files)
-            copy_files(L, top + 1, files);
     }
     lua_settop(L, top);
     return rc;

@@ -27,21 +27,11 @@ struct loader_options {
     int64_t deadline_ns;         /* a top level that runs longer fails with ERR_TIMEOUT; 0: none */
 };
 
-/* The files that a script was loaded from, itself first. Owned strings, absolute. */
-struct loader_files {
-    char **paths;
-    int count;
-};
-
-void loader_files_clear(struct loader_files *files);
-
 /* Loads the file and runs its top level in a fresh environment. name: how messages call it
  * ("orders.lua"). 0, or a negative code with failure (syntax error: file and line; unreadable file;
- * an error at the top level; a missing module with the places where it was looked for). files (may
- * be NULL) is filled also on failure, with what was found so far. */
+ * an error at the top level; a missing module with the places where it was looked for). */
 int loader_run(struct vm *vm, const char *path, const char *name,
-               const struct loader_options *options, struct loader_files *files,
-               struct failure *failure);
+               const struct loader_options *options, struct failure *failure);
 
 /* Calls as vm_call, with the JIT off; what takes longer than limit_ns fails with ERR_TIMEOUT,
  * "still loading after ...", and the advice (static). 0: no limit. */

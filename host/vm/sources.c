@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@ struct source_file {
 };
 
 struct sources {
+    atomic_int references;
     pthread_mutex_t lock; /* guards the table; a leaf */
     struct source_file *table;
 };
@@ -27,8 +29,16 @@ struct sources {
 struct sources *sources_new(void)
 {
     struct sources *sources = calloc(1, sizeof *sources);
-    if (sources)
-        pthread_mutex_init(&sources->lock, NULL);
+    if (!sources)
+        return NULL;
+    atomic_init(&sources->references, 1);
+    pthread_mutex_init(&sources->lock, NULL);
+    return sources;
+}
+
+struct sources *sources_retain(struct sources *sources)
+{
+    atomic_fetch_add_explicit(&sources->references, 1, memory_order_relaxed);
     return sources;
 }
 
@@ -38,9 +48,9 @@ static void file_free(struct source_file *file)
     free(file);
 }
 
-void sources_free(struct sources *sources)
+void sources_release(struct sources *sources)
 {
-    if (!sources)
+    if (!sources || atomic_fetch_sub_explicit(&sources->references, 1, memory_order_acq_rel) != 1)
         return;
     struct source_file *file, *next;
     HASH_ITER(hh, sources->table, file, next) {
@@ -49,6 +59,25 @@ void sources_free(struct sources *sources)
     }
     pthread_mutex_destroy(&sources->lock);
     free(sources);
+}
+
+int sources_count(struct sources *sources)
+{
+    pthread_mutex_lock(&sources->lock);
+    int count = (int)HASH_COUNT(sources->table);
+    pthread_mutex_unlock(&sources->lock);
+    return count;
+}
+
+void sources_each(struct sources *sources,
+                  void (*visit)(void *owner, const char *path, const char *text, size_t len),
+                  void *owner)
+{
+    const struct source_file *file, *next;
+    pthread_mutex_lock(&sources->lock);
+    HASH_ITER(hh, sources->table, file, next)
+        visit(owner, file->path, file->text, file->len);
+    pthread_mutex_unlock(&sources->lock);
 }
 
 static int read_all(struct source_file *file, FILE *stream)
@@ -84,12 +113,13 @@ static struct source_file *read_file(const char *path)
     return file;
 }
 
+/* What may pass (no permission, an error of the disk) is asked for again. */
 static bool lasts(const struct source_file *file)
 {
     return file->text || file->error == ENOENT || file->error == ENOTDIR;
 }
 
-/* The entry for what was read; an older one wins, and the new one is freed. */
+/* What was read becomes the entry, or the older one is returned. */
 static const struct source_file *keep(struct sources *sources, struct source_file *file)
 {
     struct source_file *known;
@@ -98,9 +128,6 @@ static const struct source_file *keep(struct sources *sources, struct source_fil
     if (!known)
         HASH_ADD_STR(sources->table, path, file);
     pthread_mutex_unlock(&sources->lock);
-    if (!known)
-        return file;
-    file_free(file);
     return known;
 }
 
@@ -130,16 +157,20 @@ static int read_source(lua_State *L)
     struct sources *sources = lua_touserdata(L, lua_upvalueindex(1));
     const char *path = luaL_checkstring(L, 1);
     const struct source_file *file = sources ? find(sources, path) : NULL;
+    struct source_file *fresh = NULL; /* owned */
     lua_settop(L, 1);
     lua_pushcfunction(L, push_file);
-    struct source_file *fresh = file ? NULL : read_file(path);
-    if (!file && !fresh)
-        return luaL_error(L, "not enough memory");
-    if (fresh && sources && lasts(fresh)) {
-        file = keep(sources, fresh);
-        fresh = NULL;
+    if (!file || !lasts(file)) {
+        file = fresh = read_file(path);
+        if (!file)
+            return luaL_error(L, "not enough memory");
+        const struct source_file *known = sources ? keep(sources, fresh) : NULL;
+        if (sources && !known)
+            fresh = NULL; /* the table's now */
+        else if (known && lasts(known))
+            file = known; /* another instance was first */
     }
-    lua_pushlightuserdata(L, fresh ? fresh : (void *)file);
+    lua_pushlightuserdata(L, (void *)file);
     int rc = lua_pcall(L, 1, LUA_MULTRET, 0);
     if (fresh)
         file_free(fresh);

@@ -323,7 +323,6 @@ local function make_require(env, options)
     for _, place in ipairs(places(options, name)) do
       local text, why = options.read(place.path)
       if text then
-        options.files[#options.files + 1] = place.path
         return compile(env, text, place.name, options.trust), place.path
       end
       tried[#tried + 1] = place.path .. (why == "No such file or directory" and "" or ": " .. why)
@@ -375,7 +374,7 @@ end
 local M = {}
 
 --- Loads a script and runs its top level. options: path, name, lib (list of folders), trust, seed,
---- read(path) -> text, or nil and why not; warn(global, file, line), files (gets the paths that were loaded).
+--- read(path) -> text, or nil and why not; warn(global, file, line).
 function M.run(options)
   local env = environment(options)
   env.require = make_require(env, options)
@@ -383,7 +382,6 @@ function M.run(options)
     env.loadfile = function(path) return compile(env, assert(read_file(path)), path, true) end
     env.dofile = function(path) return env.loadfile(path)() end
   end
-  options.files[1] = options.path
   local text, why = options.read(options.path)
   if not text then
     error({ code = "not_found", message = ("cannot read %s: %s"):format(options.path, why) }, 0)
