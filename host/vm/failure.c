@@ -222,6 +222,8 @@ static void describe_text(lua_State *L, const char *text, struct description *de
     struct vm *vm = vm_of(L);
     struct failure *failure = description->failure;
     text = take_place(description->at, text, failure);
+    if (!*text)
+        text = "an error without a text";
     if (vm->exhausted && strcmp(text, OUT_OF_MEMORY) == 0)
         err_set(&failure->err, ERR_MEMORY, "not enough memory: the limit of %zu KB is reached",
                 vm->limit_bytes / 1024);
