@@ -105,6 +105,8 @@ if given.json then
 else
   report.print(results, machine, options)
 end
+local status = 0
 for _, result in ipairs(results) do
-  if #result.failures > 0 then os.exit(1) end
+  if #result.failures > 0 then status = 1 end
 end
+os.exit(status) -- without closing the Lua state: libnats' threads are still there

@@ -63,14 +63,11 @@ local function run_variant(self, case, variant)
       progress(("%2d. %s, %s: run %d of %d, %s"):format(case.number, case.title, variant.title,
         round, self.options.runs, name), round == 1 and name == "moonbus")
       local ok, result = pcall(measures[case.measure], new_run(self, case, variant, name))
-      if ok then
-        for _, metric in ipairs(case.metrics) do
-          local list = values[name][metric.key] or {}
-          list[round] = result[metric.key]
-          values[name][metric.key] = list
-        end
-      else
-        failures[#failures + 1] = ("%s: %s"):format(name, tostring(result))
+      if not ok then failures[#failures + 1] = ("%s: %s"):format(name, tostring(result)) end
+      for _, metric in ipairs(case.metrics) do
+        local list = values[name][metric.key] or {}
+        list[round] = ok and result[metric.key] or false
+        values[name][metric.key] = list
       end
     end
   end

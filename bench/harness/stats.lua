@@ -1,9 +1,11 @@
--- Numbers of several runs, and how they are shown.
+-- Numbers of several runs, false where a run failed, and how they are shown.
 local stats = {}
 
 function stats.median(values)
   local sorted = {}
-  for index, value in ipairs(values) do sorted[index] = value end
+  for _, value in ipairs(values) do
+    if value then sorted[#sorted + 1] = value end
+  end
   table.sort(sorted)
   local middle = (#sorted + 1) / 2
   if #sorted == 0 then return nil end
@@ -16,7 +18,7 @@ function stats.spread(values)
   if not median or median == 0 then return 0 end
   local low, high = math.huge, -math.huge
   for _, value in ipairs(values) do
-    low, high = math.min(low, value), math.max(high, value)
+    if value then low, high = math.min(low, value), math.max(high, value) end
   end
   return (high - low) / 2 / math.abs(median)
 end
@@ -27,7 +29,7 @@ function stats.ratio(values, others)
   local ratios = {}
   for index, value in ipairs(values) do
     local other = others[index]
-    if other and other ~= 0 then ratios[#ratios + 1] = value / other end
+    if value and other and other ~= 0 then ratios[#ratios + 1] = value / other end
   end
   return stats.median(ratios)
 end
