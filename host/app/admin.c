@@ -326,7 +326,7 @@ static void resume_all(struct admin *admin, enum wait wait, int status, const cJ
 }
 
 void admin_note(struct admin *admin, const char *script, bool refused, unsigned generation,
-                const char *text)
+                double elapsed_ms, const char *text)
 {
     if (!admin || !awaited(admin, WAIT_RELOAD))
         return;
@@ -336,6 +336,7 @@ void admin_note(struct admin *admin, const char *script, bool refused, unsigned 
     cJSON_AddStringToObject(note, "script", script);
     cJSON_AddBoolToObject(note, "refused", refused);
     cJSON_AddNumberToObject(note, "generation", generation);
+    cJSON_AddNumberToObject(note, "elapsed_ms", elapsed_ms);
     cJSON_AddStringToObject(note, "message", text);
     cJSON_AddItemToArray(admin->notes, note);
     admin->refused = admin->refused || refused;

@@ -21,7 +21,7 @@ struct admin *admin_open(struct app *app, struct err *err);
 
 /* A script was loaded, refused or unloaded; text: as in the log. For who waits for a reload. */
 void admin_note(struct admin *admin, const char *script, bool refused, unsigned generation,
-                const char *text);
+                double elapsed_ms, const char *text);
 
 /* Nothing is to be reloaded any more: the verdict for who waits. stopping: there will be none. */
 /* A line of what a config that was read anew changes, or why it was refused. */

@@ -32,12 +32,13 @@ struct handler_file {
     int stamp_count;
     char *last_error; /* owned; why its last load was refused; NULL: it was not */
     unsigned reloads, refusals;
-    bool wanted;  /* it is to be loaded (anew) */
-    bool refused; /* its last load failed: any change may mend it */
-    bool gone;    /* the file is not there; it may be back in a moment */
-    bool told;    /* ... and will not be waited for any more */
-    bool dropped; /* it is gone because the config's handlers lead to it no more */
-    bool removed; /* its script is to be unloaded, or is */
+    double reload_ms; /* what the last one took; 0: there was none */
+    bool wanted;      /* it is to be loaded (anew) */
+    bool refused;     /* its last load failed: any change may mend it */
+    bool gone;        /* the file is not there; it may be back in a moment */
+    bool told;        /* ... and will not be waited for any more */
+    bool dropped;     /* it is gone because the config's handlers lead to it no more */
+    bool removed;     /* its script is to be unloaded, or is */
 };
 
 enum work_kind { WORK_SETUP, WORK_CONFIG, WORK_ADD, WORK_RELOAD, WORK_UNLOAD };

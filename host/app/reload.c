@@ -236,6 +236,11 @@ static void setup_done(struct app *app)
         app->options->on_ready(app->options->owner, app, elapsed_ms);
 }
 
+static double elapsed_ms(const struct work *work)
+{
+    return (double)(work->ended_ns - work->began_ns) / NS_PER_MS;
+}
+
 /* A line of the log that who waits for a reload gets as well. */
 static void tell(struct app *app, enum log_level level, const char *traceback, const char *format,
                  ...) __attribute__((format(printf, 4, 5)));
@@ -251,7 +256,7 @@ static void tell(struct app *app, enum log_level level, const char *traceback, c
     log_event(level, &(struct log_context){.traceback = traceback}, "%s", text);
     struct work *work = &app->work;
     admin_note(app->admin, work->file->name, work->code != 0,
-               work->script ? script_generation(work->script) : 0, text);
+               work->script ? script_generation(work->script) : 0, elapsed_ms(work), text);
 }
 
 static void tell_refused(struct app *app)
@@ -295,8 +300,9 @@ static void file_done(struct app *app)
         return;
     }
     file->reloads += work->kind == WORK_RELOAD;
+    file->reload_ms = elapsed_ms(work);
     tell(app, LOG_INFO, NULL, "%s: generation %u live in %lld ms", file->name, work->generation,
-         (long long)((work->ended_ns - work->began_ns) / NS_PER_MS));
+         (long long)file->reload_ms);
     scripts_warn_empty(app, file);
 }
 

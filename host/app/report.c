@@ -127,6 +127,8 @@ static void add_history(const struct app *app, cJSON *scripts)
         }
         cJSON_AddNumberToObject(found, "reloads", file->reloads);
         cJSON_AddNumberToObject(found, "refused", file->refusals);
+        if (file->reload_ms > 0)
+            cJSON_AddNumberToObject(found, "reload_ms", file->reload_ms);
         if (file->last_error)
             cJSON_AddStringToObject(found, "last_error", file->last_error);
     }

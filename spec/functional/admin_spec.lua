@@ -139,6 +139,7 @@ bus.subscribe("slow", function() bus.sleep("1m") end)]]
       status, body = http(host, "POST", "/reload")
       assert.equal(200, status)
       assert.equal(2, #body.scripts)
+      assert.is_true(body.scripts[1].elapsed_ms > 0)
       assert.equal("two", w.client:request("version", "").data)
       save(host, "local = 1")
       status, body = http(host, "POST", "/reload")
@@ -149,6 +150,7 @@ bus.subscribe("slow", function() bus.sleep("1m") end)]]
       local script = report.scripts[1]
       assert.matches("^handler%.lua:1: ", script.last_error)
       assert.same({ 2, 1, 1 }, { script.generation, script.reloads, script.refused })
+      assert.equal(body.scripts[1].elapsed_ms > 0, script.reload_ms > 0)
       wait.eventually(function()
         _, report = http(host, "GET", "/status")
         return report.scripts[1].live_generations == 1

@@ -368,67 +368,6 @@ bus.subscribe("added", function() return "here" end)]], "added.lua")
       assert.equal("two", version())
     end)
   end)
-
-  describe("under load", function()
-    it("processes everything exactly once over 100 reloads, and leaks nothing", function()
-      local TOTAL, RELOADS = 10000, 100
-      local function text(number)
-        return ([[
-local bus, js = require "moonbus", require "moonbus.jetstream"
-js.stream { name = "WORK", subjects = { "work.>", "dead" } }
-local count = 0
-js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a" }, function(msg)
-  if msg.sequence %% 50 == 0 then bus.sleep("20ms") end
-  bus.publish("seen", msg.data .. " %d " .. msg.attempt)
-end)
-bus.every("1s", function() count = count + 1 end)
-bus.subscribe("number", function() return "%d" end)]]):format(number, number)
-      end
-      local host = watching(text(1))
-      local seen = w.client:subscribe "seen"
-      w.client:flush()
-      for i = 1, 5 do
-        save(host, text(i + 1))
-        live(host, i + 1)
-      end
-      local before = host:memory_mb()
-      local sent, broken = 0, 0
-      for i = 1, RELOADS do
-        for _ = 1, TOTAL / RELOADS do
-          sent = sent + 1
-          w.client:publish("work.a", tostring(sent))
-        end
-        w.client:flush()
-        if i % 10 == 0 then
-          broken = broken + 1
-          save(host, "local = broken " .. i)
-          host:wait_log("refused, generation", 5, broken)
-        end
-        save(host, text(i + 6))
-        live(host, i + 6)
-      end
-      local times = {}
-      for _ = 1, TOTAL do
-        local number = seen:next().data:match "^%d+"
-        times[number] = (times[number] or 0) + 1
-      end
-      for number, count in pairs(times) do assert.equal(1, count, number) end
-      assert.same({}, seen:arrived())
-      wait.eventually(function()
-        local info = w.client:consumer_info("WORK", "a")
-        return info.num_pending == 0 and info.num_ack_pending == 0
-      end)
-      assert.equal(0, w.client:consumer_info("WORK", "a").num_redelivered)
-      host:wait_log("generation %d+ closed", 5, RELOADS + 5)
-      local after = host:memory_mb()
-      print(("\n%d messages over %d reloads: generations live 1, memory %.1f MB before, %.1f MB after")
-        :format(TOTAL, RELOADS, before, after))
-      -- A sanitizer keeps what was freed; it has its own way to find leaks.
-      if wait.slow == 1 then
-        assert.is_true(after < before + 12, "memory grew from " .. before .. " to " .. after)
-      end
-    end)
-  end)
 end)
 
 describe("a reload of handlers", function()

@@ -32,6 +32,8 @@ if not pcall(ffi.typeof, "struct moonbus_spec_nats") then
     int natsConnection_Connect(natsConnection **connection, natsOptions *options);
     void natsConnection_Destroy(natsConnection *connection);
     int natsConnection_FlushTimeout(natsConnection *connection, int64_t timeout_ms);
+    int natsConnection_Publish(natsConnection *connection, const char *subject, const void *data,
+      int length);
     int natsConnection_PublishMsg(natsConnection *connection, natsMsg *message);
     int natsConnection_RequestMsg(natsMsg **reply, natsConnection *connection, natsMsg *request,
                                   int64_t timeout_ms);
@@ -226,6 +228,11 @@ end
 -- Everything sent before has reached the server.
 function client:flush()
   check(nats.natsConnection_FlushTimeout(self.raw, milliseconds(5)), "flush")
+end
+
+-- Without waiting until the server has it: for many in a row.
+function client:send(subject, data)
+  check(nats.natsConnection_Publish(self.raw, subject, data, #data), "publish to " .. subject)
 end
 
 function client:publish(subject, data, headers, reply)
