@@ -12,6 +12,7 @@ local world = require "spec.support.world"
 local RATE = faulty.long and 20000 or 4000 -- a second, on both scripts together
 local RELOADS = faulty.long and 100 or 30 -- every fifth of them is of broken code
 local BASELINE_S = 2
+local WORKERS = 2
 
 local clock = ffi.new "struct moonbus_spec_timespec"
 
@@ -91,14 +92,16 @@ local function judge(list)
     end
   end
   table.sort(late)
-  return { gap_ms = longest * 1000, long_gaps = long, p50_ms = quantile(late, 0.5) * 1000, p99_ms = quantile(late, 0.99) * 1000,
-    max_ms = (late[#late] or 0) * 1000 }
+  return { gap_ms = longest * 1000, long_gaps = long, p50_ms = quantile(late, 0.5) * 1000,
+    p99_ms = quantile(late, 0.99) * 1000, max_ms = (late[#late] or 0) * 1000 }
 end
 
 local function tell(what, count, seconds, a, b)
-  print(("%s: %d messages at %.0f/s; reloaded: late p50 %.2f ms, p99 %.1f ms, most %.1f ms; the other: "
-    .. "late p50 %.2f ms, p99 %.1f ms, most %.1f ms, longest gap %.1f ms"):format(what, count,
-    count / seconds, a.p50_ms, a.p99_ms, a.max_ms, b.p50_ms, b.p99_ms, b.max_ms, b.gap_ms))
+  local function late(of)
+    return ("late p50 %.2f ms, p99 %.1f ms, most %.1f ms"):format(of.p50_ms, of.p99_ms, of.max_ms)
+  end
+  print(("%s: %d messages at %.0f/s; reloaded: %s; the other: %s, longest gap %.1f ms"):format(what,
+    count, count / seconds, late(a), late(b), b.gap_ms))
 end
 
 describe("reloads under load", function()
@@ -109,7 +112,7 @@ describe("reloads under load", function()
 
   it("lose and repeat nothing, run every message on the live version, and leave nothing behind", function()
     local host = w:run { handlers = { ["a.lua"] = script("a", "v1"), ["b.lua"] = script("b", "v1") },
-      args = { "--watch" }, admin = true }
+      args = { "--watch", "--workers", tostring(WORKERS) }, admin = true }
     local load = new_load(w)
     local path = host.folder .. "/handlers/a.lua"
     local version, refused, live_at = 1, 0, { v1 = 0 }
@@ -189,13 +192,17 @@ describe("reloads under load", function()
       end
     end
     assert.equal(load.sent - first, #load.seen.a + #load.seen.b)
+    local late = {}
     for _, each in ipairs(load.seen.a) do
       local number = tonumber(each.version:match "^v(%d+)$")
       assert.is_truthy(number, each.version .. " ran")
       local followed = live_at["v" .. number + 1] -- it is told of after the switch, cut to milliseconds
-      assert.is_true(not followed or each.started <= followed + 0.001,
-        ("message %d began on v%d %.1f ms after the next one was live"):format(each.sequence, number,
-          (each.started - (followed or 0)) * 1000))
+      if followed and each.started > followed + 0.001 then
+        -- A worker had taken it before the switch, and then the system gave the worker no time.
+        late[number] = (late[number] or 0) + 1
+        assert.is_true(late[number] <= WORKERS, ("message %d began on v%d %.1f ms after the next one was live")
+          :format(each.sequence, number, (each.started - followed) * 1000))
+      end
     end
     for _, durable in ipairs { "a", "b" } do
       w.client:settled("WORK", durable)
