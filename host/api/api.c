@@ -332,6 +332,7 @@ static void open_all(lua_State *L)
     api_check_open(L);
     api_plain_open(L);
     api_shared_open(L);
+    api_offload_open(L);
 }
 
 const struct engine_hooks *api_hooks(void)

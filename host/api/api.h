@@ -28,15 +28,16 @@
 const struct engine_hooks *api_hooks(void);
 
 /* Openers, one for each file: add functions to the table on top of the stack. */
-void api_load_open(lua_State *L);   /* register, script limits */
-void api_check_open(lua_State *L);  /* size, check_subject, check_name */
-void api_bus_open(lua_State *L);    /* publish, request, log, settings, version */
-void api_time_open(lua_State *L);   /* now, sleep, duration, spawn, park, wake, cancel */
-void api_js_open(lua_State *L);     /* js_publish */
-void api_msg_open(lua_State *L);    /* the message object's metatable */
-void api_json_open(lua_State *L);   /* json_encode, json_decode, null, array */
-void api_plain_open(lua_State *L);  /* a metatable for grips */
-void api_shared_open(lua_State *L); /* shared, shared_methods */
+void api_load_open(lua_State *L);    /* register, script limits */
+void api_check_open(lua_State *L);   /* size, check_subject, check_name */
+void api_bus_open(lua_State *L);     /* publish, request, log, settings, version */
+void api_time_open(lua_State *L);    /* now, sleep, duration, spawn, park, wake, cancel */
+void api_js_open(lua_State *L);      /* js_publish */
+void api_msg_open(lua_State *L);     /* the message object's metatable */
+void api_json_open(lua_State *L);    /* json_encode, json_decode, null, array */
+void api_plain_open(lua_State *L);   /* a metatable for grips */
+void api_shared_open(lua_State *L);  /* shared, shared_methods */
+void api_offload_open(lua_State *L); /* offload, offload_results */
 
 /* Raises an error that begins with the place in the script ("orders.lua:14: "). Like lua_error, so
  * that `return api_misuse(L, ...)` reads well. The format is lua_pushfstring's. */

@@ -231,6 +231,7 @@ static void take_host(struct config *config, lua_State *L)
     config->limit_memory_bytes = (int64_t)get_number(L, "limits.memory");
     config->limit_cpu_ns = get_ns(L, "limits.cpu");
     config->limit_max_stuck = get_int(L, "limits.max_stuck");
+    config->limit_offload_threads = get_int(L, "limits.offload_threads");
     config->watch = get_bool(L, "watch");
     config->trust = get_bool(L, "trust");
     config->admin = get_string(L, "admin");
@@ -437,6 +438,7 @@ struct engine_tuning config_tuning(const struct config *config)
         .settings_json = config->settings_json,
         .request_timeout_ns = config->request_timeout_ns,
         .retire_ns = config->graceful_timeout_ns,
+        .offload_threads = config->limit_offload_threads,
         .max_stuck = config->limit_max_stuck,
     };
 }

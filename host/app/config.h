@@ -74,7 +74,7 @@ struct config {
     int publish_attempts;
     int64_t graceful_timeout_ns;
     int64_t limit_memory_bytes, limit_cpu_ns;
-    int limit_max_stuck;
+    int limit_max_stuck, limit_offload_threads;
     bool watch, trust;
     char *admin, *admin_token;
     enum log_level log_level;

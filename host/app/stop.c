@@ -9,6 +9,8 @@
 #define RESERVE_MOST_NS (1 * NS_PER_S)
 /* Dead letters that are under way get so long for their answer, before they are handed back. */
 #define ANSWERS_NS (200 * NS_PER_MS)
+/* What offload threads still do is for nobody: they get so long to end. */
+#define OFFLOAD_NS (500 * NS_PER_MS)
 /* How long after the deadline the process ends, whatever it hangs on. */
 #define GUARD_MS 500
 /* nats.c's own threads get so long to end. */
@@ -33,7 +35,10 @@ static void *run_stop(void *arg)
         if (engine_wait_idle(app->engine, deadline - reserve / 2) > 0)
             atomic_store(&app->hangs, true);
     }
-    if (engine_stuck(app->engine) > 0)
+    now = clock_now_ns();
+    uint64_t threads_by =
+        now + OFFLOAD_NS < deadline - reserve / 2 ? now + OFFLOAD_NS : deadline - reserve / 2;
+    if (engine_stuck(app->engine) > 0 || engine_end_offload(app->engine, threads_by) > 0)
         atomic_store(&app->hangs, true);
     now = clock_now_ns();
     bus_end_publishes(app->bus, now + ANSWERS_NS < deadline - reserve / 2 ? now + ANSWERS_NS

@@ -105,6 +105,8 @@ const char *err_name(enum err_code code)
         return "system";
     case ERR_CPU:
         return "cpu";
+    case ERR_OFFLOAD:
+        return "offload_error";
     }
     return "unknown";
 }

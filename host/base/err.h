@@ -32,6 +32,7 @@ enum err_code {
     ERR_MISMATCH = -20,      /* "mismatch": the server has it with other settings */
     ERR_SYSTEM = -21,        /* "system": the operating system refused */
     ERR_CPU = -22,           /* "cpu": one resume ran for longer than limits.cpu */
+    ERR_OFFLOAD = -23,       /* "offload_error": an offloaded function raised an error */
 };
 
 struct err {

@@ -221,7 +221,12 @@ static void print_status(const cJSON *status)
         cJSON_ArrayForEach(handler, cJSON_GetObjectItem(script, "handlers"))
             print_handler(handler);
     }
-    const cJSON *store;
+    const cJSON *offload = cJSON_GetObjectItem(status, "offload"), *store;
+    if (number_at(offload, "calls") + number_at(offload, "running") > 0)
+        printf("offload: threads %.0f of %.0f, lost %.0f, running %.0f, queued %.0f\n",
+               number_at(offload, "threads"), number_at(offload, "limit"),
+               number_at(offload, "lost"), number_at(offload, "running"),
+               number_at(offload, "queued") + number_at(offload, "waiting"));
     cJSON_ArrayForEach(store, cJSON_GetObjectItem(status, "shared"))
         printf("shared \"%s\": entries %.0f, %.0f of %.0f KB\n", text_at(store, "name"),
                number_at(store, "entries"), number_at(store, "bytes") / 1024,

@@ -34,15 +34,17 @@ struct engine *engine_new(struct clock *clock, struct pool *pool,
     engine->hooks = hooks;
     atomic_init(&engine->draining, false);
     dispatch_init(&engine->dispatch);
-    if (engine_tune(engine, &options->tuning, err) == 0)
-        engine->watchdog = watchdog_new(engine);
+    engine->offload = offload_new(engine);
     engine->shared = shared_new(clock);
-    if (!engine->watchdog || !engine->shared)
+    if (engine->offload && engine->shared && engine_tune(engine, &options->tuning, err) == 0)
+        engine->watchdog = watchdog_new(engine);
+    if (!engine->watchdog)
         err_set(err, ERR_MEMORY, "no memory for the engine");
     else
         engine->workers = workers_new(engine, options->workers, err);
     if (!engine->workers) {
         watchdog_free(engine->watchdog);
+        offload_free(engine->offload);
         shared_free(engine->shared);
         dispatch_destroy(&engine->dispatch);
         if (engine->policy)
@@ -67,6 +69,7 @@ int engine_tune(struct engine *engine, const struct engine_tuning *tuning, struc
     atomic_store(&engine->request_timeout_ns, tuning->request_timeout_ns);
     atomic_store(&engine->retire_ns, tuning->retire_ns);
     atomic_store(&engine->max_stuck, tuning->max_stuck);
+    offload_set_threads(engine->offload, tuning->offload_threads);
     return 0;
 }
 
@@ -186,6 +189,11 @@ int engine_running(struct engine *engine)
 int engine_stuck(struct engine *engine)
 {
     return workers_lost(engine->workers);
+}
+
+int engine_end_offload(struct engine *engine, uint64_t deadline_ns)
+{
+    return offload_stop(engine->offload, deadline_ns);
 }
 
 static void on_delivery(void *owner, void *source, struct delivery *delivery)
@@ -410,13 +418,14 @@ void engine_free(struct engine *engine)
     if (workers_stop(engine->workers, clock_now_ns() + WORKERS_GRACE_NS) > 0)
         return;
     workers_free(engine->workers);
-    if (tasks_left(engine))
+    if (tasks_left(engine) || offload_stop(engine->offload, clock_now_ns()) > 0)
         return;
     while (engine->scripts) {
         struct script *script = engine->scripts;
         engine->scripts = script->next;
         free_script(engine, script);
     }
+    offload_free(engine->offload);
     watchdog_free(engine->watchdog);
     shared_free(engine->shared);
     dispatch_destroy(&engine->dispatch);

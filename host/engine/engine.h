@@ -52,7 +52,8 @@ struct engine_tuning {
     /* At once. */
     int64_t request_timeout_ns;
     int64_t retire_ns; /* what runs on a replaced generation is cancelled after so long; 0: never */
-    int max_stuck;     /* so many threads may be lost to handlers that nothing stops */
+    int offload_threads;
+    int max_stuck; /* so many threads may be lost to handlers that nothing stops */
 };
 
 struct engine_options {
@@ -125,6 +126,8 @@ int engine_stuck(struct engine *engine);
 
 /* For the status; the caller owns the JSON. What each script serves, and how it went. */
 cJSON *engine_report(struct engine *engine);
+/* The offload threads: how many there are, what runs and waits. */
+cJSON *engine_report_offload(struct engine *engine);
 /* The stores of bus.shared: name, entries, bytes, size. */
 cJSON *engine_report_shared(struct engine *engine);
 /* Adds a text for each pull loop that is not what it should be. */
@@ -143,6 +146,11 @@ int engine_wait_idle(struct engine *engine, uint64_t deadline_ns);
 
 /* Cancels every task; messages whose handlers do not end are handed back at once. */
 void engine_cancel(struct engine *engine);
+
+/* Blocks, until deadline_ns at most: offloaded functions are stopped, their threads end. How many
+ * do not: they are in calls that nothing interrupts, and are left behind. The clock must still run.
+ */
+int engine_end_offload(struct engine *engine, uint64_t deadline_ns);
 
 /* Ends the workers (a worker that is stuck in Lua is left behind), frees the rest. The clock's and
  * the pool's threads must have ended: what they call would be gone. */

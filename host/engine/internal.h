@@ -6,6 +6,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/engine.h"
+#include "engine/offload.h"
 #include "engine/policy.h"
 #include "engine/shared.h"
 #include "engine/watchdog.h"
@@ -23,6 +24,7 @@ struct engine {
     struct dispatch dispatch;
     struct workers *workers;   /* owned */
     struct watchdog *watchdog; /* owned */
+    struct offload *offload;   /* owned */
     struct shared *shared;     /* owned */
     struct script *scripts;    /* owned, in order of loading */
     int script_count;

@@ -34,6 +34,8 @@ struct op *op_new(struct task *task, int (*push)(struct op *, lua_State *),
     op->result = (struct op_result){.code = ERR_NONE};
     op->push = push;
     op->cancel = cancel;
+    op->destroy = NULL;
+    op->work = NULL;
     DL_APPEND(task->ops, op);
     return op;
 }
@@ -48,6 +50,8 @@ void op_release(struct op *op)
 {
     if (atomic_fetch_sub_explicit(&op->references, 1, memory_order_acq_rel) != 1)
         return;
+    if (op->destroy)
+        op->destroy(op);
     reap(op->result.msg);
     free(op->result.text);
     instance_release(op->instance);

@@ -52,6 +52,9 @@ struct op {
     /* Stops the other side; if it will not complete any more, releases that side's reference. May
      * be NULL. */
     void (*cancel)(struct op *op);
+    /* With the last reference, on any thread: releases `work`. May be NULL. */
+    void (*destroy)(struct op *op);
+    void *work; /* what only its binding knows of */
 };
 
 /* A pending op of the task, with one reference, the task's. NULL when out of memory. */

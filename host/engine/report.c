@@ -94,6 +94,11 @@ cJSON *engine_report(struct engine *engine)
     return scripts;
 }
 
+cJSON *engine_report_offload(struct engine *engine)
+{
+    return offload_report(engine->offload);
+}
+
 cJSON *engine_report_shared(struct engine *engine)
 {
     return shared_report(engine->shared);

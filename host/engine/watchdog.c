@@ -78,7 +78,7 @@ static void on_tick(struct deadline *deadline)
     int before = watchdog->lost;
     DL_FOREACH(watchdog->all, watched) {
         if (!watched->lost && look(watched, step)) {
-            watchdog->lost++;
+            watchdog->lost += !watched->spare;
             watchdog->count--;
         }
     }
@@ -137,7 +137,7 @@ void watchdog_remove(struct watchdog *watchdog, struct watched *watched)
     pthread_mutex_lock(&watchdog->engine->dispatch.lock);
     DL_DELETE(watchdog->all, watched);
     if (watched->lost)
-        watchdog->lost--;
+        watchdog->lost -= !watched->spare;
     else
         watchdog->count--;
     pthread_mutex_unlock(&watchdog->engine->dispatch.lock);

@@ -28,6 +28,7 @@ struct watched {
     uint64_t ran_ns, asked_ns; /* for how long it has been seen; been asked to end */
     uint64_t overdue;          /* the run whose handler's timeout is over */
     atomic_bool lost;          /* changes under the dispatch lock */
+    bool spare; /* losing it is its owner's matter, and does not bring the host to its end */
     /* With the dispatch lock held, on the clock: it could not be stopped. */
     void (*on_lost)(struct watched *watched);
 };

@@ -134,7 +134,7 @@ static void add_place(lua_State *at, struct failure *failure)
 /* A code by its public name; ERR_NONE for none of ours. */
 static enum err_code code_of(const char *name)
 {
-    for (int code = ERR_TIMEOUT; code >= ERR_CPU; code--) {
+    for (int code = ERR_TIMEOUT; code >= ERR_OFFLOAD; code--) {
         if (strcmp(err_name((enum err_code)code), name) == 0)
             return (enum err_code)code;
     }

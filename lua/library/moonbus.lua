@@ -20,6 +20,9 @@
 ---@class moonbus.Error
 ---@field code moonbus.ErrorCode
 ---@field message string
+---@field file? string of an `offload_error`: where it was raised
+---@field line? integer of an `offload_error`
+---@field traceback? string of an `offload_error`
 ---@field status? integer of a `service_error`: what the service answered, 400 or 500 from moonbus
 
 ---@alias moonbus.ErrorCode
@@ -38,6 +41,8 @@
 ---| "full"            # a bound of the host is reached
 ---| "lease_lost"      # the server may have given the message to someone else
 ---| "closed"          # the host is stopping
+---| "offload_error"   # an offloaded function raised, or its module does not load
+---| "not_found"       # no such module, function, stream, consumer or file
 ---| "memory"          # no memory
 ---| string
 
@@ -237,6 +242,21 @@ function bus.spawn(fn, ...) end
 ---@param functions (fun(): any)[]
 ---@return any ...
 function bus.gather(functions) end
+
+---@class moonbus.OffloadOptions
+---@field timeout? moonbus.Duration of one call, the wait for a thread included; default 30s
+
+--- The functions of a module, run on the host's offload threads: each call waits, and gives the
+--- function's results, or `nil, err` (`offload_error` with `traceback`, `timeout`, `not_found`, ...).
+--- Plain values in and out. Not while the script loads.
+---@class moonbus.Offload
+---@field [string] fun(...: moonbus.Plain): any ...
+
+--- A proxy of a module whose functions may block; they have the whole Lua library.
+---@param module string its name, as for require
+---@param opts? moonbus.OffloadOptions
+---@return moonbus.Offload
+function bus.offload(module, opts) end
 
 ---@class moonbus.SharedOptions
 ---@field size? moonbus.Size bound of keys and values; default 16MB, or as it was stated before

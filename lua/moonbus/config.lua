@@ -45,7 +45,7 @@ local leaves = {
   { "graceful_timeout", kinds.duration "1ms", default = "25s", takes = "now" },
   { "limits.memory", kinds.size "1MB", default = "64MB", takes = "scripts" },
   { "limits.cpu", kinds.duration "10ms", default = "5s", takes = "scripts" },
-  { "limits.offload_threads", kinds.integer(1, 256), default = 4, later = true },
+  { "limits.offload_threads", kinds.integer(1, 256), default = 4, takes = "now" },
   { "limits.max_stuck", kinds.integer(1, 256), default = 3, takes = "now" },
   { "watch", kinds.boolean, default = false, takes = "now" },
   { "trust", kinds.boolean, default = false, takes = "scripts" },
@@ -319,15 +319,6 @@ local function check_order(self, result, low, high)
   fail("%s: must not be below %s, which is %gs", stated.source, low, result[low] / 1e9)
 end
 
-local function warn_of_later(self)
-  for _, leaf in ipairs(leaves) do
-    local stated = leaf.later and self.stated[leaf.key]
-    if stated and stated.value ~= "off" then
-      self.warnings[#self.warnings + 1] = stated.source .. ": has no effect in this version"
-    end
-  end
-end
-
 local function default_of(self, leaf, folder)
   if leaf.default == nil then return nil end
   return (leaf.kind(leaf.default, { folder = folder, host = self.host, show = tostring }))
@@ -381,7 +372,6 @@ local function judge(self, input)
   result.workers = result.workers or input.workers
   check_order(self, result, "reconnect.wait", "reconnect.max_wait")
   check_order(self, result, "publish.backoff.min", "publish.backoff.max")
-  warn_of_later(self)
   result.servers_stated = self.stated.servers ~= nil
   result.servers_given = self.stated.servers ~= nil and self.stated.servers.layer ~= "file"
   result.tls = (self.stated["tls.ca"] or self.stated["tls.cert"] or self.stated["tls.verify"]) ~= nil

@@ -1,6 +1,7 @@
 --- "moonbus": what every script requires. Thin: options are checked by moonbus.options, waits are
 --- finished by moonbus.task, the rest is the host's (moonbus.core).
 local core = require("moonbus.core")
+local offload = require("moonbus.offload")
 local options = require("moonbus.options")
 local task = require("moonbus.task")
 
@@ -32,6 +33,7 @@ local M = {
   },
   spawn = task.spawn,
   gather = task.gather,
+  offload = offload,
 }
 
 -- Only while a script loads -----------------------------------------------------------------------

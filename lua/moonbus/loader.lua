@@ -288,7 +288,9 @@ end
 
 --- The modules that are no files: the host's public ones, and the library's.
 local function host_module(env, options, name)
-  if PUBLIC[name] then
+  if PUBLIC[name] and options.offload then
+    misuse(('require %q: what is offloaded runs beside NATS: pass values in, and return results'):format(name))
+  elseif PUBLIC[name] then
     return real.require(name)
   elseif name == "cjson" or name == "cjson.safe" then
     -- A private one: its settings are the script's own.
@@ -329,7 +331,9 @@ local function make_require(env, options)
     end
     local installed = options.trust and find_installed(name, tried)
     if installed then return installed end
-    misuse(("module %q not found; looked for %s"):format(name, table.concat(tried, ", ")))
+    local text = ("module %q not found; looked for %s"):format(name, table.concat(tried, ", "))
+    if options.missing then options.missing(name, text) end
+    misuse(text)
   end
 
   --- The stack is what tells a circle: a module that failed, or waits in another task, is none.
@@ -372,6 +376,12 @@ local function make_require(env, options)
 end
 
 local M = {}
+
+--- For other environments than a script's: moonbus.offload_thread. options: path, name, lib, trust,
+--- read, files as of run; offload: there is no "moonbus"; missing(name, text): may raise in place of
+--- require.
+M.make_require = make_require
+M.read_file = read_file
 
 --- Loads a script and runs its top level. options: path, name, lib (list of folders), trust, seed,
 --- read(path) -> text, or nil and why not; warn(global, file, line).

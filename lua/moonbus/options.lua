@@ -96,6 +96,20 @@ function M.script(opts)
   return check("bus.script", opts, SCRIPT)
 end
 
+-- Blocking work ----------------------------------------------------------------------------------
+
+local OFFLOAD = {
+  fields = { timeout = { "duration", default = 30 } },
+  hints = { threads = "it is limits.offload_threads of the config", max_wait = "timeout" },
+}
+
+function M.offload(module, opts)
+  if type(module) ~= "string" or module == "" or module:find("[%c]") then
+    refuse("bus.offload", "module", 'the name of a module, as for require ("img")', module)
+  end
+  return check("bus.offload", opts, OFFLOAD)
+end
+
 -- What instances share ---------------------------------------------------------------------------
 
 local SHARED = {

@@ -3,7 +3,7 @@ local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
-local EXAMPLES = { "hello.lua", "orders.lua", "ticker.lua", "fanout.lua" }
+local EXAMPLES = { "hello.lua", "orders.lua", "ticker.lua", "fanout.lua", "usage.lua" }
 
 describe("the examples", function()
   local w = world.new()
@@ -15,6 +15,7 @@ describe("the examples", function()
     for _, name in ipairs(EXAMPLES) do
       temp.write(folder, "examples/" .. name, assert(temp.read("examples/" .. name)))
     end
+    temp.write(folder, "examples/work/usage.lua", assert(temp.read "examples/work/usage.lua"))
     w.server = { jetstream = false, close = function() end }
     dev = w:run { command = "dev", folder = folder, args = { "examples/" }, level = false,
       format = false, server = false }
@@ -93,6 +94,11 @@ describe("the examples", function()
     local answer = w.client:request("quote.bread", ""):json()
     assert.same({ "bread", "south", 290 }, { answer.item, answer.best, answer.cents })
     assert.is_true(answer.seconds < 0.25 * wait.slow)
+  end)
+
+  it("measure a folder beside the handlers", function()
+    assert.is_true(w.client:request("usage.of", folder):json().kilobytes > 0)
+    assert.matches("No such file", w.client:request("usage.of", "/no'where"):header "Nats-Service-Error")
   end)
 
   it("end cleanly, with their nats-server", function()

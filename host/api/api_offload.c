@@ -1,0 +1,194 @@
+/* api_offload - calls of functions that run on the offload threads (engine/offload.h). Proxies and
+ * their waiting are Lua (moonbus.offload). */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "base/value.h"
+#include "engine/generation.h"
+#include "engine/internal.h"
+#include "engine/offload.h"
+
+#define TICKET_METATABLE "moonbus.offload_ticket"
+#define FIRST_ARGUMENT 5
+/* Copies, where limits.memory is none. */
+#define COPY_MOST ((size_t)1 << 30)
+
+/* A call that has got its place, between two submissions. */
+struct ticket {
+    struct vm_held held;
+    struct offload_call *call; /* reference held, or NULL */
+};
+
+static void give_up(struct offload_call *call)
+{
+    if (!call)
+        return;
+    offload_cancel(call, NULL);
+    offload_call_release(call);
+}
+
+static void drop_ticket(struct vm_held *held)
+{
+    give_up(((struct ticket *)held)->call);
+}
+
+static struct offload_call *take_call(struct ticket *ticket)
+{
+    struct offload_call *call = ticket->call;
+    ticket->call = NULL;
+    vm_let_go(&ticket->held);
+    return call;
+}
+
+static int collect_ticket(lua_State *L)
+{
+    give_up(take_call(lua_touserdata(L, 1)));
+    return 0;
+}
+
+/* The op --------------------------------------------------------------------------------------- */
+
+static void cancel_call(struct op *op)
+{
+    if (offload_cancel(op->work, op))
+        op_release(op);
+}
+
+static void destroy_call(struct op *op)
+{
+    give_up(op->work);
+}
+
+static int push_ticket(struct op *op, lua_State *L)
+{
+    struct ticket *ticket = lua_newuserdata(L, sizeof *ticket);
+    *ticket = (struct ticket){0};
+    luaL_getmetatable(L, TICKET_METATABLE);
+    lua_setmetatable(L, -2);
+    ticket->call = op->work;
+    op->work = NULL;
+    vm_hold(L, &ticket->held, drop_ticket);
+    lua_pushboolean(L, 1);
+    return 2;
+}
+
+static void set_text(lua_State *L, const char *name, const char *text)
+{
+    if (!text)
+        return;
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, name);
+}
+
+static int push_failure(lua_State *L, const struct failure *failure)
+{
+    struct err err = failure->err;
+    if (failure->file)
+        err_prefix(&err, "%s:%d", failure->file, failure->line);
+    api_fail(L, &err);
+    set_text(L, "file", failure->file);
+    set_text(L, "traceback", failure->traceback);
+    if (failure->file) {
+        lua_pushinteger(L, failure->line);
+        lua_setfield(L, -2, "line");
+    }
+    return 2;
+}
+
+/* On the coroutine, between two resumes: the results, which may be large, are pushed when Lua runs
+ * again, under its limit. */
+static int push_answer(struct op *op, lua_State *L)
+{
+    struct plain *results = NULL;
+    const struct failure *failure;
+    switch (offload_outcome(op->work, &results, &failure)) {
+    case OFFLOAD_TURN:
+        return push_ticket(op, L);
+    case OFFLOAD_FAILED:
+        return push_failure(L, failure);
+    case OFFLOAD_RESULTS:
+        break;
+    }
+    grip_take(L, grip_push(L), results);
+    return 1;
+}
+
+/* The bindings --------------------------------------------------------------------------------- */
+
+static struct offload_call *new_call(lua_State *L, struct task *task)
+{
+    const struct generation *generation = task->instance->generation;
+    const struct offload_target target = {
+        .script = generation->script->name,
+        .path = generation->script->path,
+        .module = lua_tostring(L, 2),
+        .function = lua_tostring(L, 3),
+        .policy = generation->policy,
+        .timeout_ns = llround(lua_tonumber(L, 4) * (double)NS_PER_S),
+    };
+    return offload_call_new(task->instance->engine->offload, &target);
+}
+
+/* core.offload(ticket, module, name, timeout, ...): what core.offload_results takes; a ticket and
+ * true: once more with that; nil and an error. Waits. */
+static int core_offload(lua_State *L)
+{
+    struct err err;
+    char binding[256];
+    struct ticket *ticket = lua_isnil(L, 1) ? NULL : luaL_checkudata(L, 1, TICKET_METATABLE);
+    snprintf(binding, sizeof binding, "%.120s.%.120s", luaL_checkstring(L, 2),
+             luaL_checkstring(L, 3));
+    luaL_checknumber(L, 4);
+    struct task *task = api_task(L, binding);
+    api_may_wait(L, binding);
+    size_t limit_bytes = task->instance->generation->policy->memory_bytes;
+    const struct plain_rules rules = {.verb = "passed between threads",
+                                      .each = "argument",
+                                      .limit_bytes = limit_bytes ? limit_bytes : COPY_MOST};
+    struct plain *arguments =
+        plain_copy(L, FIRST_ARGUMENT, lua_gettop(L) - FIRST_ARGUMENT + 1, &rules, &err);
+    if (!arguments && err.code == ERR_INVALID)
+        return api_misuse(L, "%s: %s", binding, err.message);
+    if (!arguments)
+        return api_fail(L, &err);
+    struct offload_call *call = ticket ? take_call(ticket) : new_call(L, task);
+    struct op *op = call ? op_new(task, push_answer, cancel_call) : NULL;
+    if (!op) {
+        plain_release(arguments);
+        give_up(call);
+        err_set(&err, ERR_MEMORY, "no memory for a call");
+        return api_fail(L, &err);
+    }
+    op->work = call;
+    op->destroy = destroy_call;
+    if (offload_submit(call, op_retain(op), arguments, &err) != 0)
+        return api_not_started(L, op, &err);
+    return task_wait(L, op);
+}
+
+/* core.offload_results(answer): the values. */
+static int core_offload_results(lua_State *L)
+{
+    struct grip *grip = grip_at(L, 1);
+    if (!grip->plain)
+        return 0;
+    int count = plain_push(L, grip->plain);
+    grip_let_go(grip);
+    return count;
+}
+
+void api_offload_open(lua_State *L)
+{
+    luaL_newmetatable(L, TICKET_METATABLE);
+    lua_pushcfunction(L, collect_ticket);
+    lua_setfield(L, -2, "__gc");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, core_offload);
+    lua_setfield(L, -2, "offload");
+    lua_pushcfunction(L, core_offload_results);
+    lua_setfield(L, -2, "offload_results");
+}

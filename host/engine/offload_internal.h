@@ -1,0 +1,100 @@
+/* offload_internal - what the files of offload share; nobody else includes it.
+ *
+ *   offload.c         calls: queue, line, timeouts, ends
+ *   offload_thread.c  threads: start, work, get lost, stop
+ *   offload_state.c   one thread's Lua state, and what runs in it */
+#ifndef MOONBUS_ENGINE_OFFLOAD_INTERNAL_H
+#define MOONBUS_ENGINE_OFFLOAD_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "engine/internal.h"
+#include "engine/offload.h"
+
+enum call_state {
+    CALL_NEW,
+    CALL_IN_LINE, /* on `line`: waits for a place in the queue, without its arguments */
+    CALL_PLACED,  /* a place is kept for it */
+    CALL_QUEUED,  /* on `queue` */
+    CALL_RUNNING,
+    CALL_DONE,
+    CALL_OVER, /* timed out, or given up */
+};
+
+struct offload_call {
+    struct offload_call *prev, *next;
+    atomic_int references; /* its op, its ticket, queue or line or thread, the armed timeout */
+    struct offload *offload;
+    struct deadline timeout;
+    struct policy *policy;                   /* reference held */
+    char *script, *path, *module, *function; /* owned */
+    int64_t timeout_ns;
+    struct plain *arguments; /* owned: by the submitter, then the thread */
+
+    /* The lock of offload. */
+    enum call_state state;
+    struct op *op;      /* the reference of the side that completes it; NULL: nobody waits */
+    struct op *granted; /* the same, of one that has got its place and is not told yet */
+    uint64_t due_ns;    /* 0: not submitted yet */
+    bool timed_out;
+    struct failure late; /* then; err alone */
+
+    /* The thread's until the op completes, then the worker's. */
+    struct plain *results;  /* owned */
+    struct failure failure; /* owned; code ERR_NONE: none */
+};
+
+struct offload_thread {
+    struct offload_thread *next;
+    struct offload *offload;
+    pthread_t thread;
+    pid_t tid;
+    struct watched watched;
+    struct vm *vm;             /* owned; NULL: none yet, or it had to go */
+    int run_ref;               /* its registry: what runs a call */
+    struct offload_call *call; /* a reference; changes under the lock */
+    bool lost, ended;          /* the lock */
+};
+
+struct offload {
+    struct engine *engine;             /* not owned */
+    pthread_mutex_t lock;              /* all below */
+    pthread_cond_t work;               /* threads wait */
+    pthread_cond_t ended;              /* offload_stop waits */
+    struct offload_call *queue, *line; /* utlist; a reference each */
+    int queued, placed, waiting;
+    size_t queued_bytes;
+    int limit;                      /* threads */
+    int alive, idle, lost, running; /* threads that are not lost; of these, asleep; lost; calls */
+    struct offload_thread *threads; /* owned; all that have not been joined */
+    bool stopping;
+    uint64_t calls, failed, timed_out;
+    struct deadline notice; /* armed to tell of a lost thread, outside of all locks */
+};
+
+/* --- offload.c --- */
+
+/* With the lock held: the next call, now RUNNING, with the queue's reference; NULL: none. *granted:
+ * for offload_tell, when the lock is not held. */
+struct offload_call *offload_next(struct offload *offload, struct offload_call **granted);
+void offload_tell(struct offload_call *granted);
+
+/* The thread, with the lock held: results or failure are there. Returns the op that waits for them,
+ * for offload_ended, which also lets the call go, when the lock is not held. */
+struct op *offload_end(struct offload_call *call);
+void offload_ended(struct offload_call *call, struct op *op);
+
+/* --- offload_thread.c --- */
+
+/* With the lock held: has somebody take what is queued. */
+void offload_wake(struct offload *offload);
+void offload_thread_lost(struct watched *watched);
+void offload_on_notice(struct deadline *deadline);
+
+/* --- offload_state.c --- */
+
+/* Runs thread->call to its end, on the calling thread, under the watchdog. */
+void offload_run(struct offload_thread *thread);
+
+#endif
