@@ -15,8 +15,6 @@
 #define READER "moonbus.json.reader"
 #define EMPTY_ARRAY "\x7fmoonbus empty array\x7f"
 
-int luaopen_cjson(lua_State *L);
-
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -131,7 +129,8 @@ static int read_text(lua_State *L, int index)
     lua_getfield(L, LUA_REGISTRYINDEX, READER);
     lua_pushvalue(L, index);
     int rc = lua_pcall(L, 1, 1, 0);
-    if (rc == LUA_ERRMEM)
+    const char *text = rc && vm_of(L)->exhausted ? lua_tostring(L, -1) : NULL;
+    if (rc == LUA_ERRMEM || (text && strcmp(text, VM_NO_MEMORY) == 0))
         lua_error(L);
     return rc;
 }
@@ -184,10 +183,9 @@ static void configure(lua_State *L, const char *setting, double number)
 void api_json_decode_open(lua_State *L)
 {
     int top = lua_gettop(L);
-    luaopen_cjson(L); /* with settings of its own: `require "cjson"` elsewhere changes nothing */
+    vm_open_cjson(L); /* with settings of its own: `require "cjson"` elsewhere changes nothing */
     configure(L, "decode_invalid_numbers", -1);
     configure(L, "decode_max_depth", DEPTH_MAX);
-    configure(L, "encode_keep_buffer", -1); /* nothing is encoded with it */
     lua_getfield(L, -1, "decode");
     lua_setfield(L, LUA_REGISTRYINDEX, READER);
     lua_settop(L, top);

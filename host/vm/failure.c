@@ -11,8 +11,6 @@
 #include "vm/guard.h"
 #include "vm/internal.h"
 
-#define OUT_OF_MEMORY "not enough memory" /* LuaJIT's words */
-
 struct description {
     lua_State *at; /* may be NULL */
     int skip;
@@ -224,7 +222,7 @@ static void describe_text(lua_State *L, const char *text, struct description *de
     text = take_place(description->at, text, failure);
     if (!*text)
         text = "an error without a text";
-    if (vm->exhausted && strcmp(text, OUT_OF_MEMORY) == 0)
+    if (vm->exhausted && strcmp(text, VM_NO_MEMORY) == 0)
         err_set(&failure->err, ERR_MEMORY, "not enough memory: the limit of %zu KB is reached",
                 vm->limit_bytes / 1024);
     else

@@ -10,10 +10,6 @@
 /* library.c. Protected: opens the standard libraries, lua-cjson, the host's modules. */
 int vm_open_libraries(lua_State *L);
 
-/* json_module.c. Loaders of package.preload, for scripts' `require "cjson"`. */
-int vm_open_cjson(lua_State *L);
-int vm_open_cjson_safe(lua_State *L);
-
 /* failure.c. Describes the value on top of L and pops it. at: the coroutine whose stack tells place
  * and traceback, or NULL; skip: how many of its innermost levels are the host's (when at is L). Not
  * while the limit holds. Never raises. */

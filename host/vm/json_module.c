@@ -2,7 +2,10 @@
  *
  * lua-cjson builds a text in memory that is not the state's: no limit holds for it, a state that is
  * discarded would leave it behind, and when there is none left it ends the process. So what is to
- * be encoded is measured first, and no buffer is kept for the next text. */
+ * be encoded is measured first, and no buffer is kept for the next text. An error that passes
+ * through lua-cjson loses the memory that it works with, and "not enough memory" may come from each
+ * allocation of Lua's. So what is to be read is estimated, and while lua-cjson works the limit is
+ * not asked. */
 #include <stdbool.h>
 
 #include "vm/internal.h"
@@ -11,6 +14,7 @@ int luaopen_cjson(lua_State *L);
 int luaopen_cjson_safe(lua_State *L);
 
 #define TEXT_MAX ((size_t)64 << 20) /* no NATS server takes more */
+#define NESTED_MOST 8000            /* Lua's stack has no room for more */
 #define DEPTH_MAX 1000 /* deeper is refused by lua-cjson itself, unless told otherwise */
 
 static size_t string_size(const char *text, size_t len)
@@ -56,6 +60,70 @@ static void measure(lua_State *L, size_t *size, int depth)
     }
 }
 
+/* Calls lua-cjson's function with what is on the stack; returns its results. */
+static int call_unlimited(lua_State *L, int function)
+{
+    struct vm *vm = vm_of(L);
+    bool enforcing = vm->enforcing;
+    lua_pushvalue(L, function);
+    lua_insert(L, 1);
+    vm->enforcing = false;
+    int rc = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+    vm->enforcing = enforcing;
+    return rc ? lua_error(L) : lua_gettop(L);
+}
+
+/* Past the string that begins at text[at]. */
+static size_t skip_string(const char *text, size_t len, size_t at)
+{
+    for (at++; at < len && text[at] != '"'; at++)
+        at += text[at] == '\\';
+    return at;
+}
+
+/* As much as the tables and strings of a text may take, at most: a table, its place in another one,
+ * which has room for twice as many, a key or a string. Nothing is read below NESTED_MOST. */
+static size_t estimate(const char *text, size_t len)
+{
+    size_t size = len, depth = 0;
+    for (size_t i = 0; i < len && depth <= NESTED_MOST; i++) {
+        switch (text[i]) {
+        case '[':
+        case '{':
+            depth++;
+            size += 112;
+            break;
+        case ']':
+        case '}':
+            depth -= depth > 0;
+            break;
+        case ',':
+        case ':':
+            size += 48;
+            break;
+        case '"':
+            i = skip_string(text, len, i);
+            size += 32;
+            break;
+        }
+    }
+    return size;
+}
+
+/* decode(text). Upvalues: lua-cjson's, whether errors are returned. */
+static int decode(lua_State *L)
+{
+    struct vm *vm = vm_of(L);
+    size_t len, size;
+    if (lua_type(L, 1) == LUA_TSTRING && vm->limit_bytes) {
+        const char *text = lua_tolstring(L, 1, &len);
+        size = estimate(text, len);
+        if (!vm_has_room_for(vm, size))
+            return lua_pushliteral(L, VM_NO_MEMORY), lua_error(L);
+    }
+    return call_unlimited(L, lua_upvalueindex(1));
+}
+
 /* encode(value). Upvalues: lua-cjson's, whether errors are returned. */
 static int encode(lua_State *L)
 {
@@ -74,10 +142,7 @@ static int encode(lua_State *L)
         lua_pushstring(L, refusal);
         return 2;
     }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, nargs, LUA_MULTRET);
-    return lua_gettop(L);
+    return call_unlimited(L, lua_upvalueindex(1));
 }
 
 /* encode_keep_buffer(...): it is not kept, whatever is asked for. */
@@ -113,6 +178,7 @@ static void bound(lua_State *L, bool safe)
     lua_pushboolean(L, false);
     lua_call(L, 1, 0);
     replace(L, "encode", encode, safe);
+    replace(L, "decode", decode, safe);
     replace(L, "new", new_module, safe);
     lua_pushcfunction(L, keep_no_buffer);
     lua_setfield(L, -2, "encode_keep_buffer");

@@ -257,15 +257,20 @@ static int new_coroutine(lua_State *L)
     return 0;
 }
 
-bool vm_has_room(struct vm *vm)
+bool vm_has_room_for(struct vm *vm, size_t bytes)
 {
-    if (!vm->limit_bytes || in_use_bytes(vm) < vm->limit_bytes)
+    if (!vm->limit_bytes || in_use_bytes(vm) + bytes <= vm->limit_bytes)
         return true;
     lua_gc(vm->L, LUA_GCCOLLECT, 0);
-    if (in_use_bytes(vm) < vm->limit_bytes)
+    if (in_use_bytes(vm) + bytes <= vm->limit_bytes)
         return true;
-    vm->refused = true;
+    vm->exhausted = vm->refused = true;
     return false;
+}
+
+bool vm_has_room(struct vm *vm)
+{
+    return vm_has_room_for(vm, 1);
 }
 
 int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err)

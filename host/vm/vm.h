@@ -106,6 +106,12 @@ void vm_discard(struct vm *vm);
  * Between two resumes. */
 bool vm_stays_full(struct vm *vm);
 
+/* The text of the error that LuaJIT raises when it gets no memory. */
+#define VM_NO_MEMORY "not enough memory"
+
+/* Before so much is allocated where an error must not pass. False: raise VM_NO_MEMORY. */
+bool vm_has_room_for(struct vm *vm, size_t bytes);
+
 /* False: the limit is passed, as by what was added with vm_own, and a collection has not helped. */
 bool vm_has_room(struct vm *vm);
 
@@ -167,6 +173,10 @@ bool vm_describe(struct vm *vm, lua_State *L, int index, lua_State *at, struct f
 /* "orders.lua", 14: the innermost function of a script that is running on L. file is NUL-ended in
  * buf; false when there is none. */
 bool vm_where(lua_State *L, char *buf, size_t size, int *line);
+
+/* lua-cjson, within bounds: loaders of package.preload. In json_module.c. */
+int vm_open_cjson(lua_State *L);
+int vm_open_cjson_safe(lua_State *L);
 
 /* Pushes the module's table, loading it if need be: of the embedded modules, e.g. "moonbus.loader".
  * 0 or a negative code with failure. */
