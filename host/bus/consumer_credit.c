@@ -56,10 +56,25 @@ static void wake(struct consumer *consumer, uint64_t at_ns)
         consumer_release(consumer); /* the caller has another */
 }
 
+/* With the lock held. The requests of before are not counted on any more: their server may be gone,
+ * and the one that leads now knows less of what was settled. */
+static void note_epoch(struct consumer *consumer)
+{
+    uint64_t now_ns = clock_now_ns();
+
+    if (consumer->pull.epoch == consumer->epoch)
+        return;
+    consumer->epoch = consumer->pull.epoch;
+    if (consumer->pull.state != PULL_PAUSED && consumer->doubt_until_ns != UINT64_MAX)
+        consumer_doubt(consumer, now_ns > DOUBT_BEFORE_NS ? now_ns - DOUBT_BEFORE_NS : 0,
+                       now_ns + DOUBT_AFTER_NS);
+}
+
 const char *consumer_act(struct consumer *consumer, struct pull_action action)
 {
     const char *warn = action.warn;
 
+    note_epoch(consumer);
     if (action.look && !consumer->looking && !consumer->stopping) {
         consumer->looking = true;
         consumer_retain(consumer);

@@ -59,6 +59,7 @@ struct consumer {
     struct deadline tick;       /* holds a reference while armed */
     uint64_t tick_at_ns;        /* 0: not armed */
     struct link_gate pull_gate; /* of the one request that waits to be written */
+    unsigned epoch;             /* of the pull machine, when it was last looked at */
     uint64_t lost_told_ns;      /* a lost lease was last logged */
 
     struct deadline poll;   /* holds a reference while armed: time to ask for the ack floor */

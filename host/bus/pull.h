@@ -75,7 +75,7 @@ struct pull_action {
     uint64_t wake_ns; /* call pull_tick by then; UINT64_MAX: no need */
 };
 
-/* base: at least 1. most: 0 for a credit that stays as it is. expires 30 s and heartbeat 5 s (at
+/* base: at least 1. most: 0 for a credit that stays as it is. expires 30 s and heartbeat 2 s (at
  * most half of it) unless changed. */
 void pull_init(struct pull *pull, int base, int most, int64_t max_bytes);
 

@@ -16,7 +16,7 @@ if not pcall(ffi.typeof, "struct moonbus_spec_nats") then
     const char *nats_GetLastError(int *status);
     int natsOptions_Create(natsOptions **options);
     void natsOptions_Destroy(natsOptions *options);
-    int natsOptions_SetURL(natsOptions *options, const char *url);
+    int natsOptions_SetServers(natsOptions *options, const char **urls, int count);
     int natsOptions_SetTimeout(natsOptions *options, int64_t timeout_ms);
     int natsOptions_SetMaxReconnect(natsOptions *options, int count);
     int natsOptions_SetReconnectWait(natsOptions *options, int64_t wait_ms);
@@ -195,11 +195,12 @@ local function log_in(options, login)
   end
 end
 
--- login: user and password, token, creds, nkey and nkey_public, tls_ca, tls_cert and tls_key.
+-- url: or a list of them, one of which will do. login: user and password, token, creds, nkey and nkey_public, tls_ca, tls_cert and tls_key.
 function client.connect(url, login)
   local options = ffi.new "natsOptions *[1]"
   check(nats.natsOptions_Create(options), "options")
-  nats.natsOptions_SetURL(options[0], url)
+  local urls = type(url) == "table" and url or { url }
+  nats.natsOptions_SetServers(options[0], ffi.new("const char *[?]", #urls, urls), #urls)
   nats.natsOptions_SetTimeout(options[0], milliseconds(5))
   nats.natsOptions_SetMaxReconnect(options[0], -1)
   nats.natsOptions_SetReconnectWait(options[0], 20)
@@ -214,7 +215,7 @@ function client.connect(url, login)
     tries = tries - 1
   until status == 0 or tries == 0
   nats.natsOptions_Destroy(options[0])
-  check(status, "connect to " .. url)
+  check(status, "connect to " .. table.concat(urls, ", "))
   return setmetatable({ raw = connection[0], subscriptions = {} }, client)
 end
 
@@ -278,11 +279,20 @@ end
 
 -- JetStream ----------------------------------------------------------------------------------
 
--- Calls JetStream's API: the decoded answer, with its `error` if it has one.
+-- Calls JetStream's API: the decoded answer, with its `error` if it has one. A client of a cluster
+-- is `patient`: it asks until somebody leads what it asks for.
 function client:api(operation, body)
-  local reply, reason = self:request("$JS.API." .. operation, body and cjson.encode(body) or "")
-  if not reply then error(operation .. ": " .. reason, 2) end
-  return cjson.decode(reply.data)
+  local request = body and cjson.encode(body) or ""
+  local reply, reason
+  for _ = 1, self.patient and 15 or 1 do
+    reply, reason = self:request("$JS.API." .. operation, request,
+      { timeout = self.patient and 2 })
+    local answer = reply and cjson.decode(reply.data)
+    if answer and not (self.patient and answer.error and answer.error.code == 503) then
+      return answer
+    end
+  end
+  error(operation .. ": " .. (reason or reply.data), 2)
 end
 
 local function must(answer, what)
@@ -321,7 +331,11 @@ end
 
 -- Publishes and waits for the PubAck, which it gives back.
 function client:store(subject, data, headers)
-  local reply, reason = self:request(subject, data, { headers = headers })
+  local reply, reason
+  for _ = 1, self.patient and 15 or 1 do
+    reply, reason = self:request(subject, data, { headers = headers })
+    if reply then break end
+  end
   if not reply then error("no PubAck for " .. subject .. ": " .. reason, 2) end
   return must(cjson.decode(reply.data), subject)
 end

@@ -32,7 +32,7 @@ end
 --   handlers  { ["orders.lua"] = text }, written to handlers/
 --   files     { ["lib/x.lua"] = text }, written beside handlers/
 --   config    the text of moonbus.lua
---   server    of spec.support.server: its URL is given with -s
+--   server    of spec.support.server or cluster: its URLs are given with -s
 --   command   "run" (default) or "dev";  args: further arguments;  env: further environment
 --   level     --log-level (default debug); false: none
 --   folder    an existing folder to run in, which stays
@@ -42,7 +42,10 @@ function host.start(options)
   local self = setmetatable({ offset = 0, list = {} }, host)
   local command = { host.binary(), options.command or "run" }
   lay_out(self, options)
-  if options.server then append(command, { "-s", options.server.url }) end
+  local server = options.server
+  for _, url in ipairs(server and (server.urls or { server.url }) or {}) do
+    append(command, { "-s", url })
+  end
   if options.level ~= false then append(command, { "--log-level", options.level or "debug" }) end
   if options.format ~= false then append(command, { "--log-format", "json" }) end
   if options.admin then self.admin = "127.0.0.1:" .. posix.free_port() end

@@ -36,7 +36,7 @@ local function launch(self)
   return ready and self.process:running()
 end
 
--- options: config (text added to the configuration, or a function of the server that gives it),
+-- options: config (text added to the configuration),
 -- name, jetstream (default true), start (default true), login (options for its clients).
 function server.start(options)
   options = options or {}
@@ -47,7 +47,7 @@ function server.start(options)
   self.login = options.login
   self.config = options.config
   self:move()
-  if options.start == false then return self end
+  if options.start == false then return self end -- server:up() does
   for _ = 1, 3 do -- someone else may have taken the port since
     if launch(self) then return self end
     self.process:kill()
