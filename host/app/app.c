@@ -55,7 +55,8 @@ static void open_loop(struct app *app)
     uv_timer_init(&app->loop, &app->guard);
     uv_timer_init(&app->loop, &app->absence);
     uv_timer_init(&app->loop, &app->late);
-    app->wake.data = app->guard.data = app->absence.data = app->late.data = app;
+    uv_timer_init(&app->loop, &app->retry);
+    app->wake.data = app->guard.data = app->absence.data = app->late.data = app->retry.data = app;
     for (size_t i = 0; i < sizeof signal_numbers / sizeof *signal_numbers; i++) {
         uv_signal_init(&app->loop, &app->signals[i]);
         app->signals[i].data = app;

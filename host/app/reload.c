@@ -14,6 +14,7 @@
 /* Editors write by renaming, deployments by removing and writing anew: so long a file may be gone
  * before its script is unloaded. */
 #define ABSENCE_MS 500
+#define RETRY_MS 1000
 /* While waiting for the server we look so often whether the host is stopping. */
 #define LOOK_NS (100 * NS_PER_MS)
 
@@ -278,6 +279,22 @@ static void tell_refused(struct app *app)
         work->file->last_error = NULL;
 }
 
+/* What was refused for want of a server, which may be back. */
+static void on_retry(uv_timer_t *timer)
+{
+    struct app *app = timer->data;
+    struct handler_file *file;
+    if (link_state(app->bus->consume) != LINK_CONNECTED ||
+        link_state(app->bus->publish) != LINK_CONNECTED)
+        return;
+    uv_timer_stop(timer);
+    LL_FOREACH(app->files, file) {
+        file->wanted = file->wanted || (file->waits && !file->gone);
+        file->waits = false;
+    }
+    reload_next(app);
+}
+
 static void file_done(struct app *app)
 {
     struct work *work = &app->work;
@@ -285,6 +302,11 @@ static void file_done(struct app *app)
     file->script = work->script;
     file->refused = work->code != 0;
     file->refusals += work->code != 0;
+    /* What has a place is the script's own fault, an endless top level for one. */
+    file->waits =
+        (work->code == ERR_DISCONNECTED || work->code == ERR_TIMEOUT) && !work->failure.file;
+    if (file->waits)
+        uv_timer_start(&app->retry, on_retry, RETRY_MS, RETRY_MS);
     scripts_stamp(app, file, work->read);
     work->read = NULL;
     if (work->code) {

@@ -85,6 +85,7 @@ static void begin(struct app *app)
     watch_close(app->watch);
     app->watch = NULL;
     uv_timer_stop(&app->late);
+    uv_timer_stop(&app->retry);
     admin_settled(app->admin, true);
     stop_continue(app);
 }
@@ -133,6 +134,7 @@ static void free_loop(struct app *app)
     close_handle((uv_handle_t *)&app->guard, NULL);
     close_handle((uv_handle_t *)&app->absence, NULL);
     close_handle((uv_handle_t *)&app->late, NULL);
+    close_handle((uv_handle_t *)&app->retry, NULL);
     uv_run(&app->loop, UV_RUN_DEFAULT);
     uv_loop_close(&app->loop);
 }

@@ -13,9 +13,14 @@
 /* While connected, JetStream may take so long to come up after its server's start. */
 #define JETSTREAM_COMES_UP_NS (5 * NS_PER_S)
 
-/* Runs step until it has an answer that waiting cannot change. */
-static int patiently(struct engine *engine, int (*step)(void *, uint64_t deadline, struct err *),
-                     void *argument, struct err *err)
+/* A reload waits so long for its server: what it replaces serves on, and others want theirs. */
+#define RELOAD_WAITS_NS (5 * NS_PER_S)
+
+/* Runs step until it has an answer that waiting cannot change. Waits for a connection until
+ * until_ns; 0: as long as it takes. */
+static int patiently(struct engine *engine, uint64_t until_ns,
+                     int (*step)(void *, uint64_t deadline, struct err *), void *argument,
+                     struct err *err)
 {
     uint64_t connected_since = 0;
     for (;;) {
@@ -24,6 +29,9 @@ static int patiently(struct engine *engine, int (*step)(void *, uint64_t deadlin
         uint64_t now = clock_now_ns();
         if (!bus_wait_connected(engine->bus, now + SETUP_TRY_NS / 10)) {
             connected_since = 0;
+            if (until_ns && now > until_ns)
+                return err_set(err, ERR_DISCONNECTED,
+                               "not connected to the server; it is tried again when that is back");
             continue;
         }
         if (!connected_since)
@@ -81,22 +89,35 @@ static int at(const struct registration *registration, int rc, struct err *err)
     return rc;
 }
 
-static int ensure_streams(struct generation *generation, struct err *err)
+/* Does the live generation state the same stream? Then it was made sure of, and needs no server. */
+static bool is_stated(const struct generation *live, const struct registration *stream)
+{
+    for (int i = 0; live && i < live->registration_count; i++) {
+        const struct registration *stated = live->registrations[i];
+        if (stated->kind == REGISTER_STREAM && cJSON_Compare(stated->stream, stream->stream, true))
+            return true;
+    }
+    return false;
+}
+
+/* live: what this one is to replace; NULL: nothing. */
+static int ensure_streams(struct generation *generation, const struct generation *live,
+                          uint64_t until_ns, struct err *err)
 {
     int rc = 0;
     for (int i = 0; rc == 0 && i < generation->registration_count; i++) {
         struct setup setup = {.engine = generation->engine,
                               .registration = generation->registrations[i]};
-        if (setup.registration->kind == REGISTER_STREAM)
-            rc = at(setup.registration, patiently(generation->engine, ensure_stream, &setup, err),
-                    err);
+        if (setup.registration->kind == REGISTER_STREAM && !is_stated(live, setup.registration))
+            rc = at(setup.registration,
+                    patiently(generation->engine, until_ns, ensure_stream, &setup, err), err);
     }
     return rc;
 }
 
 /* A source with a consumer that the server has. On an error the source stays idle on the script's
  * list, without effect. */
-static int prepare(struct source *source, bool may_update, struct err *err)
+static int prepare(struct source *source, bool may_update, uint64_t until_ns, struct err *err)
 {
     struct registration *registration = source->registration;
     struct engine *engine = source->engine;
@@ -109,7 +130,7 @@ static int prepare(struct source *source, bool may_update, struct err *err)
     struct setup setup = {.engine = engine, .registration = registration, .may_update = may_update};
     int rc = 0;
     if (registration->dead_letter)
-        rc = patiently(engine, ensure_dead_letter, &setup, err);
+        rc = patiently(engine, until_ns, ensure_dead_letter, &setup, err);
     else
         log_event(LOG_WARN, &context,
                   "no dead_letter: a message that fails %d times will be terminated",
@@ -117,7 +138,8 @@ static int prepare(struct source *source, bool may_update, struct err *err)
     if (rc == 0) {
         setup.consumer = source->consumer =
             consumer_new(engine->bus, &registration->consumer, source, err);
-        rc = source->consumer ? patiently(engine, ensure_consumer, &setup, err) : ERR_MEMORY;
+        rc = source->consumer ? patiently(engine, until_ns, ensure_consumer, &setup, err)
+                              : ERR_MEMORY;
     }
     return at(registration, rc, err);
 }
@@ -143,7 +165,7 @@ static struct source *find_idle(struct script *script)
 
 /* Makes sources for the registrations of a generation that take over none; all or none. */
 static int prepare_all(struct script *script, struct generation *generation, bool may_update,
-                       struct err *err)
+                       uint64_t until_ns, struct err *err)
 {
     int rc = 0;
     for (int i = 0; rc == 0 && i < generation->registration_count; i++) {
@@ -151,7 +173,8 @@ static int prepare_all(struct script *script, struct generation *generation, boo
         if (registration->kind == REGISTER_STREAM || has_heir(script, registration))
             continue;
         struct source *source = source_new(script, generation, registration);
-        rc = source ? prepare(source, may_update, err) : err_set(err, ERR_MEMORY, "no memory");
+        rc = source ? prepare(source, may_update, until_ns, err)
+                    : err_set(err, ERR_MEMORY, "no memory");
     }
     struct source *source;
     while (rc != 0 && (source = find_idle(script)))
@@ -203,12 +226,12 @@ int engine_serve(struct engine *engine, struct script *script, struct err *err)
     /* A script may consume a stream that another one declares. */
     for (struct script *other = engine->scripts; rc == 0 && other; other = other->next) {
         struct generation *generation = live_of(other);
-        rc = generation ? ensure_streams(generation, err) : 0;
+        rc = generation ? ensure_streams(generation, NULL, 0, err) : 0;
         if (generation)
             generation_release(generation);
     }
     if (rc == 0)
-        rc = prepare_all(script, script->live, false, err);
+        rc = prepare_all(script, script->live, false, 0, err);
     if (rc == 0)
         rc = start_all(script, err);
     pthread_mutex_unlock(&script->changing);
@@ -285,16 +308,16 @@ static int change_consumer(void *argument, uint64_t deadline, struct err *err)
 }
 
 /* A consumer that goes on takes over what the new registration states. */
-static int change(struct source *source, bool *changed, struct err *err)
+static int change(struct source *source, uint64_t until_ns, bool *changed, struct err *err)
 {
     struct registration *now = source->heir, *then = source->registration;
     struct setup setup = {
         .engine = source->engine, .registration = now, .consumer = source->consumer};
     int rc = 0;
     if (now->dead_letter && !same_text(now->dead_letter, then->dead_letter))
-        rc = patiently(source->engine, ensure_dead_letter, &setup, err);
+        rc = patiently(source->engine, until_ns, ensure_dead_letter, &setup, err);
     if (rc == 0 && !same_consumer(&now->consumer, &then->consumer)) {
-        rc = patiently(source->engine, change_consumer, &setup, err);
+        rc = patiently(source->engine, until_ns, change_consumer, &setup, err);
         *changed = rc == 0;
     }
     return at(now, rc, err);
@@ -307,7 +330,8 @@ static void change_back(struct source *source)
     struct setup setup = {.engine = source->engine,
                           .registration = source->registration,
                           .consumer = source->consumer};
-    if (patiently(source->engine, change_consumer, &setup, &err) != 0)
+    if (patiently(source->engine, clock_now_ns() + RELOAD_WAITS_NS, change_consumer, &setup,
+                  &err) != 0)
         log_warn("%s: %s keeps settings of the refused version: %s", source->script->name,
                  source->registration->handler, err.message);
 }
@@ -329,18 +353,19 @@ static int prepare_reload(struct script *script, struct generation *generation, 
     struct source **changed = calloc((size_t)count + 1, sizeof *changed);
     if (!changed)
         return err_set(err, ERR_MEMORY, "no memory");
-    int rc = ensure_streams(generation, err);
+    uint64_t until = clock_now_ns() + RELOAD_WAITS_NS;
+    int rc = ensure_streams(generation, script->unloaded ? NULL : script->live, until, err);
     choose_heirs(script, generation);
     for (int i = 0; rc == 0 && i < count; i++) {
         struct source *source = consumer_of(script, generation->registrations[i]);
         bool differs = false;
         if (source)
-            rc = change(source, &differs, err);
+            rc = change(source, until, &differs, err);
         if (differs)
             changed[changes++] = source;
     }
     if (rc == 0)
-        rc = prepare_all(script, generation, true, err);
+        rc = prepare_all(script, generation, true, until, err);
     while (rc != 0 && changes > 0)
         change_back(changed[--changes]);
     if (rc != 0)

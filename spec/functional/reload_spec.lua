@@ -149,56 +149,6 @@ js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a"%s },
   end)
 
   describe("of a handler that runs", function()
-    -- `body` runs on the old code; it gets a second argument to say where it is.
-    local function finishes(body)
-      local function text(answer, what)
-        return ([[
-local bus, js = require "moonbus", require "moonbus.jetstream"
-js.stream { name = "WORK", subjects = { "work.>", "dead" } }
-js.stream { name = "DONE", subjects = { "done.>" } }
-js.stream { name = "LOOP", subjects = { "loop" } }
-local version = %q
-bus.subscribe("slow", function() bus.sleep("400ms") return "slept" end)
-js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a" }, function(msg)
-  bus.publish("begun", version)
-  %s
-  js.publish("done." .. version, msg.data)
-end)
-bus.subscribe("version", function() return version end)]]):format(answer, what)
-      end
-      local host = watching(text("one", body))
-      local begun = w.client:subscribe "begun"
-      w.client:flush()
-      w.client:store("work.a", "x")
-      assert.equal("one", begun:next().data)
-      save(host, text("two", ""))
-      live(host, 2)
-      w.client:store("work.a", "y")
-      wait.eventually(function() return #w.client:messages "DONE" == 2 end)
-      wait.eventually(function() return w.client:consumer_info("WORK", "a").ack_floor.stream_seq == 2 end)
-      local by = {}
-      for _, message in ipairs(w.client:messages "DONE") do by[message.data] = message.subject end
-      assert.same({ x = "done.one", y = "done.two" }, by)
-      assert.equal(0, w.client:consumer_info("WORK", "a").num_redelivered)
-      host:wait_log "handler%.lua: generation 1 closed"
-    end
-
-    it("lets it finish on its old code out of bus.sleep", function()
-      finishes 'bus.sleep("400ms")'
-    end)
-    it("lets it finish on its old code out of bus.request", function()
-      finishes 'assert(bus.request("slow", "").data == "slept")'
-    end)
-    it("lets it finish on its old code while it burns the CPU", function()
-      finishes 'local till = bus.now() + 0.4 while bus.now() < till do end'
-    end)
-    it("lets it finish on its old code out of js.publish", function()
-      finishes [[
-        repeat assert(js.publish("loop", "x")) until bus.request("version", "").data == "two"
-        assert(js.publish("loop", "x"))
-      ]]
-    end)
-
     it("cancels it after the graceful timeout, and gives its message to the new code", function()
       local function text(answer, body)
         return ([[
@@ -221,6 +171,88 @@ end)]]):format(answer, body)
       assert.equal(0, w.client:consumer_info("WORK", "a").num_redelivered)
       host:wait_log "handler%.lua: generation 1 closed"
     end)
+  end)
+
+  describe("while the server is down", function()
+    local function text(answer, more)
+      return ([[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+%s
+js.consume("WORK", { durable = "a", dead_letter = "dead" }, function(msg) bus.publish("seen", %q) end)
+bus.every("20ms", function() bus.log.info(%q) end)]]):format(more or "", answer, "tick " .. answer)
+    end
+
+    it("takes code that states nothing new", function()
+      local host = watching(text "one")
+      w.server:down()
+      save(host, text "two")
+      live(host, 2)
+      host:wait_log "tick two"
+      w.server:up()
+      local seen
+      wait.eventually(function()
+        seen = seen or w.client:subscribe "seen"
+        w.client:store("work.a", "x")
+        return seen:next(0.2).data == "two"
+      end, 10)
+    end)
+
+    it("refuses code that needs it, and takes that when it is back", function()
+      local host = watching(text "one")
+      w.server:down()
+      save(host, text("two", 'js.stream { name = "MORE", subjects = { "more" } }'))
+      host:wait_log("refused, generation 1 keeps running: handler%.lua:3: .*not connected to the server", 10)
+      host:wait_log "tick one"
+      w.server:up()
+      host:wait_log("generation 2 live", 15)
+      assert.same({ "more" }, w.client:stream_info("MORE").config.subjects)
+    end)
+  end)
+
+  it("refuses other settings of a stream that is there, and shows both values", function()
+    local function text(most)
+      return ([[
+local js = require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>" }, max_msgs = %s }
+require "moonbus".subscribe("version", function() return "%s" end)]]):format(most, most)
+    end
+    local host = watching(text "100")
+    save(host, text "200")
+    local event = host:wait_log "refused, generation 1 keeps running: handler%.lua:2: WORK: "
+    assert.matches("max_msgs: here 200, on the server 100", event.msg)
+    assert.equal("100", version())
+    assert.equal(100, w.client:stream_info("WORK").config.max_msgs)
+  end)
+
+  it("ends a consumer's handler that is registered no more, and takes it up again where it was", function()
+    local function text(more)
+      return [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+bus.subscribe("version", function() return "here" end)
+]] .. more
+    end
+    local consume = [[js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a" }, function(msg)
+      bus.publish("seen", msg.data)
+    end)]]
+    local host = watching(text(consume))
+    local seen = w.client:subscribe "seen"
+    w.client:flush()
+    w.client:store("work.a", "1")
+    assert.equal("1", seen:next().data)
+    w.client:settled("WORK", "a")
+    save(host, text "")
+    live(host, 2)
+    host:wait_log "handler%.lua: generation 1 closed"
+    w.client:store("work.a", "2")
+    assert.equal("here", version())
+    assert.same({}, seen:arrived())
+    save(host, text(consume))
+    live(host, 3)
+    assert.equal("2", seen:next().data)
+    w.client:settled("WORK", "a")
+    assert.same({}, seen:arrived())
   end)
 
   describe("of the life of a generation", function()
