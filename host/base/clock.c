@@ -88,7 +88,7 @@ struct clock *clock_new(struct err *err)
         err_set(err, ERR_SYSTEM, "out of memory");
         return NULL;
     }
-    pthread_mutex_init(&clock->lock, NULL);
+    thread_mutex_init(&clock->lock);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -29,3 +29,14 @@ int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void
     pthread_setname_np(*thread, name);
     return 0;
 }
+
+void thread_mutex_init(pthread_mutex_t *mutex)
+{
+    pthread_mutexattr_t adaptive;
+    pthread_mutexattr_init(&adaptive);
+#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+    pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+    pthread_mutex_init(mutex, &adaptive);
+    pthread_mutexattr_destroy(&adaptive);
+}

@@ -24,4 +24,8 @@ int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void
  * starts threads by itself, as nats.c does. */
 void thread_block_signals(sigset_t *before);
 
+/* For a mutex that is held for less than a microsecond, many thousand times a second: who finds it
+ * taken looks again for a moment, before it goes to sleep and has to be woken. */
+void thread_mutex_init(pthread_mutex_t *mutex);
+
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "base/value.h"
 #include "bus/consumer_internal.h"
 #include "bus/deadletter.h"
@@ -59,7 +60,7 @@ struct consumer *consumer_new(struct bus *bus, const struct consumer_spec *spec,
     consumer->leave.on_due = on_leave;
     consumer->look_job.run = consumer_look;
     atomic_init(&consumer->references, 1);
-    pthread_mutex_init(&consumer->lock, NULL);
+    thread_mutex_init(&consumer->lock);
     pthread_mutex_init(&consumer->setup_lock, NULL);
     consumer_credit_init(consumer, spec->concurrency);
 

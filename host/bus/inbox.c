@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/thread.h"
 #include "bus/reap.h"
 
 /* A request is in the table while nobody has taken it; who takes it out, under the lock, is the
@@ -207,7 +208,7 @@ struct inbox *inbox_new(struct link *link, struct clock *clock, const char *pref
     inbox->link = link;
     inbox->clock = clock;
     atomic_init(&inbox->references, 1);
-    pthread_mutex_init(&inbox->lock, NULL);
+    thread_mutex_init(&inbox->lock);
     char pattern[512];
     snprintf(pattern, sizeof pattern, "%s*", inbox->prefix);
     inbox->sub = link_subscribe(link, pattern, NULL, on_message, inbox);

@@ -36,7 +36,7 @@ struct link *link_new(const char *label, const struct link_options *options,
     link->lanes[LANE_URGENT].max_bytes = LANE_BYTES;
     link->lanes[LANE_BULK].max_frames = BULK_FRAMES;
     link->lanes[LANE_BULK].max_bytes = LANE_BYTES;
-    pthread_mutex_init(&link->lock, NULL);
+    thread_mutex_init(&link->lock);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

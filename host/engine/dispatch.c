@@ -4,11 +4,12 @@
 #include <utlist.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "engine/internal.h"
 
 void dispatch_init(struct dispatch *dispatch)
 {
-    pthread_mutex_init(&dispatch->lock, NULL);
+    thread_mutex_init(&dispatch->lock);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
