@@ -5,7 +5,7 @@
 
 /* A wake for each message took 2 to 4 us of CPU on both sides together; for each 64th it is lost in
  * the noise. An idle process keeps at most so many, or so many bytes. */
-#define REAP_MESSAGES 64
+#define REAP_MESSAGES 256
 #define REAP_BYTES ((size_t)256 * 1024)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* a leaf: what is below */

@@ -10,14 +10,21 @@
 #include "vm/guard.h"
 #include "vm/internal.h"
 
-#define POOL_MAX 256 /* finished coroutines that are kept, about 1 KB each */
-#define GC_STEPS 64  /* the collector's pace changes with each 64th of the limit */
+/* Finished coroutines that are kept, about 1 KB each: as many as a busy consumer has handlers that
+ * wait, and no more than a part of the limit. */
+#define POOL_MAX 1024
+#define POOL_SHARE 32
+#define COROUTINE_BYTES 1024
+#define GC_STEPS 64 /* the collector's pace changes with each 64th of the limit */
 /* A state with more than 4/5 of its limit in use after a collection is full. */
 #define FULL 4
 #define FULL_OF 5
 #define COLLECT_SHARE 4
 #define EXTERNAL_MIN ((size_t)8 << 20)
 #define GC_PAUSE_MAX 200 /* LuaJIT's own: the next cycle begins when use has doubled */
+/* A small state may gather so much before a cycle, which costs as much as all that is alive: with
+ * LuaJIT's own pace that was a tenth of what a worker did for a message. */
+#define GC_GARBAGE (4.0 * 1024 * 1024)
 #define GC_STEPMUL_MIN 200
 #define GC_STEPMUL_MAX 10000
 
@@ -40,9 +47,11 @@ static void pace_collector(struct vm *vm)
     vm->gc_mark = in_use / step;
     double used = (double)in_use + 1;
     double left = in_use < vm->limit_bytes ? (double)(vm->limit_bytes - in_use) : 0;
-    double pause = 100 + 50 * left / used;
+    double pause = 100 + 50 * left / used, most = GC_PAUSE_MAX;
+    if (used < GC_GARBAGE)
+        most = used > GC_GARBAGE / 9 ? 100 + 100 * GC_GARBAGE / used : 1000;
     double stepmul = 300 * used / (left + 1);
-    lua_gc(vm->L, LUA_GCSETPAUSE, pause < GC_PAUSE_MAX ? (int)pause : GC_PAUSE_MAX);
+    lua_gc(vm->L, LUA_GCSETPAUSE, pause < most ? (int)pause : (int)most);
     if (stepmul < GC_STEPMUL_MIN)
         stepmul = GC_STEPMUL_MIN;
     lua_gc(vm->L, LUA_GCSETSTEPMUL, stepmul < GC_STEPMUL_MAX ? (int)stepmul : GC_STEPMUL_MAX);
@@ -140,6 +149,7 @@ struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err)
     }
     vm->owner = owner;
     vm->limit_bytes = limit_bytes;
+    vm->gc_mark = SIZE_MAX; /* none yet */
     vm->blocks.next = &vm->blocks;
     vm->blocks.prev = (uintptr_t)&vm->blocks;
     vm->external_most = EXTERNAL_MIN;
@@ -299,7 +309,9 @@ static bool pool_has_room(struct vm *vm)
 {
     if (vm->pooled < vm->pool_capacity)
         return true;
-    if (vm->pool_capacity >= POOL_MAX)
+    size_t affordable = vm->limit_bytes / POOL_SHARE / COROUTINE_BYTES;
+    if (vm->pool_capacity >= POOL_MAX ||
+        (vm->limit_bytes && (size_t)vm->pool_capacity >= affordable))
         return false;
     int capacity = vm->pool_capacity ? vm->pool_capacity * 2 : 8;
     struct coroutine *pool = realloc(vm->pool, (size_t)capacity * sizeof *pool);
