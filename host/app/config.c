@@ -17,7 +17,9 @@
 #define LOAD_DEADLINE_NS (5 * NS_PER_S)
 
 /* How many JetStream publishes are on their way at once, and how many may wait behind them. */
-#define OUTBOX_WINDOW 256
+/* So many publishes wait for their PubAck at a time: what is sent must be stored within its timeout
+ * also by a slow server, and a fast one must have enough at hand. */
+#define OUTBOX_WINDOW 512
 #define OUTBOX_CAPACITY 8192
 
 /* --- what config.lua asks of C: the same judgement as everywhere --- */

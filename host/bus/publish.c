@@ -5,6 +5,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "base/thread.h"
 #include "base/value.h"
 #include "bus/publish_private.h"
 
@@ -290,7 +291,7 @@ struct outbox *outbox_new(struct inbox *inbox, struct jsapi *jsapi, struct link 
     if (outbox->options.capacity <= 0)
         outbox->options.capacity = DEFAULT_CAPACITY;
     atomic_init(&outbox->references, 1);
-    pthread_mutex_init(&outbox->lock, NULL);
+    thread_mutex_init(&outbox->lock);
     return outbox;
 }
 

@@ -103,6 +103,27 @@ describe("the answer to a JetStream publish", function()
       parse '{"stream":"ORDERS","seq":42}')
   end)
 
+  it("is read the same in whichever way it is written", function()
+    local stored = { stream = "ORDERS", sequence = 42, duplicate = false }
+    for _, json in ipairs {
+      '{"stream":"ORDERS", "seq":42}', '{"stream":"ORDERS", "seq":42 }', '{"seq":42,"stream":"ORDERS"}',
+      '{"stream":"ORDERS", "seq":42,"domain":"hub"}', '{"stream":"\\u004fRDERS", "seq":42}',
+      '{"stream":"ORDERS","seq":42,"duplicate":false}', '{"stream":"ORDERS","seq":42.0}',
+    } do
+      assert.same(stored, parse(json), json)
+    end
+  end)
+
+  it("is none when it is cut off, or something else", function()
+    for _, json in ipairs {
+      "", "{", '{"stream":"', '{"stream":"ORDERS', '{"stream":"ORDERS"', '{"stream":"ORDERS",',
+      '{"stream":"ORDERS", "seq":', '{"stream":"ORDERS", "seq":42', '{"stream":"", "seq":42}',
+      '{"stream":"' .. ("x"):rep(256) .. '", "seq":42}', '{"stream":"ORDERS", "seq":"42"}', "OK",
+    } do
+      assert.is_nil((parse(json)), json)
+    end
+  end)
+
   it("tells a duplicate", function()
     assert.same({ stream = "ORDERS", sequence = 42, duplicate = true },
       parse '{"stream":"ORDERS","domain":"hub","seq":42,"duplicate":true}')
