@@ -1,5 +1,3 @@
-#include "app/admin.h"
-
 #include <arpa/inet.h>
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -13,11 +11,16 @@
 #include <sys/socket.h>
 #include <utlist.h>
 
-#include "app/app_private.h"
+#include "app/admin_private.h"
 #include "app/report.h"
 #include "base/value.h"
 
-#define CONNECTIONS_MOST 32
+#define CONNECTIONS_MOST 128
+/* When there are more, the oldest that has not sent its request yet is cut off: who opens many and
+ * says nothing must not keep out who asks for our health. */
+#define CONNECTIONS_KEPT 64
+/* Nothing here has a body; so much is read past. */
+#define BODY_BYTES_MOST 65536
 #define CONNECTION_BYTES (16u << 10)
 /* Of one connection, from its accept on; a reload or drain may take longer. */
 #define REQUEST_NS (10 * NS_PER_S)
@@ -26,34 +29,6 @@
 #define FAREWELL_NS (300 * NS_PER_MS)
 #define BEAT_NS (1 * NS_PER_S)
 #define BEAT_LATE_NS (10 * NS_PER_S)
-
-enum wait { WAIT_NOTHING, WAIT_RELOAD, WAIT_DRAIN, WAIT_OVER };
-
-/* One connection, and the one request on it. libmicrohttpd's: from its accept to its close. */
-struct visit {
-    struct visit *prev, *next;
-    struct MHD_Connection *connection; /* not owned; while it is suspended */
-    int socket;
-    uint64_t began_ns;
-    enum wait wait;
-    int status;    /* WAIT_OVER: the answer */
-    cJSON *answer; /* owned */
-};
-
-struct admin {
-    struct app *app;           /* not owned */
-    struct MHD_Daemon *daemon; /* owned */
-    uv_poll_t poll;
-    uv_timer_t timer;
-    struct visit *visits; /* libmicrohttpd's */
-    cJSON *notes;         /* owned: what was reloaded since somebody waits */
-    cJSON *config_notes;  /* owned: the same of the config */
-    bool refused;         /* ... and was refused */
-    bool loopback;
-    bool resumed; /* somebody's verdict is there, and libmicrohttpd is to be run */
-    struct deadline beat;
-    _Atomic uint64_t beat_ns; /* when the clock was last seen alive */
-};
 
 /* --- the loop --- */
 
@@ -71,14 +46,21 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     run(poll->data);
 }
 
+void admin_run_soon(struct admin *admin)
+{
+    uv_timer_start(&admin->timer, on_timer, 0, 0);
+}
+
 /* Who is slow for too long is cut off; libmicrohttpd's own timeout begins anew with each byte. */
 static void cut_off(struct admin *admin)
 {
     struct visit *visit;
     uint64_t now = clock_now_ns();
     DL_FOREACH(admin->visits, visit) {
-        if (visit->wait == WAIT_NOTHING && now - visit->began_ns > REQUEST_NS)
+        if (visit->wait == WAIT_NOTHING && now - visit->began_ns > REQUEST_NS) {
+            visit->cut_off = true;
             shutdown(visit->socket, SHUT_RDWR);
+        }
     }
 }
 
@@ -176,22 +158,6 @@ static const char *forbidden(const struct admin *admin, struct MHD_Connection *c
 
 /* --- POST --- */
 
-static void suspend(struct visit *visit, struct MHD_Connection *connection, enum wait wait)
-{
-    visit->wait = wait;
-    visit->connection = connection;
-    MHD_suspend_connection(connection);
-}
-
-static void resume(struct admin *admin, struct visit *visit, int status, cJSON *body)
-{
-    visit->wait = WAIT_OVER;
-    visit->status = status;
-    visit->answer = body;
-    admin->resumed = true;
-    MHD_resume_connection(visit->connection);
-}
-
 static enum MHD_Result post(struct admin *admin, struct visit *visit,
                             struct MHD_Connection *connection, enum wait wait)
 {
@@ -205,7 +171,7 @@ static enum MHD_Result post(struct admin *admin, struct visit *visit,
     if (wait == WAIT_RELOAD && !app->ready)
         return refuse(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
                       "the host is not ready: it waits for its server");
-    suspend(visit, connection, wait);
+    admin_suspend(visit, connection, wait);
     if (wait == WAIT_RELOAD)
         reload_changed(app);
     else if (!atomic_load(&app->stopping))
@@ -256,6 +222,13 @@ static struct visit *visit_of(struct MHD_Connection *connection)
     return info ? info->socket_context : NULL;
 }
 
+static bool has_long_body(struct MHD_Connection *connection)
+{
+    const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Content-Length");
+    return (length && strtoull(length, NULL, 10) > BODY_BYTES_MOST) ||
+           MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Transfer-Encoding");
+}
+
 static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *data,
                                   size_t *size, void **context)
@@ -268,6 +241,8 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
         return MHD_NO;
     if (!*context) {
         *context = (void *)&seen;
+        if (has_long_body(connection))
+            return refuse(connection, MHD_HTTP_CONTENT_TOO_LARGE, "nothing here has a body");
         return MHD_YES;
     }
     if (*size > 0) { /* nothing here has a body */
@@ -284,6 +259,23 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
     return handle(owner, visit, connection, url, method);
 }
 
+/* The oldest that still says nothing makes room. */
+static void make_room(struct admin *admin)
+{
+    struct visit *visit, *oldest = NULL;
+    int count = 0;
+    DL_FOREACH(admin->visits, visit) {
+        count++;
+        if (!oldest && visit->wait == WAIT_NOTHING && !visit->cut_off)
+            oldest = visit;
+        count -= visit->cut_off;
+    }
+    if (count > CONNECTIONS_KEPT && oldest) {
+        oldest->cut_off = true;
+        shutdown(oldest->socket, SHUT_RDWR);
+    }
+}
+
 static void on_connection(void *owner, struct MHD_Connection *connection, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
@@ -296,93 +288,13 @@ static void on_connection(void *owner, struct MHD_Connection *connection, void *
         visit->began_ns = clock_now_ns();
         DL_APPEND(admin->visits, visit);
         *context = visit;
+        make_room(admin);
     } else if (code == MHD_CONNECTION_NOTIFY_CLOSED && visit) {
         DL_DELETE(admin->visits, visit);
         cJSON_Delete(visit->answer);
         free(visit);
         *context = NULL;
     }
-}
-
-/* --- verdicts --- */
-
-static bool awaited(const struct admin *admin, enum wait wait)
-{
-    const struct visit *visit;
-    DL_FOREACH(admin->visits, visit) {
-        if (visit->wait == wait)
-            return true;
-    }
-    return false;
-}
-
-static void resume_all(struct admin *admin, enum wait wait, int status, const cJSON *body)
-{
-    struct visit *visit;
-    DL_FOREACH(admin->visits, visit) {
-        if (visit->wait == wait)
-            resume(admin, visit, status, cJSON_Duplicate(body, true));
-    }
-}
-
-void admin_note(struct admin *admin, const char *script, bool refused, unsigned generation,
-                double elapsed_ms, const char *text)
-{
-    if (!admin || !awaited(admin, WAIT_RELOAD))
-        return;
-    if (!admin->notes)
-        admin->notes = cJSON_CreateArray();
-    cJSON *note = cJSON_CreateObject();
-    cJSON_AddStringToObject(note, "script", script);
-    cJSON_AddBoolToObject(note, "refused", refused);
-    cJSON_AddNumberToObject(note, "generation", generation);
-    cJSON_AddNumberToObject(note, "elapsed_ms", elapsed_ms);
-    cJSON_AddStringToObject(note, "message", text);
-    cJSON_AddItemToArray(admin->notes, note);
-    admin->refused = admin->refused || refused;
-}
-
-void admin_note_config(struct admin *admin, bool refused, const char *path, const char *line)
-{
-    if (!admin || !awaited(admin, WAIT_RELOAD))
-        return;
-    char text[1600];
-    snprintf(text, sizeof text, "%s: %s", path, line);
-    if (!admin->config_notes)
-        admin->config_notes = cJSON_CreateArray();
-    cJSON *note = cJSON_CreateObject();
-    cJSON_AddBoolToObject(note, "refused", refused);
-    cJSON_AddStringToObject(note, "message", text);
-    cJSON_AddItemToArray(admin->config_notes, note);
-    admin->refused = admin->refused || refused;
-}
-
-/* The list that somebody gets, which is empty then. */
-static void hand_out(cJSON *body, const char *name, cJSON **notes)
-{
-    cJSON_AddItemToObject(body, name, *notes ? *notes : cJSON_CreateArray());
-    *notes = NULL;
-}
-
-void admin_settled(struct admin *admin, bool stopping)
-{
-    if (!admin || !awaited(admin, WAIT_RELOAD))
-        return;
-    bool ok = !stopping && !admin->refused;
-    cJSON *body = cJSON_CreateObject();
-    cJSON_AddBoolToObject(body, "ok", ok);
-    if (stopping)
-        cJSON_AddStringToObject(body, "error", "the host is stopping");
-    hand_out(body, "config", &admin->config_notes);
-    hand_out(body, "scripts", &admin->notes);
-    resume_all(admin, WAIT_RELOAD,
-               ok         ? MHD_HTTP_OK
-               : stopping ? MHD_HTTP_SERVICE_UNAVAILABLE
-                          : MHD_HTTP_CONFLICT,
-               body);
-    cJSON_Delete(body);
-    admin->refused = false;
-    uv_timer_start(&admin->timer, on_timer, 0, 0);
 }
 
 /* --- life --- */
@@ -488,7 +400,7 @@ static void say_farewell(struct admin *admin)
 {
     uint64_t until = clock_now_ns() + FAREWELL_NS;
     MHD_run(admin->daemon);
-    while (awaited(admin, WAIT_OVER) && clock_now_ns() < until)
+    while (admin_awaited(admin, WAIT_OVER) && clock_now_ns() < until)
         MHD_run_wait(admin->daemon, 10);
     MHD_run(admin->daemon);
 }
@@ -501,7 +413,7 @@ void admin_close(struct admin *admin, int unfinished)
     cJSON *body = cJSON_CreateObject();
     cJSON_AddBoolToObject(body, "ok", unfinished == 0);
     cJSON_AddNumberToObject(body, "unfinished", unfinished);
-    resume_all(admin, WAIT_DRAIN, MHD_HTTP_OK, body);
+    admin_resume_all(admin, WAIT_DRAIN, MHD_HTTP_OK, body);
     cJSON_Delete(body);
     admin_settled(admin, true);
     uv_poll_stop(&admin->poll);

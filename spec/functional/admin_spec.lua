@@ -120,6 +120,64 @@ bus.subscribe("slow", function() bus.sleep("1m") end)]]
       host:signal "KILL"
     end)
 
+    it("/readyz is red while a consumer that only the server's owner makes is gone", function()
+      w.client:stream("WORK", { "work.>" })
+      w.client:consumer("WORK", "own", { ack_policy = "explicit" })
+      local host = run [[
+local js = require "moonbus.jetstream"
+js.consume("WORK", { durable = "own", bind = true }, function() end)]]
+      assert.equal(200, (http(host, "GET", "/readyz")))
+      w.client:api("CONSUMER.DELETE.WORK.own")
+      local body
+      wait.eventually(function()
+        local status
+        status, body = http(host, "GET", "/readyz")
+        return status == 503
+      end, 20)
+      assert.matches("^WORK/own: ", body.reasons[1])
+      w.client:consumer("WORK", "own", { ack_policy = "explicit" })
+      wait.eventually(function() return http(host, "GET", "/readyz") == 200 end, 20)
+    end)
+
+    it("/readyz is red while the host drains, /healthz is not; a reload is refused then", function()
+      local host = run [[
+local bus = require "moonbus"
+bus.subscribe("slow", function() bus.publish("begun", "") bus.request("gate", "", { timeout = "1m" }) end)]]
+      local begun, gate = w.client:subscribe "begun", w.client:subscribe "gate"
+      w.client:flush()
+      w.client:publish("slow", "")
+      begun:next()
+      host:signal "TERM"
+      local body
+      wait.eventually(function()
+        local status
+        status, body = http(host, "GET", "/readyz")
+        return status == 503
+      end)
+      assert.matches("draining", table.concat(body.reasons, "; "))
+      assert.equal(200, (http(host, "GET", "/healthz")))
+      assert.equal(503, (http(host, "POST", "/reload")))
+      local result = command(host, "reload")
+      assert.equal(1, result.status)
+      assert.matches("the host is stopping", result.stderr)
+      w.client:reply(gate:next(), "go")
+      assert.equal(0, host:wait())
+    end)
+
+    it("and HEAD answer alike, but for the body", function()
+      local host = run(VERSION:format "one")
+      local status, body = posix.http(port_of(host), "HEAD", "/status")
+      assert.same({ 200, "" }, { status, body })
+    end)
+
+    it("is there at an IPv6 address, too", function()
+      local host = w:run { handlers = { ["handler.lua"] = VERSION:format "one" }, admin = false,
+        args = { "--admin", "[::1]:" .. posix.free_port() } }
+      host.admin = host.process.command[#host.process.command]
+      assert.equal(0, command(host, "status").status)
+      assert.equal(0, command(host, "reload").status)
+    end)
+
     it("knows nothing else, and no other method", function()
       local host = run(VERSION:format "one")
       assert.equal(404, (http(host, "GET", "/")))
@@ -155,6 +213,23 @@ bus.subscribe("slow", function() bus.sleep("1m") end)]]
         _, report = http(host, "GET", "/status")
         return report.scripts[1].live_generations == 1
       end)
+    end)
+
+    it("answers each of those who ask at once", function()
+      local host = run(VERSION:format "one")
+      save(host, "local t = {} for i = 1, 1e6 do t[i % 100] = i end " .. VERSION:format "two")
+      local fds = {}
+      for i = 1, 20 do
+        fds[i] = assert(posix.dial(port_of(host), "POST /reload HTTP/1.0\r\nHost: x\r\n\r\n"))
+      end
+      for _, fd in ipairs(fds) do
+        local text = posix.read_all(fd, 15)
+        posix.C.close(fd)
+        assert.matches("^HTTP/%S+ 200", text)
+        assert.matches("generation 2 live", text)
+      end
+      local _, report = http(host, "GET", "/status")
+      assert.equal(2, report.scripts[1].generation)
     end)
 
     it("is refused without the admin_token, and from a page in a browser", function()
@@ -217,6 +292,51 @@ bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("300ms") ret
         assert.is_true(ended)
         posix.C.close(fd)
       end
+    end)
+
+    it("that opens hundreds of connections and says nothing keeps out nobody", function()
+      local host = run(VERSION:format "one")
+      local silent = {}
+      local before = host:memory_mb()
+      for i = 1, 400 do silent[i] = posix.dial(port_of(host), i % 2 == 0 and "" or "GET /heal") end
+      local began = wait.now()
+      for _ = 1, 10 do
+        assert.equal(200, (http(host, "GET", "/healthz")))
+        assert.equal("one", w.client:request("version", "").data)
+      end
+      assert.is_true(wait.now() - began < 2 * wait.slow)
+      assert.is_true(wait.slow > 1 or host:memory_mb() < before + 16)
+      for _, fd in pairs(silent) do posix.C.close(fd) end
+      assert.equal(200, (http(host, "GET", "/healthz")))
+    end)
+
+    it("that sends a body without an end is not listened to", function()
+      local host = run(VERSION:format "one")
+      assert.equal(413, (http(host, "POST", "/reload", "Content-Length: 1000000000\r\n")))
+      assert.equal(413, (http(host, "GET", "/status", "Transfer-Encoding: chunked\r\n")))
+      assert.equal(200, (posix.http(port_of(host), "POST", "/reload", "Content-Length: 0\r\n")))
+    end)
+
+    it("that sends requests in a row gets one answer, and nothing of the rest is read", function()
+      local host = run(VERSION:format "one")
+      local fd = posix.dial(port_of(host), ("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):rep(50) .. "\0rubbish")
+      local text = posix.read_all(fd, 10)
+      posix.C.close(fd)
+      assert.matches("^HTTP/1.1 200", text)
+      assert.equal(1, select(2, text:gsub("HTTP/1%.1 %d", "")))
+      assert.equal("one", w.client:request("version", "").data)
+    end)
+
+    it("that goes away while a reload is awaited is no loss", function()
+      local host = run(VERSION:format "one")
+      save(host, "local n = 0 while true do n = n + 1 end")
+      for _ = 1, 5 do
+        posix.C.close(posix.dial(port_of(host), "POST /reload HTTP/1.1\r\nHost: x\r\n\r\n"))
+      end
+      host:wait_log("refused, generation 1 keeps running", 15)
+      save(host, VERSION:format "two")
+      assert.equal(200, (http(host, "POST", "/reload")))
+      assert.equal("two", w.client:request("version", "").data)
     end)
 
     it("that sends rubbish or too much gets an error", function()
