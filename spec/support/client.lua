@@ -195,7 +195,8 @@ local function log_in(options, login)
   end
 end
 
--- url: or a list of them, one of which will do. login: user and password, token, creds, nkey and nkey_public, tls_ca, tls_cert and tls_key.
+-- url: or a list of them, one of which will do. login: user and password, token, creds, nkey and
+-- nkey_public, tls_ca, tls_cert and tls_key.
 function client.connect(url, login)
   local options = ffi.new "natsOptions *[1]"
   check(nats.natsOptions_Create(options), "options")
