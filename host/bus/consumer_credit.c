@@ -11,8 +11,9 @@
 /* The bound of prefetch: what the fastest handlers start within 20 ms is about this many. */
 #define PREFETCH_MOST 2048
 /* Of what one consumer holds, queued and running: large messages must not add up to the memory of
- * the machine. A request under way may pass it by its own bound. */
-#define HELD_BYTES (64 << 20)
+ * the machine, nor those of one script to all that it may use by default (64 MB). A request under
+ * way may pass it by its own bound. */
+#define HELD_BYTES (32 << 20)
 /* Of one request: keeps a batch of large messages within reason. */
 #define REQUEST_BYTES (8 << 20)
 /* How much may run again when a consumer was deleted is what came since the floor was last asked

@@ -35,6 +35,16 @@ static void make_ready(struct dispatch *dispatch, struct engine *engine, struct 
         workers_watch(engine->workers);
 }
 
+/* Of what the messages of one batch add up to: a share of the memory that the script may use, for
+ * it will decode them. A larger message is a batch of its own. */
+#define BATCH_SHARE 4
+
+static size_t batch_bytes(const struct source *source)
+{
+    size_t memory = source->generation->memory_bytes;
+    return memory ? memory / BATCH_SHARE : SIZE_MAX;
+}
+
 static bool source_runnable(const struct source *source)
 {
     if (source->limit && source->running >= source->limit)
@@ -42,7 +52,8 @@ static bool source_runnable(const struct source *source)
     if (source->due > 0)
         return true;
     int size = source->registration->batch_size;
-    bool enough = !size || source->queued >= size || source->batch_due;
+    bool enough = !size || source->queued >= size || source->batch_due ||
+                  source->queued_bytes >= batch_bytes(source);
     return source->fifo && enough;
 }
 
@@ -256,14 +267,16 @@ static void batch_wait(struct source *source)
 /* With the lock held. False: no memory for it now. */
 static bool take_batch(struct dispatch *dispatch, struct source *source, struct take *out)
 {
-    int size = source->registration->batch_size;
-    int count = source->queued < size ? source->queued : size;
-    struct delivery **batch = malloc((size_t)count * sizeof *batch);
+    int size = source->registration->batch_size, count = 0;
+    int most = source->queued < size ? source->queued : size;
+    size_t bytes = 0;
+    struct delivery **batch = malloc((size_t)most * sizeof *batch);
     if (!batch)
         return false;
-    for (int i = 0; i < count; i++) {
-        batch[i] = source->fifo;
-        begin(dispatch, source, batch[i], out->now_ns);
+    while (count < most && (!count || bytes + source->fifo->len <= batch_bytes(source))) {
+        bytes += source->fifo->len;
+        batch[count] = source->fifo;
+        begin(dispatch, source, batch[count++], out->now_ns);
     }
     out->batch = batch;
     out->batch_count = count;

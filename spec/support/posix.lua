@@ -48,7 +48,9 @@ end
 local C = ffi.C
 local posix = { C = C }
 
-posix.signals = { HUP = 1, INT = 2, QUIT = 3, KILL = 9, TERM = 15, CONT = 18, STOP = 19 }
+posix.signals = {
+  HUP = 1, INT = 2, QUIT = 3, KILL = 9, USR2 = 12, TERM = 15, CONT = 18, STOP = 19,
+}
 
 function posix.error(what)
   error(what .. ": " .. ffi.string(C.strerror(ffi.errno())), 3)

@@ -74,10 +74,10 @@ function server:up(config)
   end, 10, "nats-server does not come back")
 end
 
--- Ends it; the store stays. The signal is INT: a clean stop.
-function server:down(signal)
+-- Ends it; the store stays. The signal is INT: a clean stop; USR2: lame duck mode, which takes a while.
+function server:down(signal, deadline)
   self.process:signal(signal or "INT")
-  self.process:wait(10)
+  self.process:wait(deadline or 10)
   self.process:close()
 end
 

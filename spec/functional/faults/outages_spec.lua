@@ -9,7 +9,7 @@ local PING = pick(1, 2)
 local AWAY = pick(4, 8)
 
 describe("an outage", function()
-  local w = world.new()
+  local w = world.new { config = 'lame_duck_grace_period: "100ms", lame_duck_duration: "30s"' }
   local front
   setup(function()
     w:open()
@@ -93,6 +93,14 @@ describe("an outage", function()
     it("of a server that is stopped in order loses and repeats nothing", function()
       at_work()
       w.server:down "TERM"
+      host:wait_log "consume connection .* lost"
+      w.server:up()
+      goes_on()
+    end)
+
+    it("of a server in lame duck mode loses and repeats nothing", function()
+      at_work()
+      w.server:down("USR2", 30)
       host:wait_log "consume connection .* lost"
       w.server:up()
       goes_on()
