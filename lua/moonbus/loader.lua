@@ -188,6 +188,7 @@ local function add_all(env)
     env[name] = type(value) == "table" and copy(value) or value
   end
   env.ffi = nil
+  require("moonbus.finalizers")(function(text) real.require("moonbus").log.error(text) end)
   env.load = function(chunk, name, mode, ...)
     if select("#", ...) > 0 then return real.load(chunk, name, mode, ...) end
     return real.load(chunk, name, mode, env)

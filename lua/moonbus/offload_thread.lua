@@ -58,6 +58,8 @@ replace(coroutine, {
   end,
 })
 
+require("moonbus.finalizers")(function(text) core.log("error", text) end)
+
 replace(_G, {
   print = function(...)
     local parts = {}

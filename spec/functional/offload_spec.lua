@@ -565,6 +565,23 @@ return M]], [[ return { describe(work.gsub()).message, describe(work.wrap()).mes
     alive()
   end)
 
+  it("logs errors in finalizers of the FFI, wherever the collector runs them", function()
+    local host = run([[
+local ffi = require "ffi"
+local struct = ffi.metatype("struct { int x; }", { __gc = function() error "of a struct" end })
+local function fail() error "in a finalizer" end
+return { leave = function()
+  for _ = 1, 20000 do
+    ffi.gc(ffi.new "char[16]", fail)
+    struct()
+  end
+  error "raised"
+end }]], [[ return describe(work.leave()) ]], { config = "return { limits = { offload_threads = 1 } }" })
+    for _ = 1, 10 do assert.matches("raised", ask().message) end
+    host:wait_log { level = "error", msg = "a finalizer failed: lib/work.lua:3: in a finalizer" }
+    host:wait_log { level = "error", msg = "a finalizer failed: lib/work.lua:2: of a struct" }
+  end)
+
   it("has no moonbus inside, logs what is printed, and ends no process", function()
     local host = run([[
 return {

@@ -1,0 +1,32 @@
+--- Finalizers of the FFI that cannot raise. LuaJIT passes the error of one on to whatever allocates
+--- when it runs, which may be the host, where nothing catches it: that would be the process's end.
+local ffi = require("ffi")
+
+local gc, metatype = ffi.gc, ffi.metatype
+local done = false
+
+--- From now on, in this state. complain(text): told of an error in one.
+return function(complain)
+  if done then return end
+  done = true
+  local guarded = setmetatable({}, { __mode = "v" })
+
+  local function guard(fn)
+    if type(fn) ~= "function" then return fn end -- a C function raises nothing
+    local safe = guarded[fn]
+    if safe then return safe end
+    function safe(value)
+      local ok, err = pcall(fn, value)
+      if not ok then pcall(function() complain("a finalizer failed: " .. tostring(err)) end) end
+    end
+    guarded[fn] = safe
+    return safe
+  end
+
+  rawset(ffi, "gc", function(value, fn) return gc(value, guard(fn)) end)
+
+  rawset(ffi, "metatype", function(ct, metatable)
+    if type(metatable) == "table" then metatable.__gc = guard(metatable.__gc) end
+    return metatype(ct, metatable)
+  end)
+end
