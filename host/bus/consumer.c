@@ -182,16 +182,14 @@ static void on_delivered(struct consumer *consumer, natsMsg *msg, const struct a
 
 static void on_status(struct consumer *consumer, natsMsg *msg, int code, const char *description)
 {
-    const char *pending = wire_header(msg, "Nats-Pending-Messages");
     const char *token = strrchr(natsMsg_GetSubject(msg), '.');
     unsigned epoch = token != NULL ? (unsigned)strtoul(token + 1, NULL, 10) : 0;
     const char *warn = NULL;
 
     pthread_mutex_lock(&consumer->lock);
     if (epoch == consumer->pull.epoch)
-        warn = consumer_act(consumer,
-                            pull_status(&consumer->pull, code, description,
-                                        pending != NULL ? atoi(pending) : -1, clock_now_ns()));
+        warn = consumer_act(consumer, pull_status(&consumer->pull, code, description,
+                                                  wire_pending(msg), clock_now_ns()));
     pthread_mutex_unlock(&consumer->lock);
     if (warn != NULL)
         consumer_log(consumer, LOG_WARN, "%s (%d %s)", warn, code, description);

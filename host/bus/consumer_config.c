@@ -126,7 +126,7 @@ static bool has_filter(const cJSON *list, const char *filter)
     const cJSON *item = NULL;
 
     cJSON_ArrayForEach(item, list)
-        if (strcmp(item->valuestring, filter) == 0)
+        if (cJSON_IsString(item) && strcmp(item->valuestring, filter) == 0)
             return true;
     return false;
 }
@@ -139,7 +139,8 @@ static char *print_filters(const cJSON *list, char *buf, size_t size)
 
     snprintf(buf, size, "all subjects");
     cJSON_ArrayForEach(item, list) {
-        int more = snprintf(buf + len, size - len, "%s%s", len > 0 ? ", " : "", item->valuestring);
+        int more = snprintf(buf + len, size - len, "%s%s", len > 0 ? ", " : "",
+                            cJSON_IsString(item) ? item->valuestring : "?");
         len += more > 0 ? (size_t)more : 0;
         if (len >= size)
             break;
@@ -215,7 +216,8 @@ uint64_t consumer_json_floor(const cJSON *info)
         start = consumer_json_number(delivered, "consumer_seq") == 0
                     ? consumer_json_number(delivered, "stream_seq")
                     : consumer_json_number(consumer_json(info, "config"), "opt_start_seq") - 1;
-    return (uint64_t)(start > from ? start : from);
+    double floor_sequence = start > from ? start : from;
+    return floor_sequence >= 0 && floor_sequence < 0x1p64 ? (uint64_t)floor_sequence : 0;
 }
 
 cJSON *consumer_config_new(const struct consumer_spec *spec)
@@ -301,7 +303,7 @@ int consumer_config_check_kind(const cJSON *config, struct err *err)
 int consumer_config_check_retries(const struct consumer_spec *spec, const cJSON *config,
                                   struct err *err)
 {
-    int max_deliver = (int)consumer_json_number(config, "max_deliver");
+    double max_deliver = consumer_json_number(config, "max_deliver");
 
     if (cJSON_GetArraySize(consumer_json(config, "backoff")) > 0)
         return err_set(err, ERR_MISMATCH,
@@ -310,7 +312,7 @@ int consumer_config_check_retries(const struct consumer_spec *spec, const cJSON 
                        "consumer");
     if (max_deliver > 0)
         return err_set(err, ERR_MISMATCH,
-                       "max_deliver: here -1 (the option \"attempts\" counts), on the server %d, "
+                       "max_deliver: here -1 (the option \"attempts\" counts), on the server %.0f, "
                        "after which it drops messages silently: allow update = true, or run: nats "
                        "consumer edit %s %s --max-deliver=-1",
                        max_deliver, spec->stream, spec->durable);

@@ -54,7 +54,8 @@ static char *show(const char *name, const cJSON *value, char *buf, size_t size)
 {
     if (!value || cJSON_IsNull(value)) {
         snprintf(buf, size, "not set");
-    } else if (cJSON_IsNumber(value) && is_duration(name) && value->valuedouble >= 0) {
+    } else if (cJSON_IsNumber(value) && is_duration(name) && value->valuedouble >= 0 &&
+               value->valuedouble < 0x1p63) {
         value_format_duration((int64_t)value->valuedouble, buf, size);
     } else if (cJSON_IsNumber(value)) {
         snprintf(buf, size, "%.17g", value->valuedouble);
@@ -80,8 +81,7 @@ static bool holds_all(const cJSON *list, const cJSON *of)
     cJSON_ArrayForEach(one, of) {
         bool found = false;
         cJSON_ArrayForEach(other, list)
-            found = found || (cJSON_IsString(one) && cJSON_IsString(other) &&
-                              strcmp(one->valuestring, other->valuestring) == 0);
+            found = found || cJSON_Compare(one, other, true);
         if (!found)
             return false;
     }

@@ -13,7 +13,8 @@
 
 /* ---- a stored message ---- */
 
-/* "2026-01-02T03:04:05.678901234Z", always UTC from a server. 0: something else. */
+/* "2026-01-02T03:04:05.678901234Z", always UTC from a server. 0: something else, or a time that
+ * nanoseconds since 1970 in 64 bits do not reach. */
 static int64_t parse_time(const char *text)
 {
     struct tm tm = {0};
@@ -27,7 +28,8 @@ static int64_t parse_time(const char *text)
             fraction += (*rest - '0') * unit;
         }
     }
-    return strcmp(rest, "Z") == 0 ? (int64_t)timegm(&tm) * NS_PER_S + fraction : 0;
+    int64_t seconds = strcmp(rest, "Z") == 0 ? (int64_t)timegm(&tm) : 0;
+    return seconds > 0 && seconds < INT64_MAX / NS_PER_S ? seconds * NS_PER_S + fraction : 0;
 }
 
 /* Of base64, with a NUL after it. NULL: out of memory, or no base64. */
@@ -102,7 +104,8 @@ int stored_parse(const cJSON *reply, struct stored *out, struct err *err)
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(reply, "message");
     const cJSON *seq = cJSON_GetObjectItemCaseSensitive(message, "seq");
     *out = (struct stored){0};
-    if (!string_of(message, "subject") || !cJSON_IsNumber(seq) || seq->valuedouble < 1)
+    if (!string_of(message, "subject") || !cJSON_IsNumber(seq) ||
+        !(seq->valuedouble >= 1 && seq->valuedouble < 0x1p64))
         return err_set(err, ERR_API, "the answer holds no message");
     out->sequence = (uint64_t)seq->valuedouble;
     out->timestamp_ns = parse_time(string_of(message, "time"));
@@ -224,7 +227,7 @@ static const char *original_name(const struct headers *headers, size_t position,
         return repeated(headers, position, name) ? name : NULL;
     const char *bare = name + strlen(ORIGINAL);
     if (!nested)
-        return comes_back(bare) ? bare : NULL;
+        return *bare && comes_back(bare) ? bare : NULL;
     /* Which of the two letters it belongs to can be told of the id only, which each of them has. */
     bool own = strcasecmp(bare, "Nats-Msg-Id") == 0 && !repeated(headers, position, name);
     return own ? NULL : name;

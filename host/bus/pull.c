@@ -1,6 +1,6 @@
 #include "bus/pull.h"
 
-#include <stdlib.h>
+#include <limits.h>
 #include <string.h>
 
 #include "base/value.h"
@@ -20,6 +20,10 @@
 #define RETRY_MIN_NS (100 * NS_PER_MS)
 #define RETRY_MAX_NS (5 * NS_PER_S)
 #define SILENCES_BEFORE_LOOK 3
+/* A consumer whose requests may live for some ms only is not missed sooner. */
+#define SILENCE_MIN_NS NS_PER_S
+/* The shortest max_expires that a server lets a consumer have. */
+#define EXPIRES_MIN_NS NS_PER_MS
 #define FAILURES_BEFORE_LOOK 3
 
 void pull_init(struct pull *pull, int base, int most, int64_t max_bytes)
@@ -108,7 +112,9 @@ static void ask(struct pull *pull, struct pull_action *action, uint64_t now_ns)
 
 static uint64_t silent_at(const struct pull *pull)
 {
-    return pull->heard_ns + 2 * (uint64_t)pull->heartbeat_ns;
+    uint64_t silence = 2 * (uint64_t)pull->heartbeat_ns;
+
+    return pull->heard_ns + (silence > SILENCE_MIN_NS ? silence : SILENCE_MIN_NS);
 }
 
 static uint64_t lapsed_at(const struct pull *pull)
@@ -234,12 +240,15 @@ static void give_back(struct pull *pull, int pending)
     pull->asked = rest < pull->asked ? pull->asked - rest : 0;
 }
 
+static bool is_hasty(const struct pull *pull, uint64_t now_ns)
+{
+    return pull->delivered == 0 && now_ns - pull->made_ns < HASTY_NS;
+}
+
 /* Pull again, but do not spin when the server ends each request at once. */
 static void again(struct pull *pull, uint64_t now_ns)
 {
-    bool hasty = pull->delivered == 0 && now_ns - pull->made_ns < HASTY_NS;
-
-    if (!hasty)
+    if (!is_hasty(pull, now_ns))
         pull->failures = 0;
     else if (pull->failures + 1 >= FAILURES_BEFORE_LOOK)
         back_off(pull, now_ns);
@@ -250,6 +259,16 @@ static void again(struct pull *pull, uint64_t now_ns)
 static bool begins(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* A whole number from 1 to most; 1 where there is none. */
+static int64_t bound_of(const char *text, int64_t most)
+{
+    int64_t bound = 0;
+
+    for (; *text >= '0' && *text <= '9' && bound < most; text++)
+        bound = bound > (most - 9) / 10 ? most : bound * 10 + (*text - '0');
+    return bound > 0 ? bound : 1;
 }
 
 /* "Exceeded MaxRequestBatch of 10", "... MaxRequestExpires of 5s", "... MaxRequestMaxBytes of
@@ -265,13 +284,12 @@ static void clamp(struct pull *pull, const char *description, struct pull_action
         return;
     of += strlen(" of ");
     if (begins(description, "Exceeded MaxRequestBatch")) {
-        int bound = atoi(of);
-        pull->ceiling = bound > 0 ? bound : 1;
+        pull->ceiling = (int)bound_of(of, INT_MAX);
     } else if (begins(description, "Exceeded MaxRequestMaxBytes")) {
-        int64_t bound = atoll(of);
-        pull->max_bytes = bound > 0 ? bound : 1;
+        pull->max_bytes = bound_of(of, INT64_MAX);
     } else if (begins(description, "Exceeded MaxRequestExpires") &&
-               value_duration(of, strlen(of), &expires_ns, NULL) == 0 && expires_ns > 0) {
+               value_duration(of, strlen(of), &expires_ns, NULL) == 0 &&
+               expires_ns >= EXPIRES_MIN_NS) {
         pull->expires_ns = expires_ns;
         if (pull->heartbeat_ns > expires_ns / 2)
             pull->heartbeat_ns = expires_ns / 2;
@@ -282,6 +300,7 @@ static void on_conflict(struct pull *pull, const char *description, int pending,
                         struct pull_action *action)
 {
     if (begins(description, "Consumer Deleted")) {
+        pull->failures = is_hasty(pull, now_ns) ? pull->failures + 1 : 0;
         pull->missing = true;
         look(pull, action);
     } else if (begins(description, "Message Size Exceeds MaxBytes")) {
@@ -386,12 +405,12 @@ struct pull_action pull_tick(struct pull *pull, uint64_t now_ns)
 
 struct pull_action pull_found(struct pull *pull, uint64_t now_ns)
 {
-    bool refused = pull->failures > 0 && !pull->missing;
+    bool refused = pull->failures > (pull->missing ? FAILURES_BEFORE_LOOK : 0);
 
     pull->missing = false;
     pull->looks = 0;
     if (pull->state == PULL_LOOKING) {
-        /* It was there all the time and refused us: not at once again. */
+        /* It was there all the time and refused us, or is deleted again and again: not at once. */
         if (refused)
             back_off(pull, now_ns);
         else

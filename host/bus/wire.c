@@ -1,7 +1,9 @@
 #include "bus/wire.h"
 
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -145,6 +147,17 @@ int wire_status(natsMsg *msg, const char **description)
     return code;
 }
 
+int wire_pending(natsMsg *msg)
+{
+    const char *text = wire_header(msg, "Nats-Pending-Messages");
+    size_t digits = text ? strspn(text, "0123456789") : 0;
+    if (digits == 0 || text[digits] != '\0')
+        return -1;
+    errno = 0;
+    unsigned long number = strtoul(text, NULL, 10);
+    return errno || number > INT_MAX ? INT_MAX : (int)number;
+}
+
 /* --- the reply subject of a JetStream message --- */
 
 struct token {
@@ -215,6 +228,8 @@ bool wire_parse_ack_subject(const char *reply, struct ack_subject *out)
         !token_number(at[2], &out->delivered) || !token_number(at[3], &out->stream_sequence) ||
         !token_number(at[4], &out->consumer_sequence) || !token_number(at[5], &timestamp) ||
         timestamp > INT64_MAX || !token_number(at[6], &out->pending))
+        return false;
+    if (!out->delivered || !out->stream_sequence || !out->consumer_sequence)
         return false;
     out->timestamp_ns = (int64_t)timestamp;
     return true;

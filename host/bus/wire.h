@@ -50,9 +50,14 @@ const char *wire_header(natsMsg *msg, const char *name);
  * 408, 409, 503...), or 0 for an ordinary message. *description is "" when absent; borrowed. */
 int wire_status(natsMsg *msg, const char **description);
 
+/* How many messages of a pull request will not come: the Nats-Pending-Messages of a status. -1:
+ * it does not say. */
+int wire_pending(natsMsg *msg);
+
 /* What the reply subject of a JetStream message tells:
  *   $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>
- * or with <domain>.<account hash> after ACK, and whatever may follow <pending>. */
+ * or with <domain>.<account hash> after ACK, and whatever may follow <pending>. The server counts
+ * deliveries and sequences from 1; 0 is none of its subjects. */
 struct ack_subject {
     char stream[256], consumer[256], domain[256]; /* domain: "" for none */
     uint64_t delivered, stream_sequence, consumer_sequence, pending;

@@ -85,6 +85,7 @@ describe("a stored message", function()
       ["2023-11-14T22:13:20Z"] = "1700000000000000000LL",
       ["2023-11-14T22:13:20.5Z"] = "1700000000500000000LL",
       ["2023-11-14T22:13:20.000000001Z"] = "1700000000000000001LL",
+      ["0001-01-01T00:00:00Z"] = "0LL", ["9999-12-31T23:59:59Z"] = "0LL",
       ["yesterday"] = "0LL", ["2023-11-14T22:13:20+01:00"] = "0LL", [""] = "0LL",
     } do
       assert.equal(wanted, tostring(parse(message { time = text }).timestamp_ns), text)
@@ -93,6 +94,7 @@ describe("a stored message", function()
 
   it("is refused when it is something else", function()
     for _, reply in ipairs { "{}", "[]", '{"message":{}}', '{"message":{"subject":"a","seq":0}}',
+      '{"message":{"subject":"a","seq":1e300}}', '{"message":{"subject":"a","seq":-1}}',
       '{"message":{"subject":"a","seq":1,"data":"%"}}',
       '{"message":{"subject":"a","seq":1,"hdrs":"%"}}' } do
       assert.is_nil((parse(reply)), reply)
@@ -158,6 +160,10 @@ describe("a dead letter", function()
       "Moonbus-Orig-Nats-Expected-Last-Subject-Sequence: 3", "Moonbus-Orig-Nats-TTL: 1h",
       "Moonbus-Orig-Nats-Schedule-Next: purge", "Moonbus-Orig-Nats-Incr: 1",
       "Moonbus-Orig-Nats-Batch-Id: u", "Nats-Stream-Source: S 1 > >" })
+  end)
+
+  it("passes over a header that would have no name", function()
+    assert.same({ "K: v" }, restored { "K: v", "Moonbus-Subject: a", "Moonbus-Orig-: x" })
   end)
 
   it("of a dead letter gives that one back", function()

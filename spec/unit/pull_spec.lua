@@ -427,6 +427,21 @@ describe("statuses", function()
     assert.equal(1024, m.requests[1].max_bytes)
   end)
 
+  it("409 Exceeded, of what no server bounds a consumer to, changes nothing that would harm", function()
+    local m = connected(4, 0, 1e6)
+    m.asked()
+    for _, bound in ipairs { "MaxRequestExpires of 1ns", "MaxRequestExpires of 0s",
+      "MaxRequestBatch of 99999999999999999999", "MaxRequestMaxBytes of 99999999999999999999" } do
+      m:status(409, "Exceeded " .. bound)
+      m.wake()
+      local request = table.remove(m.requests)
+      assert.equal(30 * S, request.expires)
+      assert.equal(5 * S, request.heartbeat)
+      assert.equal(4, request.batch)
+      assert.is_true(request.max_bytes > 0)
+    end
+  end)
+
   it("409 Exceeded MaxWaiting: warns once and backs off, further each time, up to 5 s", function()
     local m = connected(4)
     local waited = {}
@@ -485,6 +500,19 @@ describe("statuses", function()
     assert.is_true(m.action.wake_ns == NEVER)
     m:found()
     assert.equal(4, m.asked())
+  end)
+
+  it("409 Consumer Deleted of one that is always found backs off", function()
+    local m = connected(4)
+    for _ = 1, 10 do
+      m:status(409, "Consumer Deleted")
+      m:found()
+      if m.state() == BACKING_OFF then
+        m.wake()
+      end
+      assert.equal(PULLING, m.state())
+    end
+    assert.is_true(m.now > 1010 * S)
   end)
 
   it("409 with words that we do not know warns and backs off", function()
@@ -590,6 +618,19 @@ describe("silence", function()
     m.wake()
     assert.equal(2, #m.warnings)
     assert.equal(0, m.looks)
+  end)
+
+  it("is none within a second, however short the requests live", function()
+    local m = connected(4)
+    m:status(409, "Exceeded MaxRequestExpires of 1ms")
+    m.wake()
+    assert.equal(0.5 * MS, m.requests[#m.requests].heartbeat)
+    m:wait(999 * MS)
+    m:tick()
+    assert.equal(0, m.pull.silences)
+    m:wait(1 * MS)
+    m:tick()
+    assert.equal(1, m.pull.silences)
   end)
 
   it("is no silence while nothing is asked for", function()

@@ -74,6 +74,9 @@ describe("the reply subject of a JetStream message", function()
     "$JS.ACK.S.c.1.-2.3.4.5",
     "$JS.ACK.S.c.1.18446744073709551616.3.4.5",
     "$JS.ACK.S.c.1.2.3.9223372036854775808.5",
+    "$JS.ACK.S.c.0.2.3.4.5",
+    "$JS.ACK.S.c.1.0.3.4.5",
+    "$JS.ACK.S.c.1.2.0.4.5",
     "$JS.ACK." .. ("s"):rep(256) .. ".c.1.2.3.4.5",
     "$JS.ACK.S." .. ("c"):rep(256) .. ".1.2.3.4.5",
   } do
@@ -185,6 +188,44 @@ describe("the answer to a JetStream publish", function()
       assert.is_false(err.transient)
     end)
   end
+end)
+
+describe("how many messages of a pull request will not come", function()
+  if not pcall(function() return ffi.C.natsMsg_Destroy end) then
+    ffi.cdef [[
+      int nats_Open(int64_t spin);
+      int natsMsg_Create(natsMsg **msg, const char *subject, const char *reply, const char *data, int len);
+      int natsMsgHeader_Set(natsMsg *msg, const char *name, const char *value);
+      void natsMsg_Destroy(natsMsg *msg);
+    ]]
+  end
+
+  local function pending(text)
+    local msg = ffi.new "natsMsg *[1]"
+    lib.nats_Open(-1)
+    lib.natsMsg_Create(msg, "a", nil, nil, 0)
+    if text then lib.natsMsgHeader_Set(msg[0], "Nats-Pending-Messages", text) end
+    local number = lib.wire_pending(msg[0])
+    lib.natsMsg_Destroy(msg[0])
+    return number
+  end
+
+  it("is read", function()
+    assert.equal(0, pending "0")
+    assert.equal(17, pending "17")
+  end)
+
+  it("is unknown where the header is absent, or no number", function()
+    for _, text in ipairs { "", "-1", " 1", "1x", "x" } do
+      assert.equal(-1, pending(text), text)
+    end
+    assert.equal(-1, pending(nil))
+  end)
+
+  it("is very many when it is more than can be counted", function()
+    assert.equal(0x7fffffff, pending "4294967295")
+    assert.equal(0x7fffffff, pending "99999999999999999999")
+  end)
 end)
 
 describe("header fields", function()
@@ -348,6 +389,15 @@ describe("comparing settings that are stated with those of the server", function
     assert.equal('placement.cluster: here "east", on the server "west"',
       compare('{"placement":{"cluster":"east"}}', '{"placement":{"cluster":"west"}}'))
     assert.equal('metadata.a: here "1", on the server not set', compare('{"metadata":{"a":"1"}}', '{}'))
+  end)
+
+  it("shows numbers as they are that cannot be durations", function()
+    assert.equal("max_age: here 1e+300, on the server -1",
+      (compare('{"max_age":1e300}', '{"max_age":-1}'):gsub("1%.0000000000000001e", "1e")))
+  end)
+
+  it("takes lists of other things than strings for the same when they are", function()
+    assert.equal("same", compare('{"subjects":["a",1]}', '{"subjects":[1,"a"]}'))
   end)
 
   it("passes over what it is told to", function()
