@@ -20,7 +20,8 @@ static bool is_space(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-/* Finds the next empty array at or after *at, outside of strings: from '[' to past ']'. */
+/* Finds the next empty array at or after *at, outside of strings: from '[' to past ']'. One where a
+ * key should be is left as it is: marked, it would be a key. */
 static bool next_empty_array(const char *text, size_t len, size_t *at, size_t *end)
 {
     bool string = false;
@@ -33,11 +34,16 @@ static bool next_empty_array(const char *text, size_t len, size_t *at, size_t *e
             size_t close = i + 1;
             while (close < len && is_space(text[close]))
                 close++;
-            if (close < len && text[close] == ']') {
-                *at = i;
-                *end = close + 1;
-                return true;
-            }
+            if (close >= len || text[close] != ']')
+                continue;
+            size_t after = close + 1;
+            while (after < len && is_space(text[after]))
+                after++;
+            if (after < len && text[after] == ':')
+                continue;
+            *at = i;
+            *end = close + 1;
+            return true;
         }
     }
     return false;
@@ -109,6 +115,8 @@ static int check_text(const char *text, size_t len, struct err *err)
     if (len == 0)
         return err_set(err, ERR_BAD_PAYLOAD, "not JSON: it is empty");
     for (size_t i = 0; i < len;) {
+        if (bytes[i] == 0) /* lua-cjson would take it for the end */
+            return err_set(err, ERR_BAD_PAYLOAD, "not JSON: a NUL byte at %zu", i + 1);
         if (bytes[i] < 0x80) {
             i++;
             continue;

@@ -331,6 +331,16 @@ bus.subscribe("fine", function() return "fine" end)]]
       assert.same({ value = "nil", code = "bad_payload" }, reply)
     end)
 
+    it("has no JSON in what only begins like it, nor with an array for a key", function()
+      for _, text in ipairs { '{"a":1}\0{"a":2}', "\0", "{[]:1}", '{"a":[],[ ] :1}' } do
+        local reply = reply_of([[
+          local value, err = msg:json { strict = false }
+          return { value = tostring(value), code = err and err.code }
+        ]], text):json()
+        assert.same({ value = "nil", code = "bad_payload" }, reply)
+      end
+    end)
+
     it("is named when it is misused", function()
       local reply = reply_of [[
         local ok, err = pcall(msg.header, msg)
