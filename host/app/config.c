@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/api.h"
 #include "app/cpus.h"
 #include "base/value.h"
 #include "vm/loader.h"
@@ -77,6 +78,15 @@ static int host_name(lua_State *L)
     return answer(L, name_check(what, text, len, &err), 1, &err);
 }
 
+/* As handlers will read it. */
+static int host_json(lua_State *L)
+{
+    struct err err;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    return answer(L, api_json_decode(L, text, len, &err), 1, &err);
+}
+
 /* --- handing over --- */
 
 static void set_string(lua_State *L, const char *key, const char *value)
@@ -115,9 +125,12 @@ static void push_input(lua_State *L, const struct config_sources *sources, const
 {
     static const luaL_Reg host[] = {
         {"duration", host_duration}, {"size", host_size}, {"subject", host_subject},
-        {"name", host_name},         {NULL, NULL},
+        {"name", host_name},         {"json", host_json}, {NULL, NULL},
     };
     int cpus = cpus_available();
+    lua_newtable(L);
+    api_json_open(L);
+    lua_pop(L, 1);
     lua_newtable(L);
     if (file)
         set_string(L, "file", file);
@@ -230,7 +243,8 @@ static void take_host(struct config *config, lua_State *L)
     config->lib = get_list(L, "lib", &config->lib_count);
     config->workers = get_int(L, "workers");
     config->graceful_timeout_ns = get_ns(L, "graceful_timeout");
-    config->limit_memory_bytes = (int64_t)get_number(L, "limits.memory");
+    double memory = get_number(L, "limits.memory"); /* what cannot be counted is no limit at all */
+    config->limit_memory_bytes = memory < 0x1p62 ? (int64_t)memory : INT64_C(1) << 62;
     config->limit_cpu_ns = get_ns(L, "limits.cpu");
     config->limit_max_stuck = get_int(L, "limits.max_stuck");
     config->limit_offload_threads = get_int(L, "limits.offload_threads");
@@ -288,8 +302,9 @@ static int judge(struct vm *vm, const struct config_sources *sources, const char
     if (!code) {
         lua_getfield(vm->L, -1, "load");
         push_input(vm->L, sources, file);
-        code = loader_call_within(vm, LOAD_DEADLINE_NS, "a config file only returns a table", 1, 2,
-                                  &failure);
+        code = loader_call_within(
+            vm, sources->file_limit_ns > 0 ? sources->file_limit_ns : LOAD_DEADLINE_NS,
+            "a config file only returns a table", 1, 2, &failure);
     }
     if (code) {
         char place[300] = "";

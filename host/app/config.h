@@ -25,8 +25,9 @@ struct config_flag {
 
 /* Where settings come from, beside the environment. */
 struct config_sources {
-    const char *file; /* NULL: ./moonbus.lua, whose absence is no error */
-    bool no_file;     /* not even that */
+    const char *file;      /* NULL: ./moonbus.lua, whose absence is no error */
+    bool no_file;          /* not even that */
+    int64_t file_limit_ns; /* how long the file may run; 0: LOAD_DEADLINE_NS */
     const struct config_flag *flags;
     int flag_count;
     const struct config_flag *defaults; /* a command's own: `dev` watches, and logs text */

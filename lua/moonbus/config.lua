@@ -91,10 +91,17 @@ local function fail(format, ...)
   error({ complaint = format:format(...) }, 0)
 end
 
+-- A key as it is shown; what a file's own __tostring would say does not matter.
+local function label(key)
+  local kind = type(key)
+  if kind == "string" or kind == "number" or kind == "boolean" then return tostring(key) end
+  return "a " .. kind
+end
+
 local function sorted_keys(map)
   local keys = {}
   for key in pairs(map) do keys[#keys + 1] = key end
-  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  table.sort(keys, function(a, b) return label(a) < label(b) end)
   return keys
 end
 
@@ -114,10 +121,10 @@ end
 local function read_table(self, values, node, path, how)
   for _, key in ipairs(sorted_keys(values)) do
     local value, known = values[key], node[key]
-    local dotted = path .. tostring(key)
+    local dotted = path .. label(key)
     if not known then
       fail("%s: unknown key %s%s; allowed %s: %s", how.file, self.show(dotted),
-        kinds.suggest(tostring(key), sorted_keys(node)),
+        kinds.suggest(label(key), sorted_keys(node)),
         path == "" and "here" or "in " .. path:sub(1, -2), table.concat(sorted_keys(node), ", "))
     end
     local source = how.file .. ": " .. dotted
@@ -190,21 +197,44 @@ local function file_secret(self, file)
   end
 end
 
+local function copy(from)
+  local to = {}
+  for name, value in pairs(from) do to[name] = value end
+  return to
+end
+
+-- The methods of strings come from a table that the file cannot reach: whatever it does to `string`,
+-- what judges it works as before. Methods that it adds are found all the same.
+local function share_string_methods(library)
+  local meta = debug.getmetatable ""
+  meta.__index = setmetatable(copy(string), { __index = library })
+  meta.__metatable = false
+end
+
 -- The plain library without what reaches outside.
 local function file_environment(self, file)
   local globals = {}
   for _, name in ipairs { "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall",
     "print", "rawequal", "rawget", "rawset", "select", "setmetatable", "tonumber", "tostring",
     "type", "unpack", "xpcall", "_VERSION", "bit", "coroutine", "math", "string", "table" } do
-    globals[name] = _G[name]
+    local value = name == "bit" and require "bit" or _G[name]
+    globals[name] = type(value) == "table" and copy(value) or value
   end
-  globals.bit = globals.bit or require "bit"
+  share_string_methods(globals.string)
   globals.os = { clock = os.clock, date = os.date, difftime = os.difftime, getenv = os.getenv,
     time = os.time }
   globals.env = file_env(file)
   globals.secret = file_secret(self, file)
   globals._G = globals
   return globals
+end
+
+-- What the file raised, with its name in it.
+local function raised(self, file, value)
+  local kind = type(value)
+  local text = kind == "string" and self.hide(value) or ("raised %s"):format(
+    kind == "nil" and "nil" or (kind == "number" or kind == "boolean") and tostring(value) or "a " .. kind)
+  return text:find(file, 1, true) and text or file .. ": " .. text
 end
 
 local function read_file(self, file)
@@ -219,10 +249,7 @@ local function read_file(self, file)
   if not chunk then fail("%s", complaint) end
   setfenv(chunk, file_environment(self, file))
   local ok, values = pcall(chunk)
-  if not ok then
-    local hidden = self.hide(tostring(values))
-    fail("%s%s", hidden:find(file, 1, true) and "" or file .. ": ", hidden)
-  end
+  if not ok then fail("%s", raised(self, file, values)) end
   if type(values) ~= "table" then
     fail("%s: must return a table, not %s%s", file, self.show(values),
       values == nil and " (is `return` missing?)" or "")
@@ -402,7 +429,7 @@ local function shower(secrets)
 end
 
 -- input: file (or nil), environment (a map), flags and defaults (lists of key, value, spelling),
--- workers (the default of that), host (duration, size, subject, name: C's own judgement). The
+-- workers (the default of that), host (duration, size, subject, name, json: C's own judgement). The
 -- result, or nil and what is wrong.
 ---@param input table
 ---@return table|nil result

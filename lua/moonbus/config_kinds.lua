@@ -24,6 +24,11 @@ function kinds.text(value, context)
   return value
 end
 
+-- As text, with all its digits: 1e15 is no way to write a size.
+local function plain(number)
+  return number % 1 == 0 and ("%.0f"):format(number) or tostring(number)
+end
+
 function kinds.path(value, context)
   if type(value) ~= "string" or value == "" then return wanted("a path", value, context) end
   if value:find("%z") then return nil, "must be a path" end
@@ -70,7 +75,7 @@ function kinds.size(least)
     if type(value) ~= "string" and type(value) ~= "number" then
       return wanted('a size such as "64MB", or a number of bytes', value, context)
     end
-    local bytes, complaint = context.host.size(value)
+    local bytes, complaint = context.host.size(type(value) == "number" and plain(value) or value)
     if not bytes then return nil, complaint end
     if bytes < context.host.size(least) then return wanted("at least " .. least, value, context) end
     return bytes
@@ -112,7 +117,7 @@ end
 -- ADDR:PORT, or "off".
 function kinds.address(value, context)
   if value == "off" then return value end
-  local port = type(value) == "string" and value:match "^[^%s:]+:(%d+)$"
+  local port = type(value) == "string" and value:match "^[^%s%c:]+:(%d+)$"
     or type(value) == "string" and value:match "^%[[%x:.]+%]:(%d+)$"
   if not port or not port_of(port) then
     return wanted('"ADDR:PORT" or "off"', value, context)
@@ -123,7 +128,7 @@ end
 -- [nats://|tls://][user[:password]@]host[:port]
 function kinds.url(value, context)
   local what = 'a URL such as "nats://127.0.0.1:4222" or "tls://host:4222"'
-  if type(value) ~= "string" then return wanted(what, value, context) end
+  if type(value) ~= "string" or value:find "[%z%c]" then return wanted(what, value, context) end
   local scheme, rest = value:match "^(%a[%w+.-]*)://(.*)$"
   rest = (rest or value):gsub("/$", "")
   local host = rest:match "^.*@(.*)$" or rest
@@ -151,13 +156,16 @@ function kinds.list(kind)
     if type(value) ~= "table" then
       return wanted("a list, such as { ... }", value, context)
     end
-    local list = {}
+    local list, last = {}, 0
     for key in pairs(value) do
-      if type(key) ~= "number" or key % 1 ~= 0 or key < 1 or key > #value then
+      if type(key) ~= "number" or key % 1 ~= 0 or key < 1 then
         return nil, ("must be a list, but has the key %s"):format(context.show(key))
       end
+      last = math.max(last, key)
     end
-    for index, item in ipairs(value) do
+    for index = 1, last do
+      local item = rawget(value, index)
+      if item == nil then return nil, ("must be a list, but [%d] is nil"):format(index) end
       local converted, complaint = kind(item, context)
       if converted == nil then
         if context.text then return nil, complaint end

@@ -100,6 +100,25 @@ describe("the config file", function()
     assert.same({}, host:logged { level = "error" })
   end)
 
+  it("may bound the memory by more than a machine has", function()
+    w:run { handlers = { ["settings.lua"] = SETTINGS },
+      config = [[return { limits = { memory = "9223372036854775807" }, settings = { a = "b" } }]] }
+    assert.equal("b", w.client:request("setting.a", "").data)
+  end)
+
+  it("may write a size as any number of bytes", function()
+    w:run { handlers = { ["settings.lua"] = SETTINGS },
+      config = [[return { limits = { memory = 2 ^ 50 }, settings = { a = "b" } }]] }
+    assert.equal("b", w.client:request("setting.a", "").data)
+  end)
+
+  it("may add to what strings can do", function()
+    w:run { handlers = { ["settings.lua"] = SETTINGS }, config = [[
+      function string.twice(text) return text .. text end
+      return { settings = { a = ("b"):twice() } }]] }
+    assert.equal("bb", w.client:request("setting.a", "").data)
+  end)
+
   describe("is refused", function()
     it("with a syntax error, by file and line", function()
       refused("return {\n  workers = = 2,\n}\n", "moonbus.lua:2")
@@ -152,6 +171,48 @@ describe("the config file", function()
         config = [[return { servers = { "tcp://127.0.0.1" } }]] }
       assert.equal(2, failed.status)
       assert.matches("tcp://127%.0%.0%.1", failed.stderr)
+    end)
+
+    it("with a URL or an address that holds what nobody sees", function()
+      refused('return { servers = { "nats://a\\0b" } }', "moonbus.lua", "servers", "URL")
+      refused('return { servers = { "nats://u\\n:p@b" } }', "moonbus.lua", "servers", "URL")
+      refused('return { admin = "a\\0b:80" }', "moonbus.lua", "admin", "ADDR:PORT")
+    end)
+
+    it("with a list that has a hole", function()
+      refused('return { servers = { "a", nil, "b" } }', "moonbus.lua", "servers", "[2] is nil")
+    end)
+
+    it("with settings that handlers could not read", function()
+      refused('return { settings = { deep = { name = "\\255" } } }', "settings.deep.name", "UTF-8")
+      refused('return { settings = { ["\\255"] = 1 } }', "settings", "UTF-8")
+      refused([[
+        local top = {}
+        local at = top
+        for _ = 1, 200 do at.x = {} at = at.x end
+        return { settings = top }]], "settings", "128 deep")
+      for _, json in ipairs { '{"a":NaN}', '{"a":"\255"}', "[1]", "{", "7" } do
+        local failed = w:fail { handlers = { ["settings.lua"] = SETTINGS },
+          env = { MOONBUS_SETTINGS = json } }
+        assert.equal(2, failed.status)
+        assert.matches("MOONBUS_SETTINGS: must be a JSON object", failed.stderr, 1, true)
+      end
+    end)
+
+    it("by the name of the file, whatever it raises and whatever its keys say of themselves", function()
+      refused("error({})", "moonbus.lua", "raised a table")
+      refused('error(setmetatable({}, { __tostring = function() error "x" end }))', "moonbus.lua")
+      refused('error("plain", 0)', "moonbus.lua", "plain")
+      refused('return { [setmetatable({}, { __tostring = function() return 1 end })] = 2 }',
+        "moonbus.lua", "unknown key", "a table")
+    end)
+
+    it("in the same words after it has changed what strings can do", function()
+      refused([[
+        string.format, string.find, table.concat = nil, nil, nil
+        local meta = getmetatable ""
+        if meta then meta.__index = nil end
+        return { worker = 2 }]], "moonbus.lua", "worker", "workers")
     end)
 
     it("with two ways to reach JetStream", function()
