@@ -2,6 +2,7 @@
 #
 #   make run      install what is missing, build, and serve examples/ with a server of its own
 #   make test     install what is missing, build, run the whole suite
+#   make fuzz     feed what reads from outside with any bytes: FUZZ_SECONDS=60 for each, FUZZ=name
 #   make bench    compare with a bare C program and with Node: docs/PERFORMANCE.md
 #   make install  build/moonbus to $(PREFIX)/bin, the annotations for editors to $(PREFIX)/share
 
@@ -9,15 +10,16 @@ PREFIX ?= /usr/local
 BUILD_TYPE ?= RelWithDebInfo
 
 C_FILES = $(wildcard host/*/*.c host/*/*.h spec/support/*.c spec/support/*.h \
-  bench/*/*.c bench/*/*.h)
-LUA_DIRS = $(wildcard lua examples spec bench)
+  bench/*/*.c bench/*/*.h fuzz/*.c fuzz/*.h)
+LUA_DIRS = $(wildcard lua examples spec bench fuzz)
 
-.PHONY: run test bench bench-smoke build deps lint format asan tsan install clean help
+.PHONY: run test bench bench-smoke build deps lint format asan tsan fuzz install clean \
+  help
 .DEFAULT_GOAL := build
 
 help:
 	@sed -n '/^#   /s/^#   //p' $(firstword $(MAKEFILE_LIST))
-	@echo 'also: bench-smoke build deps lint format asan tsan clean'
+	@echo 'also: bench-smoke build deps lint format asan tsan fuzz clean'
 
 run: build
 	@exec build/moonbus dev examples/
@@ -41,11 +43,12 @@ build: deps
 deps:
 	@.ci/deps
 
-# build_in <folder> <sanitizer>. A configured folder configures itself again when it must.
+# build_in <folder> <sanitizer> [<options to configure>] [<options to build>]. A configured folder
+# configures itself again when it must.
 define build_in
 { test -f $(1)/build.ninja || cmake -S . -B $(1) -G Ninja --log-level=WARNING \
     -D CMAKE_BUILD_TYPE=$(BUILD_TYPE) -D MOONBUS_SANITIZE=$(2) \
-    -D CMAKE_INSTALL_PREFIX=$(PREFIX); } && cmake --build $(1)
+    -D CMAKE_INSTALL_PREFIX=$(PREFIX) $(3); } && cmake --build $(1) $(4)
 endef
 
 # The same suite, against a binary that is built with a sanitizer.
@@ -56,6 +59,12 @@ asan: deps
 tsan: deps
 	@$(call build_in,build-tsan,thread)
 	@spec/run build-tsan
+
+# What was found interesting is replayed by `make test`; FUZZ_KEEP=1 writes more of that down.
+fuzz: deps
+	@.ci/deps fuzz
+	@$(call build_in,build-fuzz,fuzzer,-D CMAKE_C_COMPILER=clang,--target moonbus_fuzz)
+	@fuzz/run build-fuzz $(FUZZ)
 
 lint: deps
 	@clang-format --dry-run -Werror $(C_FILES)
@@ -68,4 +77,4 @@ install: build
 	DESTDIR=$(DESTDIR) cmake --install build --prefix $(PREFIX)
 
 clean:
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-fuzz

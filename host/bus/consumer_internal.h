@@ -1,6 +1,6 @@
 /* consumer_internal - what consumer.c (messages, life), consumer_credit.c (pulls),
- * consumer_setup.c (creating, recreating) and delivery.c (leases) share. Nobody else includes it.
- */
+ * consumer_setup.c (creating, recreating) and delivery.c (leases) share. Nobody else includes it,
+ * but what feeds its pure part with any bytes. */
 #ifndef MOONBUS_BUS_CONSUMER_INTERNAL_H
 #define MOONBUS_BUS_CONSUMER_INTERNAL_H
 

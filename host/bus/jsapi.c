@@ -87,6 +87,22 @@ static int reply_error(const char *operation, const cJSON *error, int *api_code,
                    text ? text : "refused without saying why", *api_code);
 }
 
+cJSON *jsapi_parse(const char *operation, const char *data, size_t len, int *api_code,
+                   struct err *err)
+{
+    cJSON *reply = len ? cJSON_ParseWithLength(data, len) : NULL;
+    const cJSON *error = cJSON_GetObjectItemCaseSensitive(reply, "error");
+    *api_code = 0;
+    if (cJSON_IsObject(reply) && !cJSON_IsObject(error))
+        return reply;
+    if (!cJSON_IsObject(reply))
+        err_set(err, ERR_API, "%s: the answer is not JSON", operation);
+    else
+        reply_error(operation, error, api_code, err);
+    cJSON_Delete(reply);
+    return NULL;
+}
+
 static void missing_reply(const struct call *call, enum err_code code, struct err *err)
 {
     switch (code) {
@@ -118,18 +134,12 @@ static void on_reply(void *owner, natsMsg *msg, enum err_code code)
     struct err err = {.code = ERR_NONE};
     int api_code = 0;
     cJSON *reply = NULL;
-    if (!msg) {
+    if (msg)
+        reply = jsapi_parse(call->operation, natsMsg_GetData(msg),
+                            (size_t)natsMsg_GetDataLength(msg), &api_code, &err);
+    else
         missing_reply(call, code, &err);
-    } else {
-        size_t len = (size_t)natsMsg_GetDataLength(msg);
-        reply = len ? cJSON_ParseWithLength(natsMsg_GetData(msg), len) : NULL;
-        const cJSON *error = cJSON_GetObjectItemCaseSensitive(reply, "error");
-        if (!cJSON_IsObject(reply))
-            err_set(&err, ERR_API, "%s: the answer is not JSON", call->operation);
-        else if (cJSON_IsObject(error))
-            reply_error(call->operation, error, &api_code, &err);
-    }
-    call->on_reply(call->owner, err.code ? NULL : reply, api_code, err.code ? &err : NULL);
+    call->on_reply(call->owner, reply, api_code, reply ? NULL : &err);
     cJSON_Delete(reply);
     reap(msg);
     free(call);
@@ -161,8 +171,7 @@ static void write_numbers_whole(cJSON *parent)
     }
 }
 
-/* The text of a request; cJSON_free it. NULL: out of memory. */
-static char *print(const cJSON *request)
+char *jsapi_print(const cJSON *request)
 {
     cJSON *copy = cJSON_Duplicate(request, true);
     if (!copy)
@@ -178,7 +187,7 @@ static uint64_t call_until(struct jsapi *jsapi, const char *operation, const cJS
 {
     size_t len = strlen(operation) + 1;
     struct call *call = malloc(sizeof *call + len);
-    char *body = request ? print(request) : NULL;
+    char *body = request ? jsapi_print(request) : NULL;
     uint64_t id = 0;
     if (!call || (request && !body)) {
         err_set(err, ERR_MEMORY, "out of memory");

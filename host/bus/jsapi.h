@@ -21,6 +21,15 @@ void jsapi_free(struct jsapi *jsapi);
 /* Writes "<prefix>.<operation>" to buf; returns buf. E.g. for "STREAM.INFO.ORDERS". */
 char *jsapi_subject(const struct jsapi *jsapi, const char *operation, char *buf, size_t size);
 
+/* Reads an answer. The caller's (cJSON_Delete); NULL: err, as of jsapi_fn. *api_code: JetStream's
+ * err_code, 0 for none. Pure. */
+cJSON *jsapi_parse(const char *operation, const char *data, size_t len, int *api_code,
+                   struct err *err);
+
+/* The text of a request, with its numbers as JetStream reads them; cJSON_free it. NULL: out of
+ * memory. Pure. */
+char *jsapi_print(const cJSON *request);
+
 /* reply: borrowed for the call, NULL when err is set. A reply that holds an "error" is an err
  * (ERR_NOT_FOUND for 404, else ERR_API, ERR_NO_RESPONDERS when JetStream is off, ...) with
  * JetStream's err_code in api_code. */

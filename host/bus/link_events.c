@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/value.h"
+#include "bus/link_options.h"
 #include "bus/link_private.h"
 
 const char *link_reason(natsStatus status)

@@ -13,4 +13,7 @@
 int link_options_make(const struct link_options *options, natsOptions **nats, char **servers,
                       struct err *err);
 
+/* The part of a URL that may be shown: "127.0.0.1:4222". Returns buf. */
+char *link_shown_server(const char *url, char *buf, size_t size);
+
 #endif

@@ -145,8 +145,6 @@ void link_on_closed(natsConnection *nc, void *closure);
 void link_on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *closure);
 
 /* link_options.c, beside link_options.h */
-/* The part of a URL that may be shown: "127.0.0.1:4222". Returns buf. */
-char *link_shown_server(const char *url, char *buf, size_t size);
 /* Milliseconds before the attempt-th try to connect (counted from 1). */
 int64_t link_reconnect_wait_ms(const struct link_options *options, unsigned attempt);
 

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/value.h"
+#include "bus/link_options.h"
 #include "bus/link_private.h"
 #include "bus/reap.h"
 

@@ -1,0 +1,194 @@
+/* What bus/wire.h reads of a message.
+ *
+ *   a SUBJECT                  the reply subject of a JetStream message
+ *   p JSON                     the answer to a publish
+ *   h NAME\nVALUE\nNAME\n...   header fields, to be sent and as received
+ *   s STATUS\nDESCRIPTION\nPENDING   a status */
+#include "bus/wire.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "fuzz.h"
+
+/* --- the reply subject --- */
+
+static void write_ack(const struct ack_subject *ack, bool whole, char *out, size_t size)
+{
+    snprintf(out, size,
+             "$JS.ACK.%s%s%s.%s.%" PRIu64 ".%" PRIu64 ".%" PRIu64 ".%" PRId64 ".%" PRIu64 "%s",
+             whole ? (ack->domain[0] ? ack->domain : "_") : "", whole ? ".HASH." : "", ack->stream,
+             ack->consumer, ack->delivered, ack->stream_sequence, ack->consumer_sequence,
+             ack->timestamp_ns, ack->pending, whole ? ".more" : "");
+}
+
+static bool same_ack(const struct ack_subject *a, const struct ack_subject *b, bool domain)
+{
+    return strcmp(a->stream, b->stream) == 0 && strcmp(a->consumer, b->consumer) == 0 &&
+           (!domain || strcmp(a->domain, b->domain) == 0) && a->delivered == b->delivered &&
+           a->stream_sequence == b->stream_sequence &&
+           a->consumer_sequence == b->consumer_sequence && a->pending == b->pending &&
+           a->timestamp_ns == b->timestamp_ns;
+}
+
+static void ack_subject(const char *text)
+{
+    struct ack_subject ack, again;
+    char written[1024];
+    if (!wire_parse_ack_subject(text, &ack))
+        return;
+    /* Sequences count from 1, and so do deliveries; 0 would stand for "none" further in. */
+    MUST(ack.delivered > 0 && ack.stream_sequence > 0 && ack.consumer_sequence > 0);
+    MUST(ack.timestamp_ns >= 0);
+    MUST(*ack.stream && *ack.consumer && !strchr(ack.stream, '.') && !strchr(ack.consumer, '.'));
+    write_ack(&ack, false, written, sizeof written);
+    MUST(wire_parse_ack_subject(written, &again) && same_ack(&ack, &again, false));
+    write_ack(&ack, true, written, sizeof written);
+    MUST(wire_parse_ack_subject(written, &again) && same_ack(&ack, &again, true));
+}
+
+/* --- the PubAck --- */
+
+static void puback(const char *text, size_t len)
+{
+    struct receipt receipt;
+    struct err err;
+    int api_code = -1;
+    bool transient = true;
+    int code = wire_parse_puback(text, len, &receipt, &api_code, &transient, &err);
+    if (code) {
+        fuzz_check_err(&err, code);
+        return;
+    }
+    MUST(receipt.sequence > 0 && *receipt.stream);
+    MUST(strlen(receipt.stream) < sizeof receipt.stream);
+    MUST(!transient && api_code == 0);
+}
+
+/* --- header fields --- */
+
+static void check_walk(const struct headers *headers)
+{
+    size_t position = 0, size = 0;
+    unsigned count = 0;
+    const char *name, *value;
+    while (headers_next(headers, &position, &name, &value)) {
+        MUST(*name && strpbrk(name, ": \r\n\t") == NULL && strpbrk(value, "\r\n") == NULL);
+        MUST(strcasecmp(name, "x") != 0 || headers_get(headers, "X") != NULL);
+        size += strlen(name) + strlen(": ") + strlen(value) + strlen("\r\n");
+        count++;
+    }
+    MUST(count == headers->count);
+    MUST(headers_wire_size(headers) == (count ? size + strlen("NATS/1.0\r\n\r\n") : 0));
+}
+
+/* nats.c 3.4.1 takes "h" for "h00" when it is added behind it: it compares hashes, and then as many
+ * bytes as the shorter name has. */
+static bool begins_another(const struct headers *headers, const char *wanted)
+{
+    size_t position = 0;
+    const char *name, *value;
+    while (headers_next(headers, &position, &name, &value)) {
+        if (strncmp(name, wanted, strlen(wanted)) == 0 && name[strlen(wanted)])
+            return true;
+    }
+    return false;
+}
+
+/* A received message with these fields has them, whatever the case of the name. */
+static void check_received(const struct headers *headers)
+{
+    natsMsg *msg = NULL;
+    size_t position = 0;
+    const char *name, *value;
+    MUST(natsMsg_Create(&msg, "a", NULL, NULL, 0) == NATS_OK);
+    while (headers_next(headers, &position, &name, &value))
+        MUST(natsMsgHeader_Add(msg, name, value) == NATS_OK);
+    position = 0;
+    while (headers_next(headers, &position, &name, &value)) {
+        char *upper = strdup(name);
+        for (char *c = upper; *c; c++)
+            *c = (char)(*c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
+        if (!begins_another(headers, name))
+            MUST(wire_header(msg, name) != NULL && wire_header(msg, upper) != NULL);
+        free(upper);
+    }
+    natsMsg_Destroy(msg);
+}
+
+static void header_fields(struct input *input)
+{
+    struct headers headers = {0};
+    struct err err;
+    while (input_left(input) > 0) {
+        size_t len;
+        char *name = input_line(input, NULL), *value = input_line(input, &len);
+        unsigned before = headers.count;
+        int code = headers_add(&headers, name, value, len, &err);
+        if (code) {
+            fuzz_check_err(&err, code);
+            MUST(headers.count == before);
+        } else {
+            MUST(headers.count == before + 1 && headers_get(&headers, name) != NULL);
+            MUST(strlen(value) == len);
+        }
+        free(name);
+        free(value);
+    }
+    check_walk(&headers);
+    check_received(&headers);
+    headers_clear(&headers);
+    MUST(headers_wire_size(&headers) == 0);
+}
+
+/* --- a status --- */
+
+static void status(struct input *input)
+{
+    char *code = input_line(input, NULL), *text = input_line(input, NULL);
+    char *pending = input_line(input, NULL);
+    const char *description = NULL;
+    natsMsg *msg = NULL;
+    MUST(natsMsg_Create(&msg, "a", NULL, NULL, 0) == NATS_OK);
+    natsMsgHeader_Set(msg, "Status", code);
+    if (*text)
+        natsMsgHeader_Set(msg, "Description", text);
+    if (*pending)
+        natsMsgHeader_Set(msg, "nats-pending-messages", pending);
+    int got = wire_status(msg, &description);
+    MUST(got >= 0 && got <= 999 && description != NULL);
+    MUST(got == 0 || (strlen(code) == 3 && atoi(code) == got));
+    MUST(wire_pending(msg) >= -1);
+    natsMsg_Destroy(msg);
+    MUST(natsMsg_Create(&msg, "a", NULL, "data", 4) == NATS_OK);
+    natsMsgHeader_Set(msg, "Status", code);
+    MUST(wire_status(msg, &description) == 0);
+    natsMsg_Destroy(msg);
+    free(code);
+    free(text);
+    free(pending);
+}
+
+void fuzz_wire(const uint8_t *data, size_t size)
+{
+    struct input input = {data, data + size};
+    nats_Open(-1); /* once; messages are the library's */
+    uint8_t kind = input_byte(&input);
+    if (kind == 'h' || kind == 's') {
+        if (kind == 'h')
+            header_fields(&input);
+        else
+            status(&input);
+        return;
+    }
+    size_t len;
+    char *text = input_rest(&input, &len);
+    if (kind == 'a')
+        ack_subject(text);
+    else if (kind == 'p')
+        puback(text, len);
+    free(text);
+}
