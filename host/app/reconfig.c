@@ -63,8 +63,12 @@ static void on_line(void *owner, const char *line)
 {
     struct app *app = owner;
     const char *path = config_path(app->options->sources);
-    log_info("%s: %s", path, line);
-    admin_note_config(app->admin, false, path, line);
+    bool beside = app->options->path_count > 0 && strncmp(line, "handlers:", 9) == 0;
+    char text[1200];
+    snprintf(text, sizeof text, "%s%s", line,
+             beside ? ", without effect: the command line says which are served" : "");
+    log_info("%s: %s", path, text);
+    admin_note_config(app->admin, false, path, text);
 }
 
 static void refuse(struct app *app)
@@ -106,7 +110,7 @@ static void apply(struct app *app, struct config *fresh)
         config_announce(app->config);
     if (change.watch || change.handlers)
         reconfig_watch(app);
-    if (change.handlers)
+    if (change.handlers && app->options->path_count == 0)
         scripts_relist(app);
     if (change.scripts)
         scripts_want_all(app);

@@ -115,6 +115,7 @@ bus.subscribe("hang", function() bus.publish("hangs", "") bus.sleep("1h") end)]]
     local host = run('return { limits = { cpu = "10s", memory = "64MB" } }', {
       handlers = { ["handler.lua"] = [[
 local bus = require "moonbus"
+bus.script { jit = false } -- for sanitizers' builds, where nothing leaves compiled code
 bus.subscribe("burn", function() while true do end end)
 bus.subscribe("hoard", function() return tostring(#("x"):rep(8 * 1024 * 1024)) end)]] } })
     assert.equal(tostring(8 * 1024 * 1024), ask "hoard")
@@ -158,6 +159,26 @@ bus.subscribe("hoard", function() return tostring(#("x"):rep(8 * 1024 * 1024)) e
     assert.equal(0, reload(host).status)
     assert.same({ "here", "here" }, { ask "a", ask "b" })
     assert.is_nil((w.client:request("c", "")))
+  end)
+
+  it("leaves alone what the command line says of handlers", function()
+    local host = run('return { handlers = { "one/" } }', { args = { "handlers" },
+      files = { ["one/a.lua"] = HANDLER, ["two/a.lua"] = HANDLER } })
+    save(host, 'return { handlers = { "two/" } }')
+    local result = reload(host)
+    assert.equal("moonbus.lua: handlers: one/ -> two/, without effect: the command line says which are "
+      .. "served\n", result.stdout)
+    assert.equal(1, #status(host).scripts)
+    assert.equal("1", ask "count")
+  end)
+
+  it("says nothing under dev of servers that it ignores anyway", function()
+    local host = run('return { servers = { "nats://one.example" } }', { command = "dev", server = false,
+      args = { "--nats-port", tostring(posix.free_port()), "--no-watch" }, level = "debug" })
+    save(host, 'return { servers = { "nats://two.example" }, auth = { token = "x" }, jetstream = { domain = "d" } }')
+    local result = reload(host)
+    assert.same({ 0, "nothing has changed\n" }, { result.status, result.stdout })
+    assert.same({}, status(host).config.at_next_start)
   end)
 
   it("says by name what takes effect at the next start, and keeps it", function()
