@@ -25,7 +25,7 @@ local SUBSCRIBE = {
   fields = {
     queue = "name",
     timeout = { "duration", default = 20 },
-    concurrency = { "integer", max = 65536, default = 256 },
+    concurrency = { "integer", max = 1000000, default = 256 },
     drop = { check = check_drop, default = "new" },
   },
   hints = {

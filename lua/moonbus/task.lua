@@ -41,14 +41,20 @@ local function traceback()
   return table.concat(lines, "\n")
 end
 
---- Handler for xpcall: the error value, and where it was raised.
-local function keep(value)
-  local file, line = core.where()
-  return { value = value, file = file, line = line, traceback = traceback() }
-end
-
 local function field(value, name)
   return type(value) == "table" and rawget(value, name) or nil
+end
+
+--- The error of a task that was told to end, which is nobody's mistake.
+local function is_cancellation(value)
+  return field(value, "code") == "cancelled" and core.cancelled()
+end
+
+--- Handler for xpcall: the error value, and where it was raised. Thousands may be cancelled at once.
+local function keep(value)
+  if is_cancellation(value) then return { value = value } end
+  local file, line = core.where()
+  return { value = value, file = file, line = line, traceback = traceback() }
 end
 
 --- The error as the engine reads it, with its first place and traceback.
@@ -106,7 +112,7 @@ local function complete(future, ok, ...)
   for _, parking in ipairs(future.waiting) do core.wake(parking) end
   if ok or future.observed then return end
   local failure = future[1]
-  if field(failure.value, "code") == "cancelled" and core.cancelled() then return end
+  if is_cancellation(failure.value) then return end
   hold(future, failure)
 end
 
