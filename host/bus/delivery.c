@@ -53,12 +53,7 @@ struct delivery *delivery_new(struct consumer *consumer, natsMsg *msg,
 
     if (delivery == NULL)
         return NULL;
-    delivery->ack_subject = strdup(natsMsg_GetReply(msg));
-    if (delivery->ack_subject == NULL) {
-        reap(msg);
-        free(delivery);
-        return NULL;
-    }
+    delivery->ack_subject = natsMsg_GetReply(msg);
     delivery->consumer = consumer_retain(consumer);
     delivery->stream = consumer->spec.stream;
     delivery->durable = consumer->spec.durable;
@@ -87,7 +82,7 @@ void delivery_release(struct delivery *delivery)
     reap(delivery->msg);
     if (delivery->consumer != NULL)
         consumer_release(delivery->consumer);
-    free(delivery->ack_subject);
+    free(delivery->rejoined);
     free(delivery);
 }
 
@@ -123,8 +118,8 @@ void delivery_join(struct delivery *delivery, const char *ack_subject,
 
     /* Without memory the older subject stays: an ack of it counts all the same. */
     if (copy != NULL) {
-        free(delivery->ack_subject);
-        delivery->ack_subject = copy;
+        free(delivery->rejoined);
+        delivery->ack_subject = delivery->rejoined = copy;
         delivery->renewed_ns = now_ns;
         delivery->lost = false;
         if (ack->delivered > delivery->attempt)

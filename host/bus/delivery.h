@@ -58,9 +58,10 @@ struct delivery {
     bool stored;        /* its dead letter's: it lies in the stream */
 
     /* Lease; guarded by the consumer's lock. */
-    char *ack_subject;   /* owned; replaced when a redelivery is joined */
-    uint64_t renewed_ns; /* when the server last heard of us: arrival, join or sent heartbeat */
-    atomic_uint joined;  /* how many redeliveries were joined */
+    const char *ack_subject; /* borrowed from msg, or `rejoined` */
+    char *rejoined;          /* owned: the last redelivery's, when one was joined; or NULL */
+    uint64_t renewed_ns;     /* when the server last heard of us: arrival, join or sent heartbeat */
+    atomic_uint joined;      /* how many redeliveries were joined */
     struct deadline beat;
     struct link_gate gate;
     bool beating;                  /* a heartbeat waits in the lane */

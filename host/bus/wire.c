@@ -171,7 +171,7 @@ static int split(const char *subject, struct token *tokens, int max)
 {
     int count = 0;
     for (;;) {
-        size_t len = strcspn(subject, ".");
+        size_t len = (size_t)(strchrnul(subject, '.') - subject);
         if (len == 0)
             return 0;
         if (count < max)
@@ -192,9 +192,22 @@ static bool token_copy(struct token token, char *out, size_t size)
     return true;
 }
 
+/* So many digits always fit. */
+#define SAFE_DIGITS 19
+
 static bool token_number(struct token token, uint64_t *out)
 {
     uint64_t number = 0;
+    if (token.len <= SAFE_DIGITS) {
+        unsigned wrong = 0;
+        for (size_t i = 0; i < token.len; i++) {
+            unsigned digit = (unsigned)(token.at[i] - '0');
+            wrong |= digit > 9;
+            number = number * 10 + digit;
+        }
+        *out = number;
+        return !wrong;
+    }
     for (size_t i = 0; i < token.len; i++) {
         unsigned digit = (unsigned)(token.at[i] - '0');
         if (digit > 9 || number > (UINT64_MAX - digit) / 10)
@@ -209,7 +222,7 @@ bool wire_parse_ack_subject(const char *reply, struct ack_subject *out)
 {
     enum { SHORT_FORM = 9, LONG_FORM = 11 };
     struct token tokens[LONG_FORM];
-    *out = (struct ack_subject){0};
+    out->domain[0] = '\0'; /* each field is set below: they are large, and each message has them */
     if (!reply || strncmp(reply, "$JS.ACK.", 8) != 0)
         return false;
     int count = split(reply, tokens, LONG_FORM);

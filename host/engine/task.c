@@ -94,7 +94,7 @@ void task_end(struct task *root)
 {
     struct instance *instance = root->instance;
     root->state = TASK_ENDED;
-    if (root->registration->timeout_ns && clock_cancel(instance->engine->clock, &root->timeout))
+    if (root->timed && clock_cancel(instance->engine->clock, &root->timeout))
         task_release(root);
     task_settle(root);
     if (root->message && instance->vm)
@@ -171,6 +171,23 @@ static void note_timeout(struct task *root, const struct failure *failure)
         root->cancelled = CANCEL_TIMEOUT;
 }
 
+/* When the handler's time is over; 0: never. */
+static uint64_t due_of(const struct task *root)
+{
+    int64_t timeout_ns = root->registration->timeout_ns;
+    return timeout_ns ? root->started_ns + (uint64_t)timeout_ns : 0;
+}
+
+void task_arm_timeout(struct task *root)
+{
+    uint64_t due_ns = due_of(root);
+    if (root->timed || !due_ns)
+        return;
+    root->timed = true;
+    task_retain(root);
+    clock_arm(root->instance->engine->clock, &root->timeout, due_ns);
+}
+
 static void run(struct task *task, int nargs)
 {
     struct instance *instance = task->instance;
@@ -179,13 +196,16 @@ static void run(struct task *task, int nargs)
     task->state = TASK_RUNNING;
     instance->current = task;
     guard_set_whom(task->root);
+    guard_set_due(due_of(task->root));
     enum vm_end end = vm_resume(instance->vm, task->coroutine, nargs, &failure);
     if (end == VM_RETURNED && task->root == task)
         end = judge_results(task, &failure);
+    guard_set_due(0);
     switch (end) {
     case VM_YIELDED:
         instance->current = NULL;
         task->state = TASK_WAITING;
+        task_arm_timeout(task->root);
         if (task->cancelled)
             task_make_runnable(task);
         return;
@@ -330,7 +350,6 @@ static int push_arguments(lua_State *L, struct task *task)
 void task_start(const struct take *take)
 {
     struct instance *instance = take->instance;
-    struct engine *engine = instance->engine;
     struct registration *registration = take->registration;
     struct delivery *delivery = take->delivery;
     struct task *task = task_new(instance);
@@ -373,11 +392,6 @@ void task_start(const struct take *take)
                 instance->vm->limit_bytes / 1024, nargs ? " with this message" : "");
         refuse(task, &err);
         return;
-    }
-    if (registration->timeout_ns) {
-        task_retain(task);
-        clock_arm(engine->clock, &task->timeout,
-                  task->started_ns + (uint64_t)registration->timeout_ns);
     }
     run(task, nargs);
 }

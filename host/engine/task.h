@@ -70,7 +70,8 @@ struct task {
     struct failure *failure;    /* owned; NULL: it has not failed */
     struct err *failed_publish; /* owned; the first; NULL: none failed */
     uint64_t started_ns;
-    struct deadline timeout;
+    struct deadline timeout; /* armed when it first waits: most handlers have ended by then */
+    bool timed;
     struct event expiry;
 };
 
@@ -115,6 +116,9 @@ void task_dead_letter(struct task *root, struct delivery *delivery, const struct
 
 /* What hung on a task whose coroutine has ended, or is out of reach. reusable: the coroutine. */
 void task_leave(struct task *task, bool reusable);
+
+/* Arms the timeout of a root that goes on after this, unless it is. */
+void task_arm_timeout(struct task *root);
 
 /* The run is over: its verdict, and the end of its root. */
 void task_end(struct task *root);

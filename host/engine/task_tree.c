@@ -29,6 +29,8 @@ void task_end_root(struct task *root)
     }
     if (!root->spawned_tasks)
         task_end(root);
+    else
+        task_arm_timeout(root);
 }
 
 static void hand_over_children(struct task *task)

@@ -33,10 +33,19 @@ static void ask(struct watched *watched, uint64_t step)
     pthread_kill(watched->thread, SIGURG);
 }
 
+/* A handler that has not waited yet has no deadline of its own with the clock. */
+static bool is_due(struct guard *guard, uint64_t number, uint64_t now_ns)
+{
+    uint64_t due_ns = atomic_load(&guard->due_ns);
+    return (number & 1) && due_ns && now_ns >= due_ns && atomic_load(&guard->number) == number;
+}
+
 /* True: it has been lost now. */
-static bool look(struct watched *watched, uint64_t step)
+static bool look(struct watched *watched, uint64_t step, uint64_t now_ns)
 {
     uint64_t number = atomic_load_explicit(&watched->guard.number, memory_order_acquire);
+    if (is_due(&watched->guard, number, now_ns))
+        watched->overdue = number;
     if (!(number & 1) || number != watched->number) {
         watched->number = number;
         watched->ran_ns = watched->asked_ns = 0;
@@ -77,7 +86,7 @@ static void on_tick(struct deadline *deadline)
         step = 2 * TICK_NS;
     int before = watchdog->lost;
     DL_FOREACH(watchdog->all, watched) {
-        if (!watched->lost && look(watched, step)) {
+        if (!watched->lost && look(watched, step, now)) {
             watchdog->lost += !watched->spare;
             watchdog->count--;
         }

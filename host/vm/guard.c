@@ -211,6 +211,12 @@ void guard_set_whom(const void *whom)
         atomic_store_explicit(&here->whom, whom, memory_order_relaxed);
 }
 
+void guard_set_due(uint64_t due_ns)
+{
+    if (here)
+        atomic_store_explicit(&here->due_ns, due_ns, memory_order_relaxed);
+}
+
 /* Runs ---------------------------------------------------------------------------------------- */
 
 static void enter(struct guard *guard, struct vm *vm, bool escapable)
