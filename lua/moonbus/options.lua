@@ -104,7 +104,8 @@ local OFFLOAD = {
 }
 
 function M.offload(module, opts)
-  if type(module) ~= "string" or module == "" or module:find("[%c]") then
+  if type(module) ~= "string" or module == "" or module:find("[%c\\]") or module:find("^[./]")
+    or module:find("[./]$") or module:find("[./][./]") then
     refuse("bus.offload", "module", 'the name of a module, as for require ("img")', module)
   end
   return check("bus.offload", opts, OFFLOAD)
