@@ -2,18 +2,22 @@
  *
  * lua-cjson gives null as a light userdata everywhere and forgets that an empty array was one.
  * Here a null in an object is an absent field, and an empty array stays an array. Its text is
- * rewritten for that before it is read, as a list of one string that nobody else would write;
+ * rewritten for that before it is read, as a string that nobody else can write, being random;
  * after reading, one walk over the tables puts both right. Most texts have neither, and are only
  * scanned. */
+#include <inttypes.h>
 #include <lauxlib.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "api/api.h"
 #include "api/api_json.h"
 
 #define DEPTH_MAX 128
 #define READER "moonbus.json.reader"
-#define EMPTY_ARRAY "\x7fmoonbus empty array\x7f"
+#define EMPTY_ARRAY "moonbus.json.empty_array" /* in the registry: what stands for one */
+#define MARK_WORDS 4
 
 static bool is_space(char c)
 {
@@ -49,33 +53,27 @@ static bool next_empty_array(const char *text, size_t len, size_t *at, size_t *e
     return false;
 }
 
-/* Pushes the text with its empty arrays marked; pushes nothing when there are none (or a text that
- * holds the mark itself). */
+/* Pushes the mark, and the text with its empty arrays marked; pushes nothing when there are none.
+ */
 static bool push_marked(lua_State *L, const char *text, size_t len)
 {
     size_t at = 0, end, from = 0;
-    if (!next_empty_array(text, len, &at, &end) ||
-        memmem(text, len, EMPTY_ARRAY, strlen(EMPTY_ARRAY)))
+    if (!next_empty_array(text, len, &at, &end))
         return false;
+    lua_getfield(L, LUA_REGISTRYINDEX, EMPTY_ARRAY);
+    int mark = lua_gettop(L);
     luaL_Buffer buffer;
     luaL_buffinit(L, &buffer);
     do {
         luaL_addlstring(&buffer, text + from, at - from);
-        luaL_addstring(&buffer, "\"" EMPTY_ARRAY "\"");
+        luaL_addchar(&buffer, '"');
+        luaL_addstring(&buffer, lua_tostring(L, mark));
+        luaL_addchar(&buffer, '"');
         at = from = end;
     } while (next_empty_array(text, len, &at, &end));
     luaL_addlstring(&buffer, text + from, len - from);
     luaL_pushresult(&buffer);
     return true;
-}
-
-static bool is_mark(lua_State *L, int index)
-{
-    size_t len;
-    if (lua_type(L, index) != LUA_TSTRING)
-        return false;
-    const char *text = lua_tolstring(L, index, &len);
-    return len == strlen(EMPTY_ARRAY) && memcmp(text, EMPTY_ARRAY, len) == 0;
 }
 
 static void push_empty_array(lua_State *L)
@@ -86,8 +84,8 @@ static void push_empty_array(lua_State *L)
 }
 
 /* Puts the table on top right, in depth (lua-cjson has bounded it). Changing the value of a key
- * that exists is allowed during a walk. */
-static void mend(lua_State *L, bool marked)
+ * that exists is allowed during a walk. mark: its stack index, 0 for none. */
+static void mend(lua_State *L, int mark)
 {
     luaL_checkstack(L, 8, "JSON");
     int table = lua_gettop(L);
@@ -95,12 +93,12 @@ static void mend(lua_State *L, bool marked)
     while (lua_next(L, table)) {
         bool null = lua_type(L, -1) == LUA_TLIGHTUSERDATA;
         if (lua_type(L, -1) == LUA_TTABLE) {
-            mend(L, marked);
+            mend(L, mark);
         } else if (null && lua_type(L, -2) == LUA_TSTRING) {
             lua_pushvalue(L, -2);
             lua_pushnil(L);
             lua_rawset(L, table);
-        } else if (marked && is_mark(L, -1)) {
+        } else if (mark && lua_rawequal(L, -1, mark)) {
             lua_pushvalue(L, -2);
             push_empty_array(L);
             lua_rawset(L, table);
@@ -147,15 +145,16 @@ int api_json_decode(lua_State *L, const char *text, size_t len, struct err *err)
 {
     if (check_text(text, len, err) != 0)
         return err->code;
-    int base = lua_gettop(L);
+    int base = lua_gettop(L), mark = 0;
     luaL_checkstack(L, 8, "JSON");
-    bool marked = memchr(text, '[', len) && push_marked(L, text, len);
-    int rc = marked ? read_text(L, base + 1) : 1;
+    if (memchr(text, '[', len) && push_marked(L, text, len))
+        mark = base + 1;
+    int rc = mark ? read_text(L, base + 2) : 1;
     if (rc != 0) {
         /* Read anew, so that its positions are those of the text as it is. */
         lua_settop(L, base);
         lua_pushlstring(L, text, len);
-        marked = false;
+        mark = 0;
         rc = read_text(L, base + 1);
     }
     if (rc != 0) {
@@ -164,17 +163,14 @@ int api_json_decode(lua_State *L, const char *text, size_t len, struct err *err)
         lua_settop(L, base);
         return err->code;
     }
+    if (mark && lua_rawequal(L, -1, mark))
+        push_empty_array(L);
+    else if (lua_type(L, -1) == LUA_TLIGHTUSERDATA)
+        lua_pushnil(L);
+    else if (lua_type(L, -1) == LUA_TTABLE && (mark || memmem(text, len, "null", 4)))
+        mend(L, mark);
     lua_replace(L, base + 1);
     lua_settop(L, base + 1);
-    if (marked && is_mark(L, -1)) {
-        push_empty_array(L);
-        lua_replace(L, base + 1);
-    } else if (lua_type(L, -1) == LUA_TLIGHTUSERDATA) {
-        lua_pushnil(L);
-        lua_replace(L, base + 1);
-    } else if (lua_type(L, -1) == LUA_TTABLE && (marked || memmem(text, len, "null", 4))) {
-        mend(L, marked);
-    }
     return 0;
 }
 
@@ -188,9 +184,23 @@ static void configure(lua_State *L, const char *setting, double number)
     lua_call(L, 1, 0);
 }
 
+/* In plain letters, so that it stands in a JSON string as it is. */
+static void push_mark(lua_State *L)
+{
+    uint32_t words[MARK_WORDS];
+    char text[8 * MARK_WORDS + 1];
+    if (getrandom(words, sizeof words, 0) != (ssize_t)sizeof words)
+        luaL_error(L, "JSON: the system has no random numbers");
+    for (int i = 0; i < MARK_WORDS; i++)
+        snprintf(text + (size_t)8 * i, 9, "%08" PRIx32, words[i]);
+    lua_pushstring(L, text);
+}
+
 void api_json_decode_open(lua_State *L)
 {
     int top = lua_gettop(L);
+    push_mark(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, EMPTY_ARRAY);
     vm_open_cjson(L); /* with settings of its own: `require "cjson"` elsewhere changes nothing */
     configure(L, "decode_invalid_numbers", -1);
     configure(L, "decode_max_depth", DEPTH_MAX);

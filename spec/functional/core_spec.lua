@@ -341,6 +341,12 @@ bus.subscribe("fine", function() return "fine" end)]]
       end
     end)
 
+    it("has empty arrays as such, whatever strings are beside them", function()
+      local reply = reply_of([[ return bus.json.encode(msg:json()) ]],
+        '{"a":["\\u007fmoonbus empty array\\u007f",[],"[]",{}]}')
+      assert.equal('{"a":["\127moonbus empty array\127",[],"[]",{}]}', reply.data)
+    end)
+
     it("is named when it is misused", function()
       local reply = reply_of [[
         local ok, err = pcall(msg.header, msg)
