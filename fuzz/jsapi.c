@@ -42,6 +42,18 @@ static bool repeats(const cJSON *item)
     return false;
 }
 
+/* 1e999 is read as infinity, which cJSON finds equal to nothing. */
+static bool is_finite(const cJSON *item)
+{
+    if (cJSON_IsNumber(item) && !isfinite(item->valuedouble))
+        return false;
+    for (const cJSON *child = item->child; child; child = child->next) {
+        if (!is_finite(child))
+            return false;
+    }
+    return true;
+}
+
 static bool is_whole(const cJSON *item)
 {
     return cJSON_IsNumber(item) && fabs(item->valuedouble) < 0x1p63 &&
@@ -94,7 +106,7 @@ static void compare(struct input *input)
         fuzz_check_err(&err, code);
         MUST(code == ERR_MISMATCH && cJSON_IsObject(stated));
     }
-    if (cJSON_IsObject(stated) && !repeats(stated)) {
+    if (cJSON_IsObject(stated) && !repeats(stated) && is_finite(stated)) {
         MUST(jsapi_compare(stated, stated, NULL, &err) == 0);
         /* What is not stated is not compared. */
         cJSON *more = cJSON_Duplicate(stated, true);

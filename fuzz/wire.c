@@ -52,6 +52,23 @@ static void ack_subject(const char *text)
 
 /* --- the PubAck --- */
 
+/* With a space behind it, it is read by another way: by the parser of JSON, whose numbers are exact
+ * up to 2^53. */
+static void check_same_puback(const char *text, size_t len, const struct receipt *receipt)
+{
+    struct receipt other;
+    int api_code;
+    bool transient;
+    char *spaced = malloc(len + 1);
+    MUST(spaced != NULL);
+    memcpy(spaced, text, len);
+    spaced[len] = ' ';
+    MUST(wire_parse_puback(spaced, len + 1, &other, &api_code, &transient, NULL) == 0);
+    MUST(strcmp(receipt->stream, other.stream) == 0 && receipt->duplicate == other.duplicate);
+    MUST(receipt->sequence > UINT64_C(1) << 53 || receipt->sequence == other.sequence);
+    free(spaced);
+}
+
 static void puback(const char *text, size_t len)
 {
     struct receipt receipt;
@@ -66,6 +83,7 @@ static void puback(const char *text, size_t len)
     MUST(receipt.sequence > 0 && *receipt.stream);
     MUST(strlen(receipt.stream) < sizeof receipt.stream);
     MUST(!transient && api_code == 0);
+    check_same_puback(text, len, &receipt);
 }
 
 /* --- header fields --- */

@@ -329,7 +329,7 @@ static bool plain_puback(const char *data, size_t len, struct receipt *out)
     if (len < sizeof begin || memcmp(data, begin, sizeof begin - 1) != 0)
         return false;
     size_t name = 0;
-    while (at + name < end && at[name] != '"' && at[name] != '\\')
+    while (at + name < end && (unsigned char)at[name] >= ' ' && at[name] != '"' && at[name] != '\\')
         name++;
     if (name == 0 || name >= sizeof out->stream || at + name + 2 >= end || at[name] != '"' ||
         at[name + 1] != ',')

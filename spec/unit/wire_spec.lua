@@ -177,6 +177,7 @@ describe("the answer to a JetStream publish", function()
   end)
 
   for _, json in ipairs {
+    '{"stream":"\0","seq":1}',
     "", "hello", "[]", "42", "{}", '{"stream":"S"}', '{"seq":1}', '{"stream":"","seq":1}',
     '{"stream":"S","seq":"1"}', '{"stream":"S","seq":-1}', '{"stream":"S","seq":1',
     '{"stream":"' .. ("s"):rep(256) .. '","seq":1}',
