@@ -17,7 +17,9 @@ return function(complain)
     if safe then return safe end
     function safe(value)
       local ok, err = pcall(fn, value)
-      if not ok then pcall(function() complain("a finalizer failed: " .. tostring(err)) end) end
+      if ok then return end
+      local described, text = pcall(tostring, err)
+      pcall(complain, "an error in a finalizer: " .. (described and text or "?"))
     end
     guarded[fn] = safe
     return safe

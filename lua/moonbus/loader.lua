@@ -182,34 +182,6 @@ local function add_libraries(env)
   add_evaluation(env)
 end
 
---- An error in a finalizer would be raised wherever the collector happens to run, also where the
---- host has nothing that catches it: it is logged instead.
-local function protected(finalizer)
-  return function(...)
-    local ok, err = pcall(finalizer, ...)
-    if ok or not package.loaded["moonbus.core"] then return end
-    local described, text = pcall(tostring, err)
-    real.require("moonbus").log.error("an error in a finalizer: " .. (described and text or "?"))
-  end
-end
-
---- With trust: the FFI, but for what becomes of errors in finalizers.
-local function own_ffi()
-  local ffi = copy(real.require("ffi"))
-  local gc, metatype = ffi.gc, ffi.metatype
-  function ffi.gc(object, finalizer)
-    return gc(object, type(finalizer) == "function" and protected(finalizer) or finalizer)
-  end
-  function ffi.metatype(type_, meta)
-    if type(meta) == "table" and type(meta.__gc) == "function" then
-      meta = copy(meta)
-      meta.__gc = protected(meta.__gc)
-    end
-    return metatype(type_, meta)
-  end
-  return ffi
-end
-
 --- With trust, all that LuaJIT has, in copies.
 local function add_all(env)
   for name, value in pairs(_G) do
@@ -334,7 +306,7 @@ local function host_module(env, options, name)
     if name == library then return env[library] end
   end
   if options.trust then
-    if name == "ffi" then return own_ffi() end
+    if name == "ffi" then return copy(real.require("ffi")) end
     return package.loaded[name] and (env[name] or package.loaded[name])
       or nil
   elseif name == "ffi" or name == "io" or name == "jit" or name:find("^jit%.")

@@ -585,8 +585,8 @@ return { leave = function()
   error "raised"
 end }]], [[ return describe(work.leave()) ]], { config = "return { limits = { offload_threads = 1 } }" })
     for _ = 1, 10 do assert.matches("raised", ask().message) end
-    host:wait_log { level = "error", msg = "a finalizer failed: lib/work.lua:3: in a finalizer" }
-    host:wait_log { level = "error", msg = "a finalizer failed: lib/work.lua:2: of a struct" }
+    host:wait_log { level = "error", msg = "an error in a finalizer: lib/work.lua:3: in a finalizer" }
+    host:wait_log { level = "error", msg = "an error in a finalizer: lib/work.lua:2: of a struct" }
   end)
 
   it("has no moonbus inside, logs what is printed, and ends no process", function()
