@@ -24,6 +24,8 @@ void admin_note(struct admin *admin, const char *script, bool refused, unsigned 
                 double elapsed_ms, const char *text);
 
 /* Nothing is to be reloaded any more: the verdict for who waits. stopping: there will be none. */
+/* A config was read that is good: what was refused before is mended. Before its lines. */
+void admin_config_read(struct admin *admin);
 /* A line of what a config that was read anew changes, or why it was refused. */
 void admin_note_config(struct admin *admin, bool refused, const char *path, const char *line);
 void admin_settled(struct admin *admin, bool stopping);

@@ -33,7 +33,6 @@ struct admin {
     struct visit *visits; /* libmicrohttpd's */
     cJSON *notes;         /* owned: what was reloaded since somebody waits */
     cJSON *config_notes;  /* owned: the same of the config */
-    bool refused;         /* ... and was refused */
     bool loopback;
     bool resumed; /* somebody's verdict is there, and libmicrohttpd is to be run */
     struct deadline beat;

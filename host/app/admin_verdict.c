@@ -1,5 +1,6 @@
 /* admin_verdict - who waits for a reload or a drain, and what they get to hear. */
 #include <stdio.h>
+#include <string.h>
 #include <utlist.h>
 
 #include "app/admin_private.h"
@@ -39,6 +40,21 @@ void admin_resume_all(struct admin *admin, enum wait wait, int status, const cJS
     }
 }
 
+/* One verdict for each script, the last: what was refused may have been mended while somebody
+ * waited. */
+static void forget(cJSON *notes, const char *script)
+{
+    const cJSON *note;
+    int at = 0;
+    cJSON_ArrayForEach(note, notes) {
+        if (strcmp(cJSON_GetObjectItem(note, "script")->valuestring, script) == 0) {
+            cJSON_DeleteItemFromArray(notes, at);
+            return;
+        }
+        at++;
+    }
+}
+
 void admin_note(struct admin *admin, const char *script, bool refused, unsigned generation,
                 double elapsed_ms, const char *text)
 {
@@ -46,6 +62,7 @@ void admin_note(struct admin *admin, const char *script, bool refused, unsigned 
         return;
     if (!admin->notes)
         admin->notes = cJSON_CreateArray();
+    forget(admin->notes, script);
     cJSON *note = cJSON_CreateObject();
     cJSON_AddStringToObject(note, "script", script);
     cJSON_AddBoolToObject(note, "refused", refused);
@@ -53,7 +70,11 @@ void admin_note(struct admin *admin, const char *script, bool refused, unsigned 
     cJSON_AddNumberToObject(note, "elapsed_ms", elapsed_ms);
     cJSON_AddStringToObject(note, "message", text);
     cJSON_AddItemToArray(admin->notes, note);
-    admin->refused = admin->refused || refused;
+}
+
+static bool is_refused(const cJSON *note)
+{
+    return cJSON_IsTrue(cJSON_GetObjectItem(note, "refused"));
 }
 
 void admin_note_config(struct admin *admin, bool refused, const char *path, const char *line)
@@ -68,7 +89,24 @@ void admin_note_config(struct admin *admin, bool refused, const char *path, cons
     cJSON_AddBoolToObject(note, "refused", refused);
     cJSON_AddStringToObject(note, "message", text);
     cJSON_AddItemToArray(admin->config_notes, note);
-    admin->refused = admin->refused || refused;
+}
+
+void admin_config_read(struct admin *admin)
+{
+    for (int i = admin ? cJSON_GetArraySize(admin->config_notes) : 0; i > 0; i--) {
+        if (is_refused(cJSON_GetArrayItem(admin->config_notes, i - 1)))
+            cJSON_DeleteItemFromArray(admin->config_notes, i - 1);
+    }
+}
+
+static bool any_refused(const cJSON *notes)
+{
+    const cJSON *note;
+    cJSON_ArrayForEach(note, notes) {
+        if (is_refused(note))
+            return true;
+    }
+    return false;
 }
 
 /* The list that somebody gets, which is empty then. */
@@ -80,21 +118,22 @@ static void hand_out(cJSON *body, const char *name, cJSON **notes)
 
 void admin_settled(struct admin *admin, bool stopping)
 {
-    if (!admin || !admin_awaited(admin, WAIT_RELOAD))
+    if (!admin)
         return;
-    bool ok = !stopping && !admin->refused;
+    bool ok = !stopping && !any_refused(admin->notes) && !any_refused(admin->config_notes);
     cJSON *body = cJSON_CreateObject();
     cJSON_AddBoolToObject(body, "ok", ok);
     if (stopping)
         cJSON_AddStringToObject(body, "error", "the host is stopping");
     hand_out(body, "config", &admin->config_notes);
     hand_out(body, "scripts", &admin->notes);
-    admin_resume_all(admin, WAIT_RELOAD,
-                     ok         ? MHD_HTTP_OK
-                     : stopping ? MHD_HTTP_SERVICE_UNAVAILABLE
-                                : MHD_HTTP_CONFLICT,
-                     body);
+    if (admin_awaited(admin, WAIT_RELOAD)) {
+        admin_resume_all(admin, WAIT_RELOAD,
+                         ok         ? MHD_HTTP_OK
+                         : stopping ? MHD_HTTP_SERVICE_UNAVAILABLE
+                                    : MHD_HTTP_CONFLICT,
+                         body);
+        admin_run_soon(admin);
+    }
     cJSON_Delete(body);
-    admin->refused = false;
-    admin_run_soon(admin);
 }

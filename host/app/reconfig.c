@@ -99,6 +99,7 @@ static int tune(struct app *app, const struct config *fresh, struct err *err)
 
 static void apply(struct app *app, struct config *fresh)
 {
+    admin_config_read(app->admin);
     log_setup(fresh->log_level, fresh->log_format); /* what is told now is told the new way */
     struct config_change change =
         config_adopt(app->config, fresh, app->options->child != NULL, on_line, app);
