@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/join.h"
 #include "base/log.h"
 #include "bus/consumer_internal.h"
 #include "bus/reap.h"
@@ -423,7 +424,14 @@ bool delivery_settled(const struct delivery *delivery)
 char *delivery_make_id(const char *stream, int64_t timestamp_ns, const char *durable,
                        uint64_t sequence, char *buf, size_t size)
 {
-    snprintf(buf, size, "%s:%" PRId64 ":%s:%" PRIu64, stream, timestamp_ns, durable, sequence);
+    struct join id = join_in(buf, size);
+    join_text(&id, stream);
+    join_text(&id, ":");
+    join_number(&id, (uint64_t)timestamp_ns);
+    join_text(&id, ":");
+    join_text(&id, durable);
+    join_text(&id, ":");
+    join_number(&id, sequence);
     return buf;
 }
 

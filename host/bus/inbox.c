@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/join.h"
 #include "base/thread.h"
 #include "bus/reap.h"
 
@@ -270,8 +271,11 @@ uint64_t inbox_request_drop(struct inbox *inbox, const struct link_frame *frame,
     }
 
     char reply[512];
-    snprintf(reply, sizeof reply, "%s%" PRIx32 "-%" PRIx32, inbox->prefix, (uint32_t)id,
-             (uint32_t)(id >> 32));
+    struct join name = join_in(reply, sizeof reply);
+    join_text(&name, inbox->prefix);
+    join_hex(&name, (uint32_t)id);
+    join_text(&name, "-");
+    join_hex(&name, id >> 32);
     struct link_frame with_reply = *frame;
     with_reply.reply = reply;
     if (link_send(inbox->link, LANE_BULK, &with_reply, err) == 0)

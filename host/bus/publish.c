@@ -309,7 +309,7 @@ static int copy_headers(struct publish *publish, const struct outbox_message *me
     int code = headers_add(&publish->headers, "Nats-Msg-Id", id, strlen(id), err);
     while (!code && message->headers && headers_next(message->headers, &position, &name, &value)) {
         if (strcasecmp(name, "Nats-Msg-Id") != 0)
-            code = headers_add(&publish->headers, name, value, strlen(value), err);
+            code = headers_copy(&publish->headers, name, value, err);
     }
     return code;
 }

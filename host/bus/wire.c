@@ -44,17 +44,9 @@ static bool headers_reserve(struct headers *headers, size_t more)
     return true;
 }
 
-int headers_add(struct headers *headers, const char *name, const char *value, size_t value_len,
-                struct err *err)
+static int append_field(struct headers *headers, const char *name, const char *value,
+                        size_t value_len, struct err *err)
 {
-    if (!field_name_ok(name))
-        return err_set(err, ERR_INVALID,
-                       "header name \"%s\": want printable ASCII without spaces and ':'", name);
-    for (size_t i = 0; i < value_len; i++) {
-        if (value[i] == '\r' || value[i] == '\n' || value[i] == '\0')
-            return err_set(err, ERR_INVALID,
-                           "header \"%s\": its value must not hold line breaks or NUL", name);
-    }
     size_t name_len = strlen(name);
     if (value_len > HEADERS_MAX || headers->len + name_len + value_len > HEADERS_MAX)
         return err_set(err, ERR_INVALID, "header \"%.64s\": headers of more than 64MB", name);
@@ -69,6 +61,24 @@ int headers_add(struct headers *headers, const char *name, const char *value, si
     headers->len += name_len + value_len + 2;
     headers->count++;
     return 0;
+}
+
+int headers_add(struct headers *headers, const char *name, const char *value, size_t value_len,
+                struct err *err)
+{
+    if (!field_name_ok(name))
+        return err_set(err, ERR_INVALID,
+                       "header name \"%s\": want printable ASCII without spaces and ':'", name);
+    if (value_len && (memchr(value, '\r', value_len) || memchr(value, '\n', value_len) ||
+                      memchr(value, '\0', value_len)))
+        return err_set(err, ERR_INVALID,
+                       "header \"%s\": its value must not hold line breaks or NUL", name);
+    return append_field(headers, name, value, value_len, err);
+}
+
+int headers_copy(struct headers *headers, const char *name, const char *value, struct err *err)
+{
+    return append_field(headers, name, value, strlen(value), err);
 }
 
 bool headers_next(const struct headers *headers, size_t *position, const char **name,

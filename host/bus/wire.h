@@ -32,6 +32,8 @@ static inline struct headers headers_in(char *buf, size_t size)
  * anything but printable ASCII without spaces, and CR, LF or NUL in a value. */
 int headers_add(struct headers *headers, const char *name, const char *value, size_t value_len,
                 struct err *err);
+/* The same for one that comes from other headers: it has been looked at. */
+int headers_copy(struct headers *headers, const char *name, const char *value, struct err *err);
 /* The first value of a field, compared without case; NULL when absent. Borrowed. */
 const char *headers_get(const struct headers *headers, const char *name);
 /* Walks: *position starts at 0; false at the end. */

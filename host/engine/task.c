@@ -8,6 +8,7 @@
 #include <utlist.h>
 
 #include "base/hash.h"
+#include "base/join.h"
 #include "base/log.h"
 #include "engine/internal.h"
 #include "engine/task_internal.h"
@@ -461,15 +462,6 @@ static unsigned count_publish(struct task *task, const char *subject)
     return 1;
 }
 
-/* Appends text, as far as there is room; returns where it ends. */
-static size_t append(char *buf, size_t size, size_t at, const char *text)
-{
-    size_t len = strlen(text);
-    if (at + len < size)
-        memcpy(buf + at, text, len + 1);
-    return at + len;
-}
-
 bool task_message_id(struct task *task, const char *input, const char *subject, char *buf,
                      size_t size)
 {
@@ -481,16 +473,20 @@ bool task_message_id(struct task *task, const char *input, const char *subject, 
         input = delivery_id(delivery, own, sizeof own);
     }
     unsigned k = count_publish(task, subject);
-    char number[32], hash[32];
-    snprintf(number, sizeof number, ".%u:", k);
-    size_t before = append(buf, size, 0, input);
-    before = append(buf, size, before, ":");
-    before = append(buf, size, before, task->path);
-    before = append(buf, size, before, number);
-    size_t len = append(buf, size, before, subject);
-    if (len >= size) {
+    struct join id = join_in(buf, size);
+    join_text(&id, input);
+    join_text(&id, ":");
+    join_text(&id, task->path);
+    join_text(&id, ".");
+    join_number(&id, k);
+    join_text(&id, ":");
+    struct join before = id;
+    join_text(&id, subject);
+    if (join_cut(&id)) {
+        char hash[17];
         snprintf(hash, sizeof hash, "%016" PRIx64, hash_add(HASH_START, subject, strlen(subject)));
-        len = append(buf, size, before, hash);
+        id = before;
+        join_text(&id, hash);
     }
-    return k > 0 && len < size;
+    return k > 0 && !join_cut(&id);
 }

@@ -1,0 +1,52 @@
+local ffi = require "ffi"
+local units = require "spec.support.units"
+
+units.include "base/join.h"
+local lib = units.lib
+
+-- What stands in a buffer of `size` bytes after these calls, and whether something is missing.
+local function joined(size, fill)
+  local buf = ffi.new("char[?]", size + 1, ("#"):rep(size + 1))
+  local join = lib.join_in(buf, size)
+  fill(join)
+  assert.equal(("#"):byte(), buf[size], "written past the end")
+  return ffi.string(buf), lib.join_cut(join)
+end
+
+describe("a joined text", function()
+  it("is empty at first", function()
+    assert.same({ "", false }, { joined(1, function() end) })
+  end)
+
+  it("has its parts one after the other", function()
+    assert.same({ "ORDERS:0:4711.1f", false }, { joined(64, function(join)
+      lib.join_text(join, "ORDERS:")
+      lib.join_number(join, 0)
+      lib.join_text(join, ":")
+      lib.join_number(join, 4711)
+      lib.join_text(join, ".")
+      lib.join_hex(join, 31)
+    end) })
+  end)
+
+  it("writes the largest numbers", function()
+    assert.equal("18446744073709551615 ffffffffffffffff", (joined(64, function(join)
+      lib.join_number(join, -1ULL)
+      lib.join_text(join, " ")
+      lib.join_hex(join, -1ULL)
+    end)))
+  end)
+
+  it("may fill its buffer to the last byte", function()
+    assert.same({ "abc", false }, { joined(4, function(join) lib.join_text(join, "abc") end) })
+  end)
+
+  it("is cut where it does not fit, and says so", function()
+    assert.same({ "abc12", true }, { joined(6, function(join)
+      lib.join_text(join, "abc")
+      lib.join_number(join, 1234)
+      lib.join_text(join, "more")
+    end) })
+    assert.same({ "", true }, { joined(1, function(join) lib.join_text(join, "a") end) })
+  end)
+end)
