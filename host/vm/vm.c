@@ -25,6 +25,8 @@
 /* A small state may gather so much before a cycle, which costs as much as all that is alive: with
  * LuaJIT's own pace that was a tenth of what a worker did for a message. */
 #define GC_GARBAGE (4.0 * 1024 * 1024)
+#define EAGER_MOST ((size_t)1 << 20)
+#define EAGER_STEPMUL 1000
 #define GC_STEPMUL_MIN 200
 #define GC_STEPMUL_MAX 10000
 
@@ -41,6 +43,8 @@ static size_t in_use_bytes(const struct vm *vm)
  * follows what is left 55 MB work. Called by the allocator; lua_gc only stores the numbers. */
 static void pace_collector(struct vm *vm)
 {
+    if (vm->eager)
+        return;
     size_t step = vm->limit_bytes / GC_STEPS + 1, in_use = in_use_bytes(vm);
     if (in_use / step == vm->gc_mark)
         return;
@@ -154,12 +158,18 @@ struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err)
     vm->blocks.prev = (uintptr_t)&vm->blocks;
     vm->external_most = EXTERNAL_MIN;
     vm->held.prev = vm->held.next = &vm->held;
+    const char *mode = getenv("MOONBUS_GC");
+    vm->eager = mode && strcmp(mode, "aggressive") == 0;
     vm->L = lua_newstate(allocate, vm);
     if (!vm->L || lua_cpcall(vm->L, vm_open_libraries, NULL)) {
         err_set(err, ERR_MEMORY, "cannot make a Lua state: %s",
                 vm->L ? lua_tostring(vm->L, -1) : "no memory");
         vm_free(vm);
         return NULL;
+    }
+    if (vm->eager) {
+        lua_gc(vm->L, LUA_GCSETPAUSE, 0);
+        lua_gc(vm->L, LUA_GCSETSTEPMUL, EAGER_STEPMUL);
     }
     return vm;
 }
@@ -357,6 +367,8 @@ static bool is_binding_yield(lua_State *co)
 enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs, struct failure *failure)
 {
     lua_State *co = coroutine.L;
+    if (vm->eager && vm->used_bytes < EAGER_MOST)
+        lua_gc(vm->L, LUA_GCCOLLECT, 0);
     vm->exhausted = false;
     vm->enforcing = true;
     int status = guard_resume(vm, co, nargs);

@@ -60,6 +60,7 @@ struct vm {
     size_t held_at;                       /* where in their blocks those of vm_own hold it */
     size_t external_bytes, external_most; /* that they hold; when to collect because of it */
     volatile sig_atomic_t allocating;
+    bool eager;     /* MOONBUS_GC=aggressive: for who looks for values that nothing holds */
     int64_t cpu_ns; /* one resume may take so long; 0: any time */
     bool jit_off;
 };

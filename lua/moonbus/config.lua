@@ -64,7 +64,7 @@ local nats_variables = {
 }
 
 -- Not settings: where the host's own Lua is read from while developing.
-local other_variables = { MOONBUS_LUA_DIR = true }
+local other_variables = { MOONBUS_LUA_DIR = true, MOONBUS_GC = true }
 
 -- Ways to authenticate; a connection uses one of them.
 local methods = {

@@ -128,8 +128,11 @@ js.consume("IN", { durable = "d", attempts = 100, backoff = { min = "1ms", max =
       for _ = 1, 300 do
         w.client:publish("fetch", "")
         local request = big:next(0.5)
-        if not request then break end
-        w.client:reply(request, BIG)
+        if request then
+          w.client:reply(request, BIG)
+        elseif #host:logged { code = "memory" } > 0 then
+          break
+        end
       end
       host:wait_log({ level = "error", code = "memory", handler = "fetch" }, 10)
       host:wait_log { level = "warn", code = "memory", msg = "a new one takes its place" }

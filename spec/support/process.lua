@@ -26,6 +26,7 @@ local function environment(extra)
     end
     index = index + 1
   end
+  variables.MOONBUS_GC = os.getenv "SPEC_GC"
   for name, value in pairs(extra or {}) do variables[name] = value or nil end
   local list = {}
   for name, value in pairs(variables) do list[#list + 1] = name .. "=" .. value end
