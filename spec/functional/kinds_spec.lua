@@ -196,7 +196,8 @@ describe("JetStream of every kind:", function()
         end, 20)
         assert.same({}, host:logged { level = "error" })
         assert.equal(120, w.client:consumer_info("IN", "worker").delivered.consumer_seq)
-        assert.is_true(most < 32 + 8 + 2 * 64 + 50 or wait.slow > 3, most .. " MB")
+        -- A sanitizer keeps what was freed.
+        assert.is_true(wait.slow > 1 or most < 32 + 8 + 2 * 64 + 50, most .. " MB")
       end)
     end
   end)
