@@ -17,12 +17,6 @@
 #define CONFIG_MEMORY_BYTES (64u << 20)
 #define LOAD_DEADLINE_NS (5 * NS_PER_S)
 
-/* How many JetStream publishes are on their way at once, and how many may wait behind them. */
-/* So many publishes wait for their PubAck at a time: what is sent must be stored within its timeout
- * also by a slow server, and a fast one must have enough at hand. */
-#define OUTBOX_WINDOW 512
-#define OUTBOX_CAPACITY 8192
-
 /* --- what config.lua asks of C: the same judgement as everywhere --- */
 
 /* Leaves the value, or nil and the sentence. */
@@ -442,63 +436,4 @@ int config_use_server(struct config *config, const char *url, struct err *err)
     config->server_count = 1;
     config->tls = false;
     return 0;
-}
-
-struct engine_tuning config_tuning(const struct config *config)
-{
-    return (struct engine_tuning){
-        .memory_bytes = (size_t)config->limit_memory_bytes,
-        .cpu_ns = config->limit_cpu_ns,
-        .lib = (const char *const *)config->lib,
-        .lib_count = config->lib_count,
-        .trust = config->trust,
-        .settings_json = config->settings_json,
-        .request_timeout_ns = config->request_timeout_ns,
-        .retire_ns = config->graceful_timeout_ns,
-        .offload_threads = config->limit_offload_threads,
-        .max_stuck = config->limit_max_stuck,
-    };
-}
-
-void config_bus_options(const struct config *config, struct bus_options *out)
-{
-    *out = (struct bus_options){
-        .link =
-            {
-                .servers = (const char *const *)config->servers,
-                .server_count = config->server_count,
-                .name = config->name,
-                .creds_file = config->creds,
-                .user = config->user,
-                .password = config->password,
-                .token = config->token,
-                .nkey_seed_file = config->nkey,
-                .tls_ca = config->tls_ca,
-                .tls_cert = config->tls_cert,
-                .tls_key = config->tls_key,
-                .tls = config->tls,
-                .tls_skip_verify = !config->tls_verify,
-                .inbox_prefix = config->inbox_prefix,
-                .connect_timeout_ns = config->connect_timeout_ns,
-                .ping_interval_ns = config->ping_interval_ns,
-                .max_pings_out = config->max_pings_out,
-                .reconnect_wait_ns = config->reconnect_wait_ns,
-                .reconnect_max_wait_ns = config->reconnect_max_wait_ns,
-                .reconnect_jitter_ns = config->reconnect_jitter_ns,
-            },
-        .domain = config->domain,
-        .api_prefix = config->api_prefix,
-        .request_timeout_ns = config->request_timeout_ns,
-        .outbox =
-            {
-                .timeout_ns = config->publish_timeout_ns,
-                .attempts = config->publish_attempts,
-                .backoff = {.min_ns = config->publish_backoff_min_ns,
-                            .max_ns = config->publish_backoff_max_ns,
-                            .factor = 2,
-                            .jitter = 0.2},
-                .window = OUTBOX_WINDOW,
-                .capacity = OUTBOX_CAPACITY,
-            },
-    };
 }
