@@ -126,6 +126,8 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
         instance->vm->cpu_ns = loading->cpu_ns;
     if (loading->jit_off)
         vm_set_jit(instance->vm, false);
+    /* What loading has left behind would stay until 4 MB have gathered. */
+    lua_gc(instance->vm->L, LUA_GCCOLLECT, 0);
     return instance;
 }
 
