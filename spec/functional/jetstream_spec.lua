@@ -724,6 +724,7 @@ return errors]]
         if msg.attempt == 1 then error "again" end
       ]]))
       w.client:store("in.a", "x")
+      stored("OUT", 40, 10) -- before it has delivered anything the server may call all of it settled
       settled(10)
       local messages = w.client:messages "OUT"
       for depth, message in ipairs(messages) do assert.equal(tostring(depth), message.data) end
