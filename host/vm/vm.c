@@ -238,6 +238,9 @@ void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struc
     block->prev |= 1;
     vm_hold(L, held, drop);
     vm->external_bytes += bytes;
+    /* Who keeps it may allocate nothing more, and would never be refused anything. */
+    if (vm->limit_bytes && in_use_bytes(vm) > vm->limit_bytes)
+        vm->refused = true;
     if (vm->external_bytes < vm->external_most)
         return;
     collect(vm);
