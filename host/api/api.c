@@ -340,7 +340,7 @@ const struct engine_hooks *api_hooks(void)
     static const struct engine_hooks hooks = {
         .open = open_all,
         .push_message = api_push_message,
-        .end_message = api_end_message,
+        .end_messages = api_end_messages,
         .reply = api_reply,
         .reply_error = api_reply_error,
     };

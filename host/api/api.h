@@ -113,7 +113,7 @@ struct grip *grip_at(lua_State *L, int index);
 /* Holds nothing from now on; also by itself when it is collected. */
 void grip_let_go(struct grip *grip);
 
-/* Pushes a message object; takes a reference of its own on the delivery. */
+/* Pushes a message object for the task's run: see struct message. */
 void api_push_message(lua_State *L, struct task *task, struct delivery *delivery);
 
 /* Pushes a message object of a reply; takes msg. */
@@ -123,6 +123,9 @@ void api_push_reply(lua_State *L, natsMsg *msg);
 struct log_context;
 void api_log_context(lua_State *L, struct log_context *context, char *file, size_t size);
 
+/* Adds msg:header and msg:header_values to the table of methods on top of the stack. */
+void api_msg_headers_open(lua_State *L);
+
 /* Adds msg:respond and the verdicts (ack, nak, term, reject, progress) to the table of methods on
  * top of the stack. */
 void api_verdict_open(lua_State *L);
@@ -130,21 +133,23 @@ void api_verdict_open(lua_State *L);
 enum message_kind { MESSAGE_CORE, MESSAGE_STREAM, MESSAGE_REPLY };
 
 /* A message object, as its methods see it. Lives in a userdata. Most messages are small and have no
- * headers: the object has a copy of all that is to be read, and lets go of the message when its run
- * is over, whoever still has the object; so what it took is free for the next one at once. Any
- * other keeps its message until it is collected. */
+ * headers: the object has a copy of all that is to be read, and what the message took is free for
+ * the next one as soon as its run is over. Any other object keeps its message until it is
+ * collected. Once the run is over both may be read, and no more: whoever still has one finds it
+ * settled. */
 struct message {
-    struct vm_held held;
-    struct vm *vm; /* not owned; its own */
+    struct vm_held held; /* not of a copy */
+    struct vm *vm;       /* not owned; its own */
     enum message_kind kind;
-    int place;                 /* a copy's: where the table of those that run has it */
-    bool whole;                /* a copy: `held` is not used, `delivery` is the run's */
+    int place;                 /* while its run goes on: where the table of those that run has it */
+    struct message *next;      /* while its run goes on: another one of it (a batch), or NULL */
     bool cached;               /* its environment table is its own, and has the headers */
     bool rejected;             /* it has a verdict that is carried out later: msg:reject, and
                                   msg:nak with order_by */
-    struct delivery *delivery; /* NULL: a reply, or its run is over */
+    struct delivery *delivery; /* borrowed from its run; NULL: that is over, or it is a reply */
+    struct delivery *kept;     /* reference held; NULL: it is a copy or a reply */
     natsMsg *msg;              /* what has the headers; NULL: it has none. Owned when it is a
-                                  reply, else the delivery's */
+                                  reply, else of `kept` */
     const char *subject, *data, *reply; /* reply: or NULL */
     size_t len, external_bytes;
     /* When its run is over, and it is from a stream. */
@@ -157,8 +162,11 @@ struct message {
 /* "<stream>:<timestamp>:<consumer>:<sequence>", "" when it is not from a stream. Returns buf. */
 char *api_message_id(const struct message *message, char *buf, size_t size);
 
-/* engine_hooks' end_message. */
-void api_end_message(struct task *task);
+/* The headers table of the message at index 1; the same each time. */
+void api_push_headers(lua_State *L, struct message *message);
+
+/* engine_hooks' end_messages. */
+void api_end_messages(struct task *task);
 
 /* The message at index 1 of a method; raises when it is something else. */
 struct message *api_message(lua_State *L, const char *method);

@@ -1,17 +1,13 @@
 /* api_msg - the message object: a userdata with a copy of what is small, or one that holds a
  * reference on its delivery, or owns the message of a reply. Fields are read from there when they
- * are asked for; headers are read once, into the userdata's environment table. Verdicts and
- * replies: api_verdict.c. */
+ * are asked for. Headers: api_msg_headers.c; verdicts and replies: api_verdict.c. */
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "api/api.h"
 #include "base/value.h"
 #include "bus/reap.h"
 #include "engine/internal.h"
-
-#define HEADERS_METATABLE "moonbus.headers"
 
 enum field {
     FIELD_NONE,
@@ -37,25 +33,33 @@ static void drop_message(struct vm_held *held)
 {
     struct message *message = (struct message *)held;
     message->vm->external_bytes -= message->external_bytes;
-    if (message->delivery)
-        delivery_release(message->delivery);
+    if (message->kept)
+        delivery_release(message->kept);
     else
         reap(message->msg);
 }
 
-static struct message *push_object(lua_State *L, enum message_kind kind, size_t copied)
+/* Pushes a userdata that is not yet a message to Lua. */
+static struct message *push_room(lua_State *L, enum message_kind kind, size_t copied)
 {
     struct message *message = lua_newuserdata(L, sizeof *message + copied);
     memset(message, 0, sizeof *message);
     message->kind = kind;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, instance_of(L)->message_ref);
-    lua_setmetatable(L, -2);
     return message;
 }
 
-/* From now on the object keeps the message. */
-static void own(lua_State *L, struct message *message, natsMsg *msg)
+static void make_object(lua_State *L)
 {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, instance_of(L)->message_ref);
+    lua_setmetatable(L, -2);
+}
+
+/* Pushes an object that keeps the message, or the delivery that has it: takes that reference. */
+static struct message *push_keeper(lua_State *L, enum message_kind kind, natsMsg *msg,
+                                   struct delivery *delivery)
+{
+    struct message *message = push_room(L, kind, 0);
+    message->kept = message->delivery = delivery;
     message->msg = msg;
     message->subject = natsMsg_GetSubject(msg);
     message->data = natsMsg_GetData(msg);
@@ -63,6 +67,8 @@ static void own(lua_State *L, struct message *message, natsMsg *msg)
     message->external_bytes = message->len + 256;
     message->vm = vm_of(L);
     vm_own(L, &message->held, message->external_bytes, drop_message);
+    make_object(L);
+    return message;
 }
 
 /* nats.c parses headers when they are first asked for, and writes to the message then. A message
@@ -86,21 +92,26 @@ static const char *append(char **at, const char *text, size_t len)
     return copy;
 }
 
-/* The object is held in a table until its run is over, so that it can be ended then. */
-static void push_copy(lua_State *L, struct task *task, struct delivery *delivery,
-                      enum message_kind kind)
+static struct message *push_copy(lua_State *L, enum message_kind kind, struct delivery *delivery)
 {
     size_t subject_len = strlen(delivery->subject);
     size_t reply_len = delivery->reply_to ? strlen(delivery->reply_to) : 0;
-    struct message *message = push_object(L, kind, subject_len + reply_len + delivery->len + 3);
+    struct message *message = push_room(L, kind, subject_len + reply_len + delivery->len + 3);
     char *at = message->text;
-    message->whole = true;
     message->delivery = delivery;
     message->subject = append(&at, delivery->subject, subject_len);
     if (delivery->reply_to)
         message->reply = append(&at, delivery->reply_to, reply_len);
     message->data = append(&at, delivery->data, delivery->len);
     message->len = delivery->len;
+    make_object(L);
+    return message;
+}
+
+/* The object on top is held in a table until its run is over, so that it can be told then. */
+static void bind(lua_State *L, struct task *task, struct message *message)
+{
+    message->next = task->message;
     task->message = message;
     lua_rawgeti(L, LUA_REGISTRYINDEX, task->instance->running_ref);
     lua_pushvalue(L, -2);
@@ -111,39 +122,45 @@ static void push_copy(lua_State *L, struct task *task, struct delivery *delivery
 void api_push_message(lua_State *L, struct task *task, struct delivery *delivery)
 {
     enum message_kind kind = delivery->consumer ? MESSAGE_STREAM : MESSAGE_CORE;
-    bool headers = has_headers(delivery->msg);
-    if (!headers && !task->batch && delivery->len <= COPY_MAX) {
-        push_copy(L, task, delivery, kind);
-        return;
+    struct message *message;
+    if (!has_headers(delivery->msg) && !task->batch && delivery->len <= COPY_MAX) {
+        message = push_copy(L, kind, delivery);
+    } else {
+        message = push_keeper(L, kind, delivery->msg, delivery_retain(delivery));
+        message->reply = delivery->reply_to;
     }
-    struct message *message = push_object(L, kind, 0);
-    message->delivery = delivery_retain(delivery);
-    message->reply = delivery->reply_to;
-    own(L, message, delivery->msg);
+    bind(L, task, message);
 }
 
-void api_end_message(struct task *task)
+static void end_one(lua_State *L, const struct task *task, struct message *message)
 {
-    struct message *message = task->message;
     const struct delivery *delivery = message->delivery;
-    lua_State *L = task->instance->vm->L;
-    message->delivery = NULL;
     message->stream = task->registration->consumer.stream;
     message->durable = task->registration->consumer.durable;
     message->sequence = delivery->stream_sequence;
     message->attempt = delivery->attempt;
     message->pending = delivery->pending;
     message->timestamp_ns = delivery->timestamp_ns;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, task->instance->running_ref);
+    message->delivery = NULL;
+    message->next = NULL;
     luaL_unref(L, -1, message->place);
+}
+
+void api_end_messages(struct task *task)
+{
+    lua_State *L = task->instance->vm->L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, task->instance->running_ref);
+    struct message *message = task->message, *next;
+    for (; message; message = next) {
+        next = message->next;
+        end_one(L, task, message);
+    }
     lua_pop(L, 1);
 }
 
 void api_push_reply(lua_State *L, natsMsg *msg)
 {
-    struct message *message = push_object(L, MESSAGE_REPLY, 0);
-    message->reply = natsMsg_GetReply(msg);
-    own(L, message, msg);
+    push_keeper(L, MESSAGE_REPLY, msg, NULL)->reply = natsMsg_GetReply(msg);
 }
 
 static struct message *to_message(lua_State *L, int index)
@@ -174,128 +191,6 @@ struct message *api_message(lua_State *L, const char *method)
         api_misuse(L, "msg:%s: call it with a colon, on a message (got %s)", method,
                    api_type_name(L, 1));
     return message;
-}
-
-/* --- Headers --- */
-
-/* Pushes a table {name = first value}, with the names as they came. msg may be NULL. */
-static void push_header_table(lua_State *L, natsMsg *msg)
-{
-    lua_newtable(L);
-    luaL_getmetatable(L, HEADERS_METATABLE);
-    lua_setmetatable(L, -2);
-    const char **keys = NULL;
-    int count = 0;
-    if (!msg || natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
-        return;
-    /* keys is nats.c's list, in memory of our own: copied before Lua can run out of its own. */
-    const char **list = count > 0 ? lua_newuserdata(L, (size_t)count * sizeof *list) : NULL;
-    if (list)
-        memcpy(list, keys, (size_t)count * sizeof *list);
-    for (int i = 0; i < count; i++) {
-        const char *value = NULL;
-        if (natsMsgHeader_Get(msg, list[i], &value) != NATS_OK)
-            continue;
-        lua_pushstring(L, list[i]);
-        lua_pushstring(L, value ? value : "");
-        lua_rawset(L, -4);
-    }
-    if (list)
-        lua_pop(L, 1);
-    free((void *)keys);
-}
-
-/* The message's headers table; the same each time. */
-static void push_headers(lua_State *L, struct message *message)
-{
-    if (message->cached) {
-        lua_getfenv(L, 1);
-        lua_getfield(L, -1, "headers");
-        return;
-    }
-    lua_createtable(L, 0, 1);
-    push_header_table(L, message->msg);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -3, "headers");
-    lua_pushvalue(L, -2);
-    lua_setfenv(L, 1);
-    message->cached = true;
-}
-
-/* __index of the headers: the names as they came have not matched; without case they may. */
-static int headers_index(lua_State *L)
-{
-    if (lua_type(L, 1) != LUA_TTABLE || lua_type(L, 2) != LUA_TSTRING)
-        return 0;
-    const char *name = lua_tostring(L, 2);
-    lua_pushnil(L);
-    while (lua_next(L, 1)) {
-        if (lua_type(L, -2) == LUA_TSTRING && strcasecmp(lua_tostring(L, -2), name) == 0)
-            return 1;
-        lua_pop(L, 1);
-    }
-    return 0;
-}
-
-static const char *header_name(lua_State *L, const char *method)
-{
-    if (lua_type(L, 2) != LUA_TSTRING) {
-        api_misuse(L, "msg:%s: the name must be a string, got %s", method, api_type_name(L, 2));
-        return NULL;
-    }
-    return lua_tostring(L, 2);
-}
-
-static int method_header(lua_State *L)
-{
-    struct message *message = api_message(L, "header");
-    const char *name = header_name(L, "header");
-    const char *value = message->msg ? wire_header(message->msg, name) : NULL;
-    if (!value)
-        lua_pushnil(L);
-    else
-        lua_pushstring(L, value);
-    return 1;
-}
-
-static void append_values(lua_State *L, natsMsg *msg, const char *key)
-{
-    const char **values = NULL;
-    int count = 0;
-    if (natsMsgHeader_Values(msg, key, &values, &count) != NATS_OK)
-        return;
-    int list = lua_gettop(L);
-    const char **copy = count > 0 ? lua_newuserdata(L, (size_t)count * sizeof *copy) : NULL;
-    if (copy)
-        memcpy(copy, values, (size_t)count * sizeof *copy);
-    int have = (int)lua_objlen(L, list);
-    for (int i = 0; i < count; i++) {
-        lua_pushstring(L, copy[i] ? copy[i] : "");
-        lua_rawseti(L, list, have + i + 1);
-    }
-    lua_settop(L, list);
-    free((void *)values);
-}
-
-/* All values, also of names that differ in case only; an empty list when there are none. */
-static int method_header_values(lua_State *L)
-{
-    struct message *message = api_message(L, "header_values");
-    const char *name = header_name(L, "header_values");
-    push_headers(L, message);
-    int headers = lua_gettop(L);
-    lua_newtable(L);
-    lua_pushnil(L);
-    while (lua_next(L, headers)) {
-        lua_pop(L, 1);
-        const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
-        if (key && strcasecmp(key, name) == 0) {
-            lua_pushvalue(L, -2);
-            append_values(L, message->msg, key);
-            lua_pop(L, 1);
-        }
-    }
-    return 1;
 }
 
 /* --- JSON --- */
@@ -348,7 +243,7 @@ static bool push_common_field(lua_State *L, struct message *message, enum field 
         lua_pushlstring(L, message->data, message->len);
         return true;
     case FIELD_HEADERS:
-        push_headers(L, message);
+        api_push_headers(L, message);
         return true;
     case FIELD_REPLY:
         push_string(L, message->reply);
@@ -472,10 +367,7 @@ static void push_members(lua_State *L)
     }
     lua_pushcfunction(L, method_json);
     lua_setfield(L, -2, "json");
-    lua_pushcfunction(L, method_header);
-    lua_setfield(L, -2, "header");
-    lua_pushcfunction(L, method_header_values);
-    lua_setfield(L, -2, "header_values");
+    api_msg_headers_open(L);
     api_verdict_open(L);
 }
 
@@ -492,12 +384,6 @@ void api_msg_open(lua_State *L)
     struct instance *instance = instance_of(L);
     lua_newtable(L);
     instance->running_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-
-    luaL_newmetatable(L, HEADERS_METATABLE);
-    set_function(L, "__index", headers_index);
-    lua_pushliteral(L, "headers");
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
 
     lua_newtable(L);
     lua_pushvalue(L, -1);

@@ -37,26 +37,27 @@ static struct message *stream_message(lua_State *L, const char *method)
     return message;
 }
 
-/* Options at index 2 with one known key, whose value is pushed; nil for no options. An __index of
- * theirs is not asked: a script's code must not run inside of the host's. */
-static void push_option(lua_State *L, const char *method, const char *key)
+/* Options at index, the last argument, with one known key, whose value is pushed; nil for no
+ * options. An __index of theirs is not asked: a script's code must not run inside of the host's. */
+static void push_option(lua_State *L, int index, const char *method, const char *key)
 {
-    lua_settop(L, 2);
-    if (lua_isnil(L, 2)) {
+    lua_settop(L, index);
+    if (lua_isnil(L, index)) {
         lua_pushnil(L);
         return;
     }
-    if (lua_type(L, 2) != LUA_TTABLE)
-        api_misuse(L, "msg:%s: the options must be a table, got %s", method, api_type_name(L, 2));
+    if (lua_type(L, index) != LUA_TTABLE)
+        api_misuse(L, "msg:%s: the options must be a table, got %s", method,
+                   api_type_name(L, index));
     lua_pushnil(L);
-    while (lua_next(L, 2)) {
+    while (lua_next(L, index)) {
         if (lua_type(L, -2) != LUA_TSTRING || strcmp(lua_tostring(L, -2), key) != 0)
             api_misuse(L, "msg:%s: unknown option \"%s\": there is \"%s\"", method,
                        lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?", key);
         lua_pop(L, 1);
     }
     lua_pushstring(L, key);
-    lua_rawget(L, 2);
+    lua_rawget(L, index);
 }
 
 static const char *reason_argument(lua_State *L, const char *method)
@@ -128,7 +129,7 @@ static int ack_and_wait(lua_State *L, struct task *task, struct message *message
 static int method_ack(lua_State *L)
 {
     struct message *message = stream_message(L, "ack");
-    push_option(L, "ack", "sync");
+    push_option(L, 2, "ack", "sync");
     if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
         return api_misuse(L, "msg:ack: sync must be true or false, got %s", api_type_name(L, -1));
     bool sync = lua_toboolean(L, -1);
@@ -266,27 +267,23 @@ static int send_reply(struct engine *engine, natsMsg *request, const char *to,
     return rc;
 }
 
-/* msg:respond(data [, {headers}]) */
+/* msg:respond(data [, {headers}]). The message stays where it is on the stack: nobody else may have
+ * it, and the JSON of the data may set off a collection. */
 static int method_respond(lua_State *L)
 {
     struct message *message = api_message(L, "respond");
-    lua_settop(L, 3);
     const char *to = message->reply;
     if (!to)
         return api_misuse(L, "msg:respond: there is no reply subject%s",
                           message->kind == MESSAGE_STREAM ? " (the message is from a stream)" : "");
-    lua_pushvalue(L, 2); /* the data, kept above what push_option cuts off */
-    lua_replace(L, 1);
-    lua_pushvalue(L, 3);
-    lua_replace(L, 2);
-    push_option(L, "respond", "headers");
+    push_option(L, 3, "respond", "headers");
     struct payload payload;
-    api_payload(L, 1, "msg:respond", &payload);
+    api_payload(L, 2, "msg:respond", &payload);
     struct task *task = api_task(L, "msg:respond");
     char room[HEADERS_ROOM];
     struct headers headers = headers_in(room, sizeof room);
     struct err err;
-    if (api_headers(L, 3, payload.content_type, &headers, &err) != 0) {
+    if (api_headers(L, 4, payload.content_type, &headers, &err) != 0) {
         headers_clear(&headers);
         return api_misuse(L, "msg:respond: %s", err.message);
     }

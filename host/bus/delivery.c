@@ -437,8 +437,7 @@ char *delivery_make_id(const char *stream, int64_t timestamp_ns, const char *dur
 
 char *delivery_id(const struct delivery *delivery, char *buf, size_t size)
 {
-    if (size > 0)
-        buf[0] = '\0';
+    buf[0] = '\0';
     if (delivery->consumer != NULL)
         delivery_make_id(delivery->stream, delivery->timestamp_ns, delivery->durable,
                          delivery->stream_sequence, buf, size);

@@ -3,8 +3,8 @@
 #include <pthread.h>
 #include <stddef.h>
 
-/* A wake for each message took 2 to 4 us of CPU on both sides together; for each 64th it is lost in
- * the noise. An idle process keeps at most so many, or so many bytes. */
+/* A wake for each message took 2 to 4 us of CPU on both sides together; shared by 64 and more it is
+ * lost in the noise. An idle process keeps at most so many, and so many bytes of payload. */
 #define REAP_MESSAGES 256
 #define REAP_BYTES ((size_t)256 * 1024)
 

@@ -14,7 +14,7 @@
 
 /* Header fields to be sent: "Key\0value\0Key\0value\0", in order, several of one name allowed. */
 struct headers {
-    char *bytes; /* owned, unless it is `fixed`; NULL when empty */
+    char *bytes; /* owned, unless it is `fixed`; may be NULL when empty */
     size_t len, capacity;
     unsigned count;
     char *fixed; /* borrowed, or NULL: of the first `capacity` bytes, which cost no allocation */

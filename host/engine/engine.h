@@ -31,8 +31,9 @@ struct engine_hooks {
     void (*open)(lua_State *L);
     /* Pushes the message object of a delivery onto the task's coroutine. */
     void (*push_message)(lua_State *L, struct task *task, struct delivery *delivery);
-    /* The run of task->message is over: whatever still has the object may read it, and no more. */
-    void (*end_message)(struct task *task);
+    /* The run of the objects of task->message is over: who still has one may read it, and no more.
+     */
+    void (*end_messages)(struct task *task);
     /* A core handler returned: sends the reply (the nresults values on top of L), if one is wanted
      * and msg:respond has not been called. 0, or an error: it returned what cannot be sent. */
     int (*reply)(struct task *task, lua_State *L, int nresults, struct err *err);

@@ -97,10 +97,11 @@ void task_end(struct task *root)
     root->state = TASK_ENDED;
     if (root->timed && clock_cancel(instance->engine->clock, &root->timeout))
         task_release(root);
-    task_settle(root);
+    /* Before the verdict: a retry here begins the next attempt. */
     if (root->message && instance->vm)
-        instance->engine->hooks->end_message(root);
+        instance->engine->hooks->end_messages(root);
     root->message = NULL;
+    task_settle(root);
     if (root->batch)
         dispatch_finished_batch(instance, root->source, root->batch, root->batch_count);
     else
@@ -211,6 +212,8 @@ static void run(struct task *task, int nargs)
             task_make_runnable(task);
         return;
     case VM_RETURNED:
+        if (task->root == task && task->failure)
+            note_timeout(task, task->failure);
         break;
     case VM_FAILED:
         note_timeout(task->root, &failure);

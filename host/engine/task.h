@@ -62,7 +62,7 @@ struct task {
                                   the first */
     struct delivery **batch;   /* owned array of all; NULL: no batch */
     int batch_count;
-    void *message;    /* the api's: the object that end_message is for; or NULL */
+    void *message;    /* the api's: its message objects, for end_messages; or NULL */
     bool retry_asked; /* order_by: msg:nak was called, which means a retry here */
     int64_t retry_delay_ns;
     struct task *spawned_tasks; /* those that live */

@@ -5,8 +5,9 @@
  *        0.2 s on   GUARD_ESCAPE: out of compiled code; its Lua state is given up
  *        1.2 s on   lost: the thread is left to itself
  *
- * Time is counted in ticks: when the whole process was stopped for a while nobody has run for too
- * long. It ticks only while somebody is awake. */
+ * For limits.cpu time is counted in ticks: when the whole process was stopped for a while nobody
+ * has computed for too long. A handler's timeout is of the clock, as the server's ack_wait is. It
+ * ticks only while somebody is awake. */
 #ifndef MOONBUS_ENGINE_WATCHDOG_H
 #define MOONBUS_ENGINE_WATCHDOG_H
 

@@ -124,10 +124,11 @@ void vm_set_jit(struct vm *vm, bool on);
 void vm_hold(lua_State *L, struct vm_held *held, void (*drop)(struct vm_held *held));
 void vm_let_go(struct vm_held *held);
 
-/* The same for the userdata on top of the stack, made just now and without a __gc: drop also
- * releases it when it is collected. A finalizer is a call of Lua for each object and keeps its
- * memory for a second cycle; for an object as common as a message that was half of its cost. bytes:
- * what it holds outside of Lua, whose weight the collector does not feel; at worst it is run here.
+/* The same for the userdata on top of the stack, without a __gc, and with nothing pushed since it
+ * was made; all such userdata of a vm have their `held` at the same place. drop also releases it
+ * when it is collected. A finalizer is a call of Lua for each object and keeps its memory for a
+ * second cycle; for an object as common as a message that was half of its cost. bytes: what it
+ * holds outside of Lua, whose weight the collector does not feel; at worst it is run here.
  */
 void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struct vm_held *held));
 
