@@ -98,10 +98,10 @@ struct delivery *delivery_retain(struct delivery *delivery);
  * holds a reference of its own until then). */
 void delivery_release(struct delivery *delivery);
 
-/* Gives the verdict. delay_ns: for VERDICT_NAK, how long the server shall wait. 0, ERR_SETTLED when it has its verdict, ERR_LOST when the lease is
- * lost and the verdict is not an ack (it counts as settled then, nothing is sent), or an error of
- * link_send (it counts as settled; the server will redeliver). A core message has no verdict to
- * send, but is settled once all the same. */
+/* Gives the verdict. delay_ns: for VERDICT_NAK, how long the server shall wait. 0, ERR_SETTLED when
+ * it has its verdict, ERR_LOST when the lease is lost and the verdict is not an ack (it counts as
+ * settled then, nothing is sent), or an error of link_send (it counts as settled; the server will
+ * redeliver). A core message has no verdict to send, but is settled once all the same. */
 int delivery_settle(struct delivery *delivery, enum verdict verdict, int64_t delay_ns,
                     struct err *err);
 
