@@ -15,6 +15,7 @@ describe("a message object", function()
     -- So much is allocated for the reply that the collector runs in between.
     local LARGE = [[
       local bus = require "moonbus"
+      bus.script { workers = 1 }
       local large = {}
       for i = 1, 4000 do large[i] = ("%08d"):format(i):rep(8) end
     ]]
@@ -56,6 +57,7 @@ describe("a message object", function()
         w.client:stream("IN", { "in.>" })
         w:run [[
           local bus, js = require "moonbus", require "moonbus.jetstream"
+          bus.script { workers = 1 }
           local kept
           js.consume("IN", { durable = "worker", order_by = "subject", attempts = 2,
             backoff = { min = "50ms", max = "50ms" } }, function(msg)
@@ -82,6 +84,7 @@ describe("a message object", function()
       for number = 1, 3 do w.client:store("in.a", tostring(number)) end
       w:run [[
         local bus, js = require "moonbus", require "moonbus.jetstream"
+        bus.script { workers = 1 }
         local kept
         js.consume("IN", { durable = "worker", batch = { size = 3, wait = "10s" } }, function(list)
           kept = list
