@@ -34,8 +34,8 @@ describe("an outage", function()
   describe("under load", function()
     local host, inputs
 
-    local function store(count)
-      for _ = 1, count do
+    local function store(many)
+      for _ = 1, many do
         inputs = inputs + 1
         w.client:store("in.x", tostring(inputs))
       end
