@@ -4,7 +4,8 @@
  *   t KEY KIND VALUE\n...      a config file that is made here of its settings; KIND: s text,
  *                              n number, b boolean, l list of texts, x Lua
  *   e NAME=VALUE\n...          the environment
- *   u URL                      a server */
+ *   u URL                      a server
+ *   k TEXT, c TEXT             the file of an nkey's seed, or of credentials */
 #include "app/config.h"
 
 #include <fcntl.h>
@@ -235,27 +236,49 @@ static void environment(struct input *input)
         free(variables[i]);
 }
 
-/* --- a server --- */
+/* --- how a server is reached --- */
 
-static void server(struct input *input)
+static void make_options(const struct link_options *options)
 {
-    char *url = input_rest(input, NULL), *shown = NULL;
-    char text[512];
-    const char *const servers[] = {url};
-    const struct link_options options = {.servers = servers, .server_count = 1};
     natsOptions *nats = NULL;
+    char *shown = NULL;
     struct err err;
-    int code = link_options_make(&options, &nats, &shown, &err);
+    int code = link_options_make(options, &nats, &shown, &err);
     if (code) {
         fuzz_check_err(&err, code);
         MUST(!nats && !shown);
     } else {
         MUST(shown && *shown && !strchr(shown, '@'));
-        MUST(strchr(link_shown_server(url, text, sizeof text), '@') == NULL);
         natsOptions_Destroy(nats);
     }
     free(shown);
+}
+
+static void server(struct input *input)
+{
+    char *url = input_rest(input, NULL), text[512];
+    const char *const servers[] = {url};
+    const struct link_options options = {.servers = servers, .server_count = 1};
+    make_options(&options);
+    MUST(strchr(link_shown_server(url, text, sizeof text), '@') == NULL);
     free(url);
+}
+
+static void secret_file(struct input *input, bool nkey)
+{
+    static const char *const servers[] = {"a"};
+    char path[64], *text;
+    size_t len;
+    struct link_options options = {.servers = servers, .server_count = 1};
+    int fd = memfd_create("secret", 0);
+    MUST(fd >= 0);
+    text = input_rest(input, &len);
+    MUST(write(fd, text, len) == (ssize_t)len);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    *(nkey ? &options.nkey_seed_file : &options.creds_file) = path;
+    make_options(&options);
+    close(fd);
+    free(text);
 }
 
 void fuzz_config(const uint8_t *data, size_t size)
@@ -277,6 +300,10 @@ void fuzz_config(const uint8_t *data, size_t size)
         break;
     case 'u':
         server(&input);
+        break;
+    case 'k':
+    case 'c':
+        secret_file(&input, data[0] == 'k');
         break;
     default:
         break;

@@ -54,6 +54,7 @@ void fuzz_check_err(const struct err *err, int code);
 /* --- the targets --- */
 
 void fuzz_value(const uint8_t *data, size_t size);
+void fuzz_text(const uint8_t *data, size_t size);
 void fuzz_wire(const uint8_t *data, size_t size);
 void fuzz_jsapi(const uint8_t *data, size_t size);
 void fuzz_letter(const uint8_t *data, size_t size);

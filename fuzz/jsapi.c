@@ -176,7 +176,7 @@ static void consumer(struct input *input)
     cJSON *json = cJSON_ParseWithLength(info, info_len);
     struct err err;
     stated.filters = filters;
-    stated.extra = cJSON_IsObject(fields) ? fields : NULL;
+    stated.extra = cJSON_IsObject(fields) && is_finite(fields) ? fields : NULL;
     stated.ack_wait_ns = 30000000000;
     stated.ack_wait_stated = stated.filter_count > 1;
     int code = consumer_spec_copy(&spec, &stated, &err);
