@@ -1,10 +1,7 @@
 /* config_parts - what the engine and the bus get of the settings. */
 #include "app/config.h"
 
-/* How many JetStream publishes are on their way at once, and how many may wait behind them. */
-/* So many publishes wait for their PubAck at a time: what is sent must be stored within its timeout
- * also by a slow server, and a fast one must have enough at hand. */
-#define OUTBOX_WINDOW 512
+/* How many JetStream publishes may wait behind those that are on their way. */
 #define OUTBOX_CAPACITY 8192
 
 struct engine_tuning config_tuning(const struct config *config)
@@ -60,7 +57,6 @@ void config_bus_options(const struct config *config, struct bus_options *out)
                             .max_ns = config->publish_backoff_max_ns,
                             .factor = 2,
                             .jitter = 0.2},
-                .window = OUTBOX_WINDOW,
                 .capacity = OUTBOX_CAPACITY,
             },
     };

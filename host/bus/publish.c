@@ -13,7 +13,10 @@
 #define CAPACITY_BYTES ((size_t)64 * 1024 * 1024)
 
 #define RANDOM_ID_DIGITS 22
-#define DEFAULT_WINDOW 1024
+/* So many publishes wait for their PubAck at a time: what is sent must be stored within its timeout
+ * also by a slow server, and a fast one must have enough at hand (docs/PERFORMANCE.md: 256 cost a
+ * tenth). */
+#define DEFAULT_WINDOW 512
 #define DEFAULT_CAPACITY (64 * 1024)
 
 static void try_now(struct publish *publish, struct outcome *outcome);

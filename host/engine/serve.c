@@ -16,6 +16,12 @@
 /* A reload waits so long for its server: what it replaces serves on, and others want theirs. */
 #define RELOAD_WAITS_NS (5 * NS_PER_S)
 
+/* The server was not there, or not ready. */
+static bool is_passing(int rc)
+{
+    return rc == ERR_TIMEOUT || rc == ERR_DISCONNECTED || rc == ERR_NO_RESPONDERS || rc == ERR_FULL;
+}
+
 /* Runs step until it has an answer that waiting cannot change. Waits for a connection until
  * until_ns; 0: as long as it takes. */
 static int patiently(struct engine *engine, uint64_t until_ns,
@@ -37,9 +43,7 @@ static int patiently(struct engine *engine, uint64_t until_ns,
         if (!connected_since)
             connected_since = now;
         int rc = step(argument, now + SETUP_TRY_NS, err);
-        bool passing = rc == ERR_TIMEOUT || rc == ERR_DISCONNECTED || rc == ERR_NO_RESPONDERS ||
-                       rc == ERR_FULL;
-        if (!passing || now - connected_since > JETSTREAM_COMES_UP_NS)
+        if (!is_passing(rc) || now - connected_since > JETSTREAM_COMES_UP_NS)
             return rc;
     }
 }
@@ -89,7 +93,7 @@ static int at(const struct registration *registration, int rc, struct err *err)
     return rc;
 }
 
-/* Does the live generation state the same stream? Then it was made sure of, and needs no server. */
+/* Does the live generation state the same stream? Then it was made sure of. */
 static bool is_stated(const struct generation *live, const struct registration *stream)
 {
     for (int i = 0; live && i < live->registration_count; i++) {
@@ -100,6 +104,17 @@ static bool is_stated(const struct generation *live, const struct registration *
     return false;
 }
 
+/* A stream that was made sure of may have been deleted since. A reload does not wait for a server
+ * that is away to say so. */
+static int renew_stream(struct setup *setup, struct err *err)
+{
+    uint64_t now = clock_now_ns();
+    if (!bus_wait_connected(setup->engine->bus, now))
+        return 0;
+    int rc = ensure_stream(setup, now + SETUP_TRY_NS, err);
+    return is_passing(rc) ? 0 : rc;
+}
+
 /* live: what this one is to replace; NULL: nothing. */
 static int ensure_streams(struct generation *generation, const struct generation *live,
                           uint64_t until_ns, struct err *err)
@@ -108,9 +123,13 @@ static int ensure_streams(struct generation *generation, const struct generation
     for (int i = 0; rc == 0 && i < generation->registration_count; i++) {
         struct setup setup = {.engine = generation->engine,
                               .registration = generation->registrations[i]};
-        if (setup.registration->kind == REGISTER_STREAM && !is_stated(live, setup.registration))
-            rc = at(setup.registration,
-                    patiently(generation->engine, until_ns, ensure_stream, &setup, err), err);
+        if (setup.registration->kind != REGISTER_STREAM)
+            continue;
+        if (is_stated(live, setup.registration))
+            rc = renew_stream(&setup, err);
+        else
+            rc = patiently(generation->engine, until_ns, ensure_stream, &setup, err);
+        rc = at(setup.registration, rc, err);
     }
     return rc;
 }

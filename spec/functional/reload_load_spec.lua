@@ -205,7 +205,7 @@ describe("reloads under load", function()
       end
     end
     for _, durable in ipairs { "a", "b" } do
-      w.client:settled("WORK", durable)
+      w.client:await_settled("WORK", durable)
       assert.equal(0, w.client:consumer_info("WORK", durable).num_redelivered)
     end
 

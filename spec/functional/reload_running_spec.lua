@@ -67,7 +67,7 @@ bus.subscribe("version", function() return version end)]]):format(version, optio
       assert.same(expected, done())
       return true
     end)
-    w.client:settled("WORK", "a")
+    w.client:await_settled("WORK", "a")
     assert.equal(0, w.client:consumer_info("WORK", "a").num_redelivered)
     assert.equal(0, #host:logged { level = "error" })
     host:wait_log "handler%.lua: generation 1 closed"
@@ -160,7 +160,7 @@ bus.subscribe("version", function() return version end)]]):format(version, optio
     assert.same({ 41, 40 }, { status().generation, status().reloads })
     w.client:reply(at_gate, "go")
     wait.eventually(function() return status().live_generations == 1 end)
-    w.client:settled("WORK", "a")
+    w.client:await_settled("WORK", "a")
     assert.same({ x = "one" }, done())
   end)
 end)

@@ -130,7 +130,7 @@ js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a", %s 
       assert.equal(45e9, info.config.ack_wait)
       assert.equal(created, info.created)
       w.client:store("work.a", "1")
-      w.client:settled("WORK", "a")
+      w.client:await_settled("WORK", "a")
     end)
 
     it("refuses one that the server cannot update", function()
@@ -167,7 +167,7 @@ end)]]):format(answer, body)
       assert.equal("old1", runs:next().data)
       save(host, text("new", ""))
       assert.equal("new1", runs:next().data)
-      w.client:settled("WORK", "a")
+      w.client:await_settled("WORK", "a")
       assert.equal(0, w.client:consumer_info("WORK", "a").num_redelivered)
       host:wait_log "handler%.lua: generation 1 closed"
     end)
@@ -210,6 +210,20 @@ bus.every("20ms", function() bus.log.info(%q) end)]]):format(more or "", answer,
     end)
   end)
 
+  it("makes a stream that was deleted meanwhile", function()
+    local function text(answer)
+      return ([[
+local js = require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>" } }
+require "moonbus".subscribe("version", function() return %q end)]]):format(answer)
+    end
+    local host = watching(text "one")
+    w.client:delete_stream "WORK"
+    save(host, text "two")
+    live(host, 2)
+    assert.same({ "work.>" }, w.client:stream_info("WORK").config.subjects)
+  end)
+
   it("refuses other settings of a stream that is there, and shows both values", function()
     local function text(most)
       return ([[
@@ -241,7 +255,7 @@ bus.subscribe("version", function() return "here" end)
     w.client:flush()
     w.client:store("work.a", "1")
     assert.equal("1", seen:next().data)
-    w.client:settled("WORK", "a")
+    w.client:await_settled("WORK", "a")
     save(host, text "")
     live(host, 2)
     host:wait_log "handler%.lua: generation 1 closed"
@@ -251,7 +265,7 @@ bus.subscribe("version", function() return "here" end)
     save(host, text(consume))
     live(host, 3)
     assert.equal("2", seen:next().data)
-    w.client:settled("WORK", "a")
+    w.client:await_settled("WORK", "a")
     assert.same({}, seen:arrived())
   end)
 

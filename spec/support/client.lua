@@ -397,6 +397,12 @@ function client:settled(stream, durable)
   return info.num_pending == 0 and info.num_ack_pending == 0
 end
 
+-- Waits until that is so.
+function client:await_settled(stream, durable)
+  wait.eventually(function() return self:settled(stream, durable) end, 10,
+    ("%s/%s is settled"):format(stream, durable))
+end
+
 -- Deletes all streams.
 function client:wipe()
   local answer = self:api "STREAM.NAMES"
