@@ -12,8 +12,6 @@
 
 #define TICKET_METATABLE "moonbus.offload_ticket"
 #define FIRST_ARGUMENT 5
-/* Copies, where limits.memory is none. */
-#define COPY_MOST ((size_t)1 << 30)
 
 /* A call that has got its place, between two submissions. */
 struct ticket {
@@ -143,10 +141,7 @@ static int core_offload(lua_State *L)
     luaL_checknumber(L, 4);
     struct task *task = api_task(L, binding);
     api_may_wait(L, binding);
-    size_t limit_bytes = task->instance->generation->policy->memory_bytes;
-    const struct plain_rules rules = {.verb = "passed between threads",
-                                      .each = "argument",
-                                      .limit_bytes = limit_bytes ? limit_bytes : COPY_MOST};
+    const struct plain_rules rules = offload_rules(task->instance->generation->policy, "argument");
     struct plain *arguments =
         plain_copy(L, FIRST_ARGUMENT, lua_gettop(L) - FIRST_ARGUMENT + 1, &rules, &err);
     if (!arguments && err.code == ERR_INVALID)
@@ -181,12 +176,7 @@ static int core_offload_results(lua_State *L)
 
 void api_offload_open(lua_State *L)
 {
-    luaL_newmetatable(L, TICKET_METATABLE);
-    lua_pushcfunction(L, collect_ticket);
-    lua_setfield(L, -2, "__gc");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
+    api_collected(L, TICKET_METATABLE, collect_ticket);
     lua_pushcfunction(L, core_offload);
     lua_setfield(L, -2, "offload");
     lua_pushcfunction(L, core_offload_results);

@@ -7,6 +7,8 @@
 #include "base/value.h"
 #include "engine/offload_internal.h"
 
+/* Copies, where limits.memory is none. */
+#define COPY_MOST ((size_t)1 << 30)
 /* What may wait with its arguments; beyond that their callers wait without. */
 #define QUEUE_MOST 256
 #define QUEUE_MOST_BYTES ((size_t)64 << 20)
@@ -150,6 +152,14 @@ struct offload_call *offload_call_new(struct offload *offload, const struct offl
     return NULL;
 }
 
+struct plain_rules offload_rules(const struct policy *policy, const char *each)
+{
+    return (struct plain_rules){.verb = "passed between threads",
+                                .each = each,
+                                .limit_bytes =
+                                    policy->memory_bytes ? policy->memory_bytes : COPY_MOST};
+}
+
 struct offload_call *offload_call_retain(struct offload_call *call)
 {
     atomic_fetch_add_explicit(&call->references, 1, memory_order_relaxed);
@@ -175,13 +185,15 @@ void offload_call_release(struct offload_call *call)
  */
 struct end {
     struct op *op; /* the reference of the side that completes it; or NULL */
-    bool withdrawn, runs;
+    bool withdrawn;
     struct offload_call *granted;
 };
 
 static struct end end_call(struct offload_call *call)
 {
-    struct end end = {.op = call->op, .runs = call->state == CALL_RUNNING};
+    struct end end = {.op = call->op};
+    if (call->thread) /* what runs for nobody is asked to end */
+        offload_interrupt(call->thread);
     end.withdrawn = withdraw(call);
     end.granted = grant(call->offload);
     call->op = NULL;
@@ -189,11 +201,9 @@ static struct end end_call(struct offload_call *call)
     return end;
 }
 
-/* Outside of all locks: what runs for nobody is asked to end. */
+/* Outside of all locks. */
 static void after_end(struct offload_call *call, struct end end)
 {
-    if (end.runs)
-        watchdog_overdue(call->offload->engine->watchdog, call);
     offload_tell(end.granted);
     if (end.withdrawn)
         offload_call_release(call);
@@ -311,6 +321,14 @@ bool offload_cancel(struct offload_call *call, struct op *op)
         after_end(call, end);
     }
     return ours;
+}
+
+bool offload_wanted(struct offload_call *call)
+{
+    pthread_mutex_lock(&call->offload->lock);
+    bool wanted = call->state == CALL_RUNNING;
+    pthread_mutex_unlock(&call->offload->lock);
+    return wanted;
 }
 
 struct op *offload_end(struct offload_call *call)

@@ -7,7 +7,7 @@
  * A call has one end: done, timed out (the clock), or given up by its handler. What then still runs
  * for nobody is stopped as the watchdog stops handlers, and its result dropped. A thread that is in
  * C and does not come back is lost: another one takes its place, up to as many as there are
- * threads. It is taken back, or ends, when it returns.
+ * threads. It ends when it returns, and its place is free again.
  *
  * Threads start when there is work for them. They hold no lock while Lua runs, and touch no
  * instance: a call knows the names of what it needs, not the generation that asked. Lock: one
@@ -52,6 +52,9 @@ struct offload_target {
     struct policy *policy; /* lib, and the memory of a state; retained */
     int64_t timeout_ns;
 };
+
+/* How its arguments and results are copied; each: "argument", "result". */
+struct plain_rules offload_rules(const struct policy *policy, const char *each);
 
 /* A call that is not under way yet; one reference. NULL when out of memory. */
 struct offload_call *offload_call_new(struct offload *offload, const struct offload_target *target);

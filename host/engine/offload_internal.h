@@ -36,7 +36,8 @@ struct offload_call {
     enum call_state state;
     struct op *op;      /* the reference of the side that completes it; NULL: nobody waits */
     struct op *granted; /* the same, of one that has got its place and is not told yet */
-    uint64_t due_ns;    /* 0: not submitted yet */
+    struct offload_thread *thread; /* that runs it, or NULL; borrowed */
+    uint64_t due_ns;               /* 0: not submitted yet */
     bool timed_out;
     struct failure late; /* then; err alone */
 
@@ -83,12 +84,16 @@ void offload_tell(struct offload_call *granted);
 /* The thread, with the lock held: results or failure are there. Returns the op that waits for them,
  * for offload_ended, which also lets the call go, when the lock is not held. */
 struct op *offload_end(struct offload_call *call);
+/* The thread: somebody still waits for it. */
+bool offload_wanted(struct offload_call *call);
 void offload_ended(struct offload_call *call, struct op *op);
 
 /* --- offload_thread.c --- */
 
 /* With the lock held: has somebody take what is queued. */
 void offload_wake(struct offload *offload);
+/* With the lock held: what the thread runs is over now, also when it has not entered Lua yet. */
+void offload_interrupt(struct offload_thread *thread);
 void offload_thread_lost(struct watched *watched);
 void offload_on_notice(struct deadline *deadline);
 

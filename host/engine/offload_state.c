@@ -11,10 +11,6 @@
 #include "base/value.h"
 #include "engine/offload_internal.h"
 
-/* When the clock has told the caller of the timeout, the watchdog ends what it has missed. */
-#define LATE_NS (50 * NS_PER_MS)
-/* Copies, where limits.memory is none. */
-#define COPY_MOST ((size_t)1 << 30)
 /* A file that changed so lately may change again within the same tick of its file system's clock.
  */
 #define SETTLED_NS (2 * NS_PER_S)
@@ -66,10 +62,7 @@ static int core_keep(lua_State *L)
 {
     struct offload_call *call = thread_of(L)->call;
     struct err err;
-    const struct plain_rules rules = {
-        .verb = "passed between threads",
-        .each = "result",
-        .limit_bytes = call->policy->memory_bytes ? call->policy->memory_bytes : COPY_MOST};
+    const struct plain_rules rules = offload_rules(call->policy, "result");
     struct plain *results = plain_copy(L, 1, lua_gettop(L), &rules, &err);
     if (results) {
         call->results = results;
@@ -172,9 +165,6 @@ static enum vm_end resume(struct offload_thread *thread, struct coroutine corout
     struct offload_call *call = thread->call;
     lua_rawgeti(coroutine.L, LUA_REGISTRYINDEX, thread->run_ref);
     watchdog_add(watchdog, &thread->watched, offload_thread_lost);
-    guard_set_whom(call);
-    uint64_t now = clock_now_ns();
-    thread->vm->cpu_ns = (call->due_ns > now ? (int64_t)(call->due_ns - now) : 0) + LATE_NS;
     enum vm_end end = vm_resume(thread->vm, coroutine, 0, &call->failure);
     watchdog_remove(watchdog, &thread->watched);
     return end;
@@ -195,6 +185,8 @@ void offload_run(struct offload_thread *thread)
     struct offload_call *call = thread->call;
     struct coroutine coroutine;
     if (!thread->vm && !(thread->vm = open_state(thread, &call->failure)))
+        return;
+    if (!offload_wanted(call)) /* from here on offload_interrupt has it stopped */
         return;
     struct vm *vm = thread->vm;
     vm->limit_bytes = call->policy->memory_bytes;

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,9 +12,6 @@
 #include "base/thread.h"
 #include "base/value.h"
 #include "engine/offload_internal.h"
-
-/* How often a stop asks again what still runs to end. */
-#define ASK_AGAIN_NS ((uint64_t)20 * NS_PER_MS)
 
 #define THREAD_OF_WATCHED(w)                                                                       \
     ((struct offload_thread *)((char *)(w)-offsetof(struct offload_thread, watched)))
@@ -38,11 +36,14 @@ static void work_at(struct offload_thread *thread, struct offload_call *call,
 {
     struct offload *offload = thread->offload;
     thread->call = call;
+    call->thread = thread;
+    atomic_store(&thread->watched.guard.due_ns, 0);
     pthread_mutex_unlock(&offload->lock);
     offload_tell(granted);
     offload_run(thread);
     pthread_mutex_lock(&offload->lock);
     thread->call = NULL;
+    call->thread = NULL;
     struct op *op = offload_end(call);
     offload->idle++;
     pthread_mutex_unlock(&offload->lock);
@@ -76,8 +77,8 @@ static void *thread_main(void *arg)
     pthread_mutex_lock(&offload->lock);
     if (thread->lost)
         offload->lost--;
+    offload_wake(offload); /* it may reap: never the thread itself */
     thread->ended = true;
-    offload_wake(offload);
     pthread_cond_broadcast(&offload->ended);
     pthread_mutex_unlock(&offload->lock);
     return NULL;
@@ -91,7 +92,9 @@ static void reap(struct offload *offload)
         if (!thread->ended)
             continue;
         LL_DELETE(offload->threads, thread);
-        pthread_join(thread->thread, NULL);
+        int rc = pthread_join(thread->thread, NULL);
+        assert(rc == 0);
+        (void)rc;
         free(thread);
     }
 }
@@ -124,6 +127,11 @@ void offload_wake(struct offload *offload)
         start_thread(offload);
 }
 
+void offload_interrupt(struct offload_thread *thread)
+{
+    atomic_store(&thread->watched.guard.due_ns, clock_now_ns());
+}
+
 /* The clock, with the dispatch lock held: nothing is logged here. */
 void offload_thread_lost(struct watched *watched)
 {
@@ -136,6 +144,7 @@ void offload_thread_lost(struct watched *watched)
     offload->alive--;
     offload->lost++;
     offload_wake(offload);
+    pthread_cond_broadcast(&offload->ended); /* nobody waits for it */
     clock_arm(offload->engine->clock, &offload->notice, clock_now_ns());
     pthread_mutex_unlock(&offload->lock);
 }
@@ -155,19 +164,6 @@ void offload_on_notice(struct deadline *deadline)
 /* Stopping --------------------------------------------------------------------------------------
  */
 
-/* Whoever has not entered Lua yet is missed, and asked again. The address is only compared. */
-static void ask_all(struct offload *offload)
-{
-    struct offload_thread *thread;
-    LL_FOREACH(offload->threads, thread) {
-        pthread_mutex_lock(&offload->lock);
-        const struct offload_call *call = thread->call;
-        pthread_mutex_unlock(&offload->lock);
-        if (call)
-            watchdog_overdue(offload->engine->watchdog, call);
-    }
-}
-
 /* With the lock held. */
 static int count_left(const struct offload *offload)
 {
@@ -183,21 +179,17 @@ int offload_stop(struct offload *offload, uint64_t deadline_ns)
     pthread_mutex_lock(&offload->lock);
     offload->stopping = true; /* from here on the list of threads is ours */
     pthread_cond_broadcast(&offload->work);
-    int left;
-    uint64_t now;
-    while ((left = count_left(offload)) > 0 && left > offload->lost &&
-           (now = clock_now_ns()) < deadline_ns) {
-        pthread_mutex_unlock(&offload->lock);
-        ask_all(offload);
-        uint64_t until = now + ASK_AGAIN_NS < deadline_ns ? now + ASK_AGAIN_NS : deadline_ns;
-        struct timespec at = {.tv_sec = (time_t)(until / NS_PER_S),
-                              .tv_nsec = (long)(until % NS_PER_S)};
-        pthread_mutex_lock(&offload->lock);
-        if (count_left(offload) == left)
-            pthread_cond_timedwait(&offload->ended, &offload->lock, &at);
+    struct offload_thread *thread;
+    LL_FOREACH(offload->threads, thread) {
+        if (thread->call)
+            offload_interrupt(thread);
     }
+    const struct timespec at = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
+                                .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+    while (count_left(offload) > offload->lost && clock_now_ns() < deadline_ns)
+        pthread_cond_timedwait(&offload->ended, &offload->lock, &at);
     reap(offload);
-    left = count_left(offload);
+    int left = count_left(offload);
     pthread_mutex_unlock(&offload->lock);
     return left;
 }

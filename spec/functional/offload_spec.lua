@@ -307,9 +307,10 @@ return {
       assert.same({}, host:logged { level = "error" })
     end)
 
-    it("comes in time when every thread is lost, and says so", function()
+    it("comes in time when every thread is lost, and says so; who has more time gets one that comes back", function()
       local host = run("return { " .. BLOCK .. " }", [[
-        return describe(bus.offload("work", { timeout = "100ms" }).block()) ]],
+        local timeout = msg.data == "patient" and "30s" or "100ms"
+        return describe(bus.offload("work", { timeout = timeout }).block()) ]],
         { config = "return { limits = { offload_threads = 1 } }" })
       assert.equal("timeout", ask().code)
       wait.eventually(function() return status(host).lost == 1 end, 10)
@@ -319,9 +320,14 @@ return {
       assert.equal(0, status(host).threads)
       host:wait_log "from here on there is none in its place"
       alive()
+      local answers = w.client:subscribe "answer"
+      w.client:publish("spec", "patient", nil, "answer")
+      wait.eventually(function() return status(host).queued == 1 end)
       temp.write(host.folder, "go", "")
+      assert.equal("0", answers:next(10):json().ok)
       wait.eventually(function() return status(host).lost == 0 end, 10)
       assert.equal("0", ask().ok)
+      assert.equal(1, status(host).threads)
     end)
 
     it("bounds the wait for a thread", function()
@@ -445,6 +451,28 @@ end)]]):format(host.folder .. "/a", host.folder .. "/b"))
     assert.is_true(size > 0)
     assert.is_true(wait.holds(function() return #temp.read(host.folder .. "/a") == size end, 0.1))
     assert.is_nil(temp.read(host.folder .. "/b"))
+    assert.equal(0, status(host).lost)
+  end)
+
+  it("stops a call that is given up while its thread prepares for it", function()
+    -- The state of a call that was refused memory is closed: a new one is made for the next call.
+    local host = run([[
+return {
+  loop = function() local t = {} while true do t[1] = {} end end,
+  refused = function() return ("x"):rep(30e6) end,
+}]], [[
+      local codes = {}
+      for i = 1, 40 do
+        local _, err = bus.offload("work", { timeout = "10s" }).refused()
+        local call = bus.spawn(work.loop)
+        bus.sleep((i % 20) * 0.0001)
+        call:cancel()
+        codes[err.code] = (codes[err.code] or 0) + 1
+      end
+      return codes ]],
+      { config = "return { limits = { memory = '16MB', offload_threads = 1 } }" })
+    assert.same({ memory = 40 }, ask(30))
+    wait.eventually(function() return status(host).running == 0 end)
     assert.equal(0, status(host).lost)
   end)
 
