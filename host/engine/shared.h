@@ -1,7 +1,7 @@
 /* shared - stores of plain values that belong to the process: all scripts, instances and
  * generations that name the same store share it, and it lives until the process ends.
  *
- *   worker ── shared_set, _get, _incr ─▶ store (one mutex) ◀── sweep of what has expired ── clock
+ *   worker ── store_put, _get, _incr ─▶ store (one mutex) ◀── sweep of what has expired ── clock
  *
  * Each operation is atomic. A store is bounded in bytes and refuses what does not fit; it never
  * evicts by itself. What has a ttl is gone at its end for whoever asks, and is freed soon after by
