@@ -36,6 +36,7 @@ static void take_over(struct config *config, struct config *fresh)
     SWAP(limit_memory_bytes);
     SWAP(limit_cpu_ns);
     SWAP(limit_max_stuck);
+    SWAP(limit_offload_threads);
     SWAP(watch);
     SWAP(trust);
     SWAP(admin_token);
