@@ -125,6 +125,16 @@ static void open_errors(lua_State *L)
     lua_setfield(L, -2, "misuse");
 }
 
+void api_collected(lua_State *L, const char *metatable, lua_CFunction collect)
+{
+    luaL_newmetatable(L, metatable);
+    lua_pushcfunction(L, collect);
+    lua_setfield(L, -2, "__gc");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}
+
 /* Checks --------------------------------------------------------------------------------------- */
 
 const char *api_type_name(lua_State *L, int index)

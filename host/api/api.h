@@ -43,6 +43,9 @@ void api_offload_open(lua_State *L); /* offload, offload_results */
  * that `return api_misuse(L, ...)` reads well. The format is lua_pushfstring's. */
 int api_misuse(lua_State *L, const char *format, ...);
 
+/* Makes the metatable of a userdata that is nothing but collected; no script reaches it. */
+void api_collected(lua_State *L, const char *metatable, lua_CFunction collect);
+
 /* "string", "table" ..., "message" for our own objects, "nothing" past the last argument. */
 const char *api_type_name(lua_State *L, int index);
 

@@ -460,10 +460,7 @@ static int core_script_limits(lua_State *L)
 
 void api_load_open(lua_State *L)
 {
-    luaL_newmetatable(L, DRAFT_METATABLE);
-    lua_pushcfunction(L, collect_draft);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    api_collected(L, DRAFT_METATABLE, collect_draft);
     static const luaL_Reg functions[] = {
         {"register", core_register},
         {"script_limits", core_script_limits},

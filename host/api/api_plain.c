@@ -45,10 +45,5 @@ void grip_let_go(struct grip *grip)
 
 void api_plain_open(lua_State *L)
 {
-    luaL_newmetatable(L, GRIP_METATABLE);
-    lua_pushcfunction(L, collect_grip);
-    lua_setfield(L, -2, "__gc");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
+    api_collected(L, GRIP_METATABLE, collect_grip);
 }

@@ -234,16 +234,6 @@ static int core_unpark(lua_State *L)
     return 0;
 }
 
-static void new_metatable(lua_State *L, const char *name, lua_CFunction collect)
-{
-    luaL_newmetatable(L, name);
-    lua_pushcfunction(L, collect);
-    lua_setfield(L, -2, "__gc");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
-}
-
 void api_time_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
@@ -265,8 +255,8 @@ void api_time_open(lua_State *L)
         {"cancel_timer", core_cancel_timer},
         {NULL, NULL},
     };
-    new_metatable(L, CHILD_METATABLE, core_release);
-    new_metatable(L, PARKED_METATABLE, core_unpark);
+    api_collected(L, CHILD_METATABLE, core_release);
+    api_collected(L, PARKED_METATABLE, core_unpark);
     for (const luaL_Reg *f = functions; f->name; f++) {
         lua_pushcfunction(L, f->func);
         lua_setfield(L, -2, f->name);
