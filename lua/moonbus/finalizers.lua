@@ -11,8 +11,10 @@ return function(complain)
   done = true
   local guarded = setmetatable({}, { __mode = "v" })
 
+  --- Whatever it is: a table may be callable, what is not raises when it is called, and so does a C
+  --- function for a value that it does not take.
   local function guard(fn)
-    if type(fn) ~= "function" then return fn end -- a C function raises nothing
+    if fn == nil then return nil end
     local safe = guarded[fn]
     if safe then return safe end
     function safe(value)
@@ -28,7 +30,7 @@ return function(complain)
   rawset(ffi, "gc", function(value, fn) return gc(value, guard(fn)) end)
 
   rawset(ffi, "metatype", function(ct, metatable)
-    if type(metatable) == "table" then metatable.__gc = guard(metatable.__gc) end
+    if type(metatable) == "table" then rawset(metatable, "__gc", guard(rawget(metatable, "__gc"))) end
     return metatype(ct, metatable)
   end)
 end

@@ -605,16 +605,24 @@ return M]], [[ return { describe(work.gsub()).message, describe(work.wrap()).mes
 local ffi = require "ffi"
 local struct = ffi.metatype("struct { int x; }", { __gc = function() error "of a struct" end })
 local function fail() error "in a finalizer" end
+local callable = setmetatable({}, { __call = function() error "of a table" end })
+ffi.cdef "int abs(int);"
 return { leave = function()
-  for _ = 1, 20000 do
+  for _ = 1, 5000 do
     ffi.gc(ffi.new "char[16]", fail)
     struct()
+    ffi.gc(ffi.new "char[16]", callable)
+    ffi.gc(ffi.new "char[16]", ffi.C.abs)
+    ffi.gc(ffi.new "char[16]", "no function")
   end
   error "raised"
 end }]], [[ return describe(work.leave()) ]], { config = "return { limits = { offload_threads = 1 } }" })
     for _ = 1, 10 do assert.matches("raised", ask().message) end
     host:wait_log { level = "error", msg = "an error in a finalizer: lib/work.lua:3: in a finalizer" }
     host:wait_log { level = "error", msg = "an error in a finalizer: lib/work.lua:2: of a struct" }
+    host:wait_log { level = "error", msg = "an error in a finalizer: lib/work.lua:4: of a table" }
+    host:wait_log { level = "error", msg = "an error in a finalizer: .*cannot convert" }
+    host:wait_log { level = "error", msg = "an error in a finalizer: attempt to call a string value" }
   end)
 
   it("has no moonbus inside, logs what is printed, and ends no process", function()
