@@ -6,6 +6,7 @@
  * through lua-cjson loses the memory that it works with, and "not enough memory" may come from each
  * allocation of Lua's. So what is to be read is estimated, and while lua-cjson works the limit is
  * not asked. */
+#include <math.h>
 #include <stdbool.h>
 
 #include "vm/internal.h"
@@ -15,7 +16,7 @@ int luaopen_cjson_safe(lua_State *L);
 
 #define TEXT_MAX ((size_t)64 << 20) /* no NATS server takes more */
 #define NESTED_MOST 8000            /* Lua's stack has no room for more */
-#define DEPTH_MAX 1000 /* deeper is refused by lua-cjson itself, unless told otherwise */
+#define DEPTH_MAX 1000 /* deeper is refused by lua-cjson itself; no script may have it deeper */
 
 static size_t string_size(const char *text, size_t len)
 {
@@ -27,9 +28,42 @@ static size_t string_size(const char *text, size_t len)
     return size;
 }
 
+/* A table's keys, as lua-cjson looks at them. */
+struct keys {
+    double count, last;
+    bool others; /* it is no array */
+};
+
+static void note_key(lua_State *L, struct keys *keys)
+{
+    double key = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+    keys->count++;
+    if (key < 1 || floor(key) != key)
+        keys->others = true;
+    else if (key > keys->last)
+        keys->last = key;
+}
+
+/* What an array's holes take: "null,". Upvalue 3 of encode tells how many are too many. */
+static size_t holes_size(lua_State *L, const struct keys *keys)
+{
+    if (keys->others || keys->last <= keys->count)
+        return 0;
+    lua_pushvalue(L, lua_upvalueindex(3));
+    lua_call(L, 0, 3);
+    double ratio = lua_tonumber(L, -2), safe = lua_tonumber(L, -1);
+    lua_pop(L, 3);
+    /* Then it is refused, or becomes an object. */
+    if (ratio > 0 && keys->last > keys->count * ratio && keys->last > safe)
+        return 0;
+    double size = (keys->last - keys->count) * 5;
+    return size < (double)TEXT_MAX ? (size_t)size : TEXT_MAX;
+}
+
 /* Adds what the value on top takes as JSON, about; stops soon after TEXT_MAX. */
 static void measure(lua_State *L, size_t *size, int depth)
 {
+    struct keys keys = {0};
     size_t len;
     const char *text;
     switch (lua_type(L, -1)) {
@@ -44,13 +78,14 @@ static void measure(lua_State *L, size_t *size, int depth)
         return;
     }
     *size += 2;
-    if (depth >= DEPTH_MAX || !lua_checkstack(L, 4))
+    if (depth >= DEPTH_MAX || !lua_checkstack(L, 6))
         return;
     lua_pushnil(L);
     while (lua_next(L, -2)) {
         measure(L, size, depth + 1);
         lua_pop(L, 1);
         *size += 2;
+        note_key(L, &keys);
         if (lua_type(L, -1) == LUA_TSTRING)
             measure(L, size, depth + 1);
         if (*size > TEXT_MAX) {
@@ -58,6 +93,7 @@ static void measure(lua_State *L, size_t *size, int depth)
             return;
         }
     }
+    *size += holes_size(L, &keys);
 }
 
 /* Calls lua-cjson's function with what is on the stack; returns its results. */
@@ -124,7 +160,8 @@ static int decode(lua_State *L)
     return call_unlimited(L, lua_upvalueindex(1));
 }
 
-/* encode(value). Upvalues: lua-cjson's, whether errors are returned. */
+/* encode(value). Upvalues: lua-cjson's, whether errors are returned, lua-cjson's
+ * encode_sparse_array. */
 static int encode(lua_State *L)
 {
     size_t size = 0;
@@ -143,6 +180,17 @@ static int encode(lua_State *L)
         return 2;
     }
     return call_unlimited(L, lua_upvalueindex(1));
+}
+
+/* encode_max_depth([depth]). Upvalue: lua-cjson's. */
+static int bound_depth(lua_State *L)
+{
+    if (lua_tonumber(L, 1) > DEPTH_MAX)
+        return luaL_argerror(L, 1, "the host writes no deeper than 1000");
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
 }
 
 /* encode_keep_buffer(...): it is not kept, whatever is asked for. */
@@ -167,7 +215,8 @@ static void replace(lua_State *L, const char *name, lua_CFunction with, bool saf
 {
     lua_getfield(L, -1, name);
     lua_pushboolean(L, safe);
-    lua_pushcclosure(L, with, 2);
+    lua_getfield(L, -3, "encode_sparse_array");
+    lua_pushcclosure(L, with, 3);
     lua_setfield(L, -2, name);
 }
 
@@ -180,6 +229,7 @@ static void bound(lua_State *L, bool safe)
     replace(L, "encode", encode, safe);
     replace(L, "decode", decode, safe);
     replace(L, "new", new_module, safe);
+    replace(L, "encode_max_depth", bound_depth, safe);
     lua_pushcfunction(L, keep_no_buffer);
     lua_setfield(L, -2, "encode_keep_buffer");
 }

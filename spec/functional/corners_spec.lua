@@ -253,6 +253,16 @@ return f(10000) .. " " .. tostring(err)]], "deep handler%.lua:%d+: stack overflo
         local cjson, t = require("cjson").new(), {}
         for _ = 1, 60 do t = { t, t } end
         cjson.encode(t)]], "longer than 64MB" },
+      ["cjson, of what lies deeper than it writes by itself"] = { [[
+        local cjson, t, s = require("cjson"), {}, ("x"):rep(1e5)
+        cjson.encode_max_depth(5000)
+        for i = 1, 5000 do t[i] = s end
+        for _ = 1, 1500 do t = { t } end
+        cjson.encode(t)]], "no deeper than 1000" },
+      ["cjson, of an array that is all holes"] = { [[
+        local cjson = require("cjson")
+        cjson.encode_sparse_array(false, 0)
+        cjson.encode { [3e8] = 1 }]], "longer than 64MB" },
       ["headers, of a large string many times"] = {
         "local t, s = {}, ('x'):rep(1e6) for i = 1, 1000 do t[i] = s end bus.publish('x', '', { headers = { a = t } })",
         "64MB" },
@@ -273,6 +283,18 @@ return f(10000) .. " " .. tostring(err)]], "deep handler%.lua:%d+: stack overflo
         fails(case[1], case[2], { config = 'return { limits = { cpu = "20s", memory = "16MB" } }' })
       end)
     end
+
+    it("cjson writes what it may: large indexes as an object, nested 1000 deep", function()
+      answers([[
+local cjson = require "cjson"
+local t = 1
+for _ = 1, 1000 do t = { t } end
+local deep = #cjson.encode(t)
+local refused = pcall(cjson.encode, { t }) or pcall(cjson.encode, { [3e8] = 1 })
+cjson.encode_sparse_array(true)
+return ("%d %s %s %d"):format(deep, tostring(refused), cjson.encode { [3e8] = 1 }, cjson.encode_max_depth())]],
+        '2001 false {"300000000":1} 1000')
+    end)
 
     it("a JSON bomb in a payload is bad, or too much, for its handler alone", function()
       local host = run([[return #msg:json()]])
