@@ -182,12 +182,20 @@ local function add_libraries(env)
   add_evaluation(env)
 end
 
---- With trust, all that LuaJIT has, in copies.
+--- What the library's own `require` finds, for modules that are installed and require each other:
+--- the host's first, so that a file that is called like one of these changes nothing.
+local function search_installed()
+  if #package.loaders > 2 then return end
+  for i = 2, #file_loaders do table.insert(package.loaders, file_loaders[i]) end
+end
+
+--- With trust, all that LuaJIT has, in copies; but `package`, whose path is what is searched.
 local function add_all(env)
   for name, value in pairs(_G) do
     env[name] = type(value) == "table" and copy(value) or value
   end
-  env.ffi = nil
+  env.ffi, env.package = nil, package
+  search_installed()
   require("moonbus.finalizers")(function(text) real.require("moonbus").log.error(text) end)
   env.load = function(chunk, name, mode, ...)
     if select("#", ...) > 0 then return real.load(chunk, name, mode, ...) end
@@ -379,10 +387,11 @@ end
 
 local M = {}
 
---- For other environments than a script's: moonbus.offload_thread. options: path, name, lib, trust,
---- read, files as of run; offload: there is no "moonbus"; missing(name, text): may raise in place of
---- require.
+--- For other environments than a script's: moonbus.offload_thread. make_require's options: path, name,
+--- lib, trust, read, files as of run; offload: there is no "moonbus"; missing(name, text): may raise in
+--- place of require.
 M.make_require = make_require
+M.search_installed = search_installed
 M.read_file = read_file
 
 --- Loads a script and runs its top level. options: path, name, lib (list of folders), trust, seed,

@@ -13,10 +13,7 @@ local misuse = require("moonbus.options_kinds").misuse
 
 -- The library -------------------------------------------------------------------------------------
 
--- Installed modules find one another.
-local searchers, host_searcher = rawget(package, "file_loaders"), package.loaders[2]
-package.loaders = { searchers[1], host_searcher }
-for i = 2, #searchers do table.insert(package.loaders, searchers[i]) end
+loader.search_installed()
 
 --- Replaces functions of the library, for all that runs in this state.
 local function replace(library, functions)

@@ -121,6 +121,15 @@ bus.subscribe("spec", function() return near.say() .. far.say() end)]] }, files 
       assert.equal("near far", w.client:request("spec", "").data)
     end)
 
+    it("modules that require what is installed where package.path leads, and so does that", function()
+      assert.same({ "one two" }, result_of([[
+package.path = "installed/?.lua;" .. package.path
+return { say = function() return require("one").say() end }]], [[ return { work.say() } ]], { files = {
+        ["installed/one.lua"] = 'local two = require "two" return { say = function() return "one " .. two end }',
+        ["installed/two.lua"] = 'return "two"',
+      } }))
+    end)
+
     it("while other handlers go on, on one worker", function()
       run([[return { block = function() os.execute "sleep 0.7" return "blocked" end }]],
         [[ return { (work.block()) } ]], { args = { "--workers", "1" } })

@@ -162,6 +162,16 @@ return table.concat({ text, tostring(ffi.C ~= nil), tostring(os.execute("true") 
       assert.equal("from a file true true function table bytecode table", ask())
     end)
 
+    it("finds what is installed where package.path leads, and so does that", function()
+      run([[
+package.path = "installed/?.lua;" .. package.path
+return require("one").say()]], { config = TRUST.config, files = {
+        ["installed/one.lua"] = 'local two = require "two" return { say = function() return "one " .. two end }',
+        ["installed/two.lua"] = 'return "two"',
+      } })
+      assert.equal("one two", ask())
+    end)
+
     it("is judged as any key", function()
       local failed = w:fail { handlers = { ["handler.lua"] = "" }, config = "return { trust = 'yes' }" }
       assert.equal(2, failed.status)
