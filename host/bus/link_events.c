@@ -1,6 +1,11 @@
+#include <dirent.h>
+#include <fcntl.h>
 #include <nats/nats.h>
+#include <netdb.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -17,6 +22,35 @@ const char *link_reason(natsStatus status)
         return natsStatus_GetText(status);
     const char *rest = *last == '(' ? strstr(last, "): ") : NULL;
     return rest ? rest + 3 : last;
+}
+
+static bool is_bound_to(int fd, const char *ip, int port)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof address;
+    char host[NI_MAXHOST], service[NI_MAXSERV];
+    return getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
+           getnameinfo((struct sockaddr *)&address, size, host, sizeof host, service,
+                       sizeof service, NI_NUMERICHOST | NI_NUMERICSERV) == 0 &&
+           atoi(service) == port && strncmp(host, ip, strlen(ip)) == 0;
+}
+
+void link_close_on_exec(natsConnection *nc)
+{
+    char *ip = NULL;
+    int port = 0;
+    if (natsConnection_GetLocalIPAndPort(nc, &ip, &port) != NATS_OK)
+        return;
+    DIR *folder = opendir("/proc/self/fd");
+    const struct dirent *entry;
+    while (folder && (entry = readdir(folder))) {
+        int fd = atoi(entry->d_name);
+        if (fd > 2 && is_bound_to(fd, ip, port))
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    if (folder)
+        closedir(folder);
+    free(ip);
 }
 
 /* --- the state, and its call up --- */
@@ -101,6 +135,7 @@ void link_on_reconnected(natsConnection *nc, void *closure)
 {
     struct link *link = closure;
     char url[1024] = "", server[sizeof link->server];
+    link_close_on_exec(nc);
     natsConnection_GetConnectedUrl(nc, url, sizeof url);
     int64_t max_payload = natsConnection_GetMaxPayload(nc);
     if (max_payload > 0)

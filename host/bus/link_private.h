@@ -137,6 +137,9 @@ void link_subs_settle(struct link *link); /* does what is in link->todo */
 void link_subs_forget(struct link *link); /* the connection is about to be destroyed */
 
 /* link_events.c */
+/* Programs that a script starts do not inherit the connection's socket, which nats.c leaves open to
+ * them: it is found by its address. */
+void link_close_on_exec(natsConnection *nc);
 void link_set_state(struct link *link, enum link_state state); /* lock held */
 void link_deliver_states(struct link *link);                   /* lock not held */
 void link_on_disconnected(natsConnection *nc, void *closure);

@@ -36,6 +36,7 @@ static const char *connect_reason(natsStatus status)
 static void connected(struct link *link)
 {
     char url[1024] = "", server[sizeof link->server];
+    link_close_on_exec(link->nc);
     natsConnection_GetConnectedUrl(link->nc, url, sizeof url);
     int64_t max_payload = natsConnection_GetMaxPayload(link->nc);
     if (max_payload > 0)

@@ -70,6 +70,25 @@ describe("the connection", function()
       end
     end)
 
+    it("is no program's that a script starts, neither before nor after", function()
+      open()
+      local host = w:run { files = { ["lib/work.lua"] = [[
+return { open = function() return io.popen("ls -l /proc/self/fd"):read "*a" end }]] }, handlers = { ["spec.lua"] = [[
+local bus = require "moonbus"
+local work = bus.offload "work"
+bus.subscribe("open", function() return (work.open()) end)]] } }
+      local function inherited()
+        local reply = w.client:request("open", "", { timeout = 0.5 * wait.slow })
+        return reply and reply.data
+      end
+      assert.not_matches("socket:", assert(inherited()))
+      w.server:down()
+      host:wait_log "connection to .* lost"
+      w.server:up()
+      host:wait_log("connection back", 15, 2)
+      assert.not_matches("socket:", wait.eventually(inherited, 15))
+    end)
+
     it("buffers what is published, up to a bound", function()
       open()
       local host = w:run [[
