@@ -4,7 +4,7 @@
 --          moonbus req usage.of docs
 local bus = require "moonbus"
 
-local usage = bus.offload("work.usage", { timeout = "10s" }) -- examples/work/usage.lua
+local usage = bus.offload("slow.usage", { timeout = "10s" }) -- examples/slow/usage.lua
 
 bus.subscribe("usage.of", function(msg)
   local kilobytes, err = usage.of(msg.data)

@@ -15,7 +15,7 @@ describe("the examples", function()
     for _, name in ipairs(EXAMPLES) do
       temp.write(folder, "examples/" .. name, assert(temp.read("examples/" .. name)))
     end
-    temp.write(folder, "examples/work/usage.lua", assert(temp.read "examples/work/usage.lua"))
+    temp.write(folder, "examples/slow/usage.lua", assert(temp.read "examples/slow/usage.lua"))
     w.server = { jetstream = false, close = function() end }
     dev = w:run { command = "dev", folder = folder, args = { "examples/" }, level = false,
       format = false, server = false }
