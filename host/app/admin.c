@@ -336,6 +336,8 @@ static void on_log(void *owner, const char *format, va_list args)
     log_debug("admin: %s", text);
 }
 
+/* Without MHD_OPTION_LISTENING_ADDRESS_REUSE, whose 0 is more than "no": it would also refuse a
+ * port on which connections of a host that has just ended linger, and so its restart. */
 static int listen_at(struct admin *admin, const struct addrinfo *address, struct err *err)
 {
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
@@ -345,8 +347,7 @@ static int listen_at(struct admin *admin, const struct addrinfo *address, struct
         flags, 0, NULL, NULL, on_request, admin, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
         MHD_OPTION_SOCK_ADDR, address->ai_addr, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MOST,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
-        IDLE_SECONDS, MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin,
-        MHD_OPTION_LISTENING_ADDRESS_REUSE, 0u, MHD_OPTION_END);
+        IDLE_SECONDS, MHD_OPTION_NOTIFY_CONNECTION, on_connection, admin, MHD_OPTION_END);
     if (admin->daemon)
         return 0;
     return err_set(err, ERR_SYSTEM, "admin %s: cannot listen: %s", admin->app->config->admin,
