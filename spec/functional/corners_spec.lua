@@ -1,4 +1,5 @@
 -- Errors in every corner of Lua: each fails its own handler, with a sentence, and nobody else.
+local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
@@ -26,6 +27,7 @@ bus.subscribe("spec", function(msg)
 end)
 bus.subscribe("after", function() return "still there" end)]]):format(options.top or "", code),
       },
+      files = options.files,
       config = options.config or
         'return { workers = 2, limits = { cpu = "500ms", memory = "16MB" } }',
       args = options.args,
@@ -46,16 +48,6 @@ bus.subscribe("after", function() return "still there" end)]]):format(options.to
     assert.equal("still there", ask "after")
     assert.equal("x", ask("good", "x"))
     assert.equal(0, host:stop())
-  end
-
-  -- What Lua and the host say of a recursion that has no end.
-  local TOO_DEEP = { "overflow", "not enough memory", "too deep", "limits%.cpu" }
-
-  local function is_too_deep(text)
-    for _, words in ipairs(TOO_DEEP) do
-      if text:find(words) then return true end
-    end
-    return false, text
   end
 
   -- The reply; everybody else goes on.
@@ -107,7 +99,7 @@ bus.subscribe("after", function() return "still there" end)]]):format(options.to
       ["a table with a code of its own"] = {
         "error({ code = 'no_stock', message = 'none left' })", "^no_stock: none left" },
       ["in xpcall's handler"] = {
-        "error(select(2, xpcall(error, function() error 'in the handler' end)))", "." },
+        "error(select(2, xpcall(error, function() error 'in the handler' end)))", "^error in error handling$" },
       ["in a coroutine, in a coroutine"] = {
         "coroutine.wrap(function() coroutine.wrap(function() error 'inside' end)() end)()", "inside" },
     } do
@@ -156,37 +148,58 @@ end }))]], { config = 'return { limits = { cpu = "100ms", max_stuck = 1 } }' })
   end)
 
   describe("that recurses without end", function()
-    for what, code in pairs {
-      ["in Lua"] = "local function f() return 1 + f() end return f()",
-      ["through pcall"] = "local function f() local ok, e = pcall(f) error(e, 0) end f()",
-      ["through string.gsub"] = "local function f(s) return (s:gsub('.', f)) end f 'x'",
-      ["through string.gsub with a table"] =
+    local OVERFLOW, C_OVERFLOW, MEMORY = "^stack overflow", "^stack overflow %(C functions or coroutines",
+      "^not enough memory: the limit of 65536 KB"
+    local CONFIG = 'return { limits = { cpu = "20s", memory = "64MB" }, trust = %s }'
+
+    for what, case in pairs {
+      ["in Lua"] = { "local function f() return 1 + f() end return f()", OVERFLOW },
+      ["through pcall"] = { "local function f() local ok, e = pcall(f) error(e, 0) end f()", OVERFLOW },
+      ["through string.gsub"] = {
+        "local function f(s) return (s:gsub('.', f)) end f 'x'", C_OVERFLOW },
+      ["through string.gsub with a table"] = {
         "local t = setmetatable({}, { __index = function(t, k) return (k:gsub('.', t)) end }) return t.x",
-      ["through table.sort"] =
-        "local function f() table.sort({ 1, 2 }, function() f() return false end) end f()",
-      ["through string.format"] = [[local t = setmetatable({}, {})
+        C_OVERFLOW },
+      ["through table.sort"] = {
+        "local function f() table.sort({ 1, 2 }, function() f() return false end) end f()", OVERFLOW },
+      ["through string.format"] = { [[local t = setmetatable({}, {})
         getmetatable(t).__tostring = function() return ("%s"):format(t) end return ("%s"):format(t)]],
-      ["through coroutine.wrap"] = "local function f() return coroutine.wrap(f)() end f()",
-      ["through coroutine.resume"] = [[local function f()
-        local ok, e = coroutine.resume(coroutine.create(f)) error(e, 0) end f()]],
-      ["through coroutines and string.gsub"] = [[local function f()
-        return coroutine.wrap(function() return (("x"):gsub(".", f)) end)() end f()]],
-      ["through __index"] =
+        OVERFLOW },
+      ["through coroutine.wrap"] = {
+        "local function f() return coroutine.wrap(f)() end f()", MEMORY },
+      ["through coroutine.resume"] = { [[local function f()
+        local ok, e = coroutine.resume(coroutine.create(f)) error(e, 0) end f()]], C_OVERFLOW },
+      ["through coroutines and string.gsub"] = { [[local function f()
+        return coroutine.wrap(function() return (("x"):gsub(".", f)) end)() end f()]], C_OVERFLOW },
+      ["through __index"] = {
         "local t = setmetatable({}, { __index = function(t, k) return t[k .. k] end }) return t.x",
-      ["through __concat"] = [[local t = setmetatable({}, { __concat = function(a, b) return a .. b end })
-        return t .. "x"]],
-      ["through __call"] = [[local t = setmetatable({}, {})
-        getmetatable(t).__call = function(self) return 1 + self() end return t()]],
-      ["through load"] = "local function f() return 1 + load('return ...')(f()) end f()",
+        MEMORY },
+      ["through __concat"] = {
+        [[local t = setmetatable({}, { __concat = function(a, b) return a .. b end })
+        return t .. "x"]], OVERFLOW },
+      ["through __call"] = { [[local t = setmetatable({}, {})
+        getmetatable(t).__call = function(self) return 1 + self() end return t()]], OVERFLOW },
+      ["through load"] = {
+        "local function f() return 1 + load('return ...')(f()) end f()", OVERFLOW },
     } do
       it(what .. " gets an error", function()
-        run(code, { config = 'return { limits = { cpu = "20s", memory = "64MB" } }' })
-        local _, err = ask "spec"
-        assert.is_true(is_too_deep(err))
-        assert.equal("still there", ask "after")
-        assert.equal("x", ask("good", "x"))
+        fails(case[1], case[2], { config = CONFIG:format "false" })
       end)
     end
+
+    it("through require, in a circle, is told the circle", function()
+      fails('require "first"', "circular require: first %-> second %-> first", { files = {
+        ["lib/first.lua"] = 'return { (require "second") }',
+        ["lib/second.lua"] = 'return { (require "first") }',
+      } })
+    end)
+
+    it("through require of ever other modules gets an error", function()
+      local folder = w:folder()
+      temp.write(folder, "any.lua", "return { require(... .. 'x') }")
+      fails(("package.path = %q require 'x'"):format(folder .. "/any.lua"), OVERFLOW,
+        { config = CONFIG:format "true" })
+    end)
 
     it("is an error that pcall catches; 10,000 coroutines inside each other are none", function()
       answers([[
@@ -384,7 +397,7 @@ msg:respond(msg.data .. " by generation 1")]], { args = { "--watch" } })
       local inbox = w.client:subscribe "inbox"
       w.client:publish("spec", "answered", nil, "inbox")
       begun:next()
-      require "spec.support.temp".write(host.folder, "handlers/handler.lua",
+      temp.write(host.folder, "handlers/handler.lua",
         [[require "moonbus".subscribe("spec", function() return "generation 2" end)]])
       host:wait_log("generation 2 live", 10)
       assert.equal("answered by generation 1", inbox:next().data)
