@@ -127,7 +127,7 @@ bus.subscribe("slow", function() bus.sleep("1m") end)]]
 local js = require "moonbus.jetstream"
 js.consume("WORK", { durable = "own", bind = true }, function() end)]]
       assert.equal(200, (http(host, "GET", "/readyz")))
-      w.client:api("CONSUMER.DELETE.WORK.own")
+      w.client:delete_consumer("WORK", "own")
       local body
       wait.eventually(function()
         local status
@@ -146,7 +146,7 @@ bus.subscribe("slow", function() bus.publish("begun", "") bus.request("gate", ""
       local begun, gate = w.client:subscribe "begun", w.client:subscribe "gate"
       w.client:flush()
       w.client:publish("slow", "")
-      begun:next()
+      begun:take(1)
       host:signal "TERM"
       local body
       wait.eventually(function()
@@ -269,7 +269,7 @@ bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("300ms") ret
       local begun = w.client:subscribe "begun"
       w.client:flush()
       w.client:publish("slow", "")
-      begun:next()
+      begun:take(1)
       local status, body = http(host, "POST", "/drain")
       assert.same({ 200, { ok = true, unfinished = 0 } }, { status, body })
       assert.equal(0, host:wait())
@@ -405,7 +405,7 @@ bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("1m") end)]]
       local begun = w.client:subscribe "begun"
       w.client:flush()
       w.client:publish("slow", "")
-      begun:next()
+      begun:take(1)
       result = command(host, "drain")
       assert.equal(3, result.status)
       assert.matches("1 handler was unfinished", result.stderr)

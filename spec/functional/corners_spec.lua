@@ -363,7 +363,7 @@ return found]]
         for _, headers in ipairs { {}, { k = "v" } } do
           w.client:publish("keep", ("x"):rep(size), headers, "inbox")
           w.client:store("in", ("y"):rep(size), headers)
-          inbox:next()
+          inbox:take(1)
           wait.eventually(function() return w.client:settled("IN", "d") end, 10)
         end
       end
@@ -396,7 +396,7 @@ msg:respond(msg.data .. " by generation 1")]], { args = { "--watch" } })
       local begun = w.client:subscribe "begun"
       local inbox = w.client:subscribe "inbox"
       w.client:publish("spec", "answered", nil, "inbox")
-      begun:next()
+      begun:take(1)
       temp.write(host.folder, "handlers/handler.lua",
         [[require "moonbus".subscribe("spec", function() return "generation 2" end)]])
       host:wait_log("generation 2 live", 10)

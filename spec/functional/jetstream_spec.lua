@@ -848,7 +848,7 @@ return errors]]
       w.client:store("in.a", "before")
       assert.equal("before", seen:next().data)
       settled()
-      w.client:api "CONSUMER.DELETE.IN.worker"
+      w.client:delete_consumer("IN", "worker")
       w.client:store("in.a", "after")
       assert.equal("after", seen:next(30).data)
       host:wait_log { msg = "created again", handler = "IN/worker", level = "warn" }

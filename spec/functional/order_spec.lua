@@ -172,7 +172,7 @@ describe("js.consume", function()
       local done = w.client:subscribe "done"
       local script = consumer('order_by = "subject"', UNEVEN)
       local host = w:run { handlers = { ["handler.lua"] = script }, args = { "--watch" } }
-      done:next()
+      done:take(1)
       temp.write(host.folder, "handlers/handler.lua", script .. "\n-- changed\n")
       host:wait_log "generation 2 live"
       settled()

@@ -102,7 +102,7 @@ bus.subscribe("hang", function() bus.publish("hangs", "") bus.sleep("1h") end)]]
     local hangs = w.client:subscribe "hangs"
     w.client:flush()
     w.client:publish("hang", "")
-    hangs:next()
+    hangs:take(1)
     save(host, 'return { graceful_timeout = "300ms" }')
     assert.equal(0, reload(host).status)
     save(host, HANDLER, "handlers/handler.lua")

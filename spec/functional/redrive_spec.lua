@@ -386,7 +386,7 @@ describe("moonbus redrive", function()
       streams()
       local sequence = bury("orders.created", "x")
       w.client:store("orders.created", "x", { ["Nats-Msg-Id"] = id_of(sequence) })
-      w.client:api("STREAM.PURGE.ORDERS", {})
+      w.client:purge "ORDERS"
       local run = redrive()
       assert.equal(1, run.status)
       has(run.stdout, "kept", '"duplicate" of its sequence 1', "duplicate window")

@@ -372,7 +372,7 @@ bus.subscribe("added", function() return "here" end)]], "added.lua")
       w.client:flush()
       assert(os.remove(host.folder .. "/handlers/added.lua"))
       host:wait_log "added%.lua: the file is gone; nothing of it is served any more"
-      bye:next()
+      bye:take(1)
       assert.equal("one", version())
       assert.is_nil((w.client:request("added", "")))
       save(host, 'require "moonbus".subscribe("added", function() return "back" end)', "added.lua")

@@ -330,6 +330,14 @@ function client:delete_stream(stream)
   return must(self:api("STREAM.DELETE." .. stream), stream)
 end
 
+function client:delete_consumer(stream, durable)
+  return must(self:api(("CONSUMER.DELETE.%s.%s"):format(stream, durable)), durable)
+end
+
+function client:purge(stream)
+  return must(self:api("STREAM.PURGE." .. stream), stream)
+end
+
 -- Publishes and waits for the PubAck, which it gives back.
 function client:store(subject, data, headers)
   local reply, reason

@@ -58,7 +58,7 @@ describe("under a running host", function()
     -- What was acknowledged is known to the host when it has asked for the floor.
     w.client:store("in.x", "held")
     wait.eventually(function() return faulty.runs(host).begun == 51 end)
-    w.client:api "CONSUMER.DELETE.IN.worker"
+    w.client:delete_consumer("IN", "worker")
     for index = 52, 80 do w.client:store("in.x", tostring(index)) end
     host:wait_log({ level = "warn", msg = "created again" }, 30)
     settled()
@@ -76,7 +76,7 @@ describe("under a running host", function()
     w.client:stream("DEAD", { "dead.>" })
     w.client:consumer("IN", "worker", {})
     local host = w:run(consumer(DEAD .. "bind = true", COPY))
-    w.client:api "CONSUMER.DELETE.IN.worker"
+    w.client:delete_consumer("IN", "worker")
     host:wait_log({ level = "warn", msg = "bind = true" }, 30)
     w.client:store("in.x", "1")
     w.client:consumer("IN", "worker", {})

@@ -98,7 +98,7 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     host:wait_log({ level = "error", msg = "dead letter was not stored" }, 5, 3)
     assert.equal(0, faulty.count(faulty.verdicts(watch), "+TERM"))
     assert.equal("the one", w.client:message("FULL", 1).data)
-    w.client:api("STREAM.PURGE.FULL")
+    w.client:purge "FULL"
     wait.eventually(function() return count "FULL" == 1 end, 10)
     settled()
     assert.equal("the input", w.client:messages "FULL"[1].data)
@@ -128,7 +128,7 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     local host = with_room_for_one('"1m"', 1000)
     host:wait_log { level = "error", msg = "to the dead letter", attempt = 2 }
     assert.equal(0, host:stop())
-    w.client:api("STREAM.PURGE.FULL")
+    w.client:purge "FULL"
     w:run { handlers = { ["handler.lua"] = consumer(
       'attempts = 2, dead_letter = "full.worker", ack_wait = "1m"', "run(msg)") } }
     settled(2)
@@ -152,7 +152,7 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     host:wait_log { level = "error", msg = "no; to the dead letter" }
     host:signal "TERM"
     host:wait_log "unfinished at the graceful deadline"
-    w.client:api("STREAM.PURGE.FULL")
+    w.client:purge "FULL"
     assert.equal(3, host:wait(5))
     -- One verdict for each: the letter's for the first (stored, or given up at the end), a nak for
     -- the other.
@@ -173,7 +173,7 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     w.client:store("in.x", "the input")
     wait.eventually(function() return faulty.runs(host).begun == 1 end)
     wait.holds(function() return faulty.deliveries(w.client) == 1 end, 1)
-    w.client:api("STREAM.PURGE.FULL")
+    w.client:purge "FULL"
     wait.eventually(function() return count "FULL" == 1 end, 10)
     settled()
     assert.equal(1, faulty.runs(host).begun)
