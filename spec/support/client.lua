@@ -405,10 +405,18 @@ function client:settled(stream, durable)
   return info.num_pending == 0 and info.num_ack_pending == 0
 end
 
--- Waits until that is so.
-function client:await_settled(stream, durable)
-  wait.eventually(function() return self:settled(stream, durable) end, 10,
+-- Waits until that is so, at most `deadline` seconds (10).
+function client:await_settled(stream, durable, deadline)
+  wait.eventually(function() return self:settled(stream, durable) end, deadline or 10,
     ("%s/%s is settled"):format(stream, durable))
+end
+
+-- The messages of a stream, when there are `count`.
+function client:await_stored(stream, count, deadline)
+  wait.eventually(function()
+    return self:stream_info(stream).state.messages >= count
+  end, deadline, stream .. " has too few messages")
+  return self:messages(stream)
 end
 
 -- Deletes all streams.
