@@ -105,20 +105,22 @@ static bool is_stated(const struct generation *live, const struct registration *
 }
 
 /* A stream that was made sure of may have been deleted since. A reload does not wait for a server
- * that is away to say so. */
-static int renew_stream(struct setup *setup, struct err *err)
+ * that is away to say so: after one try without an answer the others are taken to be there, too. */
+static int renew_stream(struct setup *setup, bool *away, struct err *err)
 {
     uint64_t now = clock_now_ns();
-    if (!bus_wait_connected(setup->engine->bus, now))
+    if (*away || !bus_wait_connected(setup->engine->bus, now))
         return 0;
     int rc = ensure_stream(setup, now + SETUP_TRY_NS, err);
-    return is_passing(rc) ? 0 : rc;
+    *away = is_passing(rc);
+    return *away ? 0 : rc;
 }
 
 /* live: what this one is to replace; NULL: nothing. */
 static int ensure_streams(struct generation *generation, const struct generation *live,
                           uint64_t until_ns, struct err *err)
 {
+    bool away = false;
     int rc = 0;
     for (int i = 0; rc == 0 && i < generation->registration_count; i++) {
         struct setup setup = {.engine = generation->engine,
@@ -126,7 +128,7 @@ static int ensure_streams(struct generation *generation, const struct generation
         if (setup.registration->kind != REGISTER_STREAM)
             continue;
         if (is_stated(live, setup.registration))
-            rc = renew_stream(&setup, err);
+            rc = renew_stream(&setup, &away, err);
         else
             rc = patiently(generation->engine, until_ns, ensure_stream, &setup, err);
         rc = at(setup.registration, rc, err);

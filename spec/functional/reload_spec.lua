@@ -198,6 +198,19 @@ bus.every("20ms", function() bus.log.info(%q) end)]]):format(more or "", answer,
       end, 10)
     end)
 
+    it("takes such code also when it has a connection, but no answer, and asks it once", function()
+      local many = {}
+      for index = 1, 20 do
+        many[index] = ('js.stream { name = "S%d", subjects = { "s%d" } }'):format(index, index)
+      end
+      local host = watching(text("one", table.concat(many, "\n")))
+      w.server:freeze()
+      save(host, text("two", table.concat(many, "\n")))
+      local ok, reason = pcall(host.wait_log, host, "handler%.lua: generation 2 live", 10)
+      w.server:thaw()
+      assert.is_true(ok, reason)
+    end)
+
     it("refuses code that needs it, and takes that when it is back", function()
       local host = watching(text "one")
       w.server:down()
@@ -210,18 +223,23 @@ bus.every("20ms", function() bus.log.info(%q) end)]]):format(more or "", answer,
     end)
   end)
 
-  it("makes a stream that was deleted meanwhile", function()
+  it("makes a stream that was deleted meanwhile, and its consumer goes on", function()
     local function text(answer)
       return ([[
-local js = require "moonbus.jetstream"
-js.stream { name = "WORK", subjects = { "work.>" } }
-require "moonbus".subscribe("version", function() return %q end)]]):format(answer)
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.a" }, function(msg)
+  bus.publish("seen", %q .. msg.data)
+end)]]):format(answer)
     end
     local host = watching(text "one")
+    local seen = w.client:subscribe "seen"
     w.client:delete_stream "WORK"
     save(host, text "two")
     live(host, 2)
-    assert.same({ "work.>" }, w.client:stream_info("WORK").config.subjects)
+    assert.same({ "work.>", "dead" }, w.client:stream_info("WORK").config.subjects)
+    w.client:store("work.a", "x")
+    assert.equal("twox", seen:next(30).data)
   end)
 
   it("refuses other settings of a stream that is there, and shows both values", function()
