@@ -198,7 +198,8 @@ static void run(struct task *task, int nargs)
     task->state = TASK_RUNNING;
     instance->current = task;
     guard_set_whom(task->root);
-    guard_set_due(due_of(task->root));
+    /* Who has been told may clean up; limits.cpu bounds that. */
+    guard_set_due(task->root->cancelled ? 0 : due_of(task->root));
     enum vm_end end = vm_resume(instance->vm, task->coroutine, nargs, &failure);
     if (end == VM_RETURNED && task->root == task)
         end = judge_results(task, &failure);

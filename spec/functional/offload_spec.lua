@@ -322,13 +322,13 @@ return {
     it("comes in time from a call that blocks in C; another thread takes its place", function()
       local host = run("return { " .. BLOCK .. ", fine = function() return 'fine' end }", [[
         local began = bus.now()
-        local err = describe(bus.offload("work", { timeout = "200ms" }).block())
+        local err = describe(bus.offload("work", { timeout = ]] .. 0.2 * wait.slow .. [[ }).block())
         err.seconds = bus.now() - began
         err.fine = work.fine()
         return err ]], { config = "return { limits = { offload_threads = 1 } }" })
       local err = ask(30)
       assert.same({ "timeout", "fine" }, { err.code, err.fine })
-      assert.is_true(err.seconds < 0.2 + 0.5 * wait.slow, err.seconds)
+      assert.is_true(err.seconds < 0.7 * wait.slow, err.seconds)
       host:wait_log "in a call that cannot be interrupted: its thread is left to it"
       local now = status(host)
       assert.same({ 1, 1, 1 }, { now.threads, now.lost, now.running })
@@ -343,10 +343,12 @@ return {
         local timeout = msg.data == "patient" and "30s" or "100ms"
         return describe(bus.offload("work", { timeout = timeout }).block()) ]],
         { config = "return { limits = { offload_threads = 1 } }" })
-      assert.equal("timeout", ask().code)
-      wait.eventually(function() return status(host).lost == 1 end, 10)
-      assert.equal("timeout", ask().code)
-      wait.eventually(function() return status(host).lost == 2 end, 10)
+      for lost = 1, 2 do -- on a busy machine a call may be over before it began
+        wait.eventually(function()
+          assert.equal("timeout", ask().code)
+          return status(host).lost == lost
+        end, 10)
+      end
       assert.matches("work%.block found no thread free within 100ms", ask().message)
       assert.equal(0, status(host).threads)
       host:wait_log "from here on there is none in its place"
@@ -467,11 +469,11 @@ end }]], [[ return {} ]], { config = "return { limits = { offload_threads = 1 } 
     temp.write(host.folder, "handlers/other.lua", ([[
 local bus = require "moonbus"
 local work = bus.offload "work"
-bus.subscribe("stubborn", { timeout = "200ms" }, function()
+bus.subscribe("stubborn", { timeout = %g }, function()
   local ok, err = pcall(work.loop, %q)
   bus.log.info("it was", { code = err.code })
   pcall(work.loop, %q)
-end)]]):format(host.folder .. "/a", host.folder .. "/b"))
+end)]]):format(0.2 * wait.slow, host.folder .. "/a", host.folder .. "/b"))
     host:signal "HUP"
     host:wait_log "other%.lua: generation 1 live"
     w.client:publish("stubborn", "")

@@ -118,6 +118,19 @@ bus.subscribe("burn", function() while true do end end)]], { config = "return {}
     host:wait_log { code = "cpu", msg = "100ms" }
   end)
 
+  it("bounds what a handler does to clean up, which its timeout does not", function()
+    local host = run([[
+local bus = require "moonbus"
+bus.subscribe("wait", { timeout = "100ms" }, function()
+  local _, err = pcall(bus.sleep, "1m")
+  local until_s = os.clock() + 0.2
+  while os.clock() < until_s do end
+  bus.log.info("cleaned up", { after = err.code })
+end)]], { config = "return {}" })
+    w.client:publish("wait", "")
+    assert.equal("cancelled", host:wait_log("cleaned up").fields.after)
+  end)
+
   it("is not what a handler's timeout has to wait for", function()
     local host = run([[
 local bus = require "moonbus"
