@@ -116,7 +116,7 @@ struct script *engine_load(struct engine *engine, const char *path, const char *
     script->name = strdup(name);
     pthread_mutex_init(&script->changing, NULL);
     pthread_mutex_init(&script->starting, NULL);
-    script->live = generation_build(engine, script, 1, read, failure);
+    script->live = generation_build(engine, script, 1, 1, read, failure);
     if (!script->live) {
         script_free(script);
         return NULL;

@@ -98,15 +98,12 @@ static void on_grow(struct pool_job *job);
 static void on_close(struct pool_job *job);
 static void on_retiring(struct deadline *deadline);
 
-struct generation *generation_build(struct engine *engine, struct script *script, unsigned number,
-                                    struct sources **read, struct failure *failure)
+static struct generation *generation_new(struct engine *engine, struct script *script,
+                                         unsigned number)
 {
-    *read = NULL;
     struct generation *generation = calloc(1, sizeof *generation);
-    if (!generation) {
-        err_set(&failure->err, ERR_MEMORY, "no memory for a generation");
+    if (!generation)
         return NULL;
-    }
     atomic_init(&generation->references, 1);
     generation->engine = engine;
     generation->script = script;
@@ -125,33 +122,10 @@ struct generation *generation_build(struct engine *engine, struct script *script
     generation->growing.run = on_grow;
     generation->closing.run = on_close;
     generation->retiring.on_due = on_retiring;
-
-    if (!generation->sources) {
-        generation_release(generation);
-        err_set(&failure->err, ERR_MEMORY, "no memory for a generation");
-        return NULL;
-    }
-    struct loading loading = {0};
-    struct instance *instance = instance_load(generation, &loading, failure);
-    *read = sources_retain(generation->sources);
-    if (!instance) {
-        free_all(loading.items, loading.count);
-        generation_release(generation);
-        return NULL;
-    }
-    generation->registrations = loading.items;
-    generation->registration_count = loading.count;
-    if (loading.memory_bytes)
-        generation->memory_bytes = loading.memory_bytes;
-    int workers = engine->options.workers;
-    generation->instance_limit =
-        loading.workers && loading.workers < workers ? loading.workers : workers;
-
-    pthread_mutex_lock(&engine->dispatch.lock);
-    DL_APPEND(script->generations, generation);
-    add_instance(generation, instance);
-    pthread_mutex_unlock(&engine->dispatch.lock);
-    return generation;
+    if (generation->sources)
+        return generation;
+    generation_release(generation);
+    return NULL;
 }
 
 static bool same_registrations(const struct generation *generation, const struct loading *loading)
@@ -166,31 +140,91 @@ static bool same_registrations(const struct generation *generation, const struct
     return true;
 }
 
+static struct instance *load_first(struct generation *generation, struct failure *failure)
+{
+    struct loading loading = {0};
+    struct instance *instance = instance_load(generation, &loading, failure);
+    if (!instance) {
+        free_all(loading.items, loading.count);
+        return NULL;
+    }
+    generation->registrations = loading.items;
+    generation->registration_count = loading.count;
+    if (loading.memory_bytes)
+        generation->memory_bytes = loading.memory_bytes;
+    int workers = generation->engine->options.workers;
+    generation->instance_limit =
+        loading.workers && loading.workers < workers ? loading.workers : workers;
+    return instance;
+}
+
+static struct instance *load_further(struct generation *generation, struct failure *failure)
+{
+    struct loading loading = {0};
+    struct instance *instance = instance_load(generation, &loading, failure);
+    if (instance && !same_registrations(generation, &loading)) {
+        err_set(&failure->err, ERR_INVALID,
+                "a further instance registered other handlers than the first: a script must "
+                "register the same each time it loads");
+        instance_release(instance);
+        instance = NULL;
+    }
+    free_all(loading.items, loading.count);
+    return instance;
+}
+
+struct generation *generation_build(struct engine *engine, struct script *script, unsigned number,
+                                    int instances, struct sources **read, struct failure *failure)
+{
+    *read = NULL;
+    struct generation *generation = generation_new(engine, script, number);
+    if (!generation) {
+        err_set(&failure->err, ERR_MEMORY, "no memory for a generation");
+        return NULL;
+    }
+    struct instance *loaded = load_first(generation, failure), *all = NULL;
+    int count = 0;
+    while (loaded) {
+        LL_PREPEND(all, loaded);
+        if (++count >= instances || count >= generation->instance_limit)
+            break;
+        loaded = load_further(generation, failure);
+    }
+    *read = sources_retain(generation->sources);
+
+    pthread_mutex_lock(&engine->dispatch.lock);
+    if (loaded)
+        DL_APPEND(script->generations, generation);
+    for (struct instance *next; loaded && all; all = next) {
+        next = all->next;
+        add_instance(generation, all);
+    }
+    pthread_mutex_unlock(&engine->dispatch.lock);
+    if (loaded)
+        return generation;
+    for (struct instance *next; all; all = next) {
+        next = all->next;
+        instance_release(all);
+    }
+    generation_release(generation);
+    return NULL;
+}
+
 /* The pool: one more instance. */
 static void on_grow(struct pool_job *job)
 {
     struct generation *generation = GENERATION_OF_GROWING(job);
     struct dispatch *dispatch = &generation->engine->dispatch;
-    struct log_context context = {.script = generation->script->name};
-    struct loading loading = {0};
     struct failure failure = {0};
-    struct instance *instance = instance_load(generation, &loading, &failure);
+    struct instance *instance = load_further(generation, &failure);
     if (!instance) {
-        context.file = failure.file;
-        context.line = failure.line;
+        struct log_context context = {
+            .script = generation->script->name, .file = failure.file, .line = failure.line};
         log_event(LOG_ERROR, &context,
-                  "a further instance did not load: %s; the script goes on with %d",
-                  failure.err.message, generation->instance_count);
-    } else if (!same_registrations(generation, &loading)) {
-        log_event(LOG_ERROR, &context,
-                  "a further instance registered other handlers than the first: a script must "
-                  "register the same each time it loads; it goes on with %d instance(s)",
-                  generation->instance_count);
-        instance_release(instance);
-        instance = NULL;
+                  "a further instance did not load; the script goes on with %d: %s",
+                  generation->instance_count, failure.err.message);
     }
     failure_clear(&failure);
-    free_all(loading.items, loading.count);
 
     pthread_mutex_lock(&dispatch->lock);
     generation->building = false;

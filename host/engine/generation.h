@@ -105,10 +105,12 @@ struct generation {
     struct deadline retiring; /* armed until it is closed, with a reference */
 };
 
-/* Loads the first instance and with it the registrations. Blocks, not on a worker. *read: what it
- * was made of, also on failure; a reference, or NULL. */
+/* Loads the first instance and with it the registrations, and then further ones, up to `instances`:
+ * all of them, or none. A generation that begins with as many as the last one had makes no message
+ * wait for the second. Blocks, not on a worker. *read: what it was made of, also on failure; a
+ * reference, or NULL. */
 struct generation *generation_build(struct engine *engine, struct script *script, unsigned number,
-                                    struct sources **read, struct failure *failure);
+                                    int instances, struct sources **read, struct failure *failure);
 struct generation *generation_retain(struct generation *generation);
 void generation_release(struct generation *generation);
 

@@ -469,13 +469,22 @@ static int check_emptied(const struct script *script, const struct generation *g
                    "it registers nothing any more; to end what it serves, remove the file");
 }
 
+static int instances_of(struct generation *generation)
+{
+    struct dispatch *dispatch = &generation->engine->dispatch;
+    pthread_mutex_lock(&dispatch->lock);
+    int count = generation->instance_count;
+    pthread_mutex_unlock(&dispatch->lock);
+    return count;
+}
+
 int engine_reload(struct engine *engine, struct script *script, unsigned *number,
                   struct sources **read, struct failure *failure)
 {
     pthread_mutex_lock(&script->changing);
     struct generation *old = script->live;
     struct generation *generation =
-        generation_build(engine, script, old->number + 1, read, failure);
+        generation_build(engine, script, old->number + 1, instances_of(old), read, failure);
     int rc = generation ? 0 : (int)failure->err.code;
     if (generation) {
         rc = check_emptied(script, generation, &failure->err);

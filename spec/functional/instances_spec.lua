@@ -1,4 +1,6 @@
 -- The instances of one generation are the same code, whenever they are loaded.
+local cjson = require "cjson"
+local posix = require "spec.support.posix"
 local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
@@ -75,5 +77,54 @@ bus.subscribe("answer", function() return words.answer .. " " .. require("late")
     host:wait_log("generation 2 live", 10)
     wear_out(host, 1)
     assert.equal("two late one", ask "answer")
+  end)
+end)
+
+describe("a reload of a script with two instances", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  local SCRIPT = [[
+local bus = require "moonbus"
+bus.subscribe("burn", function()
+  local now = os.clock()
+  while os.clock() - now < 0.1 do end
+  return "%s"
+end)]]
+
+  local function run()
+    local host = w:run { handlers = { ["two.lua"] = SCRIPT:format "one" }, args = { "--workers", "2" }, admin = true }
+    local function instances()
+      local _, body = posix.http(tonumber(host.admin:match ":(%d+)$"), "GET", "/status")
+      return cjson.decode(body).scripts[1].instances
+    end
+    wait.eventually(function() -- all are busy: one more comes
+      for _ = 1, 4 do w.client:publish("burn", "") end
+      w.client:request("burn", "")
+      return instances() == 2
+    end, 10)
+    return host, instances
+  end
+
+  it("begins with as many as there were", function()
+    local host, instances = run()
+    temp.write(host.folder, "handlers/two.lua", SCRIPT:format "two")
+    host:signal "HUP"
+    host:wait_log("generation 2 live", 10)
+    wait.eventually(function() return instances() == 2 end, 10) -- the old ones close when they are quiet
+    assert.equal("two", w.client:request("burn", "").data)
+  end)
+
+  it("is refused as a whole if only the first of them would load", function()
+    local host = run()
+    temp.write(host.folder, "handlers/two.lua", SCRIPT:format "two" .. [[
+
+bus.subscribe("burn." .. ("%.6f"):format(bus.now()), function() end)]])
+    host:signal "HUP"
+    host:wait_log({ level = "error",
+      msg = "generation 1 keeps running: a further instance registered other handlers" }, 10)
+    assert.equal("one", w.client:request("burn", "").data)
   end)
 end)
