@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "app/admin_private.h"
@@ -413,6 +414,7 @@ void admin_close(struct admin *admin, int unfinished)
     clock_cancel(admin->app->clock, &admin->beat);
     cJSON *body = cJSON_CreateObject();
     cJSON_AddBoolToObject(body, "ok", unfinished == 0);
+    cJSON_AddNumberToObject(body, "pid", getpid());
     cJSON_AddNumberToObject(body, "unfinished", unfinished);
     admin_resume_all(admin, WAIT_DRAIN, MHD_HTTP_OK, body);
     cJSON_Delete(body);

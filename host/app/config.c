@@ -1,9 +1,11 @@
 #include "app/config.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/api.h"
@@ -245,6 +247,7 @@ static void take_host(struct config *config, lua_State *L)
     config->watch = get_bool(L, "watch");
     config->trust = get_bool(L, "trust");
     config->admin = get_string(L, "admin");
+    config->admin_given = get_bool(L, "admin_given");
     config->admin_token = get_string(L, "admin_token");
     config->settings_json = get_string(L, "settings");
     config->warnings = get_list(L, "warnings", &config->warning_count);
@@ -319,12 +322,20 @@ const char *config_path(const struct config_sources *sources)
     return sources->file ? sources->file : DEFAULT_FILE;
 }
 
+/* A link that leads nowhere is there, and so is what we may not look at: that is for open to
+ * complain of. */
+static bool is_there(const char *file)
+{
+    struct stat info;
+    return lstat(file, &info) == 0 || errno != ENOENT;
+}
+
 struct config *config_load(const struct config_sources *sources, struct err *err)
 {
     const char *file = sources->file;
     if (sources->no_file)
         file = NULL;
-    else if (!file && access(DEFAULT_FILE, F_OK) == 0)
+    else if (!file && is_there(DEFAULT_FILE))
         file = DEFAULT_FILE;
     struct vm *vm = vm_new(CONFIG_MEMORY_BYTES, NULL, err);
     if (!vm)

@@ -78,6 +78,7 @@ struct config {
     int limit_max_stuck, limit_offload_threads;
     bool watch, trust;
     char *admin, *admin_token;
+    bool admin_given; /* by flag or environment: it counts also beside a file that is broken */
     enum log_level log_level;
     enum log_format log_format;
     char *settings_json; /* NULL: none */

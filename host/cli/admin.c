@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "base/value.h"
@@ -12,9 +13,11 @@
 #define TIMEOUT_NS (60 * NS_PER_S)
 #define CONNECT_MS 2000L
 #define ANSWER_BYTES_MOST (16u << 20)
+#define UNAUTHORIZED 401
 
 /* What the host said. */
 struct answer {
+    char from[300]; /* the address that was asked */
     long status;
     struct text text;
     cJSON *json; /* NULL: it is none */
@@ -47,6 +50,19 @@ static void url_of(const struct config *config, const char *path, char *url, siz
              everywhere ? address + strlen(any) : address, path);
 }
 
+/* A host listens where its config said when it started. */
+static void say_unreached(const struct cli *cli, const struct config *config)
+{
+    bool by_file = config->file && !config->admin_given;
+    fprintf(stderr, "moonbus %s: no host listens at %s", cli->command->name, config->admin);
+    if (by_file)
+        fprintf(stderr,
+                ", where it would by %s as it is now; one that runs since before that was changed "
+                "listens where it did",
+                config->file);
+    fprintf(stderr, "; --admin ADDR:PORT says where\n");
+}
+
 /* 0, or an exit status, said. */
 static int perform(const struct cli *cli, const struct config *config, const char *path, bool post,
                    int64_t timeout_ns, struct answer *answer)
@@ -73,8 +89,7 @@ static int perform(const struct cli *cli, const struct config *config, const cha
     CURLcode code = curl_easy_perform(curl);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer->status);
     if (code == CURLE_COULDNT_CONNECT)
-        fprintf(stderr, "moonbus %s: no host listens at %s; --admin ADDR:PORT says where\n",
-                cli->command->name, config->admin);
+        say_unreached(cli, config);
     else if (code != CURLE_OK)
         fprintf(stderr, "moonbus %s: %s: %s\n", cli->command->name, url,
                 *reason ? reason : curl_easy_strerror(code));
@@ -106,21 +121,52 @@ static void clear(struct answer *answer)
     text_clear(&answer->text);
 }
 
-/* A config file that is broken is no reason not to ask the host: it runs by one that was good. */
+/* A config file that is broken is no reason not to ask a host that runs by one that was good; but
+ * where that host is, the file would have said, and what listens at the default address may be
+ * another one. NULL, said. */
 static struct config *load(const struct cli *cli)
 {
     struct err err;
+    const char *name = cli->command->name;
     struct config_sources sources = cli_sources(cli);
-    struct config *config = config_load(&sources, &err);
-    if (config)
+    struct config *without, *config = cli_config(&sources, &without, &err);
+    bool misnamed = cli->config_file && access(cli->config_file, F_OK) != 0;
+    if (config) {
+        if (!config->file && !config->admin_given)
+            fprintf(stderr, "moonbus %s: there is no %s here: asking the host at %s\n", name,
+                    config_path(&sources), config->admin);
         return config;
-    fprintf(stderr, "moonbus %s: %s\n", cli->command->name, err.message);
-    sources.no_file = true;
-    config = config_load(&sources, &err);
-    if (config)
-        fprintf(stderr, "moonbus %s: without it, asking the host at %s\n", cli->command->name,
-                config->admin);
-    return config;
+    }
+    if (without && without->admin_given && !misnamed) {
+        fprintf(stderr, "moonbus %s: %s; without it, asking the host at %s\n", name, err.message,
+                without->admin);
+        return without;
+    }
+    fprintf(stderr, "moonbus %s: %s%s\n", name, err.message,
+            !without   ? ""
+            : misnamed ? "; name the one that is there, or, without -c, --admin ADDR:PORT says "
+                         "where the host is"
+                       : "; so it does not tell where the host is: --admin ADDR:PORT says it");
+    config_free(without);
+    return NULL;
+}
+
+/* 0, or an exit status, said. */
+static int judge(const struct cli *cli, const struct config *config, struct answer *answer)
+{
+    const char *error = text_at(answer->json, "error");
+    if (answer->json && !*error)
+        return 0;
+    fprintf(stderr, "moonbus %s: ", cli->command->name);
+    if (answer->json && answer->status == UNAUTHORIZED)
+        fprintf(stderr, "the host at %s %s: MOONBUS_ADMIN_TOKEN, or admin_token in the config file",
+                answer->from,
+                config->admin_token ? "has another admin_token than the one that was shown"
+                                    : "wants its admin_token");
+    else
+        fprintf(stderr, "%s", *error ? error : "that is not a host of moonbus");
+    fprintf(stderr, " (HTTP status %ld)\n", answer->status);
+    return CLI_FAILED;
 }
 
 /* Asks, as configured. 0, or an exit status, said. */
@@ -135,20 +181,16 @@ static int ask(struct cli *cli, const char *path, bool post, struct answer *answ
     if (!config)
         return CLI_USAGE;
     int status = CLI_USAGE;
+    snprintf(answer->from, sizeof answer->from, "%s", config->admin);
     if (strcmp(config->admin, "off") == 0)
         cli_usage(cli, "the config says admin = \"off\": there is no host to talk to");
     else
         status = perform(cli, config, path, post, timeout_ns, answer);
-    config_free(config);
     if (status == 0) {
         answer->json = cJSON_ParseWithLength(answer->text.bytes, answer->text.len);
-        const char *error = text_at(answer->json, "error");
-        if (!answer->json || *error) {
-            fprintf(stderr, "moonbus %s: %s (HTTP status %ld)\n", cli->command->name,
-                    *error ? error : "that is not a host of moonbus", answer->status);
-            status = CLI_FAILED;
-        }
+        status = judge(cli, config, answer);
     }
+    config_free(config);
     return status;
 }
 
@@ -256,12 +298,15 @@ int cli_drain(struct cli *cli)
     struct answer answer;
     int status = ask(cli, "/drain", true, &answer);
     int unfinished = (int)number_at(answer.json, "unfinished");
+    double pid = number_at(answer.json, "pid");
     if (status == 0 && !true_at(answer.json, "ok")) {
-        fprintf(stderr, "moonbus drain: %d handler%s unfinished at the graceful deadline\n",
-                unfinished, unfinished == 1 ? " was" : "s were");
+        fprintf(stderr,
+                "moonbus drain: the host at %s, pid %.0f: %d handler%s unfinished at the graceful "
+                "deadline\n",
+                answer.from, pid, unfinished, unfinished == 1 ? " was" : "s were");
         status = UNFINISHED;
     } else if (status == 0) {
-        printf("drained\n");
+        printf("drained: the host at %s, pid %.0f\n", answer.from, pid);
     }
     clear(&answer);
     return status;

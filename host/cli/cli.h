@@ -85,6 +85,13 @@ int64_t cli_duration(const struct cli *cli, const char *spelling, const char *te
 struct app_options;
 int cli_run_app(const struct app_options *options);
 
+/* --- settings.c --- */
+
+/* The settings. NULL: err says why, and when it is the config file that is at fault *without is
+ * what they are without it, owned; else NULL. */
+struct config *cli_config(const struct config_sources *sources, struct config **without,
+                          struct err *err);
+
 /* --- url.c --- */
 
 /* Looks for the URL of a running `moonbus dev`: .moonbus/url here, in ./handlers, ./examples, or so

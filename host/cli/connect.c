@@ -138,9 +138,12 @@ int client_open(struct client *client, const struct cli *cli, bool lasting)
     sources.default_count = 1;
     *client = (struct client){.cli = cli};
     thread_block_signals(&client->unblocked); /* nats.c's threads inherit the mask */
-    client->config = config_load(&sources, &err);
+    struct config *without;
+    client->config = cli_config(&sources, &without, &err);
     if (!client->config) {
-        client_failed(client, "%s", err.message);
+        client_failed(client, "%s%s", err.message,
+                      without ? "; mend the file, or name another one with -c" : "");
+        config_free(without);
         return CLI_USAGE;
     }
     char path[PATH_MAX], url[256];

@@ -401,6 +401,7 @@ local function judge(self, input)
   check_order(self, result, "publish.backoff.min", "publish.backoff.max")
   result.servers_stated = self.stated.servers ~= nil
   result.servers_given = self.stated.servers ~= nil and self.stated.servers.layer ~= "file"
+  result.admin_given = self.stated.admin ~= nil and self.stated.admin.layer ~= "file"
   result.tls = (self.stated["tls.ca"] or self.stated["tls.cert"] or self.stated["tls.verify"]) ~= nil
   result.warnings = self.warnings
   result.leaves = describe(self, result)

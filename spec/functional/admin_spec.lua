@@ -271,7 +271,7 @@ bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("300ms") ret
       w.client:publish("slow", "")
       begun:take(1)
       local status, body = http(host, "POST", "/drain")
-      assert.same({ 200, { ok = true, unfinished = 0 } }, { status, body })
+      assert.same({ 200, { ok = true, unfinished = 0, pid = host.pid } }, { status, body })
       assert.equal(0, host:wait())
     end)
   end)
@@ -350,6 +350,26 @@ bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("300ms") ret
     end)
   end)
 
+  it("gets its port at once when the host is started again, also after a crash", function()
+    local host = run(VERSION:format "one")
+    local function again()
+      return { handlers = { ["handler.lua"] = VERSION:format "two" }, admin = false,
+        args = { "--admin", host.admin } }
+    end
+    -- Answered and closed by the host: its side of the connection lingers in the kernel.
+    assert.equal(200, (http(host, "GET", "/status")))
+    local refused = w:fail(again())
+    assert.equal(2, refused.status)
+    host:signal "KILL"
+    host:wait()
+    local next_one = w:run(again())
+    local status, body = http(host, "GET", "/status")
+    assert.same({ 200, next_one.pid }, { status, body.pid })
+    refused = w:fail(again())
+    assert.equal(2, refused.status)
+    assert.matches("cannot listen", refused.output)
+  end)
+
   describe("whose port is taken", function()
     it("ends run with status 2", function()
       local host = run(VERSION:format "one")
@@ -396,7 +416,8 @@ bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("300ms") ret
     it("drain waits until the host has drained, and tells when it could not", function()
       local host = run(VERSION:format "one")
       local result = command(host, "drain")
-      assert.same({ 0, "drained\n" }, { result.status, result.stdout })
+      assert.same({ 0, ("drained: the host at %s, pid %d\n"):format(host.admin, host.pid) },
+        { result.status, result.stdout })
       assert.equal(0, host:wait())
       host = run { handlers = { ["handler.lua"] = [[
 local bus = require "moonbus"
@@ -408,16 +429,93 @@ bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("1m") end)]]
       begun:take(1)
       result = command(host, "drain")
       assert.equal(3, result.status)
-      assert.matches("1 handler was unfinished", result.stderr)
+      assert.equal(("moonbus drain: the host at %s, pid %d: 1 handler was unfinished at the graceful "
+        .. "deadline\n"):format(host.admin, host.pid), result.stderr)
       assert.equal(3, host:wait())
     end)
 
     it("says where it looked when no host is there", function()
       local result = w:moonbus { "status", "--admin", "127.0.0.1:" .. posix.free_port() }
       assert.equal(1, result.status)
-      assert.matches("no host listens at 127%.0%.0%.1:%d+", result.stderr)
+      assert.matches("no host listens at 127%.0%.0%.1:%d+; %-%-admin ADDR:PORT says where", result.stderr)
       result = w:moonbus { "reload", "--admin", "off" }
       assert.equal(2, result.status)
+    end)
+
+    it("says that it goes by the config file as it is now, when no host is there", function()
+      local folder, port = w:folder(), posix.free_port()
+      temp.write(folder, "moonbus.lua", ('return { admin = "127.0.0.1:%d" }'):format(port))
+      local result = w:moonbus({ "status" }, { folder = folder })
+      assert.equal(1, result.status)
+      assert.equal(("moonbus status: no host listens at 127.0.0.1:%d, where it would by moonbus.lua as it "
+        .. "is now; one that runs since before that was changed listens where it did; --admin ADDR:PORT "
+        .. "says where\n"):format(port), result.stderr)
+    end)
+
+    it("says whom it asks where nothing tells of a host", function()
+      local result = w:moonbus { "status" }
+      assert.matches("moonbus status: there is no moonbus%.lua here: asking the host at 127%.0%.0%.1:8223\n",
+        result.stderr)
+    end)
+
+    describe("beside a config file that is not good", function()
+      local COMMANDS = { "reload", "status", "drain" }
+
+      local function broken()
+        local folder = w:folder()
+        temp.write(folder, "moonbus.lua", "return {\n  workers = = 2 }")
+        return folder
+      end
+
+      it("asks no host by guessing, which might be another one", function()
+        local dangling = w:folder()
+        os.execute("ln -s nowhere " .. dangling .. "/moonbus.lua")
+        for _, name in ipairs(COMMANDS) do
+          for _, case in ipairs {
+            { { name }, broken(), "moonbus%.lua:2: unexpected symbol" },
+            { { name, "-c", "moonbus.lua" }, broken(), "moonbus%.lua:2: unexpected symbol" },
+            { { name, "-c", "nowhere.lua" }, w:folder(), "nowhere%.lua: No such file" },
+            { { name }, dangling, "moonbus%.lua: No such file" },
+          } do
+            local result = w:moonbus(case[1], { folder = case[2] })
+            assert.same({ 2, "" }, { result.status, result.stdout })
+            assert.matches("^moonbus " .. name .. ": [^\n]*" .. case[3]
+              .. "[^\n]*; [^\n]*%-%-admin ADDR:PORT says[^\n]*\n$", result.stderr)
+          end
+        end
+      end)
+
+      it("asks the one that --admin or MOONBUS_ADMIN names", function()
+        local host = run(VERSION:format "one")
+        for _, case in ipairs { { "--admin", host.admin }, { env = { MOONBUS_ADMIN = host.admin } } } do
+          local result = w:moonbus({ "status", case[1], case[2] }, { folder = broken(), env = case.env })
+          assert.equal(0, result.status, result.stderr)
+          assert.matches("serving, ready", result.stdout)
+          assert.matches("moonbus%.lua:2: unexpected symbol.*; without it, asking the host at "
+            .. host.admin:gsub("%p", "%%%0"), result.stderr)
+        end
+        local result = command(host, "drain", "-c", "nowhere.lua")
+        assert.equal(2, result.status)
+        assert.matches("nowhere%.lua: No such file.*without %-c", result.stderr)
+        result = w:moonbus({ "drain", "--admin", host.admin }, { folder = broken() })
+        assert.same({ 0, ("drained: the host at %s, pid %d\n"):format(host.admin, host.pid) },
+          { result.status, result.stdout })
+        assert.equal(0, host:wait())
+      end)
+
+      it("says where the admin_token comes from, when the host wants one", function()
+        local host = run { handlers = { ["handler.lua"] = VERSION:format "one" },
+          env = { MOONBUS_ADMIN_TOKEN = "secret" } }
+        local function reload(token)
+          return w:moonbus({ "reload", "--admin", host.admin },
+            { folder = broken(), env = { MOONBUS_ADMIN_TOKEN = token } })
+        end
+        local result = reload()
+        assert.equal(1, result.status)
+        assert.matches("wants its admin_token: MOONBUS_ADMIN_TOKEN, or", result.stderr)
+        assert.matches("has another admin_token than the one that was shown", reload("secrets").stderr)
+        assert.equal(0, reload("secret").status)
+      end)
     end)
   end)
 end)

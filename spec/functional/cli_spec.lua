@@ -102,6 +102,18 @@ describe("the command line", function()
       wrong({ "run", "--graceful-timeout", "5 parsecs" }, "5 parsecs")
     end)
 
+    it("names file and line of a config file that is broken, and says what to do", function()
+      for _, arguments in ipairs { { "req", "x" }, { "pub", "x", "y" }, { "sub", "x" }, { "redrive", "DEAD" } } do
+        local folder = w:folder()
+        temp.write(folder, "moonbus.lua", "return {\n  workers = = 2 }")
+        local run = w:moonbus(arguments, { folder = folder })
+        assert.equal(2, run.status)
+        assert.matches("^moonbus " .. arguments[1] .. ": moonbus%.lua:2: unexpected symbol near '='; mend the "
+          .. "file, or name another one with %-c\n$", run.stderr)
+      end
+      assert.is_nil(wrong({ "req", "x", "-s", "ftp://x" }, "--server").stderr:find "mend the file")
+    end)
+
     it("names the option for a bad number", function()
       wrong({ "pub", "x", "y", "--count", "many", "-s", w.server.url }, "--count", "many")
       wrong({ "sub", "x", "--count", "0", "-s", w.server.url }, "--count", "0")
