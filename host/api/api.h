@@ -122,9 +122,13 @@ void api_push_message(lua_State *L, struct task *task, struct delivery *delivery
 /* Pushes a message object of a reply; takes msg. */
 void api_push_reply(lua_State *L, natsMsg *msg);
 
-/* Where the running code belongs, for a line of the log; file is borrowed by it. */
+/* Where the running code belongs, for a line of the log; file is borrowed by it. Of a batch no
+ * message is named: it is of all of them. */
 struct log_context;
 void api_log_context(lua_State *L, struct log_context *context, char *file, size_t size);
+/* Puts in this message of this run. */
+void api_log_message(struct log_context *context, const struct task *run,
+                     const struct delivery *delivery);
 
 /* Adds msg:header and msg:header_values to the table of methods on top of the stack. */
 void api_msg_headers_open(lua_State *L);
@@ -149,7 +153,8 @@ struct message {
     bool cached;               /* its environment table is its own, and has the headers */
     bool rejected;             /* it has a verdict that is carried out later: msg:reject, and
                                   msg:nak with order_by */
-    struct delivery *delivery; /* borrowed from its run; NULL: that is over, or it is a reply */
+    struct task *run;          /* not owned; NULL: that is over, or it is a reply */
+    struct delivery *delivery; /* borrowed from its run; NULL as that is */
     struct delivery *kept;     /* reference held; NULL: it is a copy or a reply */
     natsMsg *msg;              /* what has the headers; NULL: it has none. Owned when it is a
                                   reply, else of `kept` */

@@ -176,8 +176,18 @@ void api_log_context(lua_State *L, struct log_context *context, char *file, size
     const struct task *root = instance->current->root;
     const struct delivery *delivery = root->delivery;
     context->handler = root->registration->handler;
-    if (!delivery)
-        return;
+    if (root->batch && delivery) {
+        context->stream = delivery->stream;
+        context->consumer = delivery->durable;
+    } else if (delivery) {
+        api_log_message(context, root, delivery);
+    }
+}
+
+void api_log_message(struct log_context *context, const struct task *run,
+                     const struct delivery *delivery)
+{
+    context->handler = run->registration->handler;
     context->subject = delivery->subject;
     if (!delivery->consumer)
         return;
@@ -185,7 +195,7 @@ void api_log_context(lua_State *L, struct log_context *context, char *file, size
     context->consumer = delivery->durable;
     context->sequence = delivery->stream_sequence;
     context->attempt = (unsigned)delivery->attempt;
-    context->attempts = (unsigned)root->registration->attempts;
+    context->attempts = (unsigned)run->registration->attempts;
 }
 
 /* Who reads the log shall still find the next line. */

@@ -111,6 +111,7 @@ static struct message *push_copy(lua_State *L, enum message_kind kind, struct de
 /* The object on top is held in a table until its run is over, so that it can be told then. */
 static void bind(lua_State *L, struct task *task, struct message *message)
 {
+    message->run = task;
     message->next = task->message;
     task->message = message;
     lua_rawgeti(L, LUA_REGISTRYINDEX, task->instance->running_ref);
@@ -142,6 +143,7 @@ static void end_one(lua_State *L, const struct task *task, struct message *messa
     message->pending = delivery->pending;
     message->timestamp_ns = delivery->timestamp_ns;
     message->delivery = NULL;
+    message->run = NULL;
     message->next = NULL;
     luaL_unref(L, -1, message->place);
 }

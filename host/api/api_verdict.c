@@ -140,53 +140,55 @@ static int method_ack(lua_State *L)
 }
 
 /* To the dead letter now, while the handler goes on. */
-static int bury(lua_State *L, struct task *root, struct message *message, const struct err *reason)
+static int bury(lua_State *L, struct message *message, const struct err *reason)
 {
     char file[256];
     int line = 0;
     bool known = vm_where(L, file, sizeof file, &line);
     message->rejected = true;
-    task_dead_letter(root, message->delivery, reason, known ? file : NULL, line);
+    task_dead_letter(message->run, message->delivery, reason, known ? file : NULL, line);
     return done(L);
 }
 
 /* There is no delivery after the last one: to the dead letter instead. */
-static int nak_the_last(lua_State *L, struct task *root, struct message *message)
+static int nak_the_last(lua_State *L, struct message *message)
 {
     struct err err;
     err_set(&err, ERR_HANDLER, "nak'd by the handler at its last attempt");
-    return bury(L, root, message, &err);
+    return bury(L, message, &err);
 }
 
-/* msg:nak([delay]): without a delay, the backoff of its attempt, so that nothing spins. */
+/* msg:nak([delay]): without a delay, the backoff of its attempt, so that nothing spins. As any
+ * verdict, by the rules of the message's own handler, whichever of the script's gives it. */
 static int method_nak(lua_State *L)
 {
     struct message *message = stream_message(L, "nak");
     int64_t delay_ns = api_duration(L, 2, "msg:nak", "delay", 0);
-    struct task *root = api_task(L, "msg:nak")->root;
-    if (message->rejected || !message->delivery || delivery_settled(message->delivery))
+    api_task(L, "msg:nak");
+    struct task *run = message->run;
+    if (message->rejected || !run || delivery_settled(message->delivery))
         return already_settled(L);
-    if (message->delivery->attempt >= (uint64_t)root->registration->attempts)
-        return nak_the_last(L, root, message);
+    if (message->delivery->attempt >= (uint64_t)run->registration->attempts)
+        return nak_the_last(L, message);
     if (lua_isnoneornil(L, 2))
-        delay_ns = backoff_delay_ns(&root->registration->backoff, message->delivery->attempt,
+        delay_ns = backoff_delay_ns(&run->registration->backoff, message->delivery->attempt,
                                     retry_random());
-    if (root->registration->order == ORDER_NONE || root->delivery != message->delivery)
+    if (run->registration->order == ORDER_NONE)
         return settle(L, message, VERDICT_NAK, delay_ns);
     /* In order: its key waits for it here, so the verdict is carried out when the handler ends. */
-    message->rejected = root->retry_asked = true;
-    root->retry_delay_ns = delay_ns;
+    message->rejected = run->retry_asked = true;
+    run->retry_delay_ns = delay_ns;
     return done(L);
 }
 
 /* In a batch: this message alone, now. */
-static int reject_one(lua_State *L, struct task *root, struct message *message, const char *reason)
+static int reject_one(lua_State *L, struct message *message, const char *reason)
 {
     struct err err;
     if (message->rejected || delivery_settled(message->delivery))
         return already_settled(L);
     err_set(&err, ERR_BAD_PAYLOAD, "%s", reason ? reason : "rejected by the handler");
-    return bury(L, root, message, &err);
+    return bury(L, message, &err);
 }
 
 /* msg:term([reason]) */
@@ -200,6 +202,7 @@ static int method_term(lua_State *L)
         char file[256];
         struct log_context context = {0};
         api_log_context(L, &context, file, sizeof file);
+        api_log_message(&context, message->run, message->delivery);
         log_event(LOG_INFO, &context, "terminated by the handler%s%s", reason ? ": " : "",
                   reason ? reason : "");
     }
@@ -214,19 +217,19 @@ static int method_reject(lua_State *L)
     const char *reason = reason_argument(L, "reject");
     if (message->kind == MESSAGE_REPLY)
         return api_misuse(L, "msg:reject: this message is a reply, so it has no verdict");
-    struct task *root = api_task(L, "msg:reject")->root;
-    if (!message->delivery)
+    api_task(L, "msg:reject");
+    struct task *run = message->run;
+    if (!run)
         return already_settled(L);
-    if (root->batch)
-        return reject_one(L, root, message, reason);
-    if (root->delivery != message->delivery || message->rejected || root->responded ||
-        delivery_settled(message->delivery))
+    if (run->batch)
+        return reject_one(L, message, reason);
+    if (message->rejected || run->responded || delivery_settled(message->delivery))
         return already_settled(L);
-    struct failure *failure = root->failure ? root->failure : calloc(1, sizeof *failure);
+    struct failure *failure = run->failure ? run->failure : calloc(1, sizeof *failure);
     if (!failure)
         return fail_with(L, ERR_MEMORY, "no memory to reject the message");
     failure_clear(failure);
-    root->failure = failure;
+    run->failure = failure;
     message->rejected = true;
     char file[256];
     if (vm_where(L, file, sizeof file, &failure->line))
@@ -289,8 +292,8 @@ static int method_respond(lua_State *L)
     }
     if (send_reply(task->instance->engine, message->msg, to, &payload, &headers, &err) != 0)
         return api_fail(L, &err);
-    if (message->delivery && task->root->delivery == message->delivery)
-        task->root->responded = true;
+    if (message->run)
+        message->run->responded = true;
     return done(L);
 }
 

@@ -214,6 +214,7 @@ static void settle_batch(struct task *task)
     if (!task->failure)
         return;
     struct log_context context = context_of(task);
+    context.subject = NULL; /* of the first, as the rest */
     context.sequence = 0;
     context.attempt = context.attempts = 0;
     log_event(LOG_ERROR, &context, "%s; of a batch of %d: %d nak'd, %d %s",

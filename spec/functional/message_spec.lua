@@ -51,6 +51,70 @@ describe("a message object", function()
     end
   end)
 
+  describe("that another handler settles while its own goes on", function()
+    local function host_of(verdict)
+      w.client:stream("IN", { "in.>" })
+      w.client:stream("DEAD", { "dead" })
+      w.client:store("in.a", "text")
+      return w:run(([[
+        local bus, js = require "moonbus", require "moonbus.jetstream"
+        bus.script { workers = 1 }
+        local kept, held
+        js.consume("IN", { durable = "worker", attempts = 2, dead_letter = "dead" }, function(msg)
+          kept = msg
+          bus.publish("runs", tostring(msg.attempt))
+          bus.sleep("200ms")
+        end)
+        bus.subscribe("settle", function() return bus.json.array { kept:%s } end)
+        bus.subscribe("hold", function(msg) held = msg; bus.publish("holds", "") bus.sleep("200ms") return "own" end)
+        bus.subscribe("answer", function() held:respond "other" end)
+      ]]):format(verdict))
+    end
+
+    local function settle(runs) -- when the handler has begun
+      assert.is_truthy(runs:next(10))
+      return w.client:request("settle", ""):json()[1]
+    end
+
+    it("is nak'd by the rules of its own, and goes to the dead letter that this one states", function()
+      local runs = w.client:subscribe "runs"
+      local host = host_of 'nak("10ms")'
+      assert.is_true(settle(runs))
+      assert.is_true(settle(runs))
+      wait.eventually(function() return w.client:stream_info("DEAD").state.messages == 1 end)
+      assert.equal("2", w.client:message("DEAD", 1):header "Moonbus-Attempt")
+      host:wait_log { msg = "at its last attempt; to the dead letter dead", handler = "IN/worker", sequence = 1 }
+    end)
+
+    it("is rejected", function()
+      local runs = w.client:subscribe "runs"
+      local host = host_of 'reject "no"'
+      assert.is_true(settle(runs))
+      wait.eventually(function() return w.client:stream_info("DEAD").state.messages == 1 end)
+      host:wait_log { msg = "^no; to the dead letter dead", handler = "IN/worker", sequence = 1 }
+    end)
+
+    it("is terminated, and the log names it", function()
+      local runs = w.client:subscribe "runs"
+      local host = host_of 'term "no"'
+      assert.is_true(settle(runs))
+      local event = host:wait_log { msg = "^terminated by the handler: no$" }
+      assert.same({ "IN/worker", "in.a", 1, 1 },
+        { event.handler, event.subject, event.sequence, event.attempt })
+      wait.eventually(function() return w.client:settled("IN", "worker") end, 10)
+    end)
+
+    it("is answered once", function()
+      local holds, inbox = w.client:subscribe "holds", w.client:subscribe "inbox"
+      host_of "ack()"
+      w.client:publish("hold", "", nil, "inbox")
+      holds:next(10)
+      w.client:request("answer", "")
+      assert.equal("other", inbox:next(10).data)
+      assert.is_nil(inbox:next(0.5))
+    end)
+  end)
+
   describe("that is kept after its run", function()
     for kind, headers in pairs(KINDS) do
       it(kind .. " has its verdict, though it is run again", function()

@@ -264,6 +264,27 @@ describe("js.consume", function()
         msg = "^no; to the dead letter dead%.in$" }
     end)
 
+    it("names in the log the message that a line is about, and none where it is of all", function()
+      streams()
+      for number = 1, 3 do w.client:store("in." .. number, tostring(number)) end
+      local host = w:run(batches('batch = { size = 3, wait = "1s" }, attempts = 1', [[
+        msgs[2]:term("on purpose")
+        msgs[3]:nak()
+        bus.log.info "of all"
+        error "the rest"
+      ]]))
+      local event = host:wait_log { msg = "^terminated by the handler: on purpose$" }
+      assert.same({ "IN", "worker", "in.2", 2, 1 },
+        { event.stream, event.consumer, event.subject, event.sequence, event.attempt })
+      event = host:wait_log { msg = "^nak'd by the handler at its last attempt" }
+      assert.same({ "in.3", 3, 1 }, { event.subject, event.sequence, event.attempt })
+      for _, msg in ipairs { "^of all$", "the rest; of a batch of 3: 0 nak'd, 1 to the dead letter" } do
+        event = host:wait_log { msg = msg }
+        assert.same({ "IN", "worker" }, { event.stream, event.consumer })
+        assert.is_nil(event.subject or event.sequence or event.attempt)
+      end
+    end)
+
     it("gives up a message that came again and again, not the others", function()
       streams()
       for number = 1, 2 do w.client:store("in.x", tostring(number)) end
