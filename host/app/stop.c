@@ -80,6 +80,7 @@ static void begin(struct app *app)
 {
     int64_t graceful_ns = app->config->graceful_timeout_ns;
     atomic_store(&app->stopping, true);
+    engine_end_loads(app->engine);
     app->stop_deadline_ns = clock_now_ns() + (uint64_t)graceful_ns;
     uv_timer_start(&app->guard, on_guard, (uint64_t)(graceful_ns / NS_PER_MS) + GUARD_MS, 0);
     watch_close(app->watch);
@@ -172,7 +173,8 @@ void stop_finish(struct app *app)
         pthread_join(app->stopper, NULL);
     if (app->stopper_runs && unfinished != 0 && app->end.status == APP_OK)
         app->end.status = APP_UNFINISHED;
-    if (atomic_load(&app->hangs) || (app->work.running && !atomic_load(&app->work.done)))
+    if (atomic_load(&app->hangs) || (app->engine && engine_stuck(app->engine) > 0) ||
+        (app->work.running && !atomic_load(&app->work.done)))
         app->end.left_behind = true;
     admin_close(app->admin, unfinished);
     if (app->stopper_runs)

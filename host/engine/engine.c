@@ -93,8 +93,16 @@ void engine_lost(struct engine *engine, int lost)
         engine->options.on_stuck(engine->options.owner);
 }
 
-static void script_free(struct script *script)
+struct script *script_retain(struct script *script)
 {
+    atomic_fetch_add_explicit(&script->references, 1, memory_order_relaxed);
+    return script;
+}
+
+void script_release(struct script *script)
+{
+    if (atomic_fetch_sub_explicit(&script->references, 1, memory_order_acq_rel) != 1)
+        return;
     pthread_mutex_destroy(&script->changing);
     pthread_mutex_destroy(&script->starting);
     free(script->path);
@@ -111,6 +119,7 @@ struct script *engine_load(struct engine *engine, const char *path, const char *
         err_set(&failure->err, ERR_MEMORY, "no memory for a script");
         return NULL;
     }
+    atomic_init(&script->references, 1);
     script->engine = engine;
     script->path = strdup(path);
     script->name = strdup(name);
@@ -118,7 +127,7 @@ struct script *engine_load(struct engine *engine, const char *path, const char *
     pthread_mutex_init(&script->starting, NULL);
     script->live = generation_build(engine, script, 1, 1, read, failure);
     if (!script->live) {
-        script_free(script);
+        script_release(script);
         return NULL;
     }
     pthread_mutex_lock(&engine->dispatch.lock); /* a report may look */
@@ -188,7 +197,12 @@ int engine_running(struct engine *engine)
 
 int engine_stuck(struct engine *engine)
 {
-    return workers_lost(engine->workers);
+    return workers_lost(engine->workers) + atomic_load(&engine->loads_left);
+}
+
+void engine_end_loads(struct engine *engine)
+{
+    atomic_store(&engine->ending, true);
 }
 
 int engine_end_offload(struct engine *engine, uint64_t deadline_ns)
@@ -396,7 +410,7 @@ static void free_script(struct engine *engine, struct script *script)
         }
     }
     generation_release(script->live);
-    script_free(script);
+    script_release(script);
 }
 
 static bool tasks_left(const struct engine *engine)
@@ -415,7 +429,8 @@ static bool tasks_left(const struct engine *engine)
 
 void engine_free(struct engine *engine)
 {
-    if (workers_stop(engine->workers, clock_now_ns() + WORKERS_GRACE_NS) > 0)
+    if (workers_stop(engine->workers, clock_now_ns() + WORKERS_GRACE_NS) > 0 ||
+        atomic_load(&engine->loads_left) > 0)
         return;
     workers_free(engine->workers);
     if (tasks_left(engine) || offload_stop(engine->offload, clock_now_ns()) > 0)

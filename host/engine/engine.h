@@ -77,7 +77,7 @@ struct engine *engine_new(struct clock *clock, struct pool *pool,
  * ERR_MEMORY: nothing has changed. */
 int engine_tune(struct engine *engine, const struct engine_tuning *tuning, struct err *err);
 
-/* Loads a script on the calling thread (not a worker). path: a file; name: how it is called. NULL
+/* Loads a script, and waits for that (not on a worker). path: a file; name: how it is called. NULL
  * with failure. *read: the files that it was made of, also on failure; a reference, or NULL. The
  * engine owns the script. Nothing is subscribed yet. */
 struct script *engine_load(struct engine *engine, const char *path, const char *name,
@@ -122,8 +122,12 @@ void engine_unload(struct engine *engine, struct script *script);
 /* How many handlers run. */
 int engine_running(struct engine *engine);
 
-/* How many threads were given up to handlers that nothing could stop, and have not come back. */
+/* How many threads were given up to handlers or loads that nothing could stop, and have not come
+ * back. They may use all that they know: the engine must not be freed. */
 int engine_stuck(struct engine *engine);
+
+/* Any thread, at once: what is being loaded has no time left. */
+void engine_end_loads(struct engine *engine);
 
 /* For the status; the caller owns the JSON. What each script serves, and how it went. */
 cJSON *engine_report(struct engine *engine);

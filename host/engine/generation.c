@@ -48,6 +48,12 @@ static void free_all(struct registration **items, int count)
     free(items);
 }
 
+void loading_clear(struct loading *loading)
+{
+    free_all(loading->items, loading->count);
+    *loading = (struct loading){0};
+}
+
 int loading_add(struct instance *instance, lua_State *L, struct registration *registration)
 {
     struct loading *loading = instance->loading;
@@ -83,6 +89,7 @@ void generation_release(struct generation *generation)
         loader_names_free(generation->warned);
     sources_release(generation->sources);
     policy_release(generation->policy);
+    script_release(generation->script);
     free(generation);
 }
 
@@ -106,7 +113,7 @@ static struct generation *generation_new(struct engine *engine, struct script *s
         return NULL;
     atomic_init(&generation->references, 1);
     generation->engine = engine;
-    generation->script = script;
+    generation->script = script_retain(script);
     generation->number = number;
     generation->policy = engine_policy(engine);
     generation->memory_bytes = generation->policy->memory_bytes;
@@ -143,11 +150,9 @@ static bool same_registrations(const struct generation *generation, const struct
 static struct instance *load_first(struct generation *generation, struct failure *failure)
 {
     struct loading loading = {0};
-    struct instance *instance = instance_load(generation, &loading, failure);
-    if (!instance) {
-        free_all(loading.items, loading.count);
+    struct instance *instance = load_aside(generation, &loading, failure);
+    if (!instance)
         return NULL;
-    }
     generation->registrations = loading.items;
     generation->registration_count = loading.count;
     if (loading.memory_bytes)
@@ -161,7 +166,7 @@ static struct instance *load_first(struct generation *generation, struct failure
 static struct instance *load_further(struct generation *generation, struct failure *failure)
 {
     struct loading loading = {0};
-    struct instance *instance = instance_load(generation, &loading, failure);
+    struct instance *instance = load_aside(generation, &loading, failure);
     if (instance && !same_registrations(generation, &loading)) {
         err_set(&failure->err, ERR_INVALID,
                 "a further instance registered other handlers than the first: a script must "
@@ -169,7 +174,7 @@ static struct instance *load_further(struct generation *generation, struct failu
         instance_release(instance);
         instance = NULL;
     }
-    free_all(loading.items, loading.count);
+    loading_clear(&loading);
     return instance;
 }
 
@@ -217,7 +222,7 @@ static void on_grow(struct pool_job *job)
     struct dispatch *dispatch = &generation->engine->dispatch;
     struct failure failure = {0};
     struct instance *instance = load_further(generation, &failure);
-    if (!instance) {
+    if (!instance && !atomic_load(&generation->engine->ending)) {
         struct log_context context = {
             .script = generation->script->name, .file = failure.file, .line = failure.line};
         log_event(LOG_ERROR, &context,

@@ -73,11 +73,19 @@ struct loading {
  * and keeps the function on top of L (or none: nil) as its handler; pops it. */
 int loading_add(struct instance *instance, lua_State *L, struct registration *registration);
 
+/* Frees what it has registered. */
+void loading_clear(struct loading *loading);
+
+/* As instance_load, on a thread of its own: nothing that the script does keeps the caller for
+ * longer than the deadline and a little. In load.c. */
+struct instance *load_aside(struct generation *generation, struct loading *loading,
+                            struct failure *failure);
+
 struct generation {
     struct generation *prev, *next; /* script's list of all that live; dispatch lock */
     atomic_int references;
     struct engine *engine;
-    struct script *script;               /* not owned; scripts live as long as the engine */
+    struct script *script;               /* a reference */
     unsigned number;                     /* from 1 */
     struct registration **registrations; /* owned */
     int registration_count;

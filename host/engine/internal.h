@@ -29,15 +29,19 @@ struct engine {
     struct script *scripts;    /* owned, in order of loading */
     int script_count;
     atomic_bool draining;
+    atomic_bool ending;      /* what is being loaded is for nobody */
+    atomic_int loads_left;   /* loads that are left to themselves (load.c) */
     uint64_t drain_began_ns; /* main's */
     struct {
         uint64_t takes, since_ns;
     } stall; /* engine_stalled_ns' */
 };
 
+/* References: the engine's, each generation; a load that was left to itself may have the last. */
 struct script {
     struct engine *engine;
     struct script *next;
+    atomic_int references;
     char *path, *name;        /* owned */
     pthread_mutex_t changing; /* held while it is served or reloaded: one change at a time; may be
                                  held for as long as a server does not answer */
@@ -48,6 +52,9 @@ struct script {
                                        lock */
     bool unloaded;                  /* its file is gone: `live` is retired; dispatch lock */
 };
+
+struct script *script_retain(struct script *script);
+void script_release(struct script *script);
 
 /* engine.c: the policy that generations are built by now, with a reference. */
 struct policy *engine_policy(struct engine *engine);

@@ -9,9 +9,6 @@
 
 /* How fine limits are kept: a run ends up to two ticks late. */
 #define TICK_NS ((uint64_t)10 * NS_PER_MS)
-/* A hook works within microseconds, unless LuaJIT itself is busy (a collection, a long copy). */
-#define ESCAPE_AFTER_NS ((uint64_t)200 * NS_PER_MS)
-#define LOST_AFTER_NS (ESCAPE_AFTER_NS + (uint64_t)NS_PER_S)
 
 struct watchdog {
     struct engine *engine; /* not owned */
@@ -27,7 +24,8 @@ struct watchdog {
 
 static void ask(struct watched *watched, uint64_t step)
 {
-    enum guard_stage stage = watched->asked_ns >= ESCAPE_AFTER_NS ? GUARD_ESCAPE : GUARD_RAISE;
+    enum guard_stage stage =
+        watched->asked_ns >= GUARD_ESCAPE_AFTER_NS ? GUARD_ESCAPE : GUARD_RAISE;
     watched->asked_ns += step;
     guard_ask(&watched->guard, watched->number, stage);
     pthread_kill(watched->thread, SIGURG);
@@ -58,7 +56,7 @@ static bool look(struct watched *watched, uint64_t step, uint64_t now_ns)
     bool over = limit > 0 && watched->ran_ns > (uint64_t)limit;
     if (!over && watched->overdue != number)
         return false;
-    if (watched->asked_ns <= LOST_AFTER_NS) {
+    if (watched->asked_ns <= GUARD_LOST_AFTER_NS) {
         ask(watched, step);
         return false;
     }

@@ -351,7 +351,7 @@ static bool push_own_text(struct vm *vm, struct failure *failure)
         return true;
     }
     vm->enforcing = true;
-    int status = guard_call_alone(vm, L, 1, 1);
+    int status = guard_call_alone(vm, L, 1, 1, 0);
     vm->enforcing = false;
     if (status == GUARD_ESCAPED)
         return guard_stopped(vm, status, failure), false;

@@ -269,18 +269,18 @@ int guard_call(struct vm *vm, lua_State *L, int nargs, int nresults, int handler
     return status;
 }
 
-int guard_call_alone(struct vm *vm, lua_State *L, int nargs, int nresults)
+int guard_call_alone(struct vm *vm, lua_State *L, int nargs, int nresults, int handler)
 {
     struct guard *guard = here;
     if (!guard || (atomic_load_explicit(&guard->number, memory_order_relaxed) & 1))
-        return lua_pcall(L, nargs, nresults, 0);
+        return lua_pcall(L, nargs, nresults, handler);
     if (_setjmp(guard->resume)) {
         atomic_fetch_add_explicit(&here->number, 1, memory_order_release);
         return GUARD_ESCAPED;
     }
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     enter(guard, vm, true);
-    int status = lua_pcall(L, nargs, nresults, 0);
+    int status = lua_pcall(L, nargs, nresults, handler);
     leave(guard);
     if (!vm->jit_off)
         luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);

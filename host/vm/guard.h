@@ -27,6 +27,11 @@ enum guard_stage { GUARD_RAISE = 1, GUARD_ESCAPE = 2 };
 /* What guard_resume returns beside lua_resume's values. */
 #define GUARD_ESCAPED (-1)
 
+/* A hook works within microseconds, unless LuaJIT itself is busy (a collection, a long copy): when
+ * to try the jump, and when to give the thread up. */
+#define GUARD_ESCAPE_AFTER_NS ((uint64_t)200 * 1000000)
+#define GUARD_LOST_AFTER_NS (GUARD_ESCAPE_AFTER_NS + (uint64_t)1000 * 1000000)
+
 #define GUARD_RANGES 192
 
 /* Code of the process that is no compiled Lua. */
@@ -58,7 +63,7 @@ struct guard {
     sigset_t mask_before;
 };
 
-/* Once, before any thread uses a guard: installs the handler. */
+/* Before any thread uses a guard: installs the handler. Again: nothing. */
 void guard_install(void);
 
 /* The calling thread: from now on its Lua is guarded by it (zeroed memory). It must be detached by
@@ -76,9 +81,9 @@ void guard_set_due(uint64_t due_ns);
 int guard_resume(struct vm *vm, lua_State *L, int nargs);
 int guard_call(struct vm *vm, lua_State *L, int nargs, int nresults, int handler);
 
-/* As guard_call without a handler, for a call that is no part of another one: it can be left as
- * guard_resume can, and then returns GUARD_ESCAPED. */
-int guard_call_alone(struct vm *vm, lua_State *L, int nargs, int nresults);
+/* As guard_call, for a call that is no part of another one: it can be left as guard_resume can, and
+ * then returns GUARD_ESCAPED. */
+int guard_call_alone(struct vm *vm, lua_State *L, int nargs, int nresults, int handler);
 
 /* After either: it was stopped. Moves place and traceback to failure, with what it was (ERR_CPU).
  * False: it was not. */

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/value.h"
+#include "vm/guard.h"
 
 struct name {
     UT_hash_handle hh;
@@ -117,9 +118,6 @@ static int push_run_args(lua_State *L)
     return 1;
 }
 
-#define ADVICE                                                                                     \
-    "the top level only registers handlers; what takes long belongs into bus.on(\"start\", ...)"
-
 /* How often the time is looked at: a thousand instructions are some 10 us. */
 #define LOOK_INSTRUCTIONS 1000
 
@@ -149,6 +147,22 @@ static void on_count(lua_State *L, lua_Debug *activation)
     lua_error(L);
 }
 
+/* It was stopped by the thread's guard, for it was in a call of the library that saw no hook. */
+static int say_stopped(struct vm *vm, struct failure *failure)
+{
+    char limit[32];
+    value_format_duration(vm->load_limit_ns, limit, sizeof limit);
+    if (clock_now_ns() < vm->load_until_ns)
+        return err_set(&failure->err, ERR_CLOSED, "the host is stopping");
+    if (!vm->broken)
+        return err_set(&failure->err, ERR_TIMEOUT, "still loading after %s: %s", limit,
+                       vm->load_advice);
+    return err_set(&failure->err, ERR_CPU,
+                   "still loading after %s, in a call of the library that only ended with its Lua "
+                   "state (such as string.find with a hopeless pattern): %s",
+                   limit, vm->load_advice);
+}
+
 /* Compiled code looks at no hook, so nothing is compiled. */
 int loader_call_within(struct vm *vm, int64_t limit_ns, const char *advice, int nargs, int nresults,
                        struct failure *failure)
@@ -161,7 +175,14 @@ int loader_call_within(struct vm *vm, int64_t limit_ns, const char *advice, int 
     vm->load_until_ns = clock_now_ns() + (uint64_t)limit_ns;
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     lua_sethook(vm->L, on_count, LUA_MASKCOUNT, LOOK_INSTRUCTIONS);
-    int rc = vm_call(vm, nargs, nresults, failure);
+    guard_set_due(vm->load_until_ns);
+    bool stopped;
+    int rc = vm_call_alone(vm, nargs, nresults, &stopped, failure);
+    guard_set_due(0);
+    if (stopped)
+        rc = say_stopped(vm, failure);
+    if (vm->broken)
+        return rc;
     lua_sethook(vm->L, NULL, 0, 0);
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
     return rc;
@@ -181,8 +202,9 @@ int loader_run(struct vm *vm, const char *path, const char *name,
     if (rc == 0) {
         lua_getfield(L, -1, "run");
         lua_pushvalue(L, top + 1);
-        rc = loader_call_within(vm, options->deadline_ns, ADVICE, 1, 0, failure);
+        rc = loader_call_within(vm, options->deadline_ns, LOADER_ADVICE, 1, 0, failure);
     }
-    lua_settop(L, top);
+    if (!vm->broken)
+        lua_settop(L, top);
     return rc;
 }

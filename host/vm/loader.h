@@ -18,6 +18,10 @@ struct loader_names;
 struct loader_names *loader_names_new(void); /* NULL when out of memory */
 void loader_names_free(struct loader_names *names);
 
+/* What the message says of a top level that takes too long. */
+#define LOADER_ADVICE                                                                              \
+    "the top level only registers handlers; what takes long belongs into bus.on(\"start\", ...)"
+
 struct loader_options {
     const char *const *lib; /* folders where require looks after the script's own */
     int lib_count;
@@ -34,7 +38,8 @@ int loader_run(struct vm *vm, const char *path, const char *name,
                const struct loader_options *options, struct failure *failure);
 
 /* Calls as vm_call, with the JIT off; what takes longer than limit_ns fails with ERR_TIMEOUT,
- * "still loading after ...", and the advice (static). 0: no limit. */
+ * "still loading after ...", and the advice (static). 0: no limit. A call in C sees nothing of
+ * that: run aside (vm/aside.h) it ends all the same, with ERR_CPU, and vm->broken is set then. */
 int loader_call_within(struct vm *vm, int64_t limit_ns, const char *advice, int nargs, int nresults,
                        struct failure *failure);
 

@@ -176,6 +176,10 @@ struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err)
 
 void vm_free(struct vm *vm)
 {
+    if (vm->broken) {
+        vm_discard(vm);
+        return;
+    }
     vm->enforcing = false;
     if (vm->L)
         lua_close(vm->L);
@@ -408,7 +412,8 @@ static int on_error(lua_State *L)
     return 1;
 }
 
-int vm_call(struct vm *vm, int nargs, int nresults, struct failure *failure)
+static int call(struct vm *vm, int nargs, int nresults, bool alone, bool *stopped,
+                struct failure *failure)
 {
     lua_State *L = vm->L;
     bool enforcing = vm->enforcing;
@@ -419,11 +424,15 @@ int vm_call(struct vm *vm, int nargs, int nresults, struct failure *failure)
     lua_insert(L, base);
     vm->exhausted = false;
     vm->enforcing = true;
-    int status = guard_call(vm, L, nargs, nresults, base);
+    int status = alone ? guard_call_alone(vm, L, nargs, nresults, base)
+                       : guard_call(vm, L, nargs, nresults, base);
     vm->enforcing = enforcing;
-    lua_remove(L, base);
-    if (guard_stopped(vm, status, &found)) {
-        lua_settop(L, base - 1);
+    vm->broken = status == GUARD_ESCAPED;
+    if (!vm->broken)
+        lua_remove(L, base);
+    if ((*stopped = guard_stopped(vm, status, &found))) {
+        if (!vm->broken)
+            lua_settop(L, base - 1);
         *failure = found;
         return failure->err.code;
     }
@@ -438,6 +447,17 @@ int vm_call(struct vm *vm, int nargs, int nresults, struct failure *failure)
     if (vm->exhausted && !enforcing)
         lua_gc(L, LUA_GCCOLLECT, 0);
     return failure->err.code;
+}
+
+int vm_call(struct vm *vm, int nargs, int nresults, struct failure *failure)
+{
+    bool stopped;
+    return call(vm, nargs, nresults, false, &stopped, failure);
+}
+
+int vm_call_alone(struct vm *vm, int nargs, int nresults, bool *stopped, struct failure *failure)
+{
+    return call(vm, nargs, nresults, true, stopped, failure);
 }
 
 int vm_yield(lua_State *L)

@@ -60,6 +60,7 @@ struct vm {
     size_t held_at;                       /* where in their blocks those of vm_own hold it */
     size_t external_bytes, external_most; /* that they hold; when to collect because of it */
     volatile sig_atomic_t allocating;
+    bool broken;    /* it was left by a jump: vm_free discards it */
     bool eager;     /* MOONBUS_GC=aggressive: for who looks for values that nothing holds */
     int64_t cpu_ns; /* one resume may take so long; 0: any time */
     bool jit_off;
@@ -97,6 +98,7 @@ void failure_clear(struct failure *failure);
 /* A new state with the standard libraries, lua-cjson ("cjson" by require) and the embedded modules
  * (by require from the host's own Lua; scripts see what the loader gives them). */
 struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err);
+/* One that vm_call_alone has broken is discarded. */
 void vm_free(struct vm *vm);
 
 /* The same for a state that is broken (VM_BROKEN): runs no finalizer, touches nothing of Lua; lets
@@ -153,6 +155,10 @@ enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs,
 /* Calls the function below nargs arguments on the main state, protected and under the limit, with
  * nresults results. 0, or a negative code with failure. Not for handlers: it must not yield. */
 int vm_call(struct vm *vm, int nargs, int nresults, struct failure *failure);
+
+/* The same for a call that is no part of another one: its guard may leave it by a jump, if need be.
+ * Then vm->broken is set, and only vm_free may be called now. *stopped: its guard has ended it. */
+int vm_call_alone(struct vm *vm, int nargs, int nresults, bool *stopped, struct failure *failure);
 
 /* What vm_yield yields: tells the yield of a binding from any other. */
 extern char vm_suspend_marker;
