@@ -1,5 +1,6 @@
 #include "engine/shared.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,19 +242,24 @@ int store_incr(struct store *store, struct store_key key, double by, double init
     int rc = 0;
     pthread_mutex_lock(&store->lock);
     struct entry *entry = find(store, key, now);
+    double before = entry ? entry->value.number : init;
+    *sum = before + by;
     if (entry && entry->value.plain) {
         rc = err_set(err, ERR_INVALID, "the value of \"%.*s\" is not a number",
                      key.len < 100 ? (int)key.len : 100, key.text);
+    } else if (!isfinite(*sum)) {
+        /* From infinity nothing leads back. */
+        rc = err_set(err, ERR_INVALID, "%.14g + %.14g is no finite number: \"%.*s\" stays as it is",
+                     before, by, key.len < 100 ? (int)key.len : 100, key.text);
     } else if (entry) {
-        *sum = entry->value.number += by;
+        entry->value.number = *sum;
     } else {
-        struct store_value value = {.number = init + by};
+        struct store_value value = {.number = *sum};
         rc = put(store, key, NULL, &value, now, &entry, err);
         if (rc == 0 && !set_expiry(store, entry, ttl_ns, now)) {
             remove_entry(store, entry);
             rc = err_set(err, ERR_MEMORY, "not enough memory");
         }
-        *sum = init + by;
     }
     pthread_mutex_unlock(&store->lock);
     return rc;

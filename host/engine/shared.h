@@ -65,7 +65,8 @@ int store_put(struct store *store, enum store_mode mode, struct store_key key,
               struct store_value value, int64_t ttl_ns, bool *present, struct err *err);
 
 /* Adds `by` to a number; a key that is not there begins with `init`, and gets the ttl. 0 with *sum;
- * ERR_INVALID: the value is none; ERR_FULL. */
+ * ERR_INVALID: the value is none, or the sum would not be finite, and the value is kept; ERR_FULL.
+ */
 int store_incr(struct store *store, struct store_key key, double by, double init, int64_t ttl_ns,
                double *sum, struct err *err);
 

@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CDATA 10             /* LuaJIT's own type, which lua.h does not name */
+#define CDATA 10 /* LuaJIT's own type, which lua.h does not name */
+/* For the name of what is refused. */
+#define SLOTS_FLAT 4
 #define SLOTS_PER_LEVEL 4    /* of the stack: a table, its metatable, a key, a value */
 #define LENGTH_MAX INT32_MAX /* of one string, and of one table's parts */
 
@@ -119,6 +121,18 @@ static bool refuse(struct writer *w, const struct place *place, enum err_code co
     return false;
 }
 
+/* Objects of the host say what they are. */
+static const char *type_name(lua_State *L, int index)
+{
+    const char *name = lua_typename(L, lua_type(L, index));
+    if (lua_type(L, index) == LUA_TUSERDATA && luaL_getmetafield(L, index, "__metatable")) {
+        if (lua_type(L, -1) == LUA_TSTRING)
+            name = lua_tostring(L, -1); /* the metatable keeps it alive */
+        lua_pop(L, 1);
+    }
+    return name;
+}
+
 static bool refuse_type(struct writer *w, const struct place *place, int index)
 {
     int type = lua_type(w->L, index);
@@ -127,9 +141,14 @@ static bool refuse_type(struct writer *w, const struct place *place, int index)
                       "a value of the FFI (cdata, such as an int64) cannot be %s: use tonumber or "
                       "tostring",
                       w->rules->verb);
+    const char *name = type_name(w->L, index);
+    if (strcmp(name, "message") == 0)
+        return refuse(w, place, ERR_INVALID,
+                      "a message cannot be %s: take what you need of it (msg.data, msg.subject)",
+                      w->rules->verb);
     return refuse(w, place, ERR_INVALID,
-                  "a %s cannot be %s: only nil, booleans, numbers, strings and tables of them",
-                  lua_typename(w->L, type), w->rules->verb);
+                  "a %s cannot be %s: only %sbooleans, numbers, strings and tables of them", name,
+                  w->rules->verb, w->rules->each ? "nil, " : "");
 }
 
 static bool put(struct writer *w, const struct place *place, const void *bytes, size_t len)
@@ -291,7 +310,7 @@ static bool put_value(struct writer *w, const struct place *place, int index)
 /* A table's walk needs room on the stack, which is made before anything is held. */
 static void make_room(lua_State *L, int first, int count)
 {
-    int slots = 2;
+    int slots = SLOTS_FLAT;
     for (int i = first; i < first + count; i++) {
         if (lua_type(L, i) == LUA_TTABLE)
             slots = SLOTS_PER_LEVEL * (PLAIN_DEPTH_MAX + 2);

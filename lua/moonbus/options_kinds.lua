@@ -46,7 +46,7 @@ local kinds = {}
 function kinds.duration(binding, field, value, spec)
   local seconds = core.duration(value, binding, field)
   local min = spec.min or 0.001
-  if seconds < min then refuse(binding, field, ("at least %gs"):format(min), value) end
+  if seconds < min then refuse(binding, field, ("at least %gms"):format(min * 1000), value) end
   return seconds
 end
 

@@ -71,6 +71,24 @@ end)]]):format(body) }
         s:incr("b", 10, { init = 100 }), s:incr("b", 1, { init = 100 }) }]])
   end)
 
+  it("counts no further than there are numbers: what would not be finite raises, and the value stays",
+    function()
+      local result = result_of [[
+        s:set("n", 1e308)
+        local too_far = try(s.incr, s, "n", 1e308)
+        local absent = try(s.incr, s, "absent", 1e308, { init = 1e308 })
+        s:set("endless", 1 / 0)
+        s:set("none", 0 / 0)
+        return { too_far, s:get "n", absent, s:get "absent" == nil, try(s.incr, s, "endless", -1),
+          s:get "endless" == 1 / 0, try(s.incr, s, "none"), s:get "none" ~= s:get "none" }]]
+      assert.matches('shared:incr: 1e%+308 %+ 1e%+308 is no finite number: "n" stays as it is', result[1])
+      assert.equal(1e308, result[2])
+      assert.matches('"absent" stays as it is', result[3])
+      assert.matches("inf %+ %-1 is no finite number", result[5])
+      assert.matches("nan %+ 1 is no finite number", result[7])
+      assert.same({ true, true, true }, { result[4], result[6], result[8] })
+    end)
+
   it("forgets at the end of a ttl, not before; a set without one has none", function()
     local result = result_of [[
       local began = bus.now()
@@ -224,20 +242,28 @@ bus.subscribe("seen", function() return bus.shared("one"):get("from timer") end)
         try(function() s:set("text", "x") s:incr("text") end), try(function() s.field = 1 end),
         try(s.set, s, "a", { ["two words"] = { msg } }), try(s.delete, s, ("k"):rep(70000)),
         try(s.set, s, "a", coroutine.create(print)),
+        try(s.set, s, "a", msg), try(s.set, s, "a", s), try(s.set, s, "a", 1, { init = 1 }),
+        try(s.set, s, "a", 1, 60), try(s.incr, s, "a", 1, 0), try(s.add, s, "a", 1, { ttl = 0 }),
       }]]
     local expected = {
       "name must be a string, got nil", "1 to 255 bytes", "got table", 'unknown option "sise"',
       "size: expected at least 4096 bytes",
       "with a colon", "key must be a string, got nil", "use tostring", "shared:delete removes",
-      "shared:set: a function cannot be stored: only nil",
+      "shared:set: a function cannot be stored: only booleans, numbers, strings and tables of them$",
       "shared:set: items%[2%]%.fn: a function cannot be stored",
       "shared:set: again%[1%]: a table that contains itself", "nested more than 128 deep",
       "a table as key cannot be stored",
       "shared:set: ttl: ", 'unknown option "exptime": here it is "ttl"',
       "what is added must be a number, got string", "not finite", "init: expected a number",
       'the value of "text" is not a number', "has no fields",
-      'shared:set: %["two words"%]%[1%]: a userdata cannot be stored', "at most 65535",
+      'shared:set: %["two words"%]%[1%]: a message cannot be stored: take what you need of it',
+      "at most 65535",
       "a thread cannot be stored",
+      "shared:set: a message cannot be stored: take", "shared:set: a shared cannot be stored",
+      'shared:set: unknown option "init": it belongs to shared:incr',
+      "shared:set: expected a table of options, got a number: write { ttl = 60 }",
+      "shared:incr: expected a table of options, got a number: write { init = 0 }",
+      "shared:add: ttl: expected at least 1ms, got 0",
     }
     for index, text in ipairs(expected) do
       assert.matches(text, errors[index])
