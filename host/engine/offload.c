@@ -39,6 +39,7 @@ void offload_free(struct offload *offload)
     if (!offload)
         return;
     clock_cancel(offload->engine->clock, &offload->notice);
+    offload_free_versions(offload);
     pthread_cond_destroy(&offload->ended);
     pthread_cond_destroy(&offload->work);
     pthread_mutex_destroy(&offload->lock);

@@ -1,13 +1,15 @@
 /* offload_internal - what the files of offload share; nobody else includes it.
  *
- *   offload.c         calls: queue, line, timeouts, ends
- *   offload_thread.c  threads: start, work, get lost, stop
- *   offload_state.c   one thread's Lua state, and what runs in it */
+ *   offload.c           calls: queue, line, timeouts, ends
+ *   offload_thread.c    threads: start, work, get lost, stop
+ *   offload_state.c     one thread's Lua state, and what runs in it
+ *   offload_versions.c  of each module, the last one that loaded, for all threads */
 #ifndef MOONBUS_ENGINE_OFFLOAD_INTERNAL_H
 #define MOONBUS_ENGINE_OFFLOAD_INTERNAL_H
 
 #include <pthread.h>
 #include <sys/types.h>
+#include <uthash.h>
 
 #include "engine/internal.h"
 #include "engine/offload.h"
@@ -53,6 +55,7 @@ struct offload_thread {
     pid_t tid;
     struct watched watched;
     struct vm *vm;             /* owned; NULL: none yet, or it had to go */
+    struct plain *lent;        /* a reference: what its Lua is being given; or NULL */
     int run_ref;               /* its registry: what runs a call */
     struct offload_call *call; /* a reference; changes under the lock */
     bool lost, ended;          /* the lock */
@@ -70,6 +73,7 @@ struct offload {
     int alive, idle, lost, running; /* threads that are not lost; of these, asleep; lost; calls */
     struct offload_thread *threads; /* owned; all that have not been joined */
     bool stopping;
+    struct offload_version *versions; /* owned; uthash */
     uint64_t calls, failed, timed_out;
     struct deadline notice; /* armed to tell of a lost thread, outside of all locks */
 };
@@ -101,5 +105,21 @@ void offload_on_notice(struct deadline *deadline);
 
 /* Runs thread->call to its end, on the calling thread, under the watchdog. */
 void offload_run(struct offload_thread *thread);
+
+/* --- offload_versions.c: any thread, without the lock --- */
+
+/* Takes over files: what a module was made of that has loaded, and is what is on disk now. id: one
+ * text for each content. */
+void offload_keep_version(struct offload *offload, const char *key, size_t len, const char *id,
+                          struct plain *files);
+/* Is one kept (of this id; NULL: any)? */
+bool offload_is_version(struct offload *offload, const char *key, size_t len, const char *id);
+/* Its files, a reference of the caller's; NULL: none. */
+struct plain *offload_version(struct offload *offload, const char *key, size_t len);
+/* True: one is kept, and this has not been told of a newer one that does not load. NULL: what is on
+ * disk does. */
+bool offload_complain(struct offload *offload, const char *key, size_t len, const char *text);
+/* No thread is left. */
+void offload_free_versions(struct offload *offload);
 
 #endif

@@ -104,6 +104,58 @@ static int core_hash(lua_State *L)
     return 1;
 }
 
+/* core.keep_version(key, id, files): what a module was made of that has loaded. */
+static int core_keep_version(lua_State *L)
+{
+    struct offload_thread *thread = thread_of(L);
+    struct err err;
+    size_t len;
+    const char *key = luaL_checklstring(L, 1, &len), *id = luaL_checkstring(L, 2);
+    if (offload_is_version(thread->offload, key, len, id)) {
+        offload_complain(thread->offload, key, len, NULL);
+        return 0;
+    }
+    const struct plain_rules rules = offload_rules(thread->call->policy, NULL);
+    struct plain *files = plain_copy(L, 3, 1, &rules, &err);
+    if (files) /* too large: every thread is on its own */
+        offload_keep_version(thread->offload, key, len, id, files);
+    return 0;
+}
+
+/* core.is_version(key [, id]): is one kept? */
+static int core_is_version(lua_State *L)
+{
+    size_t len;
+    const char *key = luaL_checklstring(L, 1, &len), *id = luaL_optstring(L, 2, NULL);
+    lua_pushboolean(L, offload_is_version(thread_of(L)->offload, key, len, id));
+    return 1;
+}
+
+/* core.version(key): its files; or nothing. */
+static int core_version(lua_State *L)
+{
+    struct offload_thread *thread = thread_of(L);
+    size_t len;
+    const char *key = luaL_checklstring(L, 1, &len);
+    plain_release(thread->lent); /* of one that could not be given */
+    thread->lent = offload_version(thread->offload, key, len);
+    if (!thread->lent)
+        return 0;
+    int count = plain_push(L, thread->lent);
+    plain_release(thread->lent);
+    thread->lent = NULL;
+    return count;
+}
+
+/* core.is_news(key, text): has it not been told yet that the newest does not load? */
+static int core_is_news(lua_State *L)
+{
+    size_t len;
+    const char *key = luaL_checklstring(L, 1, &len), *text = luaL_checkstring(L, 2);
+    lua_pushboolean(L, offload_complain(thread_of(L)->offload, key, len, text));
+    return 1;
+}
+
 /* core.log(level, text, traceback): level "info" or "error". */
 static int core_log(lua_State *L)
 {
@@ -125,6 +177,10 @@ static int open_core(lua_State *L)
         {"keep", core_keep},
         {"stamp", core_stamp},
         {"hash", core_hash},
+        {"keep_version", core_keep_version},
+        {"is_version", core_is_version},
+        {"version", core_version},
+        {"is_news", core_is_news},
         {"log", core_log},
         {NULL, NULL},
     };

@@ -74,6 +74,7 @@ static void *thread_main(void *arg)
     pthread_mutex_unlock(&offload->lock);
     if (thread->vm)
         vm_free(thread->vm);
+    plain_release(thread->lent);
     pthread_mutex_lock(&offload->lock);
     if (thread->lost)
         offload->lost--;

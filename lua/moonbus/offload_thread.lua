@@ -84,26 +84,49 @@ end
 
 -- Modules -----------------------------------------------------------------------------------------
 
---- By script folder, lib and name: { value, files, and of a new version that does not load: failed
---- (its files), complaint }.
+--- By script folder, lib and name: { value, files, id, and of a newer version that does not load:
+--- failed (its files) }.
 local modules = {}
 
-local function load_module(target, files)
+--- Gives read(path, loading) of a version that is made of what is on disk; files lists what was read.
+local function from_disk(files)
+  return function(path, loading)
+    local text, why = loader.read_file(path)
+    if text then
+      files[#files + 1] = { path = path, hash = core.hash(text), text = loading and text or nil }
+    end
+    return text, why
+  end
+end
+
+--- The same of a version that has loaded on another thread. What was not there then is not there; what
+--- it requires later comes from disk.
+local function from_version(version, files)
+  local texts, disk = {}, from_disk(files)
+  for _, file in ipairs(version) do texts[file.path] = file.text end
+  return function(path, loading)
+    local text = texts[path]
+    if not text and not loading then return disk(path) end
+    if not text then return nil, "No such file or directory" end
+    files[#files + 1] = { path = path, hash = core.hash(text) }
+    return text
+  end
+end
+
+local function load_module(target, read)
   local env = setmetatable({}, { __index = _G })
+  local loading = true
   env._G = env
   env.require = loader.make_require(env, {
     path = target.path, name = target.script, lib = target.lib, trust = true, offload = true,
     files = {},
-    read = function(path)
-      local text, why = loader.read_file(path)
-      if text then files[#files + 1] = { path = path, hash = core.hash(text) } end
-      return text, why
-    end,
+    read = function(path) return read(path, loading) end,
     missing = function(name, text)
       if name == target.module then error({ code = "not_found", message = text }, 0) end
     end,
   })
   local value = env.require(target.module)
+  loading = false
   if type(value) ~= "table" then
     error(("module %q gives a %s; an offloaded module returns a table of functions")
       :format(target.module, type(value)), 0)
@@ -111,24 +134,77 @@ local function load_module(target, files)
   return value
 end
 
+--- The version of these files has loaded.
+local function accept(entry, value, files)
+  local parts = {}
+  for i, file in ipairs(files) do parts[i] = file.path .. "\0" .. file.hash end
+  entry.value, entry.files, entry.id = value, files, core.hash(table.concat(parts, "\0"))
+end
+
+--- It came from disk: other threads may go on with it.
+local function share(key, entry)
+  if not core.is_version(key) or not changed(entry.files) then
+    local list = {}
+    for i, file in ipairs(entry.files) do list[i] = { path = file.path, text = file.text } end
+    core.keep_version(key, entry.id, list)
+  end
+  for _, file in ipairs(entry.files) do file.text = nil end
+end
+
+--- The traceback without the host's own lines; nil when nothing is left.
+local function own_traceback(text)
+  local lines = {}
+  for line in text:gmatch("[^\n]+") do
+    local name = line:match("^%s+([^:]+):")
+    if name and name ~= "[C]" and not name:find("^%[builtin") and
+      (not name:find("^moonbus%.") or name:find("%.lua$")) then
+      lines[#lines + 1] = line
+    end
+  end
+  return lines[1] and "stack traceback:\n" .. table.concat(lines, "\n") or nil
+end
+
 local function keep(value)
-  local text = type(value) == "table" and rawget(value, "message") or value
-  return { text = tostring(text), traceback = debug.traceback("", 2) }
+  local is_table = type(value) == "table"
+  return {
+    gone = is_table and rawget(value, "code") == "not_found",
+    text = tostring(is_table and rawget(value, "message") or value),
+    traceback = own_traceback(debug.traceback("", 2)),
+  }
+end
+
+--- Where it was looked for is of interest to who has never had it.
+local function tell(key, target, failure)
+  local text = "its file is gone, the last version goes on: put it back"
+  if not failure.gone then
+    text = "refused, the version before it goes on: " .. failure.text:gsub("; looked for .*", "")
+  end
+  if core.is_news(key, text) then
+    core.log("error", ("offloaded module %q: %s"):format(target.module, text), failure.traceback)
+  end
+end
+
+--- What is on disk does not load: the last version that did, on whichever thread, goes on.
+local function restore(entry, key, target)
+  if entry.id and core.is_version(key, entry.id) then return end
+  local version, files = core.version(key), {}
+  if not version then return end
+  local ok, value = pcall(load_module, target, from_version(version, files))
+  if ok then accept(entry, value, files) end
 end
 
 --- A version that does not load never replaces one that works; it is told of once.
-local function reload(entry, target)
+local function reload(entry, key, target)
   local files = {}
-  local ok, value = xpcall(function() return load_module(target, files) end, keep)
+  local ok, value = xpcall(function() return load_module(target, from_disk(files)) end, keep)
   if ok then
-    entry.value, entry.files, entry.failed, entry.complaint = value, files, nil, nil
-    return
-  end
-  entry.failed = files
-  if value.text ~= entry.complaint then
-    entry.complaint = value.text
-    core.log("error", ("offloaded module %q: refused, the version before it goes on: %s")
-      :format(target.module, value.text), value.traceback)
+    accept(entry, value, files)
+    entry.failed = nil
+    share(key, entry)
+  else
+    entry.failed = files
+    restore(entry, key, target)
+    if entry.value then tell(key, target, value) end
   end
 end
 
@@ -142,11 +218,16 @@ local function find_module(target)
   local key = table.concat({ folder, target.module, unpack(target.lib) }, "\0")
   local entry = modules[key]
   if not entry then
-    local files = {}
-    entry = { value = load_module(target, files), files = files }
+    entry = {}
+    if core.is_version(key) then reload(entry, key, target) end
+    if not entry.value then -- what it raises is the call's
+      local files = {}
+      accept(entry, load_module(target, from_disk(files)), files)
+      share(key, entry)
+    end
     modules[key] = entry
   elseif needs_reload(entry) then
-    reload(entry, target)
+    reload(entry, key, target)
   end
   return entry.value
 end

@@ -455,6 +455,86 @@ return { block = function() os.execute "sleep 0.3" return 1 end, fine = function
       assert.equal("two", save "return { v = function() return 'two' end }")
       assert.equal(1, #host:logged { level = "error" })
     end)
+
+    -- A module that tells its version; `meet` returns when as many are in it at a time.
+    local function version(name)
+      return ([[
+local M = {}
+function M.v() return %q end
+function M.meet(folder, count)
+  io.open(folder .. "/" .. tostring(M):match "0x%%x+", "w"):close() -- one for each thread
+  repeat
+    local pipe = io.popen("ls " .. folder .. " | wc -l")
+    local here = pipe:read "*n"
+    pipe:close()
+  until here >= count
+  return %q
+end
+function M.bomb() local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(1000) .. i end end
+return M]]):format(name, name)
+    end
+
+    local ASKS = [[
+      local what, folder, count = msg.data:match "^(%S+) ?(%S*) ?(%S*)$"
+      if what == "meet" then
+        local calls = {}
+        for i = 1, tonumber(count) do calls[i] = function() return (work.meet(folder, tonumber(count))) end end
+        return { ok = table.concat({ bus.gather(calls) }, " ") }
+      end
+      return describe(work[what](folder, tonumber(count))) ]]
+
+    local function told(what)
+      return w.client:request("spec", what, { timeout = 20 }):json()
+    end
+
+    it("and goes on with the last version that loaded, on every thread, also on one that never had it",
+      function()
+        local host = run(version "one", ASKS, { config = "return { limits = { offload_threads = 3 } }" })
+        assert.equal("one", told("v").ok)
+        temp.write(host.folder, "lib/work.lua", version "two")
+        assert.equal("two", told("v").ok)
+        temp.write(host.folder, "lib/work.lua", "return { v = = }")
+        assert.equal("two two two", told("meet " .. w:folder() .. " 3").ok)
+        assert.equal(1, #host:logged { level = "error" })
+        temp.write(host.folder, "lib/work.lua", version "three")
+        assert.equal("three three three", told("meet " .. w:folder() .. " 3").ok)
+        temp.write(host.folder, "lib/work.lua", "return { v = = }")
+        assert.equal("three three three", told("meet " .. w:folder() .. " 3").ok)
+        assert.equal(2, #host:logged { level = "error" })
+      end)
+
+    it("and goes on with it on a thread whose state had to be given up", function()
+      local host = run(version "one", ASKS,
+        { config = "return { limits = { memory = '8MB', offload_threads = 1 } }" })
+      assert.equal("one", told("v").ok)
+      temp.write(host.folder, "lib/work.lua", "return { v = = }")
+      assert.equal("memory", told("bomb").code)
+      assert.equal("one", told("v").ok)
+    end)
+
+    it("and goes on with all of it, modules that it requires included, when its file is gone; one line says so",
+      function()
+        local host = run('return { v = require("helper").v }', ASKS, {
+          files = { ["lib/helper.lua"] = "return { v = function() return 'helped' end }" },
+          config = "return { limits = { memory = '8MB', offload_threads = 2 } }",
+        })
+        assert.equal("helped", told("v").ok)
+        os.remove(host.folder .. "/lib/work.lua")
+        temp.write(host.folder, "lib/helper.lua", "return { v = = }")
+        for _ = 1, 5 do assert.equal("helped", told("v").ok) end
+        local event = host:wait_log { level = "error" }
+        assert.equal('offloaded module "work": its file is gone, the last version goes on: put it back', event.msg)
+        assert.is_nil(event.traceback)
+        temp.write(host.folder, "lib/work.lua", 'return { v = require("helper").v }')
+        for _ = 1, 5 do assert.equal("helped", told("v").ok) end
+        temp.write(host.folder, "lib/helper.lua", "return { v = function() return 'mended' end }")
+        for _ = 1, 5 do assert.equal("mended", told("v").ok) end
+        os.remove(host.folder .. "/lib/helper.lua")
+        assert.equal("mended", told("v").ok)
+        event = host:logged({ level = "error" })[3]
+        assert.matches('^offloaded module "work": refused, the version before it goes on: lib/work%.lua:1: ' ..
+          'module "helper" not found$', event.msg)
+      end)
   end)
 
   it("raises in a handler that is cancelled while it waits, and stops what runs for it", function()
@@ -601,7 +681,7 @@ bus.subscribe("version", function() return %q end)]]):format(version, version, v
       'unknown option "time"', "timeout: ", "timeout: expected at least", "table of options",
       "work.f: call it with a dot", "no fields that can be set", 'call a function of "work"',
       "name must be a string", "work.f: argument 1: a function cannot be passed between threads",
-      "work.f: argument 2: items%[2%]%.fn: a function", "work.f: argument 1: a userdata",
+      "work.f: argument 2: items%[2%]%.fn: a function", "work.f: argument 1: a message cannot be passed",
       "cannot wait inside",
     }
     for index, text in ipairs(expected) do
