@@ -95,8 +95,9 @@ struct condemned {
     char subject[];
 };
 
-/* Called by deadletter: takes why. Remembers as many as it has room for. */
-void consumer_condemn(struct consumer *consumer, struct condemned *why);
+/* Called by deadletter: takes why. Remembers as many as it has room for. pardons: the delivery's;
+ * if there was a pardon since it came, it is for this one, too. */
+void consumer_condemn(struct consumer *consumer, struct condemned *why, unsigned pardons);
 /* Forgets them: another version of the script may do better, or states another dead letter. */
 void consumer_pardon(struct consumer *consumer);
 

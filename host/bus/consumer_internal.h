@@ -50,6 +50,7 @@ struct consumer {
     size_t table_mask;
     struct settled *settled;                      /* owned; SETTLED_SLOTS */
     struct condemned *condemned[CONDEMNED_SLOTS]; /* owned; direct-mapped as `settled`, or NULL */
+    unsigned pardons;                             /* how often all of them were pardoned */
     struct link_sub *sub;                         /* the link's; NULL before start and after stop */
     bool stopping;
     int owed;              /* stopping: messages that are on their way to us */

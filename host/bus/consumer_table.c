@@ -73,19 +73,24 @@ struct condemned *consumer_take_condemned(struct consumer *consumer, const struc
     return why;
 }
 
-void consumer_condemn(struct consumer *consumer, struct condemned *why)
+void consumer_condemn(struct consumer *consumer, struct condemned *why, unsigned pardons)
 {
     struct condemned **at = &consumer->condemned[why->stream_sequence % CONDEMNED_SLOTS];
 
     pthread_mutex_lock(&consumer->lock);
-    free(*at);
-    *at = why;
+    if (pardons == consumer->pardons) {
+        free(*at);
+        *at = why;
+        why = NULL;
+    }
     pthread_mutex_unlock(&consumer->lock);
+    free(why);
 }
 
 void consumer_pardon(struct consumer *consumer)
 {
     pthread_mutex_lock(&consumer->lock);
+    consumer->pardons++;
     for (int i = 0; i < CONDEMNED_SLOTS; i++) {
         free(consumer->condemned[i]);
         consumer->condemned[i] = NULL;

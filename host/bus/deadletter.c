@@ -52,7 +52,8 @@ static void fail(struct deadletter *letter, const struct err *err)
     int64_t delay_ns = letter->why->nak_delay_ns;
 
     tell_failed(letter, err);
-    consumer_condemn(letter->delivery->consumer, letter->why); /* before it can come again */
+    /* Before it can come again. */
+    consumer_condemn(letter->delivery->consumer, letter->why, letter->delivery->pardons);
     letter->why = NULL;
     delivery_end_letter(letter->delivery, VERDICT_NAK, false, delay_ns);
     release(letter);

@@ -58,6 +58,7 @@ struct delivery *delivery_new(struct consumer *consumer, natsMsg *msg,
     delivery->consumer = consumer_retain(consumer);
     delivery->stream = consumer->spec.stream;
     delivery->durable = consumer->spec.durable;
+    delivery->pardons = consumer->pardons;
     delivery->stream_sequence = ack->stream_sequence;
     delivery->pending = ack->pending;
     delivery->timestamp_ns = ack->timestamp_ns;

@@ -56,6 +56,7 @@ struct delivery {
     atomic_bool lost;   /* the lease is lost */
     atomic_bool dead;   /* its dead letter has begun; set once, under the consumer's lock */
     bool stored;        /* its dead letter's: it lies in the stream */
+    unsigned pardons;   /* the consumer's, when it came */
 
     /* Lease; guarded by the consumer's lock. */
     const char *ack_subject; /* borrowed from msg, or `rejoined` */
@@ -83,7 +84,7 @@ struct delivery {
 struct delivery *delivery_new_core(natsMsg *msg);
 
 /* A JetStream message, not held yet; takes msg, and on failure (NULL: out of memory) destroys it.
- * One reference. For consumer. */
+ * One reference. With the consumer's lock held, for consumer. */
 struct delivery *delivery_new(struct consumer *consumer, natsMsg *msg,
                               const struct ack_subject *ack, uint64_t now_ns);
 

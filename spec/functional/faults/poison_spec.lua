@@ -124,6 +124,21 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     assert.equal(1, count "FULL")
   end)
 
+  it("is run by the next version also when that came while its dead letter was under way", function()
+    local host = with_room_for_one(nil, 40)
+    host:wait_log { level = "error", msg = "to the dead letter", attempt = 2 }
+    local path = host.folder .. "/handlers/handler.lua"
+    temp.write(host.folder, "handlers/handler.lua",
+      (temp.read(path):gsub('error%("no way"%)', 'print "mended"')))
+    host:signal "HUP"
+    host:wait_log "generation 2 live"
+    assert.same({}, host:logged "dead letter was not stored")
+    host:wait_log { level = "error", msg = "dead letter was not stored" }
+    host:wait_log "^mended$"
+    settled()
+    assert.equal(1, count "FULL")
+  end)
+
   it("is handed back when the host stops while its dead letter is under way", function()
     local host = with_room_for_one('"1m"', 1000)
     host:wait_log { level = "error", msg = "to the dead letter", attempt = 2 }
@@ -168,11 +183,11 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     w.client:stream("FULL", { "full.>" }, { max_msgs = 1, discard = "new" })
     w.client:store("full.x", "the one")
     local host = w:run { handlers = { ["handler.lua"] = consumer(
-      'attempts = 1, dead_letter = "full.worker", ack_wait = "300ms"',
+      'attempts = 1, dead_letter = "full.worker", ack_wait = "800ms"',
       'run(msg) error("no way")'):gsub("js.consume", FULL .. "js.consume") } }
     w.client:store("in.x", "the input")
     wait.eventually(function() return faulty.runs(host).begun == 1 end)
-    wait.holds(function() return faulty.deliveries(w.client) == 1 end, 1)
+    wait.holds(function() return faulty.deliveries(w.client) == 1 end, 2)
     w.client:purge "FULL"
     wait.eventually(function() return count "FULL" == 1 end, 10)
     settled()
