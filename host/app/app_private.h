@@ -36,6 +36,7 @@ struct handler_file {
     bool wanted;      /* it is to be loaded (anew) */
     bool refused;     /* its last load failed: any change may mend it */
     bool waits;       /* ... for want of a server: it is tried again when that is back */
+    bool tried_again; /* ... and was, without anybody asking */
     bool gone;        /* the file is not there; it may be back in a moment */
     bool told;        /* ... and will not be waited for any more */
     bool dropped;     /* it is gone because the config's handlers lead to it no more */
@@ -75,6 +76,7 @@ struct app {
     uv_timer_t guard;    /* the end, whatever the stop hangs on */
     uv_timer_t absence;  /* files that are gone get a moment to come back */
     uv_timer_t retry;    /* while files wait for the server */
+    uint64_t retry_ms;   /* until the next try; longer each time */
     uv_timer_t late;     /* while watching: handlers may require modules that are not watched yet */
     struct child *child; /* owned, as the rest below; NULL until made */
     struct watch *watch;

@@ -15,6 +15,7 @@
  * before its script is unloaded. */
 #define ABSENCE_MS 500
 #define RETRY_MS 1000
+#define RETRY_MOST_MS 30000
 /* While waiting for the server we look so often whether the host is stopping. */
 #define LOOK_NS (100 * NS_PER_MS)
 
@@ -31,13 +32,13 @@ static bool passes(int code)
            code == ERR_FULL;
 }
 
-/* Serves a script. What time may mend is said once and tried again: NATS may be there before its
- * JetStream is. */
+/* Serves a script at start. What time may mend is said once and tried again: NATS may be there
+ * before its JetStream is. */
 static int serve(struct app *app, struct script *script, struct err *err)
 {
     char told[sizeof err->message] = "";
     int code;
-    while ((code = engine_serve(app->engine, script, err)) != 0 && passes(code) &&
+    while ((code = engine_serve(app->engine, script, true, err)) != 0 && passes(code) &&
            !atomic_load(&app->stopping)) {
         if (strcmp(told, err->message) != 0)
             log_warn("%s: cannot serve yet, trying on: %s", script_name(script), err->message);
@@ -67,6 +68,7 @@ static void set_up(struct work *work)
         settle(app);
 }
 
+/* Nobody else waits for what is added: without a server it is refused as a reload is. */
 static void add_file(struct work *work)
 {
     struct app *app = work->app;
@@ -77,9 +79,9 @@ static void add_file(struct work *work)
     if (!work->script)
         work->code = work->failure.err.code;
     else if (!atomic_load(&app->stopping))
-        work->code = serve(app, work->script, &work->failure.err);
+        work->code = engine_serve(app->engine, work->script, false, &work->failure.err);
     if (!work->code)
-        settle(app);
+        bus_flush(app->bus, clock_now_ns() + FLUSH_NS);
     work->generation = 1;
 }
 
@@ -103,7 +105,7 @@ static void run(struct pool_job *job)
     case WORK_RELOAD:
         work->code = engine_reload(app->engine, work->script, &work->generation, &work->read,
                                    &work->failure);
-        if (!work->code) /* what is new in it is subscribed to; without a server, that can wait */
+        if (!work->code) /* what is new is subscribed to; without a server, that can wait */
             bus_flush(app->bus, clock_now_ns() + FLUSH_NS);
         break;
     }
@@ -186,6 +188,13 @@ void reload_changed(struct app *app)
     reload_next(app);
 }
 
+/* Somebody asks for it, and for what becomes of it. */
+static void want(struct handler_file *file)
+{
+    file->wanted = true;
+    file->tried_again = false;
+}
+
 /* The config has been read: what of the scripts has changed? */
 static void look_at_all(struct app *app)
 {
@@ -194,7 +203,8 @@ static void look_at_all(struct app *app)
     rescan(app);
     scripts_stamp_late(app);
     LL_FOREACH(app->files, file) {
-        file->wanted = file->wanted || (!file->gone && scripts_changed(file));
+        if (!file->gone && scripts_changed(file))
+            want(file);
         wanted += file->wanted || (file->gone && !file->told);
     }
     if (wanted == 0 && !app->reconfig.changed)
@@ -212,8 +222,10 @@ void reload_on_change(void *owner, const char *const *paths, int count)
     }
     rescan(app);
     LL_FOREACH(app->files, file) {
-        for (int i = 0; i < count && !file->gone; i++)
-            file->wanted = file->wanted || scripts_concerns(file, paths[i]);
+        for (int i = 0; i < count && !file->gone; i++) {
+            if (scripts_concerns(file, paths[i]))
+                want(file);
+        }
     }
     reload_next(app);
 }
@@ -267,16 +279,20 @@ static void tell_refused(struct app *app)
     char place[300] = "", what[80];
     if (failure->file)
         snprintf(place, sizeof place, "%s:%d: ", failure->file, failure->line);
-    if (work->kind == WORK_RELOAD)
+    if (work->script && script_serves(work->script))
         snprintf(what, sizeof what, "refused, generation %u keeps running",
                  script_generation(work->script));
     else
         snprintf(what, sizeof what, "refused, it does not serve");
-    tell(app, LOG_ERROR, failure->traceback, "%s: %s: %s%s", work->file->name, what, place,
-         failure->err.message);
-    free(work->file->last_error);
-    if (asprintf(&work->file->last_error, "%s%s", place, failure->err.message) < 0)
-        work->file->last_error = NULL;
+    char *error, *before = work->file->last_error;
+    if (asprintf(&error, "%s%s", place, failure->err.message) < 0)
+        error = NULL;
+    /* Tried again by itself, it is told once. */
+    bool again = work->file->tried_again && error && before && strcmp(error, before) == 0;
+    tell(app, again ? LOG_DEBUG : LOG_ERROR, failure->traceback, "%s: %s: %s%s", work->file->name,
+         what, place, failure->err.message);
+    work->file->last_error = error;
+    free(before);
 }
 
 /* What was refused for want of a server, which may be back. */
@@ -285,11 +301,15 @@ static void on_retry(uv_timer_t *timer)
     struct app *app = timer->data;
     struct handler_file *file;
     if (link_state(app->bus->consume) != LINK_CONNECTED ||
-        link_state(app->bus->publish) != LINK_CONNECTED)
+        link_state(app->bus->publish) != LINK_CONNECTED) {
+        app->retry_ms = RETRY_MS; /* when the server is back it is tried at once */
+        uv_timer_start(timer, on_retry, RETRY_MS, 0);
         return;
-    uv_timer_stop(timer);
+    }
+    app->retry_ms = app->retry_ms < RETRY_MOST_MS / 2 ? 2 * app->retry_ms : RETRY_MOST_MS;
     LL_FOREACH(app->files, file) {
-        file->wanted = file->wanted || (file->waits && !file->gone);
+        if (file->waits && !file->gone)
+            file->wanted = file->tried_again = true;
         file->waits = false;
     }
     reload_next(app);
@@ -303,16 +323,17 @@ static void file_done(struct app *app)
     file->refused = work->code != 0;
     file->refusals += work->code != 0;
     /* What has a place is the script's own fault, an endless top level for one. */
-    file->waits =
-        (work->code == ERR_DISCONNECTED || work->code == ERR_TIMEOUT) && !work->failure.file;
-    if (file->waits)
-        uv_timer_start(&app->retry, on_retry, RETRY_MS, RETRY_MS);
+    file->waits = passes(work->code) && !work->failure.file;
+    if (file->waits && !uv_is_active((uv_handle_t *)&app->retry))
+        uv_timer_start(&app->retry, on_retry, app->retry_ms ? app->retry_ms : RETRY_MS, 0);
     scripts_stamp(app, file, work->read);
     work->read = NULL;
     if (work->code) {
         tell_refused(app);
         return;
     }
+    app->retry_ms = RETRY_MS;
+    file->tried_again = false;
     free(file->last_error);
     file->last_error = NULL;
     if (work->kind == WORK_UNLOAD) {

@@ -179,6 +179,14 @@ unsigned script_generation(struct script *script)
     return number;
 }
 
+bool script_serves(const struct script *script)
+{
+    pthread_mutex_lock(&script->engine->dispatch.lock);
+    bool serves = script->served && !script->unloaded;
+    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    return serves;
+}
+
 struct sources *script_sources(struct script *script)
 {
     pthread_mutex_lock(&script->engine->dispatch.lock);

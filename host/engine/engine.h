@@ -105,10 +105,14 @@ struct sources *script_sources(struct script *script);
 struct bus_sink engine_sink(struct engine *engine);
 void engine_connect(struct engine *engine, struct bus *bus);
 
+/* Has it been served, and not been unloaded since? */
+bool script_serves(const struct script *script);
+
 /* Blocks (pool or setup thread): makes sure of the script's streams, consumers and dead-letter
  * subjects, then begins to serve it: subscribes, pulls, starts timers, runs "start". An error means
- * nothing of it serves. Waits for the server while it is not there, until engine_drain. */
-int engine_serve(struct engine *engine, struct script *script, struct err *err);
+ * nothing of it serves. Waits for the server while it is not there: patient, until engine_drain;
+ * else as a reload does, then ERR_DISCONNECTED. */
+int engine_serve(struct engine *engine, struct script *script, bool patient, struct err *err);
 
 /* Blocks (pool thread): loads the script anew, aside; compares; switches. On any error the old
  * generation keeps running untouched. *generation: the new number; *read as of engine_load. */
@@ -135,7 +139,8 @@ cJSON *engine_report(struct engine *engine);
 cJSON *engine_report_offload(struct engine *engine);
 /* The stores of bus.shared: name, entries, bytes, size. */
 cJSON *engine_report_shared(struct engine *engine);
-/* Adds a text for each pull loop that is not what it should be. */
+/* Adds a text for each pull loop that is not what it should be, and one when no offload thread is
+ * left. */
 void engine_unready(struct engine *engine, cJSON *reasons);
 /* For how long work has been ready that no worker took, as far as the calls of this show. One
  * thread's. */

@@ -18,29 +18,6 @@
 #define GENERATION_OF_CLOSING(j)                                                                   \
     ((struct generation *)((char *)(j)-offsetof(struct generation, closing)))
 
-void registration_free(struct registration *registration)
-{
-    if (!registration)
-        return;
-    struct consumer_spec *consumer = &registration->consumer;
-    for (int i = 0; i < consumer->filter_count; i++)
-        free((void *)consumer->filters[i]);
-    free((void *)consumer->filters);
-    free((void *)consumer->stream);
-    free((void *)consumer->durable);
-    free((void *)consumer->deliver_time);
-    cJSON_Delete(registration->extra);
-    cJSON_Delete(registration->stream);
-    free(registration->handler);
-    free(registration->what);
-    free(registration->file);
-    free(registration->subject);
-    free(registration->queue);
-    free(registration->dead_letter);
-    free(registration->order_header);
-    free(registration);
-}
-
 static void free_all(struct registration **items, int count)
 {
     for (int i = 0; i < count; i++)
@@ -141,7 +118,7 @@ static bool same_registrations(const struct generation *generation, const struct
         return false;
     for (int i = 0; i < loading->count; i++) {
         const struct registration *a = generation->registrations[i], *b = loading->items[i];
-        if (a->kind != b->kind || strcmp(a->handler, b->handler) != 0)
+        if (!registration_same(a, b))
             return false;
     }
     return true;

@@ -59,6 +59,15 @@ struct registration {
 
 void registration_free(struct registration *registration);
 
+/* The same handler, as far as two instances of one generation can tell. */
+bool registration_same(const struct registration *a, const struct registration *b);
+
+/* Would the registration go on with the other's NATS subscription or pull loop? */
+bool registration_continues(const struct registration *now, const struct registration *then);
+
+/* Has the server nothing to be told of a consumer that goes on so? */
+bool registration_same_consumer(const struct registration *now, const struct registration *then);
+
 /* What a loading script has registered so far. */
 struct loading {
     struct registration **items; /* owned until the generation takes them */

@@ -50,6 +50,7 @@ struct script {
     struct generation *generations; /* live, and retired ones that still run; dispatch lock */
     struct source *sources;         /* owned; list changes under both `starting` and the dispatch
                                        lock */
+    bool served;                    /* it has been, at least once; dispatch lock */
     bool unloaded;                  /* its file is gone: `live` is retired; dispatch lock */
 };
 

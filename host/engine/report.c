@@ -74,7 +74,7 @@ static cJSON *of_script(struct script *script, uint64_t now)
     }
     cJSON_AddStringToObject(object, "name", script->name);
     cJSON_AddStringToObject(object, "path", script->path);
-    cJSON_AddBoolToObject(object, "served", !script->unloaded);
+    cJSON_AddBoolToObject(object, "served", script->served && !script->unloaded);
     cJSON_AddNumberToObject(object, "generation", script->live->number);
     cJSON_AddNumberToObject(object, "live_generations", generations);
     cJSON_AddNumberToObject(object, "instances", instances);

@@ -12,7 +12,6 @@
 #define SETUP_TRY_NS (2 * NS_PER_S)
 /* While connected, JetStream may take so long to come up after its server's start. */
 #define JETSTREAM_COMES_UP_NS (5 * NS_PER_S)
-
 /* A reload waits so long for its server: what it replaces serves on, and others want theirs. */
 #define RELOAD_WAITS_NS (5 * NS_PER_S)
 
@@ -240,64 +239,47 @@ static struct generation *live_of(struct script *script)
     return generation;
 }
 
-int engine_serve(struct engine *engine, struct script *script, struct err *err)
+/* A script may consume a stream that another one declares; but what is added later does not wait
+ * for one that could not be served itself. */
+static bool may_need(const struct script *other, uint64_t until_ns)
 {
-    pthread_mutex_lock(&script->changing);
-    int rc = 0;
-    /* A script may consume a stream that another one declares. */
-    for (struct script *other = engine->scripts; rc == 0 && other; other = other->next) {
-        struct generation *generation = live_of(other);
-        rc = generation ? ensure_streams(generation, NULL, 0, err) : 0;
-        if (generation)
-            generation_release(generation);
-    }
-    if (rc == 0)
-        rc = prepare_all(script, script->live, false, 0, err);
-    if (rc == 0)
-        rc = start_all(script, err);
-    pthread_mutex_unlock(&script->changing);
+    return !until_ns || (script_serves(other) && clock_now_ns() < until_ns);
+}
+
+static int ensure_streams_of(struct script *script, uint64_t until_ns, struct err *err)
+{
+    struct generation *generation = live_of(script);
+    const struct generation *stated = script_serves(script) ? generation : NULL;
+    int rc = generation ? ensure_streams(generation, stated, until_ns, err) : 0;
+    if (generation)
+        generation_release(generation);
     return rc;
 }
 
-static bool same_text(const char *a, const char *b)
+static void note_served(struct script *script)
 {
-    return a == b || (a && b && strcmp(a, b) == 0);
+    pthread_mutex_lock(&script->engine->dispatch.lock);
+    script->served = true;
+    pthread_mutex_unlock(&script->engine->dispatch.lock);
 }
 
-static bool same_consumer(const struct consumer_spec *a, const struct consumer_spec *b)
+int engine_serve(struct engine *engine, struct script *script, bool patient, struct err *err)
 {
-    if (!same_text(a->stream, b->stream) || !same_text(a->durable, b->durable) ||
-        a->filter_count != b->filter_count || a->ack_wait_ns != b->ack_wait_ns ||
-        a->max_ack_pending != b->max_ack_pending || a->concurrency != b->concurrency ||
-        a->deliver != b->deliver || a->deliver_sequence != b->deliver_sequence ||
-        !same_text(a->deliver_time, b->deliver_time) || a->bind != b->bind ||
-        !cJSON_Compare(a->extra, b->extra, true) != !(a->extra || b->extra))
-        return false;
-    for (int i = 0; i < a->filter_count; i++) {
-        if (strcmp(a->filters[i], b->filters[i]) != 0)
-            return false;
+    pthread_mutex_lock(&script->changing);
+    uint64_t until = patient ? 0 : clock_now_ns() + RELOAD_WAITS_NS;
+    int rc = 0;
+    for (struct script *other = engine->scripts; rc == 0 && other; other = other->next) {
+        if (other == script || may_need(other, until))
+            rc = ensure_streams_of(other, until, err);
     }
-    return true;
-}
-
-/* How messages are queued: what waits could not be sorted anew. */
-static bool same_way(const struct registration *a, const struct registration *b)
-{
-    return a->order == b->order && a->order_token == b->order_token &&
-           same_text(a->order_header, b->order_header) && a->batch_size == b->batch_size;
-}
-
-/* Would the registration go on with the other's NATS subscription or pull loop? */
-static bool continues(const struct registration *now, const struct registration *then)
-{
-    if (now->kind != then->kind)
-        return false;
-    if (now->kind == REGISTER_SUBSCRIBE)
-        return same_text(now->subject, then->subject) && same_text(now->queue, then->queue);
-    if (now->kind == REGISTER_CONSUME)
-        return same_text(now->consumer.stream, then->consumer.stream) &&
-               same_text(now->consumer.durable, then->consumer.durable) && same_way(now, then);
-    return false;
+    if (rc == 0)
+        rc = prepare_all(script, script->live, false, until, err);
+    if (rc == 0)
+        rc = start_all(script, err);
+    if (rc == 0)
+        note_served(script);
+    pthread_mutex_unlock(&script->changing);
+    return rc;
 }
 
 /* Says which sources go on, and as what; without a generation: none. Each goes on once, so that
@@ -313,7 +295,7 @@ static void choose_heirs(struct script *script, struct generation *generation)
         struct registration *registration = generation->registrations[i];
         LL_FOREACH(script->sources, source) {
             if (source->state == SOURCE_SERVING && source->generation == script->live &&
-                !source->heir && continues(registration, source->registration)) {
+                !source->heir && registration_continues(registration, source->registration)) {
                 source->heir = registration;
                 break;
             }
@@ -335,9 +317,10 @@ static int change(struct source *source, uint64_t until_ns, bool *changed, struc
     struct setup setup = {
         .engine = source->engine, .registration = now, .consumer = source->consumer};
     int rc = 0;
-    if (now->dead_letter && !same_text(now->dead_letter, then->dead_letter))
+    if (now->dead_letter &&
+        (!then->dead_letter || strcmp(now->dead_letter, then->dead_letter) != 0))
         rc = patiently(source->engine, until_ns, ensure_dead_letter, &setup, err);
-    if (rc == 0 && !same_consumer(&now->consumer, &then->consumer)) {
+    if (rc == 0 && !registration_same_consumer(now, then)) {
         rc = patiently(source->engine, until_ns, change_consumer, &setup, err);
         *changed = rc == 0;
     }
@@ -375,7 +358,7 @@ static int prepare_reload(struct script *script, struct generation *generation, 
     if (!changed)
         return err_set(err, ERR_MEMORY, "no memory");
     uint64_t until = clock_now_ns() + RELOAD_WAITS_NS;
-    int rc = ensure_streams(generation, script->unloaded ? NULL : script->live, until, err);
+    int rc = ensure_streams(generation, script_serves(script) ? script->live : NULL, until, err);
     choose_heirs(script, generation);
     for (int i = 0; rc == 0 && i < count; i++) {
         struct source *source = consumer_of(script, generation->registrations[i]);
@@ -462,7 +445,7 @@ static void discard(struct generation *generation)
 static int check_emptied(const struct script *script, const struct generation *generation,
                          struct err *err)
 {
-    if (generation->registration_count > 0 || script->unloaded ||
+    if (generation->registration_count > 0 || !script_serves(script) ||
         script->live->registration_count == 0)
         return 0;
     return err_set(err, ERR_INVALID,
@@ -495,6 +478,7 @@ int engine_reload(struct engine *engine, struct script *script, unsigned *number
             retire(script, old);
             generation_release(old);
             rc = start_all(script, &failure->err);
+            note_served(script);
             *number = generation->number;
         } else {
             discard(generation);

@@ -223,6 +223,46 @@ bus.every("20ms", function() bus.log.info(%q) end)]]):format(more or "", answer,
     end)
   end)
 
+  describe("of a file that is added while the server is down", function()
+    local NEEDS = [[
+local js = require "moonbus.jetstream"
+js.stream { name = "MORE", subjects = { "more.>", "dead" } }
+js.consume("MORE", { durable = "m", dead_letter = "dead" }, function() require "moonbus".publish("got", "x") end)]]
+    local PLAIN = 'require "moonbus".subscribe("plain", function() return "here" end)'
+
+    it("refuses what needs it in time, holds up no other, and takes it when it is back", function()
+      local host = watching(echo "one")
+      w.server:down()
+      save(host, NEEDS, "added.lua")
+      host:wait_log("^added%.lua: refused, it does not serve: added%.lua:2: .*not connected to the server", 10)
+      save(host, echo "two")
+      live(host, 2)
+      w.server:up()
+      host:wait_log("^added%.lua: generation %d live", 15)
+      assert.equal(1, #host:logged "^added%.lua: refused")
+      local got = w.client:subscribe "got"
+      w.client:store("more.a", "x")
+      assert.equal("x", got:next(10).data)
+      assert.equal("two", version())
+      save(host, NEEDS .. "\n", "added.lua")
+      host:wait_log "^added%.lua: generation 3 live"
+    end)
+
+    it("serves what does not need it, as soon as it is back", function()
+      local host = watching(echo "one")
+      w.server:down()
+      save(host, PLAIN, "plain.lua")
+      live(host, 1, "plain")
+      save(host, echo "two")
+      live(host, 2)
+      w.server:up()
+      wait.eventually(function()
+        local reply = w.client:request("plain", "", { timeout = 1 })
+        return reply and reply.data == "here"
+      end, 10)
+    end)
+  end)
+
   it("makes a stream that was deleted meanwhile, and its consumer goes on", function()
     local function text(answer)
       return ([[
