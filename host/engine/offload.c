@@ -1,5 +1,6 @@
 #include "engine/offload.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -396,4 +397,17 @@ cJSON *offload_report(struct offload *offload)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         cJSON_AddNumberToObject(object, numbers[i].name, numbers[i].number);
     return object;
+}
+
+void offload_unready(struct offload *offload, cJSON *reasons)
+{
+    char text[120];
+    pthread_mutex_lock(&offload->lock);
+    int lost = offload->lost;
+    bool none = offload->alive == 0 && !offload_may_start(offload);
+    pthread_mutex_unlock(&offload->lock);
+    snprintf(text, sizeof text,
+             "bus.offload: no thread is left, %d are in calls that do not return", lost);
+    if (none)
+        cJSON_AddItemToArray(reasons, cJSON_CreateString(text));
 }

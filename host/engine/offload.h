@@ -45,6 +45,9 @@ void offload_free(struct offload *offload);
 /* For the status; the caller owns the JSON. */
 cJSON *offload_report(struct offload *offload);
 
+/* Adds a text when every thread is lost, so that no call will begin. */
+void offload_unready(struct offload *offload, cJSON *reasons);
+
 /* What is to be called. All strings are copied. */
 struct offload_target {
     const char *script, *path; /* as messages call the script; its file, for its folder */

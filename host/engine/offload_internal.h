@@ -94,6 +94,8 @@ void offload_ended(struct offload_call *call, struct op *op);
 
 /* --- offload_thread.c --- */
 
+/* With the lock held: may there be one thread more? */
+bool offload_may_start(const struct offload *offload);
 /* With the lock held: has somebody take what is queued. */
 void offload_wake(struct offload *offload);
 /* With the lock held: what the thread runs is over now, also when it has not entered Lua yet. */

@@ -118,13 +118,17 @@ static int start_thread(struct offload *offload)
     return 0;
 }
 
+bool offload_may_start(const struct offload *offload)
+{
+    return offload->alive < offload->limit && offload->alive + offload->lost < 2 * offload->limit;
+}
+
 void offload_wake(struct offload *offload)
 {
     if (!offload->queue || offload->stopping)
         return;
     pthread_cond_signal(&offload->work);
-    if (offload->queued > offload->idle && offload->alive < offload->limit &&
-        offload->alive + offload->lost < 2 * offload->limit)
+    if (offload->queued > offload->idle && offload_may_start(offload))
         start_thread(offload);
 }
 

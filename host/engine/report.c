@@ -129,6 +129,7 @@ void engine_unready(struct engine *engine, cJSON *reasons)
         }
     }
     pthread_mutex_unlock(&engine->dispatch.lock);
+    offload_unready(engine->offload, reasons);
 }
 
 int64_t engine_stalled_ns(struct engine *engine)

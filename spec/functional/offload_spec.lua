@@ -353,6 +353,10 @@ return {
       assert.equal(0, status(host).threads)
       host:wait_log "from here on there is none in its place"
       alive()
+      local code, body = posix.http(tonumber(host.admin:match "%d+$"), "GET", "/readyz")
+      assert.equal(503, code)
+      assert.same({ ok = false,
+        reasons = { "bus.offload: no thread is left, 2 are in calls that do not return" } }, cjson.decode(body))
       local answers = w.client:subscribe "answer"
       w.client:publish("spec", "patient", nil, "answer")
       wait.eventually(function() return status(host).queued == 1 end)
@@ -361,6 +365,8 @@ return {
       wait.eventually(function() return status(host).lost == 0 end, 10)
       assert.equal("0", w.client:request("spec", "patient", { timeout = 10 }):json().ok)
       assert.equal(1, status(host).threads)
+      code = posix.http(tonumber(host.admin:match "%d+$"), "GET", "/readyz")
+      assert.equal(200, code)
     end)
 
     it("bounds the wait for a thread", function()
