@@ -173,6 +173,7 @@ cJSON *report_status(struct app *app, const struct admin *admin)
     cJSON *scripts = engine_report(app->engine);
     add_history(app, scripts);
     cJSON_AddItemToObject(status, "scripts", scripts);
+    cJSON_AddItemToObject(status, "stuck", engine_report_stuck(app->engine));
     cJSON_AddItemToObject(status, "offload", engine_report_offload(app->engine));
     cJSON_AddItemToObject(status, "shared", engine_report_shared(app->engine));
     return status;

@@ -222,8 +222,10 @@ static void print_handler(const cJSON *handler)
 {
     static const char *const counts[] = {"ack", "nak",    "term",   "dead_letter",
                                          "ok",  "failed", "dropped"};
-    printf("  %-28s running %.0f, queued %.0f", text_at(handler, "handler"),
-           number_at(handler, "running"), number_at(handler, "queued"));
+    printf("  %-28s running %.0f", text_at(handler, "handler"), number_at(handler, "running"));
+    if (number_at(handler, "stuck") > 0)
+        printf(" (stuck %.0f)", number_at(handler, "stuck"));
+    printf(", queued %.0f", number_at(handler, "queued"));
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         double count = number_at(handler, counts[i]);
         if (count > 0)
@@ -263,6 +265,10 @@ static void print_status(const cJSON *status)
         cJSON_ArrayForEach(handler, cJSON_GetObjectItem(script, "handlers"))
             print_handler(handler);
     }
+    const cJSON *stuck = cJSON_GetObjectItem(status, "stuck");
+    if (number_at(stuck, "threads") > 0)
+        printf("stuck: threads that were given up %.0f of at most %.0f\n",
+               number_at(stuck, "threads"), number_at(stuck, "limit"));
     const cJSON *offload = cJSON_GetObjectItem(status, "offload"), *store;
     if (number_at(offload, "calls") + number_at(offload, "running") > 0)
         printf("offload: threads %.0f of %.0f, lost %.0f, running %.0f, queued %.0f\n",

@@ -84,10 +84,7 @@ struct policy *engine_policy(struct engine *engine)
 void engine_lost(struct engine *engine, int lost)
 {
     int most = atomic_load(&engine->max_stuck);
-    log_event(LOG_ERROR, NULL,
-              "a handler is in a call that cannot be interrupted: its thread is given up (%d of "
-              "at most %d)",
-              lost, most);
+    workers_tell_lost(engine->workers);
     workers_hand_back(engine->workers, STUCK_DELAY_NS);
     if (lost >= most && engine->options.on_stuck)
         engine->options.on_stuck(engine->options.owner);

@@ -135,6 +135,8 @@ void engine_end_loads(struct engine *engine);
 
 /* For the status; the caller owns the JSON. What each script serves, and how it went. */
 cJSON *engine_report(struct engine *engine);
+/* The threads that were given up to calls which do not return, and how many there may be. */
+cJSON *engine_report_stuck(struct engine *engine);
 /* The offload threads: how many there are, what runs and waits. */
 cJSON *engine_report_offload(struct engine *engine);
 /* The stores of bus.shared: name, entries, bytes, size. */

@@ -15,10 +15,12 @@
 #include "vm/loader.h"
 #include "vm/vm.h"
 
+struct delivery;
 struct engine;
 struct generation;
 struct instance;
 struct loading;
+struct source;
 struct task;
 
 /* Something for an instance to do, embedded in what it concerns. */
@@ -49,6 +51,11 @@ struct instance {
     struct instance *next;                  /* generation's list of all */
     bool worn; /* its state stays full: no new work, and it goes when its tasks have ended */
     bool lost; /* its thread could not be stopped: its messages were handed back */
+
+    /* What its thread runs, or ran last, by instance_runs. Compared and not followed by others,
+     * unless the dispatch lock keeps it. */
+    _Atomic(struct source *) runs_source;
+    _Atomic(const struct delivery *) runs_delivery;
 
     /* The worker's. */
     struct vm *vm;
@@ -99,6 +106,14 @@ void instance_inspect(struct instance *instance);
 /* With the dispatch lock held: the thread that has it may never come back. Its messages leave their
  * sources; returns those that are to be handed back, a reference each (utlist). In discard.c. */
 struct delivery *instance_lose(struct instance *instance);
+
+/* The worker: what it is about to run, should its thread be given up in it. delivery: or NULL. */
+static inline void instance_runs(struct instance *instance, struct source *source,
+                                 const struct delivery *delivery)
+{
+    atomic_store_explicit(&instance->runs_source, source, memory_order_relaxed);
+    atomic_store_explicit(&instance->runs_delivery, delivery, memory_order_relaxed);
+}
 
 /* The worker: resumes what is runnable until nothing is. */
 void instance_run(struct instance *instance);

@@ -39,7 +39,10 @@ void offload_free(struct offload *offload)
 {
     if (!offload)
         return;
+    struct offload_call *call, *next;
     clock_cancel(offload->engine->clock, &offload->notice);
+    DL_FOREACH_SAFE(offload->lost_calls, call, next)
+        offload_call_release(call);
     offload_free_versions(offload);
     pthread_cond_destroy(&offload->ended);
     pthread_cond_destroy(&offload->work);

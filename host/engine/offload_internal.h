@@ -25,7 +25,7 @@ enum call_state {
 };
 
 struct offload_call {
-    struct offload_call *prev, *next;
+    struct offload_call *prev, *next; /* of queue or line, or of lost_calls */
     atomic_int references; /* its op, its ticket, queue or line or thread, the armed timeout */
     struct offload *offload;
     struct deadline timeout;
@@ -75,7 +75,9 @@ struct offload {
     bool stopping;
     struct offload_version *versions; /* owned; uthash */
     uint64_t calls, failed, timed_out;
-    struct deadline notice; /* armed to tell of a lost thread, outside of all locks */
+    struct offload_call *lost_calls; /* utlist, a reference each: that threads were lost to, to be
+                                        told of */
+    struct deadline notice;          /* armed for that, outside of all locks */
 };
 
 /* --- offload.c --- */

@@ -148,22 +148,45 @@ void offload_thread_lost(struct watched *watched)
     thread->lost = true;
     offload->alive--;
     offload->lost++;
+    if (thread->call) {
+        struct offload_call *call = offload_call_retain(thread->call);
+        DL_APPEND(offload->lost_calls, call);
+    }
     offload_wake(offload);
     pthread_cond_broadcast(&offload->ended); /* nobody waits for it */
     clock_arm(offload->engine->clock, &offload->notice, clock_now_ns());
     pthread_mutex_unlock(&offload->lock);
 }
 
+static void tell_lost(const struct offload_call *call, int lost, int most)
+{
+    const struct log_context context = {.script = call->script};
+    log_event(LOG_WARN, &context,
+              "the offloaded function %s.%s is in a call that cannot be interrupted: its thread is "
+              "left to it until it returns (%d of at most %d%s)",
+              call->module, call->function, lost, most,
+              lost >= most ? "; from here on there is none in its place" : "");
+}
+
 /* The clock. */
 void offload_on_notice(struct deadline *deadline)
 {
     struct offload *offload = OFFLOAD_OF_NOTICE(deadline);
-    pthread_mutex_lock(&offload->lock);
-    int lost = offload->lost, most = offload->limit;
-    pthread_mutex_unlock(&offload->lock);
-    log_warn("an offloaded function is in a call that cannot be interrupted: its thread is left to "
-             "it until it returns (%d of at most %d%s)",
-             lost, most, lost >= most ? "; from here on there is none in its place" : "");
+    struct offload_call *call, *later;
+    do {
+        int after = 0;
+        pthread_mutex_lock(&offload->lock);
+        call = offload->lost_calls;
+        if (call) {
+            DL_DELETE(offload->lost_calls, call);
+            DL_COUNT(offload->lost_calls, later, after);
+        }
+        int lost = offload->lost - after, most = offload->limit;
+        pthread_mutex_unlock(&offload->lock);
+        if (call)
+            tell_lost(call, lost, most);
+        offload_call_release(call);
+    } while (call);
 }
 
 /* Stopping --------------------------------------------------------------------------------------

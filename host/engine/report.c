@@ -26,10 +26,9 @@ static void add_counts(cJSON *object, struct source *source)
     }
 }
 
-static double oldest_ms(const struct source *source, uint64_t now)
+static double oldest_ms(const struct source *source, uint64_t oldest, uint64_t now)
 {
     const struct delivery *delivery;
-    uint64_t oldest = now;
     DL_FOREACH(source->active, delivery) {
         if (delivery->started_ns < oldest)
             oldest = delivery->started_ns;
@@ -42,9 +41,15 @@ static cJSON *of_source(struct source *source, uint64_t now)
     cJSON *object = cJSON_CreateObject();
     cJSON_AddStringToObject(object, "handler", source->registration->handler);
     cJSON_AddStringToObject(object, "what", source->registration->what);
-    cJSON_AddNumberToObject(object, "running", source->running);
+    /* A message whose thread was given up has left its source; a timer's run has not. */
+    enum registration_kind kind = source->registration->kind;
+    bool left = kind == REGISTER_SUBSCRIBE || kind == REGISTER_CONSUME;
+    uint64_t oldest = now;
+    int stuck = workers_stuck(source->engine->workers, source, &oldest);
+    cJSON_AddNumberToObject(object, "running", source->running + (left ? stuck : 0));
+    cJSON_AddNumberToObject(object, "stuck", stuck);
     cJSON_AddNumberToObject(object, "queued", source->queued);
-    cJSON_AddNumberToObject(object, "oldest_running_ms", oldest_ms(source, now));
+    cJSON_AddNumberToObject(object, "oldest_running_ms", oldest_ms(source, oldest, now));
     if (source->registration->kind == REGISTER_SUBSCRIBE)
         cJSON_AddNumberToObject(object, "dropped", (double)source->dropped);
     if (source->consumer) {
@@ -92,6 +97,14 @@ cJSON *engine_report(struct engine *engine)
         cJSON_AddItemToArray(scripts, of_script(script, now));
     pthread_mutex_unlock(&engine->dispatch.lock);
     return scripts;
+}
+
+cJSON *engine_report_stuck(struct engine *engine)
+{
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddNumberToObject(object, "threads", workers_lost(engine->workers));
+    cJSON_AddNumberToObject(object, "limit", atomic_load(&engine->max_stuck));
+    return object;
 }
 
 cJSON *engine_report_offload(struct engine *engine)

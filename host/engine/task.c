@@ -197,6 +197,7 @@ static void run(struct task *task, int nargs)
     failure_init(&failure);
     task->state = TASK_RUNNING;
     instance->current = task;
+    instance_runs(instance, task->root->source, task->root->delivery);
     guard_set_whom(task->root);
     /* Who has been told may clean up; limits.cpu bounds that. */
     guard_set_due(task->root->cancelled ? 0 : due_of(task->root));

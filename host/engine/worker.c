@@ -15,6 +15,7 @@
 #include "base/thread.h"
 #include "base/value.h"
 #include "engine/internal.h"
+#include "engine/stuck.h"
 #include "engine/task.h"
 
 /* How long all workers may be busy before a spare one is started: long against an ordinary handler
@@ -27,6 +28,7 @@ struct worker {
     pthread_t thread;
     pid_t tid; /* the kernel's name for it */
     struct watched watched;
+    struct stuck stuck;                  /* what it was given up in; dispatch lock */
     _Atomic(struct instance *) has;      /* the instance that it has checked out */
     atomic_uint_least64_t busy_since_ns; /* 0: it waits for work */
 };
@@ -74,8 +76,11 @@ static void on_lost(struct watched *watched)
     workers->count--;
     workers->lost++;
     struct instance *instance = atomic_load_explicit(&worker->has, memory_order_acquire);
-    struct delivery *given_back = instance ? instance_lose(instance) : NULL;
-    DL_CONCAT(workers->given_back, given_back);
+    if (instance) {
+        stuck_note(&worker->stuck, instance, workers->lost);
+        struct delivery *given_back = instance_lose(instance);
+        DL_CONCAT(workers->given_back, given_back);
+    }
     if (!workers->engine->dispatch.stopping)
         start_worker(workers);
 }
@@ -88,7 +93,10 @@ static bool worker_is_lost(struct worker *worker, struct instance *instance)
         return false;
     pthread_mutex_lock(&dispatch->lock);
     worker->workers->lost--;
+    struct delivery *message = stuck_end(&worker->stuck);
     pthread_mutex_unlock(&dispatch->lock);
+    if (message)
+        delivery_release(message);
     if (instance->vm)
         instance_discard(instance, NULL);
     dispatch_give_back(dispatch, instance);
@@ -191,6 +199,40 @@ void workers_hand_back(struct workers *workers, int64_t delay_ns)
         delivery_settle(delivery, VERDICT_NAK, delay_ns, NULL);
         delivery_release(delivery);
     }
+}
+
+/* One that comes back before it is told of has nothing to tell. */
+void workers_tell_lost(struct workers *workers)
+{
+    struct engine *engine = workers->engine;
+    struct worker *worker;
+    do {
+        struct stuck copy;
+        pthread_mutex_lock(&engine->dispatch.lock);
+        for (worker = workers->all; worker; worker = worker->next) {
+            if (worker->stuck.script && !worker->stuck.told) {
+                copy = stuck_copy(&worker->stuck);
+                break;
+            }
+        }
+        pthread_mutex_unlock(&engine->dispatch.lock);
+        if (worker)
+            stuck_tell(&copy, atomic_load(&engine->max_stuck));
+    } while (worker);
+}
+
+int workers_stuck(const struct workers *workers, const struct source *source, uint64_t *oldest_ns)
+{
+    int count = 0;
+    for (const struct worker *worker = workers->all; worker; worker = worker->next) {
+        const struct stuck *stuck = &worker->stuck;
+        if (!stuck->script || stuck->source != source)
+            continue;
+        count++;
+        if (stuck->since_ns < *oldest_ns)
+            *oldest_ns = stuck->since_ns;
+    }
+    return count;
 }
 
 int workers_lost(struct workers *workers)

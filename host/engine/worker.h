@@ -12,6 +12,7 @@
 #include "base/err.h"
 
 struct engine;
+struct source;
 struct workers;
 
 struct workers *workers_new(struct engine *engine, int count, struct err *err);
@@ -21,6 +22,13 @@ void workers_watch(struct workers *workers);
 
 /* What lost threads had, outside of all locks: nak, for it is not known whose fault it is. */
 void workers_hand_back(struct workers *workers, int64_t delay_ns);
+
+/* The same of who they are: logs each that has not been told of yet. */
+void workers_tell_lost(struct workers *workers);
+
+/* With the dispatch lock held: how many of them run something of this source. *oldest_ns becomes
+ * when the first of them began, if that was earlier. */
+int workers_stuck(const struct workers *workers, const struct source *source, uint64_t *oldest_ns);
 
 /* How many threads were given up to handlers that nothing could stop, and have not come back. */
 int workers_lost(struct workers *workers);

@@ -329,7 +329,8 @@ return {
       local err = ask(30)
       assert.same({ "timeout", "fine" }, { err.code, err.fine })
       assert.is_true(err.seconds < 0.7 * wait.slow, err.seconds)
-      host:wait_log "in a call that cannot be interrupted: its thread is left to it"
+      host:wait_log { script = "handler.lua", msg = "^the offloaded function work%.block is in a call that "
+        .. "cannot be interrupted: its thread is left to it until it returns %(1 of at most 1" }
       local now = status(host)
       assert.same({ 1, 1, 1 }, { now.threads, now.lost, now.running })
       temp.write(host.folder, "go", "")

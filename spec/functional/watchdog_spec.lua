@@ -1,4 +1,7 @@
 -- limits.cpu: what one handler burns is nobody else's loss.
+local cjson = require "cjson"
+local posix = require "spec.support.posix"
+local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
@@ -238,6 +241,89 @@ end)]]
       host:wait_log({ msg = "given up late" }, 10)
       assert.equal("x", w.client:request("good", "x").data)
     end)
+
+    -- In C, until the file "go" is there, or all of the test's files are gone.
+    local BLOCK = 'os.execute "while [ -e moonbus.lua -a ! -e go ]; do sleep 0.05; done"'
+
+    local function blocked(body)
+      local host = w:run { admin = true, config = 'return { trust = true, limits = { cpu = "100ms" } }',
+        handlers = { ["handler.lua"] = [[
+          local bus, js = require "moonbus", require "moonbus.jetstream"
+          bus.script { workers = 1 }
+          local function block() ]] .. BLOCK .. " end " .. body } }
+      local function status()
+        local _, text = posix.http(tonumber(host.admin:match ":(%d+)$"), "GET", "/status")
+        return cjson.decode(text)
+      end
+      return host, status, function(name)
+        for _, handler in ipairs(status().scripts[1].handlers) do
+          if handler.handler == name then return handler end
+        end
+      end
+    end
+
+    it("says what the thread runs, in the log and in the status, until it comes back", function()
+      w.client:stream("IN", { "in.>" }, { storage = "memory" })
+      local done, waits = w.client:subscribe "done", w.client:subscribe "waits"
+      local host, status, handler = blocked [[
+        js.consume("IN", { durable = "w", filter = "in.wait" }, function(msg)
+          bus.publish("waits", "")
+          bus.sleep(msg.attempt == 1 and "1m" or 0)
+        end)
+        js.consume("IN", { durable = "d", filter = "in.stuck" }, function(msg)
+          if msg.attempt == 1 then block() end
+          bus.publish("done", msg.data)
+        end)]]
+      w.client:store("in.wait", "")
+      waits:next(10)
+      w.client:store("in.stuck", "x")
+      local event = host:wait_log({ level = "error", msg = "its thread is given up %(1 of at most 3%)" }, 10)
+      assert.same({ "handler.lua", "IN/d", "IN", "d", "in.stuck", 2, 1 }, { event.script, event.handler,
+        event.stream, event.consumer, event.subject, event.sequence, event.attempt })
+      assert.matches("; with it 1 other handler of its Lua state$", event.msg)
+      assert.equal("x", done:next(15).data)
+      wait.eventually(function() return handler("IN/d").running == 1 end)
+      local now = handler "IN/d"
+      assert.same({ 1, true }, { now.stuck, now.oldest_running_ms > 1000 })
+      assert.same({ threads = 1, limit = 3 }, status().stuck)
+      assert.equal(0, handler("IN/w").stuck)
+      local told = w:moonbus({ "status", "--admin", host.admin }).stdout
+      assert.matches("IN/d +running 1 %(stuck 1%), queued 0", told)
+      assert.matches("\nstuck: threads that were given up 1 of at most 3\n", told)
+      temp.write(host.folder, "go", "")
+      wait.eventually(function() return status().stuck.threads == 0 end, 10)
+      now = handler "IN/d"
+      assert.same({ 0, 0 }, { now.stuck, now.running })
+      assert.is_nil(w:moonbus({ "status", "--admin", host.admin }).stdout:find "stuck")
+    end)
+
+    for what, case in pairs {
+      ["a batch"] = { body = [[
+        js.consume("IN", { durable = "d", batch = { size = 2, wait = "10s" } }, function(msgs)
+          if msgs[1].attempt == 1 then block() end
+        end)]],
+        start = function() for _ = 1, 2 do w.client:store("in", "x") end end,
+        event = { handler = "IN/d", stream = "IN", consumer = "d", msg = "interrupted, with a batch of 2: its" } },
+      ["a core message"] = { body = 'bus.subscribe("stuck.*", block)',
+        start = function() w.client:publish("stuck.here", "") end,
+        event = { handler = "stuck.*", subject = "stuck.here" } },
+      ["a timer"] = { body = 'bus.every("100ms", function() bus.spawn(block):wait() end)',
+        event = { handler = "every 100ms" } },
+    } do
+      it("says so of " .. what, function()
+        w.client:stream("IN", { "in" }, { storage = "memory" })
+        local host, status, handler = blocked(case.body)
+        if case.start then case.start() end
+        case.event.msg = case.event.msg or "the handler is in a call that cannot be interrupted"
+        local event = host:wait_log(case.event, 10)
+        assert.is_nil(event.sequence or event.attempt)
+        wait.eventually(function() return handler(case.event.handler).running == 1 end, 10)
+        assert.equal(1, handler(case.event.handler).stuck)
+        temp.write(host.folder, "go", "")
+        wait.eventually(function() return status().stuck.threads == 0 end, 10)
+        assert.equal(0, handler(case.event.handler).stuck)
+      end)
+    end
 
     it("ends the host with status 1 when limits.max_stuck of them are lost", function()
       local host = stuck [[return { trust = true, graceful_timeout = "3s",
