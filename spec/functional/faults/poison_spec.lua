@@ -125,7 +125,7 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
   end)
 
   it("is run by the next version also when that came while its dead letter was under way", function()
-    local host = with_room_for_one(nil, 40)
+    local host = with_room_for_one(nil, 20)
     host:wait_log { level = "error", msg = "to the dead letter", attempt = 2 }
     local path = host.folder .. "/handlers/handler.lua"
     temp.write(host.folder, "handlers/handler.lua",
@@ -133,7 +133,7 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     host:signal "HUP"
     host:wait_log "generation 2 live"
     assert.same({}, host:logged "dead letter was not stored")
-    host:wait_log { level = "error", msg = "dead letter was not stored" }
+    host:wait_log({ level = "error", msg = "dead letter was not stored" }, 20)
     host:wait_log "^mended$"
     settled()
     assert.equal(1, count "FULL")
@@ -169,13 +169,15 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     host:wait_log "unfinished at the graceful deadline"
     w.client:purge "FULL"
     assert.equal(3, host:wait(5))
-    -- One verdict for each: the letter's for the first (stored, or given up at the end), a nak for
-    -- the other.
+    -- One verdict for each: the letter's for the first (stored, or given up at the end, when time may
+    -- be too short for it), a nak for the other.
     local said = { {}, {} }
     for _, each in ipairs(faulty.verdicts(watch)) do
       if each.verdict ~= "+WPI" then table.insert(said[each.sequence], each.verdict) end
     end
-    assert.same({ count "FULL" == 1 and "+TERM" or "-NAK" }, said[1])
+    local stored = count "FULL" == 1
+    assert.equal(stored and "+TERM" or "-NAK", said[1][1] or not stored and "-NAK")
+    assert.is_nil(said[1][2])
     assert.same({ "-NAK" }, said[2])
   end)
 
