@@ -235,6 +235,7 @@ moonbus.lua: workers: 2 -> 3 takes effect at the next start
     for text, pattern in pairs {
       ["while true do pcall(function() while true do end end) end"] =
         "moonbus%.lua:1: still loading after 5s",
+      [ [[local x = (("a"):rep(40000)):find((".-"):rep(20) .. "b")]] ] = "moonbus%.lua: still loading after 5s",
       ["local t = {} while true do t[#t + 1] = #t .. ('x'):rep(1e6) end"] = "moonbus%.lua: not enough memory",
     } do
       save(host, text)
