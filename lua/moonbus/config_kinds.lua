@@ -100,6 +100,18 @@ function kinds.subject(value, context)
   return value
 end
 
+-- What other names are put behind: with a stream's and a durable's, of 255 bytes each, it must stay a
+-- subject that the buffers for it hold.
+local PREFIX_BYTES_MOST = 255
+
+function kinds.prefix(value, context)
+  local subject, complaint = kinds.subject(value, context)
+  if subject and #subject > PREFIX_BYTES_MOST then
+    return nil, ("must be at most %d bytes, not %d: names are added to it"):format(PREFIX_BYTES_MOST, #subject)
+  end
+  return subject, complaint
+end
+
 function kinds.name(what)
   return function(value, context)
     if type(value) ~= "string" then return wanted("a " .. what, value, context) end

@@ -196,6 +196,7 @@ local function add_all(env)
   end
   env.ffi, env.package = nil, package
   search_installed()
+  rawset(_G, "print", print_to_log) -- what is installed sees these globals
   require("moonbus.finalizers")(function(text) real.require("moonbus").log.error(text) end)
   env.load = function(chunk, name, mode, ...)
     if select("#", ...) > 0 then return real.load(chunk, name, mode, ...) end

@@ -219,6 +219,28 @@ describe("the config file", function()
       refused([[return { jetstream = { domain = "a", api_prefix = "b" } }]], "jetstream")
     end)
 
+    it("with a prefix that leaves no room for names behind it", function()
+      for key, config in pairs {
+        ["jetstream.api_prefix"] = "return { jetstream = { api_prefix = %q } }",
+        ["inbox_prefix"] = "return { inbox_prefix = %q }",
+      } do
+        refused(config:format(("a"):rep(256)), "moonbus.lua: " .. key .. ": must be at most 255 bytes, not 256")
+      end
+    end)
+
+    it("but not one of 255 bytes, behind which everything works", function()
+      w:run { config = ("return { inbox_prefix = %q }"):format(("a"):rep(255)), handlers = { ["handler.lua"] = [[
+        local bus, js = require "moonbus", require "moonbus.jetstream"
+        js.stream { name = ("s"):rep(200), subjects = { "in" }, storage = "memory" }
+        js.consume(("s"):rep(200), { durable = ("d"):rep(200) }, function(msg) bus.publish("done", msg.data) end)
+        bus.subscribe("echo", function(msg) return msg.data end)
+        bus.subscribe("ask", function(msg) return bus.request("echo", msg.data).data end)]] } }
+      local done = w.client:subscribe "done"
+      assert.equal("text", w.client:request("ask", "text").data)
+      w.client:store("in", "stored")
+      assert.equal("stored", done:next(10).data)
+    end)
+
     it("when it reaches for what a config has no use for", function()
       refused([[return { name = io.open("/etc/hostname"):read() }]], "moonbus.lua:1")
       refused([[os.execute "true" return {}]], "moonbus.lua:1")

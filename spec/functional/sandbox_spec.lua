@@ -172,6 +172,21 @@ return require("one").say()]], { config = TRUST.config, files = {
       assert.equal("one two", ask())
     end)
 
+    it("has what is installed print to the log, as the script does", function()
+      local host = run([[
+package.path = "installed/?.lua;" .. package.path
+require("one").say("from a module", 1)
+print "from the script"
+return "said"]], { config = TRUST.config, files = {
+        ["installed/one.lua"] = 'print "at load" return { say = function(...) print(...) end }',
+      } })
+      assert.equal("said", ask())
+      for _, msg in ipairs { "^at load$", "^from a module\t1$", "^from the script$" } do
+        host:wait_log { level = "info", script = "handler.lua", msg = msg }
+      end
+      assert.equal("", host:stdout())
+    end)
+
     it("is judged as any key", function()
       local failed = w:fail { handlers = { ["handler.lua"] = "" }, config = "return { trust = 'yes' }" }
       assert.equal(2, failed.status)
