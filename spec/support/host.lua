@@ -183,4 +183,13 @@ function host:memory_mb()
   return tonumber(status:match "VmRSS:%s*(%d+)") / 1024
 end
 
+-- How often its threads went to sleep, so far.
+function host:switches()
+  local sum = 0
+  local pipe = assert(io.popen(("grep -h ^voluntary /proc/%d/task/*/status"):format(self.pid)))
+  for count in pipe:read "*a":gmatch "%d+" do sum = sum + tonumber(count) end
+  pipe:close()
+  return sum
+end
+
 return host

@@ -69,6 +69,19 @@ describe("a message that this process holds", function()
     assert.equal(count, faulty.runs(host).begun)
   end)
 
+  it("costs no wake of the process by itself: what many hold is renewed in bulk", function()
+    local count, beats = 1000, 2000
+    store(count)
+    local host = w:run(consumer('concurrency = 1000, ack_wait = "3s"', 'run(msg) bus.sleep "1m"'))
+    wait.eventually(function() return faulty.runs(host).begun == count end, 20)
+    local watch = faulty.watch(w.client)
+    local before = host:switches()
+    watch:take(beats, 30)
+    local switches = host:switches() - before
+    assert.is_true(switches < beats, switches .. " switches of threads")
+    assert.equal(count, faulty.deliveries(w.client))
+  end)
+
   it("is not fetched before a handler can soon have it", function()
     store(20)
     local host = w:run(consumer('concurrency = 2', 'run(msg) bus.sleep(0.1) done(msg)'))
