@@ -56,9 +56,9 @@ static void give_up(struct task *root, bool again)
     if (!root->batch && root->delivery)
         give_up_delivery(root, root->delivery, again);
     if (again && !root->delivery && root->registration->kind != REGISTER_EVERY) {
-        pthread_mutex_lock(&dispatch->lock);
+        dispatch_lock(dispatch);
         root->source->due++;
-        pthread_mutex_unlock(&dispatch->lock);
+        dispatch_unlock(dispatch);
     }
     if (root->batch)
         dispatch_finished_batch(instance, root->source, root->batch, root->batch_count);
@@ -94,10 +94,10 @@ void instance_discard(struct instance *instance, struct task *culprit)
     instance->vm = NULL;
     instance->current = NULL;
     instance->runnable = NULL;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     forget(instance);
     bool lost = instance->lost;
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 
     int others = 0;
     struct task *roots = strip_tasks(instance);
@@ -163,7 +163,7 @@ static void wear_out(struct instance *instance)
 {
     struct generation *generation = instance->generation;
     struct dispatch *dispatch = &instance->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     bool can = generation->worn < generation->instance_limit && !instance->lost;
     if (can) {
         instance->worn = true;
@@ -173,7 +173,7 @@ static void wear_out(struct instance *instance)
         if (generation->waiting)
             generation_grow(generation);
     }
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     if (!can)
         return;
     struct log_context context = {.script = generation->script->name, .code = err_name(ERR_MEMORY)};
@@ -193,8 +193,8 @@ void instance_inspect(struct instance *instance)
         wear_out(instance);
     if (!instance->worn || instance->task_count > 0)
         return;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     forget(instance);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     instance_close(instance);
 }

@@ -1,10 +1,9 @@
 #include "engine/dispatch.h"
 
-#include <stdio.h>
 #include <utlist.h>
 
-#include "base/log.h"
 #include "base/thread.h"
+#include "base/value.h"
 #include "engine/internal.h"
 
 void dispatch_init(struct dispatch *dispatch)
@@ -13,25 +12,76 @@ void dispatch_init(struct dispatch *dispatch)
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&dispatch->work, &monotonic);
     pthread_cond_init(&dispatch->idle, &monotonic);
     pthread_condattr_destroy(&monotonic);
 }
 
 void dispatch_destroy(struct dispatch *dispatch)
 {
-    pthread_cond_destroy(&dispatch->work);
     pthread_cond_destroy(&dispatch->idle);
     pthread_mutex_destroy(&dispatch->lock);
+}
+
+static void post(struct sleeper *woken)
+{
+    while (woken) {
+        struct sleeper *next = woken->next; /* of one that is posted nothing may be touched */
+        sem_post(&woken->posted);
+        woken = next;
+    }
+}
+
+void dispatch_lock(struct dispatch *dispatch)
+{
+    pthread_mutex_lock(&dispatch->lock);
+}
+
+void dispatch_unlock(struct dispatch *dispatch)
+{
+    struct sleeper *woken = dispatch->woken;
+    dispatch->woken = NULL;
+    pthread_mutex_unlock(&dispatch->lock);
+    post(woken);
+}
+
+int dispatch_wait(struct dispatch *dispatch, pthread_cond_t *cond, uint64_t until_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
+                             .tv_nsec = (long)(until_ns % NS_PER_S)};
+    post(dispatch->woken);
+    dispatch->woken = NULL;
+    return pthread_cond_timedwait(cond, &dispatch->lock, &until);
+}
+
+bool dispatch_wake(struct dispatch *dispatch)
+{
+    struct sleeper *sleeper = dispatch->sleepers;
+    if (!sleeper)
+        return false;
+    dispatch->sleepers = sleeper->next;
+    dispatch->sleeping--;
+    sleeper->next = dispatch->woken;
+    dispatch->woken = sleeper;
+    return true;
+}
+
+/* With the lock held, which is given back meanwhile: until dispatch_wake has taken this one. */
+static void sleep_here(struct dispatch *dispatch, struct sleeper *sleeper)
+{
+    sleeper->next = dispatch->sleepers;
+    dispatch->sleepers = sleeper;
+    dispatch->sleeping++;
+    dispatch_unlock(dispatch);
+    while (sem_wait(&sleeper->posted) != 0) { /* a signal of the watchdog */
+    }
+    dispatch_lock(dispatch);
 }
 
 static void make_ready(struct dispatch *dispatch, struct engine *engine, struct ready *ready)
 {
     ready->queued = true;
     DL_APPEND(dispatch->queue, ready);
-    if (dispatch->sleeping > 0)
-        pthread_cond_signal(&dispatch->work);
-    else
+    if (!dispatch_wake(dispatch))
         workers_watch(engine->workers);
 }
 
@@ -94,8 +144,6 @@ void dispatch_instance_idle(struct dispatch *dispatch, struct instance *instance
 /* What is to be done with a delivery whose run is over, when the lock has been given back. */
 enum over { OVER_RELEASE, OVER_HELD, OVER_HAND_BACK };
 
-static void batch_wait(struct source *source);
-
 /* With the lock held: it goes to the head of the queue, for it was there before all others. */
 static enum over rebind(struct dispatch *dispatch, struct source *source, struct delivery *delivery)
 {
@@ -106,7 +154,7 @@ static enum over rebind(struct dispatch *dispatch, struct source *source, struct
     source->queued++;
     source->queued_bytes += delivery->len;
     dispatch->queued++;
-    batch_wait(source);
+    dispatch_batch_wait(source);
     return OVER_HELD;
 }
 
@@ -171,9 +219,9 @@ void dispatch_finished(struct instance *instance, struct source *source, struct 
         return;
     }
     struct dispatch *dispatch = &instance->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     enum over over = finish(dispatch, instance, source, delivery);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     if (delivery)
         dispose(delivery, over);
 }
@@ -182,7 +230,7 @@ void dispatch_finished_batch(struct instance *instance, struct source *source,
                              struct delivery **batch, int count)
 {
     struct dispatch *dispatch = &instance->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     if (!instance->lost) {
         for (int i = count - 1; i >= 0; i--) {
             if (leave_active(dispatch, source, batch[i]) == OVER_HELD)
@@ -190,7 +238,7 @@ void dispatch_finished_batch(struct instance *instance, struct source *source,
         }
         finish(dispatch, instance, source, NULL);
     }
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     for (int i = 0; i < count; i++) {
         if (batch[i])
             dispose(batch[i], batch[i]->rebound ? OVER_HAND_BACK : OVER_RELEASE);
@@ -200,24 +248,24 @@ void dispatch_finished_batch(struct instance *instance, struct source *source,
 bool dispatch_rebind(struct source *source, struct delivery *delivery)
 {
     struct dispatch *dispatch = &source->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     bool serves = source->state == SOURCE_SERVING && !delivery_settled(delivery);
     if (serves && delivery->lane)
         lane_hold(delivery, 0);
     else
         delivery->rebound = serves;
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     return serves;
 }
 
 bool dispatch_hold(struct source *source, struct delivery *delivery, int64_t delay_ns)
 {
     struct dispatch *dispatch = &source->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     bool holds = delivery->lane && source->state == SOURCE_SERVING;
     if (holds)
         lane_hold(delivery, delay_ns);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     return holds;
 }
 
@@ -255,8 +303,7 @@ static void begin(struct dispatch *dispatch, struct source *source, struct deliv
     dispatch->queued--;
 }
 
-/* With the lock held: the batch that begins with what is queued now shall not wait for ever. */
-static void batch_wait(struct source *source)
+void dispatch_batch_wait(struct source *source)
 {
     if (!source->registration->batch_size || !source->fifo)
         return;
@@ -282,7 +329,7 @@ static bool take_batch(struct dispatch *dispatch, struct source *source, struct 
     out->batch_count = count;
     out->delivery = batch[0];
     source->batch_due = false;
-    batch_wait(source);
+    dispatch_batch_wait(source);
     return true;
 }
 
@@ -361,190 +408,47 @@ static bool take_next(struct dispatch *dispatch, struct take *out)
     struct engine *engine = out->instance->engine;
     instance_retain(out->instance);
     watchdog_wake(engine->watchdog);
-    if (dispatch->queue && dispatch->sleeping == 0)
+    if (dispatch->queue && !dispatch->sleepers)
         workers_watch(engine->workers);
     return true;
 }
 
-bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take *out)
+bool dispatch_take(struct dispatch *dispatch, struct sleeper *sleeper, struct instance *done,
+                   struct take *out)
 {
     struct delivery *ended = done ? done->finished.delivery : NULL;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     enum over over = done ? give_back(dispatch, done) : OVER_RELEASE;
     bool last = done && atomic_fetch_sub_explicit(&done->references, 1, memory_order_acq_rel) == 1;
     bool took = !dispatch->stopping && take_next(dispatch, out);
     if (ended || last) {
         /* It may be the last reference: not released under the lock, nor after a long wait. */
-        pthread_mutex_unlock(&dispatch->lock);
+        dispatch_unlock(dispatch);
         if (ended)
             dispose(ended, over);
         if (last)
             instance_destroy(done);
         if (took)
             return true;
-        pthread_mutex_lock(&dispatch->lock);
+        dispatch_lock(dispatch);
     }
     while (!took && !dispatch->stopping) {
         took = take_next(dispatch, out);
         if (took)
             break;
-        dispatch->sleeping++;
-        pthread_cond_wait(&dispatch->work, &dispatch->lock);
-        dispatch->sleeping--;
+        sleep_here(dispatch, sleeper);
     }
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     return took;
-}
-
-static void hand_back(struct delivery *delivery)
-{
-    delivery_settle(delivery, VERDICT_NAK, 0, NULL);
-    delivery_release(delivery);
 }
 
 void dispatch_give_back(struct dispatch *dispatch, struct instance *done)
 {
     struct delivery *ended = done->finished.delivery;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     enum over over = give_back(dispatch, done);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     if (ended)
         dispose(ended, over);
     instance_release(done);
-}
-
-/* What a push has to say, once the lock is given back. */
-struct push_news {
-    uint64_t dropped; /* so far; 0: nothing was dropped now */
-    int waiting;      /* for others of their key; 0: nothing to say of that */
-    uint64_t before;  /* dropped until now */
-    char handler[128];
-};
-
-/* Has the count passed a power of two? */
-static bool is_round(uint64_t before, uint64_t now)
-{
-    return (before ^ now) > before;
-}
-
-static void tell_news(const struct source *source, const struct push_news *news)
-{
-    struct log_context context = {.script = source->script->name, .handler = news->handler};
-    /* At powers of two: an overload is said soon and does not flood the log. */
-    if (is_round(news->before, news->dropped))
-        log_event(LOG_WARN, &context, "slow handler: %llu messages dropped so far",
-                  (unsigned long long)news->dropped);
-    if (news->waiting)
-        log_event(LOG_WARN, &context,
-                  "%d messages wait for others of their key: the consumer pauses as long as they "
-                  "do (order_by)",
-                  news->waiting);
-}
-
-/* With the lock held: it is queued, or waits in its lane. */
-static void enqueue(struct dispatch *dispatch, struct source *source, struct delivery *delivery,
-                    const char *key, struct push_news *news)
-{
-    if (!key || lane_enter(source->lanes, delivery, key, &news->waiting))
-        DL_APPEND(source->fifo, delivery);
-    source->queued++;
-    source->queued_bytes += delivery->len;
-    dispatch->queued++;
-    if (source->queued == 1)
-        batch_wait(source);
-    dispatch_ready_source(dispatch, source);
-}
-
-static bool has_room(const struct source *source, const struct delivery *delivery)
-{
-    const struct engine_options *options = &source->engine->options;
-    return source->queued < options->subscription_messages &&
-           source->queued_bytes + delivery->len <= options->subscription_bytes;
-}
-
-/* With the lock held. Takes messages off the queue until there is room for this one; returns them,
- * to be released (utlist). One that is larger than the whole bound finds none. */
-static struct delivery *make_room(struct dispatch *dispatch, struct source *source,
-                                  const struct delivery *delivery)
-{
-    struct delivery *oldest, *dropped = NULL;
-    while (!has_room(source, delivery) && (oldest = source->fifo)) {
-        DL_DELETE(source->fifo, oldest);
-        source->queued--;
-        source->queued_bytes -= oldest->len;
-        dispatch->queued--;
-        source->dropped++;
-        DL_APPEND(dropped, oldest);
-    }
-    return dropped;
-}
-
-void dispatch_push(struct source *source, struct delivery *delivery)
-{
-    struct dispatch *dispatch = &source->engine->dispatch;
-    struct delivery *dropped = NULL, *each, *next;
-    bool core = !delivery->consumer;
-    struct push_news news = {0};
-    char key[LANE_KEY_MAX];
-    bool ordered = source->lanes && lane_key(source->lanes, delivery, key);
-
-    pthread_mutex_lock(&dispatch->lock);
-    bool parts = !core && source->state == SOURCE_STOPPING;
-    bool closed = source->state == SOURCE_STOPPED;
-    uint64_t dropped_before = source->dropped;
-    if (core && !closed && source->registration->drop_old)
-        dropped = make_room(dispatch, source, delivery);
-    bool full = core && !has_room(source, delivery);
-    if (parts)
-        DL_APPEND(source->parting, delivery);
-    else if (!closed && full)
-        source->dropped++;
-    else if (!closed)
-        enqueue(dispatch, source, delivery, ordered ? key : NULL, &news);
-    if (source->dropped > dropped_before)
-        news = (struct push_news){source->dropped, news.waiting, dropped_before, ""};
-    if (news.dropped || news.waiting)
-        snprintf(news.handler, sizeof news.handler, "%s", source->registration->handler);
-    pthread_mutex_unlock(&dispatch->lock);
-
-    if (news.dropped || news.waiting)
-        tell_news(source, &news);
-    DL_FOREACH_SAFE(dropped, each, next)
-        delivery_release(each);
-    if (closed)
-        hand_back(delivery);
-    else if (!parts && full)
-        delivery_release(delivery);
-}
-
-void dispatch_due(struct source *source)
-{
-    struct dispatch *dispatch = &source->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
-    if (source->state == SOURCE_SERVING && source->due == 0 && source->running == 0) {
-        source->due = 1;
-        dispatch_ready_source(dispatch, source);
-    }
-    pthread_mutex_unlock(&dispatch->lock);
-}
-
-struct delivery *dispatch_empty(struct source *source)
-{
-    struct dispatch *dispatch = &source->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
-    struct delivery *all = source->fifo, *delivery, *next;
-    source->fifo = NULL;
-    if (source->lanes) {
-        struct delivery *waiting = lanes_empty(source->lanes);
-        DL_FOREACH(all, delivery)
-            lane_over(source->lanes, delivery, &next);
-        DL_CONCAT(all, waiting);
-    }
-    dispatch->queued -= source->queued;
-    source->queued = 0;
-    source->queued_bytes = 0;
-    if (dispatch->running == 0 && dispatch->queued == 0)
-        pthread_cond_broadcast(&dispatch->idle);
-    pthread_mutex_unlock(&dispatch->lock);
-    return all;
 }

@@ -11,6 +11,7 @@
 #define MOONBUS_ENGINE_DISPATCH_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "bus/delivery.h"
@@ -70,22 +71,42 @@ struct source {
     atomic_ullong outcomes[OUTCOMES];  /* how many runs, or messages, ended so */
 };
 
+/* A worker that waits for work. Not by a condition: its semaphore is posted when the lock has been
+ * given back, so that who wakes does not run into it, and once for each time that it sleeps,
+ * however much becomes ready until it runs. Round trips one by one: 1.1-1.7 switches of workers
+ * were 1.0. */
+struct sleeper {
+    struct sleeper *next; /* in sleepers, then in woken */
+    sem_t posted;
+};
+
 struct dispatch {
     pthread_mutex_t lock; /* ready queue, sources, mailboxes, generations' lists. With it held only
                              what takes leaf locks is called: the clock, pool_submit,
                              consumer_park; and a spare worker's thread is started. */
-    pthread_cond_t work;  /* workers wait */
     pthread_cond_t idle;  /* engine_wait_idle waits */
     struct ready *queue;  /* utlist */
-    int sleeping;         /* workers that wait */
-    uint64_t takes;       /* so far */
-    int running, queued;  /* root tasks, deliveries: over all sources */
-    bool stopping;        /* workers end */
+    struct sleeper *sleepers; /* workers that wait, the last one first: its caches are warm; not
+                                 owned */
+    int sleeping;             /* how many they are */
+    struct sleeper *woken;    /* to be posted with the lock given back; not owned */
+    uint64_t takes;           /* so far */
+    int running, queued;      /* root tasks, deliveries: over all sources */
+    bool stopping;            /* workers end */
     bool draining;
 };
 
 void dispatch_init(struct dispatch *dispatch);
 void dispatch_destroy(struct dispatch *dispatch);
+
+/* The lock is taken and given back by these alone: workers that were woken meanwhile are posted. */
+void dispatch_lock(struct dispatch *dispatch);
+void dispatch_unlock(struct dispatch *dispatch);
+/* With the lock held, which is given back meanwhile: pthread_cond_timedwait, monotonic. */
+int dispatch_wait(struct dispatch *dispatch, pthread_cond_t *cond, uint64_t until_ns);
+
+/* With the lock held: wakes one worker. False: none sleeps. */
+bool dispatch_wake(struct dispatch *dispatch);
 
 /* Any thread: takes the delivery's reference. When the source has no room (core), or no longer
  * takes messages, it is dropped or handed back here. */
@@ -106,8 +127,10 @@ struct take {
     uint64_t now_ns; /* when it was taken */
 };
 
-/* The worker: gives back what it had (NULL: nothing) and blocks for the next. False: end. */
-bool dispatch_take(struct dispatch *dispatch, struct instance *done, struct take *out);
+/* The worker, with a sleeper of its own: gives back what it had (NULL: nothing) and blocks for the
+ * next. False: end. */
+bool dispatch_take(struct dispatch *dispatch, struct sleeper *sleeper, struct instance *done,
+                   struct take *out);
 
 /* The same without a next one. */
 void dispatch_give_back(struct dispatch *dispatch, struct instance *done);
@@ -132,6 +155,9 @@ bool dispatch_rebind(struct source *source, struct delivery *delivery);
 void dispatch_ready_source(struct dispatch *dispatch, struct source *source);
 void dispatch_ready_instance(struct dispatch *dispatch, struct instance *instance);
 void dispatch_instance_idle(struct dispatch *dispatch, struct instance *instance);
+
+/* With the lock held: the batch that begins with what is queued now shall not wait for ever. */
+void dispatch_batch_wait(struct source *source);
 
 /* Takes everything that has not started from a source; the caller hands it back or rebinds it. */
 struct delivery *dispatch_empty(struct source *source);

@@ -60,10 +60,10 @@ int engine_tune(struct engine *engine, const struct engine_tuning *tuning, struc
     struct policy *policy = policy_new(tuning);
     if (!policy)
         return err_set(err, ERR_MEMORY, "no memory for what the config says");
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     struct policy *old = engine->policy;
     engine->policy = policy;
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     if (old)
         policy_release(old);
     atomic_store(&engine->request_timeout_ns, tuning->request_timeout_ns);
@@ -75,9 +75,9 @@ int engine_tune(struct engine *engine, const struct engine_tuning *tuning, struc
 
 struct policy *engine_policy(struct engine *engine)
 {
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     struct policy *policy = policy_retain(engine->policy);
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     return policy;
 }
 
@@ -127,10 +127,10 @@ struct script *engine_load(struct engine *engine, const char *path, const char *
         script_release(script);
         return NULL;
     }
-    pthread_mutex_lock(&engine->dispatch.lock); /* a report may look */
+    dispatch_lock(&engine->dispatch); /* a report may look */
     LL_APPEND(engine->scripts, script);
     engine->script_count++;
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     return script;
 }
 
@@ -170,33 +170,33 @@ const char *script_name(const struct script *script)
 
 unsigned script_generation(struct script *script)
 {
-    pthread_mutex_lock(&script->engine->dispatch.lock);
+    dispatch_lock(&script->engine->dispatch);
     unsigned number = script->live->number;
-    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    dispatch_unlock(&script->engine->dispatch);
     return number;
 }
 
 bool script_serves(const struct script *script)
 {
-    pthread_mutex_lock(&script->engine->dispatch.lock);
+    dispatch_lock(&script->engine->dispatch);
     bool serves = script->served && !script->unloaded;
-    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    dispatch_unlock(&script->engine->dispatch);
     return serves;
 }
 
 struct sources *script_sources(struct script *script)
 {
-    pthread_mutex_lock(&script->engine->dispatch.lock);
+    dispatch_lock(&script->engine->dispatch);
     struct sources *sources = sources_retain(script->live->sources);
-    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    dispatch_unlock(&script->engine->dispatch);
     return sources;
 }
 
 int engine_running(struct engine *engine)
 {
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     int running = engine->dispatch.running;
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     return running;
 }
 
@@ -235,10 +235,10 @@ void engine_drain(struct engine *engine)
 {
     if (atomic_exchange(&engine->draining, true))
         return;
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     engine->dispatch.draining = true;
     engine->drain_began_ns = clock_now_ns();
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     for (struct script *script = engine->scripts; script; script = script->next) {
         struct source *source;
         pthread_mutex_lock(&script->starting);
@@ -278,9 +278,7 @@ static bool hooks_owed(struct engine *engine)
 /* With the dispatch lock held. */
 static void wait_idle(struct engine *engine, uint64_t until_ns)
 {
-    struct timespec at = {.tv_sec = (time_t)(until_ns / NS_PER_S),
-                          .tv_nsec = (long)(until_ns % NS_PER_S)};
-    pthread_cond_timedwait(&engine->dispatch.idle, &engine->dispatch.lock, &at);
+    dispatch_wait(&engine->dispatch, &engine->dispatch.idle, until_ns);
 }
 
 /* With the dispatch lock held: waits until nothing runs, is queued, or (for its grace) drains. */
@@ -327,16 +325,16 @@ static void run_stop_hooks(struct engine *engine, uint64_t deadline_ns)
 int engine_wait_idle(struct engine *engine, uint64_t deadline_ns)
 {
     struct dispatch *dispatch = &engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     wait_quiet(engine, deadline_ns);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     hand_back_late(engine);
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     if (dispatch->running == 0)
         run_stop_hooks(engine, deadline_ns);
     wait_quiet(engine, deadline_ns);
     int unfinished = dispatch->running + dispatch->queued;
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     return unfinished;
 }
 
@@ -360,7 +358,7 @@ static void post_stops(struct engine *engine, struct script *script)
 static struct delivery *next_unsettled(struct engine *engine)
 {
     struct delivery *found = NULL, *delivery;
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     for (struct script *script = engine->scripts; script && !found; script = script->next) {
         struct source *source;
         LL_FOREACH(script->sources, source) {
@@ -370,16 +368,16 @@ static struct delivery *next_unsettled(struct engine *engine)
             }
         }
     }
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     return found;
 }
 
 void engine_cancel(struct engine *engine)
 {
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     for (struct script *script = engine->scripts; script; script = script->next)
         post_stops(engine, script);
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     struct delivery *delivery;
     while ((delivery = next_unsettled(engine))) {
         delivery_settle(delivery, VERDICT_NAK, 0, NULL);

@@ -174,14 +174,14 @@ struct generation *generation_build(struct engine *engine, struct script *script
     }
     *read = sources_retain(generation->sources);
 
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     if (loaded)
         DL_APPEND(script->generations, generation);
     for (struct instance *next; loaded && all; all = next) {
         next = all->next;
         add_instance(generation, all);
     }
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     if (loaded)
         return generation;
     for (struct instance *next; all; all = next) {
@@ -208,7 +208,7 @@ static void on_grow(struct pool_job *job)
     }
     failure_clear(&failure);
 
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     generation->building = false;
     if (instance)
         add_instance(generation, instance);
@@ -216,7 +216,7 @@ static void on_grow(struct pool_job *job)
         generation->broken = true;
     if (generation->retired)
         generation_reap(generation);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     generation_release(generation);
 }
 
@@ -237,13 +237,13 @@ static void on_close(struct pool_job *job)
     struct generation *generation = GENERATION_OF_CLOSING(job);
     struct script *script = generation->script;
     struct dispatch *dispatch = &generation->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     struct instance *instances = generation->instances;
     generation->instances = NULL;
     generation->instance_count = 0;
     generation->closed = true;
     DL_DELETE(script->generations, generation);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     while (instances) {
         struct instance *next = instances->next;
         instance_close(instances);
@@ -295,7 +295,7 @@ static void on_retiring(struct deadline *deadline)
     struct generation *generation = GENERATION_OF_RETIRING(deadline);
     struct engine *engine = generation->engine;
     struct dispatch *dispatch = &engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     bool closed = generation->closed;
     for (struct instance *i = generation->instances; i && generation->running > 0; i = i->next) {
         if (i->retire_posted)
@@ -306,7 +306,7 @@ static void on_retiring(struct deadline *deadline)
     }
     if (!closed)
         clock_arm(engine->clock, deadline, clock_now_ns() + retire_ns(engine));
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     if (closed)
         generation_release(generation);
 }

@@ -35,10 +35,10 @@ void instance_destroy(struct instance *instance)
 void instance_post(struct instance *instance, struct event *event)
 {
     struct dispatch *dispatch = &instance->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     DL_APPEND(instance->mailbox, event);
     dispatch_ready_instance(dispatch, instance);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }
 
 void instance_run(struct instance *instance)
@@ -68,9 +68,9 @@ static void on_stop(struct event *event, struct instance *instance)
 static void on_retire(struct event *event, struct instance *instance)
 {
     (void)event;
-    pthread_mutex_lock(&instance->engine->dispatch.lock);
+    dispatch_lock(&instance->engine->dispatch);
     instance->retire_posted = false;
-    pthread_mutex_unlock(&instance->engine->dispatch.lock);
+    dispatch_unlock(&instance->engine->dispatch);
     cancel_all(instance, CANCEL_RETIRED);
 }
 

@@ -109,7 +109,7 @@ static void on_retry(struct deadline *deadline)
     struct lane *lane = (struct lane *)((char *)deadline - offsetof(struct lane, retry));
     struct source *source = lane->lanes->source;
     struct dispatch *dispatch = &source->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     lane->held = false;
     if (lane->occupant) {
         DL_APPEND(source->fifo, lane->occupant);
@@ -118,7 +118,7 @@ static void on_retry(struct deadline *deadline)
         lane->lanes->orphans--; /* it was emptied while this began */
         free(lane);
     }
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }
 
 static struct lane *add_lane(struct lanes *lanes, const char *key)

@@ -92,10 +92,10 @@ cJSON *engine_report(struct engine *engine)
     cJSON *scripts = cJSON_CreateArray();
     uint64_t now = clock_now_ns();
     struct script *script;
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     LL_FOREACH(engine->scripts, script)
         cJSON_AddItemToArray(scripts, of_script(script, now));
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     return scripts;
 }
 
@@ -134,24 +134,24 @@ void engine_unready(struct engine *engine, cJSON *reasons)
 {
     struct script *script;
     struct source *source;
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     LL_FOREACH(engine->scripts, script) {
         LL_FOREACH(script->sources, source) {
             if (source->consumer && source->state == SOURCE_SERVING)
                 check_pull(source, reasons);
         }
     }
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     offload_unready(engine->offload, reasons);
 }
 
 int64_t engine_stalled_ns(struct engine *engine)
 {
     uint64_t now = clock_now_ns();
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     uint64_t takes = engine->dispatch.takes;
     bool waits = engine->dispatch.queue != NULL;
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     if (!waits || takes != engine->stall.takes || !engine->stall.since_ns) {
         engine->stall.takes = takes;
         engine->stall.since_ns = now;

@@ -167,9 +167,9 @@ static int prepare(struct source *source, bool may_update, uint64_t until_ns, st
 static bool has_heir(struct script *script, const struct registration *registration)
 {
     struct source *source;
-    pthread_mutex_lock(&script->engine->dispatch.lock);
+    dispatch_lock(&script->engine->dispatch);
     LL_SEARCH_SCALAR(script->sources, source, heir, registration);
-    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    dispatch_unlock(&script->engine->dispatch);
     return source != NULL;
 }
 
@@ -177,9 +177,9 @@ static bool has_heir(struct script *script, const struct registration *registrat
 static struct source *find_idle(struct script *script)
 {
     struct source *source;
-    pthread_mutex_lock(&script->engine->dispatch.lock);
+    dispatch_lock(&script->engine->dispatch);
     LL_SEARCH_SCALAR(script->sources, source, state, SOURCE_IDLE);
-    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    dispatch_unlock(&script->engine->dispatch);
     return source;
 }
 
@@ -233,9 +233,9 @@ static int start_all(struct script *script, struct err *err)
 /* With a reference; NULL when it is unloaded. */
 static struct generation *live_of(struct script *script)
 {
-    pthread_mutex_lock(&script->engine->dispatch.lock);
+    dispatch_lock(&script->engine->dispatch);
     struct generation *generation = script->unloaded ? NULL : generation_retain(script->live);
-    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    dispatch_unlock(&script->engine->dispatch);
     return generation;
 }
 
@@ -258,9 +258,9 @@ static int ensure_streams_of(struct script *script, uint64_t until_ns, struct er
 
 static void note_served(struct script *script)
 {
-    pthread_mutex_lock(&script->engine->dispatch.lock);
+    dispatch_lock(&script->engine->dispatch);
     script->served = true;
-    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    dispatch_unlock(&script->engine->dispatch);
 }
 
 int engine_serve(struct engine *engine, struct script *script, bool patient, struct err *err)
@@ -288,7 +288,7 @@ static void choose_heirs(struct script *script, struct generation *generation)
 {
     struct dispatch *dispatch = &script->engine->dispatch;
     struct source *source;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     LL_FOREACH(script->sources, source)
         source->heir = NULL;
     for (int i = 0; generation && i < generation->registration_count; i++) {
@@ -301,7 +301,7 @@ static void choose_heirs(struct script *script, struct generation *generation)
             }
         }
     }
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }
 
 static int change_consumer(void *argument, uint64_t deadline, struct err *err)
@@ -344,9 +344,9 @@ static void change_back(struct source *source)
 static struct source *consumer_of(struct script *script, const struct registration *registration)
 {
     struct source *source;
-    pthread_mutex_lock(&script->engine->dispatch.lock);
+    dispatch_lock(&script->engine->dispatch);
     LL_SEARCH_SCALAR(script->sources, source, heir, registration);
-    pthread_mutex_unlock(&script->engine->dispatch.lock);
+    dispatch_unlock(&script->engine->dispatch);
     return source && source->consumer ? source : NULL;
 }
 
@@ -403,7 +403,7 @@ static void switch_to(struct script *script, struct generation *generation)
     struct dispatch *dispatch = &script->engine->dispatch;
     struct generation *old = script->live;
     struct source *source;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     LL_FOREACH(script->sources, source) {
         if (source->generation == old && source->heir)
             hand_over(source, generation);
@@ -413,7 +413,7 @@ static void switch_to(struct script *script, struct generation *generation)
     script->unloaded = !generation;
     if (generation)
         script->live = generation;
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }
 
 static void retire(struct script *script, struct generation *old)
@@ -426,18 +426,18 @@ static void retire(struct script *script, struct generation *old)
             source_stop(source);
     }
     pthread_mutex_unlock(&script->starting);
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     generation_retire(old);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }
 
 static void discard(struct generation *generation)
 {
     struct dispatch *dispatch = &generation->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     generation->stop_ran = true;
     generation_retire(generation);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     generation_release(generation);
 }
 
@@ -455,9 +455,9 @@ static int check_emptied(const struct script *script, const struct generation *g
 static int instances_of(struct generation *generation)
 {
     struct dispatch *dispatch = &generation->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     int count = generation->instance_count;
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     return count;
 }
 

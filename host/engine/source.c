@@ -15,7 +15,7 @@ static void on_timer(struct deadline *deadline)
     struct source *source = SOURCE_OF_TIMER(deadline);
     struct dispatch *dispatch = &source->engine->dispatch;
     dispatch_due(source);
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     source->armed--;
     if (source->state == SOURCE_SERVING && source->registration->kind == REGISTER_EVERY) {
         uint64_t period = (uint64_t)source->registration->period_ns, now = clock_now_ns();
@@ -24,7 +24,7 @@ static void on_timer(struct deadline *deadline)
             source->next_ns += (now - source->next_ns) / period * period + period;
         source->armed += clock_arm(source->engine->clock, &source->timer, source->next_ns);
     }
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }
 
 /* The clock: the oldest message of a batch has waited enough. */
@@ -32,13 +32,13 @@ static void on_batch(struct deadline *deadline)
 {
     struct source *source = SOURCE_OF_TIMER(deadline);
     struct dispatch *dispatch = &source->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     source->armed--;
     if (source->fifo) {
         source->batch_due = true;
         dispatch_ready_source(dispatch, source);
     }
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }
 
 struct source *source_new(struct script *script, struct generation *generation,
@@ -65,9 +65,9 @@ struct source *source_new(struct script *script, struct generation *generation,
     }
     /* Both: the list is read under either. */
     pthread_mutex_lock(&script->starting);
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     LL_APPEND(script->sources, source);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     pthread_mutex_unlock(&script->starting);
     return source;
 }
@@ -77,9 +77,9 @@ void source_drop(struct source *source)
     struct script *script = source->script;
     struct dispatch *dispatch = &source->engine->dispatch;
     pthread_mutex_lock(&script->starting);
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     LL_DELETE(script->sources, source);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     pthread_mutex_unlock(&script->starting);
     source_free(source);
 }
@@ -101,21 +101,21 @@ void source_free(struct source *source)
 enum source_state source_state(struct source *source)
 {
     struct dispatch *dispatch = &source->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     enum source_state state = source->state;
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     return state;
 }
 
 static void set_state(struct source *source, enum source_state state)
 {
     struct dispatch *dispatch = &source->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     source->state = state;
     pthread_cond_broadcast(&dispatch->idle);
     if (state == SOURCE_STOPPED)
         generation_reap(source->generation);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }
 
 int source_start(struct source *source, struct err *err)
@@ -142,9 +142,9 @@ int source_start(struct source *source, struct err *err)
             break;
         }
         source->next_ns = clock_now_ns() + (uint64_t)registration->period_ns;
-        pthread_mutex_lock(&engine->dispatch.lock);
+        dispatch_lock(&engine->dispatch);
         source->armed += clock_arm(engine->clock, &source->timer, source->next_ns);
-        pthread_mutex_unlock(&engine->dispatch.lock);
+        dispatch_unlock(&engine->dispatch);
         break;
     case REGISTER_START:
         dispatch_due(source);
@@ -160,10 +160,10 @@ void source_hand_back(struct source *source)
 {
     struct dispatch *dispatch = &source->engine->dispatch;
     struct delivery *delivery, *next;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     struct delivery *all = source->parting;
     source->parting = NULL;
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     DL_FOREACH_SAFE(all, delivery, next) {
         delivery_settle(delivery, VERDICT_NAK, 0, NULL);
         delivery_release(delivery);
@@ -188,7 +188,7 @@ static void disarm(struct source *source)
 void source_stop(struct source *source)
 {
     struct dispatch *dispatch = &source->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     bool serving = source->state == SOURCE_SERVING;
     bool hook = source->registration->kind == REGISTER_STOP;
     if (serving && !hook)
@@ -197,16 +197,16 @@ void source_stop(struct source *source)
     source->subscription = NULL;
     if (serving && !hook)
         disarm(source);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     if (!serving || hook)
         return;
     if (subscription) {
         subscription_stop(subscription, on_stopped);
     } else if (source->consumer) {
         struct delivery *all = dispatch_empty(source);
-        pthread_mutex_lock(&dispatch->lock);
+        dispatch_lock(dispatch);
         DL_CONCAT(source->parting, all);
-        pthread_mutex_unlock(&dispatch->lock);
+        dispatch_unlock(dispatch);
         consumer_stop(source->consumer, on_stopped);
     } else {
         on_stopped(source);
@@ -238,14 +238,14 @@ void source_sweep(struct script *script)
     struct dispatch *dispatch = &script->engine->dispatch;
     struct source *source, *next, *ended = NULL;
     pthread_mutex_lock(&script->starting);
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     LL_FOREACH_SAFE(script->sources, source, next) {
         if (!has_ended(source))
             continue;
         LL_DELETE(script->sources, source);
         LL_PREPEND(ended, source);
     }
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     pthread_mutex_unlock(&script->starting);
     LL_FOREACH_SAFE(ended, source, next)
         source_free(source);
@@ -276,7 +276,7 @@ void source_cancel_timer(struct instance *instance, int index)
     struct dispatch *dispatch = &instance->engine->dispatch;
     struct script *script = instance->generation->script;
     struct source *source, *found = NULL;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     LL_FOREACH(script->sources, source) {
         if (source->generation == instance->generation && source->registration->index == index &&
             source->state == SOURCE_SERVING)
@@ -284,5 +284,5 @@ void source_cancel_timer(struct instance *instance, int index)
     }
     if (found)
         source_mute(found);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }

@@ -77,7 +77,7 @@ static void on_tick(struct deadline *deadline)
     struct watchdog *watchdog = WATCHDOG_OF_TICK(deadline);
     struct engine *engine = watchdog->engine;
     struct watched *watched;
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     uint64_t now = clock_now_ns(), step = now - watchdog->last_ns;
     watchdog->last_ns = now;
     if (step > 2 * TICK_NS)
@@ -93,7 +93,7 @@ static void on_tick(struct deadline *deadline)
     watchdog->ticking = anybody_awake(watchdog);
     if (watchdog->ticking)
         clock_arm(engine->clock, &watchdog->tick, now + TICK_NS);
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     if (lost > before)
         engine_lost(engine, lost);
 }
@@ -132,29 +132,29 @@ void watchdog_add(struct watchdog *watchdog, struct watched *watched,
     watched->thread = pthread_self();
     watched->on_lost = on_lost;
     guard_attach(&watched->guard);
-    pthread_mutex_lock(&watchdog->engine->dispatch.lock);
+    dispatch_lock(&watchdog->engine->dispatch);
     DL_APPEND(watchdog->all, watched);
     watchdog->count++;
     watchdog_wake(watchdog);
-    pthread_mutex_unlock(&watchdog->engine->dispatch.lock);
+    dispatch_unlock(&watchdog->engine->dispatch);
 }
 
 void watchdog_remove(struct watchdog *watchdog, struct watched *watched)
 {
-    pthread_mutex_lock(&watchdog->engine->dispatch.lock);
+    dispatch_lock(&watchdog->engine->dispatch);
     DL_DELETE(watchdog->all, watched);
     if (watched->lost)
         watchdog->lost -= !watched->spare;
     else
         watchdog->count--;
-    pthread_mutex_unlock(&watchdog->engine->dispatch.lock);
+    dispatch_unlock(&watchdog->engine->dispatch);
     guard_detach(&watched->guard);
 }
 
 void watchdog_overdue(struct watchdog *watchdog, const void *whom)
 {
     struct watched *watched;
-    pthread_mutex_lock(&watchdog->engine->dispatch.lock);
+    dispatch_lock(&watchdog->engine->dispatch);
     DL_FOREACH(watchdog->all, watched) {
         struct guard *guard = &watched->guard;
         uint64_t number = atomic_load(&guard->number);
@@ -162,5 +162,5 @@ void watchdog_overdue(struct watchdog *watchdog, const void *whom)
             atomic_load(&guard->number) == number)
             watched->overdue = number;
     }
-    pthread_mutex_unlock(&watchdog->engine->dispatch.lock);
+    dispatch_unlock(&watchdog->engine->dispatch);
 }

@@ -28,7 +28,8 @@ struct worker {
     pthread_t thread;
     pid_t tid; /* the kernel's name for it */
     struct watched watched;
-    struct stuck stuck;                  /* what it was given up in; dispatch lock */
+    struct stuck stuck; /* what it was given up in; dispatch lock */
+    struct sleeper sleeper;
     _Atomic(struct instance *) has;      /* the instance that it has checked out */
     atomic_uint_least64_t busy_since_ns; /* 0: it waits for work */
 };
@@ -91,10 +92,10 @@ static bool worker_is_lost(struct worker *worker, struct instance *instance)
     struct dispatch *dispatch = &worker->workers->engine->dispatch;
     if (!atomic_load_explicit(&worker->watched.lost, memory_order_acquire))
         return false;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     worker->workers->lost--;
     struct delivery *message = stuck_end(&worker->stuck);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     if (message)
         delivery_release(message);
     if (instance->vm)
@@ -111,7 +112,7 @@ static void *worker_main(void *argument)
     struct take take;
     worker->tid = (pid_t)syscall(SYS_gettid);
     watchdog_add(worker->workers->engine->watchdog, &worker->watched, on_lost);
-    while (dispatch_take(dispatch, done, &take)) {
+    while (dispatch_take(dispatch, &worker->sleeper, done, &take)) {
         atomic_store_explicit(&worker->busy_since_ns, take.now_ns, memory_order_relaxed);
         atomic_store_explicit(&worker->has, take.instance, memory_order_release);
         run(&take);
@@ -123,10 +124,10 @@ static void *worker_main(void *argument)
     }
     watchdog_remove(worker->workers->engine->watchdog, &worker->watched);
     nats_ReleaseThreadMemory();
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     worker->workers->alive--;
     pthread_cond_broadcast(&worker->workers->ended);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     return NULL;
 }
 
@@ -137,6 +138,7 @@ static int start_worker(struct workers *workers)
     if (!worker)
         return -1;
     worker->workers = workers;
+    sem_init(&worker->sleeper.posted, 0, 0);
     char name[32];
     snprintf(name, sizeof name, "worker %d", workers->count + 1);
     if (thread_start(&worker->thread, name, worker_main, worker, NULL) != 0) {
@@ -166,7 +168,7 @@ static void on_watch(struct deadline *deadline)
     struct workers *workers = WORKERS_OF_WATCH(deadline);
     struct dispatch *dispatch = &workers->engine->dispatch;
     uint64_t now = clock_now_ns();
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     if (dispatch->queue && !dispatch->stopping) {
         if (workers->count < workers->limit && all_stuck(workers, now))
             start_worker(workers);
@@ -174,7 +176,7 @@ static void on_watch(struct deadline *deadline)
     } else {
         workers->watching = false;
     }
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
 }
 
 void workers_watch(struct workers *workers)
@@ -189,12 +191,12 @@ void workers_hand_back(struct workers *workers, int64_t delay_ns)
 {
     struct dispatch *dispatch = &workers->engine->dispatch;
     struct delivery *delivery, *next;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     struct delivery *all = workers->given_back;
     workers->given_back = NULL;
     if (dispatch->draining)
         pthread_cond_broadcast(&dispatch->idle);
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     DL_FOREACH_SAFE(all, delivery, next) {
         delivery_settle(delivery, VERDICT_NAK, delay_ns, NULL);
         delivery_release(delivery);
@@ -208,14 +210,14 @@ void workers_tell_lost(struct workers *workers)
     struct worker *worker;
     do {
         struct stuck copy;
-        pthread_mutex_lock(&engine->dispatch.lock);
+        dispatch_lock(&engine->dispatch);
         for (worker = workers->all; worker; worker = worker->next) {
             if (worker->stuck.script && !worker->stuck.told) {
                 copy = stuck_copy(&worker->stuck);
                 break;
             }
         }
-        pthread_mutex_unlock(&engine->dispatch.lock);
+        dispatch_unlock(&engine->dispatch);
         if (worker)
             stuck_tell(&copy, atomic_load(&engine->max_stuck));
     } while (worker);
@@ -238,9 +240,9 @@ int workers_stuck(const struct workers *workers, const struct source *source, ui
 int workers_lost(struct workers *workers)
 {
     struct dispatch *dispatch = &workers->engine->dispatch;
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     int lost = workers->lost;
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     return lost;
 }
 
@@ -260,11 +262,11 @@ struct workers *workers_new(struct engine *engine, int count, struct err *err)
     pthread_cond_init(&workers->ended, &monotonic);
     pthread_condattr_destroy(&monotonic);
 
-    pthread_mutex_lock(&engine->dispatch.lock);
+    dispatch_lock(&engine->dispatch);
     int rc = 0;
     while (rc == 0 && workers->count < count)
         rc = start_worker(workers);
-    pthread_mutex_unlock(&engine->dispatch.lock);
+    dispatch_unlock(&engine->dispatch);
     if (rc)
         err_set(err, ERR_SYSTEM, "cannot start %d worker threads", count);
     return workers;
@@ -273,16 +275,15 @@ struct workers *workers_new(struct engine *engine, int count, struct err *err)
 int workers_stop(struct workers *workers, uint64_t deadline_ns)
 {
     struct dispatch *dispatch = &workers->engine->dispatch;
-    struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
-                             .tv_nsec = (long)(deadline_ns % NS_PER_S)};
-    pthread_mutex_lock(&dispatch->lock);
+    dispatch_lock(dispatch);
     dispatch->stopping = true;
-    pthread_cond_broadcast(&dispatch->work);
+    while (dispatch_wake(dispatch)) {
+    }
     int rc = 0;
     while (workers->alive > 0 && rc != ETIMEDOUT)
-        rc = pthread_cond_timedwait(&workers->ended, &dispatch->lock, &until);
+        rc = dispatch_wait(dispatch, &workers->ended, deadline_ns);
     int left = workers->alive;
-    pthread_mutex_unlock(&dispatch->lock);
+    dispatch_unlock(dispatch);
     clock_cancel(workers->engine->clock, &workers->watch);
     return left;
 }
@@ -293,6 +294,7 @@ void workers_free(struct workers *workers)
         struct worker *worker = workers->all;
         workers->all = worker->next;
         pthread_join(worker->thread, NULL);
+        sem_destroy(&worker->sleeper.posted);
         free(worker);
     }
     pthread_cond_destroy(&workers->ended);
