@@ -82,8 +82,8 @@ void consumer_on_link(struct consumer *consumer, enum link_state state);
  * meanwhile; its lease goes on. Returns whether this changed anything. */
 bool consumer_park(struct consumer *consumer, struct delivery *delivery, bool parked);
 
-/* Called by delivery: its lease ended; it leaves the table and its place is free. */
-void consumer_released(struct consumer *consumer, struct delivery *delivery);
+/* Called by delivery: its lease ended, at now_ns; it has left the table and its place is free. */
+void consumer_released(struct consumer *consumer, struct delivery *delivery, uint64_t now_ns);
 
 /* A message whose dead letter could not be stored: where that was to go, and why. When the message
  * comes again it is sent there, and to no handler. */

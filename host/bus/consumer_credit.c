@@ -178,10 +178,8 @@ void consumer_looked(struct consumer *consumer, bool found)
     consumer_unlock(consumer, warn);
 }
 
-void consumer_released(struct consumer *consumer, struct delivery *delivery)
+void consumer_released(struct consumer *consumer, struct delivery *delivery, uint64_t now_ns)
 {
-    uint64_t now_ns = clock_now_ns();
-
     pthread_mutex_lock(&consumer->lock);
     consumer->pull.bytes_held -= (int64_t)delivery->len;
     if (delivery->parked)

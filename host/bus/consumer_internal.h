@@ -98,7 +98,7 @@ void consumer_release(struct consumer *consumer);
 /* Puts it into the table, with a reference; forget takes it out (the reference goes to the caller)
  * and remembers how it was settled. */
 void consumer_hold(struct consumer *consumer, struct delivery *delivery);
-void consumer_forget(struct consumer *consumer, struct delivery *delivery);
+void consumer_forget(struct consumer *consumer, struct delivery *delivery, uint64_t now_ns);
 /* The delivery of the same message that is held; NULL. */
 struct delivery *consumer_find_held(struct consumer *consumer, const struct ack_subject *ack);
 /* Was it settled for good, and the server does not know? */

@@ -37,7 +37,7 @@ bool consumer_was_settled(struct consumer *consumer, const struct ack_subject *a
            (now_ns < consumer->doubt_until_ns && settled->at_ns >= consumer->doubt_from_ns);
 }
 
-void consumer_forget(struct consumer *consumer, struct delivery *delivery)
+void consumer_forget(struct consumer *consumer, struct delivery *delivery, uint64_t now_ns)
 {
     struct delivery **at = slot(consumer, delivery->stream_sequence);
     int verdict = delivery->verdict;
@@ -50,7 +50,7 @@ void consumer_forget(struct consumer *consumer, struct delivery *delivery)
      * on purpose, and must not be run here again. */
     if (verdict == VERDICT_ACK || verdict == VERDICT_TERM)
         *settled_slot(consumer, delivery->stream_sequence) =
-            (struct settled){delivery->stream_sequence, delivery->timestamp_ns, clock_now_ns()};
+            (struct settled){delivery->stream_sequence, delivery->timestamp_ns, now_ns};
 }
 
 void consumer_hold(struct consumer *consumer, struct delivery *delivery)

@@ -78,15 +78,21 @@ struct delivery *delivery_retain(struct delivery *delivery)
     return delivery;
 }
 
-void delivery_release(struct delivery *delivery)
+static void release(struct delivery *delivery, int references)
 {
-    if (atomic_fetch_sub(&delivery->references, 1) != 1)
+    if (atomic_fetch_sub(&delivery->references, references) != references)
         return;
     reap(delivery->msg);
     if (delivery->consumer != NULL)
         consumer_release(delivery->consumer);
-    free(delivery->rejoined);
+    if (delivery->rejoined != NULL)
+        free(delivery->rejoined);
     free(delivery);
+}
+
+void delivery_release(struct delivery *delivery)
+{
+    release(delivery, 1);
 }
 
 /* Heartbeats are due at multiples of a step, so that those of many messages go out in bulk: each by
@@ -146,12 +152,11 @@ void delivery_join(struct delivery *delivery, const char *ack_subject,
 
 /* With the consumer's lock held: is the lease lost? The clock finds out when it is due; but after
  * the process was stopped or starved, another thread may come first. */
-static bool lapsed(struct delivery *delivery, bool *tell)
+static bool lapsed(struct delivery *delivery, uint64_t now_ns, bool *tell)
 {
     struct consumer *consumer = delivery->consumer;
-    uint64_t now_ns = clock_now_ns();
 
-    if (!delivery->lost && now_ns - delivery->renewed_ns >= (uint64_t)consumer->ack_wait_ns) {
+    if (!delivery->lost && now_ns >= delivery->renewed_ns + (uint64_t)consumer->ack_wait_ns) {
         delivery->lost = true;
         *tell = consumer_lease_lost(consumer, now_ns);
     }
@@ -174,7 +179,7 @@ static bool gate_open(struct link_gate *gate)
 
     pthread_mutex_lock(&consumer->lock);
     bool open = delivery->verdict == VERDICT_NONE && delivery->joined == delivery->beat_joined &&
-                !lapsed(delivery, &tell);
+                !lapsed(delivery, clock_now_ns(), &tell);
     pthread_mutex_unlock(&consumer->lock);
     if (tell)
         tell_lost(consumer);
@@ -220,11 +225,12 @@ static void on_beat(struct deadline *deadline)
         (struct delivery *)((char *)deadline - offsetof(struct delivery, beat));
     struct consumer *consumer = delivery->consumer;
     bool tell = false, armed = false;
+    uint64_t now_ns = clock_now_ns();
 
     pthread_mutex_lock(&consumer->lock);
-    if (delivery->verdict == VERDICT_NONE && !lapsed(delivery, &tell)) {
+    if (delivery->verdict == VERDICT_NONE && !lapsed(delivery, now_ns, &tell)) {
         send_beat(delivery);
-        arm(delivery, next_beat(delivery, clock_now_ns()));
+        arm(delivery, next_beat(delivery, now_ns));
         armed = true;
     }
     pthread_mutex_unlock(&consumer->lock);
@@ -242,15 +248,21 @@ static int settled_already(const struct delivery *delivery, struct err *err)
     return err_set(err, ERR_SETTLED, "the message has had its verdict");
 }
 
+/* What is left to do about a lease that has ended. */
+struct ended {
+    int references;  /* of the table and of the clock: to release */
+    uint64_t now_ns; /* when that was */
+};
+
 /* The one step that ends the lease. letter: by its dead letter. 0: the caller gives the verdict,
- * and has the references of the table and of the clock to release. */
-static int take(struct delivery *delivery, enum verdict verdict, bool letter, int *references,
+ * and then gives it back. */
+static int take(struct delivery *delivery, enum verdict verdict, bool letter, struct ended *ended,
                 struct err *err)
 {
     struct consumer *consumer = delivery->consumer;
     int none = VERDICT_NONE;
 
-    *references = 0;
+    *ended = (struct ended){0};
     if (consumer == NULL) {
         if (!atomic_compare_exchange_strong(&delivery->verdict, &none, verdict))
             return settled_already(delivery, err);
@@ -258,13 +270,14 @@ static int take(struct delivery *delivery, enum verdict verdict, bool letter, in
     }
 
     bool tell = false;
+    ended->now_ns = clock_now_ns();
     pthread_mutex_lock(&consumer->lock);
     bool first = letter == delivery->dead &&
                  atomic_compare_exchange_strong(&delivery->verdict, &none, verdict);
     if (first) {
-        lapsed(delivery, &tell);
-        consumer_forget(consumer, delivery);
-        *references = 1 + clock_cancel(consumer->bus->clock, &delivery->beat);
+        lapsed(delivery, ended->now_ns, &tell);
+        consumer_forget(consumer, delivery, ended->now_ns);
+        ended->references = 1 + clock_cancel(consumer->bus->clock, &delivery->beat);
     }
     pthread_mutex_unlock(&consumer->lock);
     if (tell)
@@ -273,12 +286,10 @@ static int take(struct delivery *delivery, enum verdict verdict, bool letter, in
 }
 
 /* After the verdict is on its way. */
-static void give_back(struct delivery *delivery, int references)
+static void give_back(struct delivery *delivery, const struct ended *ended)
 {
-    if (delivery->consumer != NULL)
-        consumer_released(delivery->consumer, delivery);
-    while (references-- > 0)
-        delivery_release(delivery);
+    consumer_released(delivery->consumer, delivery, ended->now_ns);
+    release(delivery, ended->references);
 }
 
 /* A nak or term that had to wait in the lane, for a connection say, until the lease was over: by
@@ -340,8 +351,8 @@ static int send_verdict(struct delivery *delivery, enum verdict verdict, int64_t
 int delivery_settle(struct delivery *delivery, enum verdict verdict, int64_t delay_ns,
                     struct err *err)
 {
-    int references = 0;
-    int code = take(delivery, verdict, false, &references, err);
+    struct ended ended;
+    int code = take(delivery, verdict, false, &ended, err);
 
     if (code != 0 || delivery->consumer == NULL)
         return code;
@@ -351,7 +362,7 @@ int delivery_settle(struct delivery *delivery, enum verdict verdict, int64_t del
                        "else, so only an ack may be sent for it");
     else
         code = send_verdict(delivery, verdict, delay_ns, err);
-    give_back(delivery, references);
+    give_back(delivery, &ended);
     return code;
 }
 
@@ -370,28 +381,28 @@ int delivery_begin_letter(struct delivery *delivery, struct err *err)
 void delivery_end_letter(struct delivery *delivery, enum verdict verdict, bool stored,
                          int64_t delay_ns)
 {
-    int references = 0;
+    struct ended ended;
 
     delivery->stored = stored;
-    if (take(delivery, verdict, true, &references, NULL) != 0)
+    if (take(delivery, verdict, true, &ended, NULL) != 0)
         return;
     if (!delivery->lost)
         send_verdict(delivery, verdict, delay_ns, NULL);
     else if (stored)
         send_ack(delivery);
-    give_back(delivery, references);
+    give_back(delivery, &ended);
 }
 
 int delivery_ack_sync(struct delivery *delivery, struct inbox *inbox, uint64_t deadline_ns,
                       void (*on_reply)(void *owner, natsMsg *reply, enum err_code code),
                       void *owner, uint64_t *id, struct err *err)
 {
-    int references = 0;
+    struct ended ended;
 
     *id = 0;
     if (delivery->consumer == NULL)
         return err_set(err, ERR_INVALID, "a core message has nothing to acknowledge");
-    int code = take(delivery, VERDICT_ACK, false, &references, err);
+    int code = take(delivery, VERDICT_ACK, false, &ended, err);
     if (code != 0)
         return code;
 
@@ -403,7 +414,7 @@ int delivery_ack_sync(struct delivery *delivery, struct inbox *inbox, uint64_t d
         send_verdict(delivery, VERDICT_ACK, 0, NULL);
         code = err_set(err, failed.code, "%s", failed.message);
     }
-    give_back(delivery, references);
+    give_back(delivery, &ended);
     return code;
 }
 
@@ -417,7 +428,7 @@ int delivery_progress(struct delivery *delivery, struct err *err)
         pthread_mutex_lock(&consumer->lock);
     if (delivery_settled(delivery))
         code = settled_already(delivery, err);
-    else if (consumer != NULL && lapsed(delivery, &tell))
+    else if (consumer != NULL && lapsed(delivery, clock_now_ns(), &tell))
         code = err_set(err, ERR_LOST,
                        "the lease is lost: the server may have given the message to someone else");
     else if (consumer != NULL)

@@ -287,7 +287,6 @@ static enum over give_back(struct dispatch *dispatch, struct instance *instance)
     }
     if (generation->retired)
         generation_reap(generation);
-    instance_release(instance);
     return over;
 }
 
@@ -397,16 +396,14 @@ static bool take_first(struct dispatch *dispatch, struct take *out)
     }
 }
 
-/* With the lock held. A reference for the worker: the instance may be discarded while it has it.
- * Two that became ready while the last worker slept have both woken that one: nobody comes for what
- * it leaves behind, so the watch is set here. */
+/* With the lock held. Two that became ready while the last worker slept have both woken that one:
+ * nobody comes for what it leaves behind, so the watch is set here. */
 static bool take_next(struct dispatch *dispatch, struct take *out)
 {
     if (!take_first(dispatch, out))
         return false;
     dispatch->takes++;
     struct engine *engine = out->instance->engine;
-    instance_retain(out->instance);
     watchdog_wake(engine->watchdog);
     if (dispatch->queue && !dispatch->sleepers)
         workers_watch(engine->workers);

@@ -35,19 +35,20 @@ int loading_add(struct instance *instance, lua_State *L, struct registration *re
 {
     struct loading *loading = instance->loading;
     if (loading->count == loading->capacity) {
-        int capacity = loading->capacity ? 2 * loading->capacity : 8;
-        void *items = realloc(loading->items, (size_t)capacity * sizeof *loading->items);
-        if (!items)
+        size_t capacity = loading->capacity ? 2 * (size_t)loading->capacity : 8;
+        void *items = realloc(loading->items, capacity * sizeof *loading->items);
+        if (items)
+            loading->items = items;
+        void *handlers = realloc(instance->handlers, capacity * sizeof *instance->handlers);
+        if (handlers)
+            instance->handlers = handlers;
+        if (!items || !handlers)
             return ERR_MEMORY;
-        loading->items = items;
-        loading->capacity = capacity;
+        loading->capacity = (int)capacity;
     }
     registration->index = loading->count + 1;
     loading->items[loading->count++] = registration;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, instance->handlers_ref);
-    lua_insert(L, -2);
-    lua_rawseti(L, -2, registration->index);
-    lua_pop(L, 1);
+    instance->handlers[registration->index - 1] = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
 

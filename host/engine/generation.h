@@ -32,7 +32,7 @@ enum order { ORDER_NONE, ORDER_SUBJECT, ORDER_TOKEN, ORDER_HEADER };
 /* All strings owned; freed by registration_free. Filled by api_load from checked options. */
 struct registration {
     enum registration_kind kind;
-    int index;     /* its place; the handler's key in instance.handlers_ref */
+    int index;     /* its place, from 1 */
     char *handler; /* for people: "greet.*", "ORDERS/billing", "every 10s" */
     char *what;    /* for the greeting: "request/reply", "orders.created" */
     char *file;    /* where it was registered */

@@ -29,6 +29,9 @@ void instance_destroy(struct instance *instance)
 {
     instance_close(instance);
     generation_release(instance->generation);
+    free(instance->handlers);
+    free(instance->places.free);
+    task_free_spare(instance);
     free(instance);
 }
 
@@ -74,12 +77,10 @@ static void on_retire(struct event *event, struct instance *instance)
     cancel_all(instance, CANCEL_RETIRED);
 }
 
-/* Under vm_call: fills "moonbus.core", makes the table of handlers. */
+/* Under vm_call: fills "moonbus.core". */
 static int open_bindings(lua_State *L)
 {
     struct instance *instance = instance_of(L);
-    lua_newtable(L);
-    instance->handlers_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
     lua_newtable(L);
     instance->engine->hooks->open(L);

@@ -59,14 +59,20 @@ struct instance {
 
     /* The worker's. */
     struct vm *vm;
-    int handlers_ref;             /* registry: table index -> function, by order of registration */
-    int message_ref, running_ref; /* registry, the api's: messages' metatable; coroutine's ref ->
-                                     message of the run */
-    struct loading *loading;      /* the script's top level is running: what it has registered */
-    struct task *current;         /* the task whose coroutine runs, or NULL */
-    struct task *tasks;           /* all, for cancelling */
-    struct task *runnable;        /* to be resumed before the worker gives the instance back */
+    int *handlers;                /* owned: refs of the functions, by order of registration */
+    int message_ref, running_ref; /* registry, the api's: messages' metatable; place -> message of a
+                                     run */
+    struct places {
+        int *free; /* owned: a stack of the places below `made` that are not taken */
+        int count, capacity, made;
+    } places;                /* the api's, of that table */
+    struct loading *loading; /* the script's top level is running: what it has registered */
+    struct task *current;    /* the task whose coroutine runs, or NULL */
+    struct task *tasks;      /* all, for cancelling */
+    struct task *runnable;   /* to be resumed before the worker gives the instance back */
     unsigned task_count;
+    struct task *spare_tasks; /* owned: ended, by `next`, for those to come */
+    int spare_count;
     struct { /* one ended root task, to be told at the next take */
         struct source *source;
         struct delivery *delivery;

@@ -1,26 +1,23 @@
 #include "engine/task.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 #include <utlist.h>
 
-#include "base/hash.h"
-#include "base/join.h"
 #include "base/log.h"
 #include "engine/internal.h"
 #include "engine/task_internal.h"
 #include "vm/guard.h"
 
-char task_cancelled_marker;
+/* How many ended tasks an instance keeps for those to come. */
+#if defined(__SANITIZE_ADDRESS__)
+#define TASKS_SPARE 0 /* so that a late use of one is found */
+#else
+#define TASKS_SPARE 64
+#endif
 
-struct publish_count {
-    UT_hash_handle hh;
-    unsigned count;
-    char subject[];
-};
+char task_cancelled_marker;
 
 #define TASK_OF_TIMEOUT(d) ((struct task *)((char *)(d)-offsetof(struct task, timeout)))
 #define TASK_OF_EXPIRY(e) ((struct task *)((char *)(e)-offsetof(struct task, expiry)))
@@ -35,24 +32,50 @@ void task_release(struct task *task)
 {
     if (atomic_fetch_sub_explicit(&task->references, 1, memory_order_acq_rel) != 1)
         return;
-    struct publish_count *count, *next;
-    free(task->publish);
-    HASH_ITER(hh, task->publishes, count, next) {
-        HASH_DEL(task->publishes, count);
-        free(count);
-    }
+    struct instance *instance = task->instance;
+    if (task->publish)
+        task_forget_publishes(task);
     if (task->failure)
         failure_clear(task->failure);
-    free(task->failure);
-    free(task->failed_publish);
-    free(task->batch);
-    instance_release(task->instance);
-    free(task);
+    /* Most have none of these, and free costs something also when there is nothing to free. */
+    if (task->failure || task->failed_publish || task->batch) {
+        free(task->failure);
+        free(task->failed_publish);
+        free(task->batch);
+    }
+    if (instance->spare_count < TASKS_SPARE) {
+        LL_PREPEND(instance->spare_tasks, task);
+        instance->spare_count++;
+    } else {
+        free(task);
+    }
+    instance_release(instance);
+}
+
+void task_free_spare(struct instance *instance)
+{
+    while (instance->spare_tasks) {
+        struct task *task = instance->spare_tasks;
+        instance->spare_tasks = task->next;
+        free(task);
+    }
+}
+
+/* All zero. */
+static struct task *take_task(struct instance *instance)
+{
+    struct task *task = instance->spare_tasks;
+    if (!task)
+        return calloc(1, sizeof *task);
+    instance->spare_tasks = task->next;
+    instance->spare_count--;
+    memset(task, 0, sizeof *task);
+    return task;
 }
 
 struct task *task_new(struct instance *instance)
 {
-    struct task *task = calloc(1, sizeof *task);
+    struct task *task = take_task(instance);
     if (!task)
         return NULL;
     atomic_init(&task->references, 1);
@@ -389,9 +412,7 @@ void task_start(const struct take *take)
         return;
     }
     lua_State *L = task->coroutine.L;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, instance->handlers_ref);
-    lua_rawgeti(L, -1, registration->index);
-    lua_remove(L, -2);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, instance->handlers[registration->index - 1]);
     int nargs = push_arguments(L, task);
     if (!vm_has_room(instance->vm)) {
         err_set(&err, ERR_MEMORY, "not enough memory: the limit of %zu KB is reached%s",
@@ -442,56 +463,4 @@ void task_publish_failed(struct task *task, const struct err *err)
     struct task *root = task->root;
     if (!root->failed_publish && (root->failed_publish = malloc(sizeof *err)))
         *root->failed_publish = *err;
-}
-
-/* Most handlers publish to one subject: the first needs no hash. */
-static unsigned count_publish(struct task *task, const char *subject)
-{
-    struct publish_count *count = task->publish;
-    size_t len = strlen(subject);
-    if (count && strcmp(count->subject, subject) == 0)
-        return ++count->count;
-    if (count)
-        HASH_FIND(hh, task->publishes, subject, len, count);
-    if (count)
-        return ++count->count;
-    count = malloc(sizeof *count + len + 1);
-    if (!count)
-        return 0;
-    memcpy(count->subject, subject, len + 1);
-    count->count = 1;
-    if (task->publish)
-        HASH_ADD_KEYPTR(hh, task->publishes, count->subject, len, count);
-    else
-        task->publish = count;
-    return 1;
-}
-
-bool task_message_id(struct task *task, const char *input, const char *subject, char *buf,
-                     size_t size)
-{
-    const struct delivery *delivery = task->root->delivery;
-    char own[1024];
-    if (!input) {
-        if (!delivery || !delivery->consumer)
-            return false;
-        input = delivery_id(delivery, own, sizeof own);
-    }
-    unsigned k = count_publish(task, subject);
-    struct join id = join_in(buf, size);
-    join_text(&id, input);
-    join_text(&id, ":");
-    join_text(&id, task->path);
-    join_text(&id, ".");
-    join_number(&id, k);
-    join_text(&id, ":");
-    struct join before = id;
-    join_text(&id, subject);
-    if (join_cut(&id)) {
-        char hash[17];
-        snprintf(hash, sizeof hash, "%016" PRIx64, hash_add(HASH_START, subject, strlen(subject)));
-        id = before;
-        join_text(&id, hash);
-    }
-    return k > 0 && !join_cut(&id);
 }

@@ -126,6 +126,9 @@ void task_end(struct task *root);
 struct task *task_retain(struct task *task);
 void task_release(struct task *task);
 
+/* Frees the ended tasks that the instance keeps for those to come. */
+void task_free_spare(struct instance *instance);
+
 /* The next message id for a publish of this task to subject, as the contract says:
  * <stream>:<timestamp>:<consumer>:<sequence>:<task>.<k>:<subject>, or the subject's hash where that
  * is too long. input: the id of the message that it comes from (as of a batch); NULL: the

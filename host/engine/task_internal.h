@@ -1,5 +1,5 @@
-/* task_internal - what task.c (one coroutine, its start and end) and task_tree.c (what a run
- * spawns) share. Nobody else includes it. The worker only. */
+/* task_internal - what task.c (one coroutine, its start and end), task_tree.c (what a run spawns)
+ * and task_id.c (the ids of what it publishes) share. Nobody else includes it. The worker only. */
 #ifndef MOONBUS_ENGINE_TASK_INTERNAL_H
 #define MOONBUS_ENGINE_TASK_INTERNAL_H
 
@@ -10,6 +10,11 @@
 /* On the instance's list, without a coroutine. NULL when there is no memory. */
 struct task *task_new(struct instance *instance);
 void task_make_runnable(struct task *task);
+
+/* --- task_id.c --- */
+
+/* Frees what was counted. */
+void task_forget_publishes(struct task *task);
 
 /* --- task_tree.c --- */
 
