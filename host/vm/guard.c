@@ -1,11 +1,13 @@
 #include "vm/guard.h"
 
+#include <dlfcn.h>
 #include <link.h>
 #include <luajit.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include "base/value.h"
 #include "vm/internal.h"
@@ -24,6 +26,9 @@
 #else
 #define CAN_ESCAPE 0
 #endif
+
+/* So many times the limit compiled code may use before it is left by a jump. */
+#define OVERDRAFT 2
 
 #define HOOK_MASK (LUA_MASKCALL | LUA_MASKRET | LUA_MASKCOUNT)
 
@@ -64,10 +69,31 @@ void guard_wrap_functions(lua_State *L)
 
 /* Raising ------------------------------------------------------------------------------------- */
 
+static void on_hook(lua_State *L, lua_Debug *debug);
+
+static void set_hook(const struct guard *guard)
+{
+    lua_sethook(guard->vm->L, on_hook, HOOK_MASK, 1);
+}
+
+/* The error that the allocator could not raise; once, as it would have been. */
+static void raise_overdrawn(lua_State *L, struct guard *guard)
+{
+    guard->overdrawn = 0;
+    lua_sethook(L, NULL, 0, 0);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (guard->hooked) /* by a signal, just now */
+        set_hook(guard);
+    lua_pushliteral(L, VM_NO_MEMORY); /* LuaJIT has that text anyway */
+    lua_error(L);
+}
+
 static void on_hook(lua_State *L, lua_Debug *debug)
 {
     (void)debug;
     struct guard *guard = here;
+    if (guard && guard->overdrawn && !guard->hooked)
+        raise_overdrawn(L, guard);
     if (!guard || !guard->hooked) {
         lua_sethook(L, NULL, 0, 0);
         return;
@@ -151,12 +177,76 @@ on_signal(int number, siginfo_t *info, void *context)
     if (guard->hooked)
         lua_sethook(guard->vm->L, NULL, 0, 0);
     guard->hooked = 1;
-    lua_sethook(guard->vm->L, on_hook, HOOK_MASK, 1);
+    set_hook(guard);
 #if CAN_ESCAPE
     if (atomic_load_explicit(&guard->stage, memory_order_acquire) == GUARD_ESCAPE &&
         may_leave(guard, context))
         _longjmp(guard->resume, 1);
 #endif
+}
+
+/* Memory -------------------------------------------------------------------------------------- */
+
+/* From what compiled code calls to the allocator there are fewer frames than this. */
+#define FRAMES_BETWEEN 32
+
+struct walk {
+    const void *luajit; /* where it is loaded */
+    int frames;         /* of it, seen so far */
+    bool compiled;
+};
+
+/* Compiled Lua is the only code here that is of no file. */
+static _Unwind_Reason_Code look_at_frame(struct _Unwind_Context *context, void *argument)
+{
+    struct walk *walk = argument;
+    Dl_info info;
+    uintptr_t pc = (uintptr_t)_Unwind_GetIP(context);
+    walk->compiled = pc != 0 && dladdr((const void *)(pc - 1), &info) == 0;
+    if (walk->compiled || pc == 0)
+        return _URC_END_OF_STACK;
+    if (info.dli_fbase == walk->luajit)
+        walk->frames++;
+    else if (walk->frames > 0) /* a binding, or where the run began */
+        return _URC_END_OF_STACK;
+    return walk->frames < FRAMES_BETWEEN ? _URC_NO_REASON : _URC_END_OF_STACK;
+}
+
+/* Is it compiled Lua that LuaJIT works for at the moment? */
+static bool in_compiled(void)
+{
+    Dl_info luajit;
+    struct walk walk = {0};
+    if (dladdr((const void *)(uintptr_t)lua_resume, &luajit) == 0)
+        return false;
+    walk.luajit = luajit.dli_fbase;
+    _Unwind_Backtrace(look_at_frame, &walk);
+    return walk.compiled;
+}
+
+bool guard_overdraw(struct vm *vm, size_t bytes)
+{
+    struct guard *guard = here;
+    if (!guard || guard->vm != vm ||
+        !(atomic_load_explicit(&guard->number, memory_order_relaxed) & 1))
+        return false;
+    if (!guard->overdrawn) {
+        if (!in_compiled())
+            return false;
+        guard->overdrawn = 1;
+        if (!guard->hooked)
+            set_hook(guard);
+    }
+    if (bytes / OVERDRAFT <= vm->limit_bytes)
+        return true;
+#if CAN_ESCAPE
+    if (guard->escapable &&
+        !(guard->host_frame && (void *)__builtin_frame_address(0) < guard->host_frame)) {
+        guard->bottomless = true;
+        _longjmp(guard->resume, 1);
+    }
+#endif
+    return false;
 }
 
 /* Threads ------------------------------------------------------------------------------------- */
@@ -223,7 +313,8 @@ static void enter(struct guard *guard, struct vm *vm, bool escapable)
 {
     guard->vm = vm;
     guard->escapable = escapable;
-    guard->hooked = guard->fired = 0;
+    guard->hooked = guard->fired = guard->overdrawn = 0;
+    guard->bottomless = false;
     guard->host_frame = NULL;
     atomic_store_explicit(&guard->limit_ns, vm->cpu_ns, memory_order_relaxed);
     atomic_fetch_add_explicit(&guard->number, 1, memory_order_release);
@@ -235,7 +326,7 @@ static void leave(struct guard *guard)
     atomic_signal_fence(memory_order_seq_cst);
     atomic_fetch_add_explicit(&guard->number, 1, memory_order_release);
     atomic_signal_fence(memory_order_seq_cst);
-    if (guard->hooked)
+    if (guard->hooked || guard->overdrawn)
         lua_sethook(guard->vm->L, NULL, 0, 0);
 }
 
@@ -295,6 +386,14 @@ bool guard_stopped(struct vm *vm, int status, struct failure *failure)
     failure_clear(failure);
     char limit[32];
     value_format_duration(vm->cpu_ns, limit, sizeof limit);
+    if (status == GUARD_ESCAPED && guard->bottomless) {
+        err_set(
+            &failure->err, ERR_MEMORY,
+            "used more than %d times its %zu KB of memory (limits.memory), in compiled code "
+            "that only ends with its Lua state; bus.script { jit = false } would tell the place",
+            OVERDRAFT, vm->limit_bytes / 1024);
+        return true;
+    }
     if (status == GUARD_ESCAPED) {
         err_set(&failure->err, ERR_CPU,
                 "ran for more than %s without waiting (limits.cpu), in compiled code that only "

@@ -58,8 +58,10 @@ struct guard {
     volatile sig_atomic_t escapable; /* guard_resume is where the run began */
     volatile sig_atomic_t hooked;
     volatile sig_atomic_t fired;
-    void *volatile host_frame; /* below it on the stack is a function of the host; or NULL */
-    struct failure where;      /* place and traceback when the hook first fired; owned */
+    volatile sig_atomic_t overdrawn; /* the hook is to raise that memory is out */
+    bool bottomless;                 /* it was left by guard_overdraw */
+    void *volatile host_frame;       /* below it on the stack is a function of the host; or NULL */
+    struct failure where;            /* place and traceback when the hook first fired; owned */
     sigset_t mask_before;
 };
 
@@ -94,6 +96,14 @@ void guard_forget(void);
 
 /* The watchdog: asks for an end of that run; the caller sends SIGURG to the thread. */
 void guard_ask(struct guard *guard, uint64_t number, enum guard_stage stage);
+
+/* The allocator, for what would be beyond the limit; bytes: in use with it. True: allocate it all
+ * the same. LuaJIT (before 2023) writes the error of a failed allocation over a live slot of the
+ * stack when it is compiled code that allocates: the state is broken then, and the process crashes.
+ * So in compiled code the error waits for the next interpreted instruction, of which the collector
+ * takes care (compiled code is left when a cycle ends). At twice the limit the run is left by a
+ * jump, where that can be: then this does not return. */
+bool guard_overdraw(struct vm *vm, size_t bytes);
 
 /* For a state whose functions of the host are to be seen by the guard: every one. */
 void guard_wrap_functions(lua_State *L);

@@ -123,10 +123,11 @@ static void *move_block(struct vm *vm, void *memory, size_t old_size, size_t new
 static void *allocate(void *data, void *memory, size_t old_size, size_t new_size)
 {
     struct vm *vm = data;
-    if (new_size > old_size && vm->enforcing && vm->limit_bytes &&
-        in_use_bytes(vm) - old_size + new_size > vm->limit_bytes) {
+    size_t in_use = in_use_bytes(vm) - old_size + new_size;
+    if (new_size > old_size && vm->enforcing && vm->limit_bytes && in_use > vm->limit_bytes) {
         vm->exhausted = vm->refused = true;
-        return NULL;
+        if (!guard_overdraw(vm, in_use))
+            return NULL;
     }
     /* In here the thread must not be torn out of Lua: the ring and the heap are being changed. */
     vm->allocating = 1;
