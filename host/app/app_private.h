@@ -37,6 +37,8 @@ struct handler_file {
     bool refused;     /* its last load failed: any change may mend it */
     bool waits;       /* ... for want of a server: it is tried again when that is back */
     bool tried_again; /* ... and was, without anybody asking */
+    bool taken;       /* ... as another script handles one of its durables */
+    bool put_off;     /* ... which may end with what is to be done for others: after them */
     bool gone;        /* the file is not there; it may be back in a moment */
     bool told;        /* ... and will not be waited for any more */
     bool dropped;     /* it is gone because the config's handlers lead to it no more */
@@ -131,7 +133,8 @@ void scripts_watch(struct app *app);
 void scripts_relist(struct app *app);
 /* A new generation of each script is wanted. */
 void scripts_want_all(struct app *app);
-/* Is this path something else now than what it was made of? */
+/* Is this path something else now than what it was made of, or refused for? If it was refused, any
+ * other path may mend it. */
 bool scripts_concerns(const struct handler_file *file, const char *path);
 void scripts_warn_empty(struct app *app, const struct handler_file *file);
 /* How many handlers all scripts register together. */

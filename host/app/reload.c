@@ -139,9 +139,26 @@ void reload_setup(struct app *app)
     submit(app, WORK_SETUP, NULL);
 }
 
+static bool files_absent(struct app *app)
+{
+    return uv_is_active((uv_handle_t *)&app->absence);
+}
+
+/* What was put off comes last. */
+static struct handler_file *next_file(struct app *app)
+{
+    struct handler_file *file, *last = NULL;
+    LL_FOREACH(app->files, file) {
+        if (file->wanted && !file->put_off)
+            return file;
+        if (file->wanted && !last)
+            last = file;
+    }
+    return files_absent(app) ? NULL : last;
+}
+
 void reload_next(struct app *app)
 {
-    struct handler_file *file;
     if (app->work.running || !app->ready || atomic_load(&app->stopping))
         return;
     if (app->reconfig.wanted) {
@@ -149,9 +166,9 @@ void reload_next(struct app *app)
         submit(app, WORK_CONFIG, NULL);
         return;
     }
-    LL_SEARCH_SCALAR(app->files, file, wanted, true);
+    struct handler_file *file = next_file(app);
     if (!file) {
-        if (!uv_is_active((uv_handle_t *)&app->absence))
+        if (!files_absent(app))
             admin_settled(app->admin, false);
         return;
     }
@@ -211,6 +228,13 @@ static void look_at_all(struct app *app)
         log_info("reload: nothing has changed");
 }
 
+/* What it is made of is compared with what is there when it has loaded (scripts_stamp). */
+static bool is_loading(const struct app *app, const struct handler_file *file)
+{
+    const struct work *work = &app->work;
+    return work->running && work->file == file && work->kind != WORK_UNLOAD;
+}
+
 void reload_on_change(void *owner, const char *const *paths, int count)
 {
     struct app *app = owner;
@@ -222,7 +246,7 @@ void reload_on_change(void *owner, const char *const *paths, int count)
     }
     rescan(app);
     LL_FOREACH(app->files, file) {
-        for (int i = 0; i < count && !file->gone; i++) {
+        for (int i = 0; i < count && !file->gone && !is_loading(app, file); i++) {
             if (scripts_concerns(file, paths[i]))
                 want(file);
         }
@@ -315,23 +339,51 @@ static void on_retry(uv_timer_t *timer)
     reload_next(app);
 }
 
+/* A handler that moves to another script: which of the two is loaded first must not matter. True:
+ * it is tried again when the others have been, and nothing is said yet. */
+static bool put_off(struct app *app, struct handler_file *file)
+{
+    struct handler_file *other;
+    bool others = files_absent(app);
+    LL_FOREACH(app->files, other)
+        others = others || (other != file && other->wanted && !other->put_off);
+    file->put_off = others && file->taken;
+    file->wanted = file->wanted || file->put_off;
+    return file->put_off;
+}
+
+/* Something serves now that did not, or the other way round: a durable may be free. */
+static void retry_taken(struct app *app)
+{
+    struct handler_file *file;
+    LL_FOREACH(app->files, file) {
+        file->put_off = false;
+        if (file->taken && !file->gone && !file->wanted)
+            file->wanted = file->tried_again = true;
+    }
+}
+
 static void file_done(struct app *app)
 {
     struct work *work = &app->work;
     struct handler_file *file = work->file;
     file->script = work->script;
     file->refused = work->code != 0;
-    file->refusals += work->code != 0;
     /* What has a place is the script's own fault, an endless top level for one. */
     file->waits = passes(work->code) && !work->failure.file;
     if (file->waits && !uv_is_active((uv_handle_t *)&app->retry))
         uv_timer_start(&app->retry, on_retry, app->retry_ms ? app->retry_ms : RETRY_MS, 0);
+    file->taken = work->code == ERR_TAKEN;
     scripts_stamp(app, file, work->read);
     work->read = NULL;
+    if (put_off(app, file))
+        return;
     if (work->code) {
+        file->refusals++;
         tell_refused(app);
         return;
     }
+    retry_taken(app);
     app->retry_ms = RETRY_MS;
     file->tried_again = false;
     free(file->last_error);

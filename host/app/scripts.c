@@ -127,15 +127,19 @@ int scripts_find(struct app *app, struct err *err)
     return code;
 }
 
+/* The sentence says it all. */
+static bool is_own_fault(enum err_code code)
+{
+    return code == ERR_HANDLER || code == ERR_INVALID || code == ERR_TAKEN;
+}
+
 void scripts_log_failure(const char *name, const struct failure *failure)
 {
     struct log_context context = {
         .script = name,
         .file = failure->file,
         .line = failure->line,
-        .code = failure->err.code == ERR_HANDLER || failure->err.code == ERR_INVALID
-                    ? NULL
-                    : err_name(failure->err.code),
+        .code = is_own_fault(failure->err.code) ? NULL : err_name(failure->err.code),
         .traceback = failure->traceback,
     };
     log_event(LOG_ERROR, &context, "%s", failure->err.message);
@@ -150,7 +154,7 @@ int scripts_load(struct app *app)
         struct sources *read;
         file->script = engine_load(app->engine, file->path, file->name, &read, &failure);
         scripts_stamp(app, file, read);
-        if (file->script) {
+        if (file->script && engine_check_loaded(app->engine, file->script, &failure) == 0) {
             scripts_warn_empty(app, file);
         } else {
             scripts_log_failure(file->name, &failure);
@@ -333,13 +337,11 @@ bool scripts_changed(const struct handler_file *file)
 
 bool scripts_concerns(const struct handler_file *file, const char *path)
 {
-    if (file->refused || !file->script)
-        return true;
     for (int i = 0; i < file->stamp_count; i++) {
         if (strcmp(plain(file->stamps[i].path), plain(path)) == 0)
             return differs(&file->stamps[i]);
     }
-    return false;
+    return file->refused || !file->script;
 }
 
 int scripts_handlers(struct app *app)

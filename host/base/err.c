@@ -107,6 +107,8 @@ const char *err_name(enum err_code code)
         return "cpu";
     case ERR_OFFLOAD:
         return "offload_error";
+    case ERR_TAKEN:
+        return "taken";
     }
     return "unknown";
 }

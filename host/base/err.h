@@ -33,6 +33,7 @@ enum err_code {
     ERR_SYSTEM = -21,        /* "system": the operating system refused */
     ERR_CPU = -22,           /* "cpu": one resume ran for longer than limits.cpu */
     ERR_OFFLOAD = -23,       /* "offload_error": an offloaded function raised an error */
+    ERR_TAKEN = -24,         /* "taken": another script of this process has it */
 };
 
 struct err {

@@ -83,6 +83,10 @@ int engine_tune(struct engine *engine, const struct engine_tuning *tuning, struc
 struct script *engine_load(struct engine *engine, const char *path, const char *name,
                            struct sources **read, struct failure *failure);
 
+/* Before anything is served: 0, or ERR_TAKEN with failure when another loaded script has a handler
+ * for one of this one's durables. */
+int engine_check_loaded(struct engine *engine, struct script *script, struct failure *failure);
+
 /* What a script has registered, for the greeting and `check`; i from 0; false past the end. The
  * strings are the generation's. */
 struct registration_view {

@@ -63,6 +63,11 @@ struct policy *engine_policy(struct engine *engine);
 /* engine.c: so many threads could not be stopped, this one among them. On the clock. */
 void engine_lost(struct engine *engine, int lost);
 
+/* accept.c: may this version of the script serve? 0, or why not, with its place: it handles nothing
+ * any more, or (ERR_TAKEN) what another script handles that serves. With `changing` held. */
+int accept_generation(const struct script *script, const struct generation *generation,
+                      struct err *err);
+
 /* source.c: a source for a registration, on the script's list, not serving yet. NULL when out of
  * memory. */
 struct source *source_new(struct script *script, struct generation *generation,

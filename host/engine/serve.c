@@ -267,7 +267,7 @@ int engine_serve(struct engine *engine, struct script *script, bool patient, str
 {
     pthread_mutex_lock(&script->changing);
     uint64_t until = patient ? 0 : clock_now_ns() + RELOAD_WAITS_NS;
-    int rc = 0;
+    int rc = accept_generation(script, script->live, err);
     for (struct script *other = engine->scripts; rc == 0 && other; other = other->next) {
         if (other == script || may_need(other, until))
             rc = ensure_streams_of(other, until, err);
@@ -441,17 +441,6 @@ static void discard(struct generation *generation)
     generation_release(generation);
 }
 
-/* A file that is being written is empty for a moment, or ends before its first handler. */
-static int check_emptied(const struct script *script, const struct generation *generation,
-                         struct err *err)
-{
-    if (generation->registration_count > 0 || !script_serves(script) ||
-        script->live->registration_count == 0)
-        return 0;
-    return err_set(err, ERR_INVALID,
-                   "it registers nothing any more; to end what it serves, remove the file");
-}
-
 static int instances_of(struct generation *generation)
 {
     struct dispatch *dispatch = &generation->engine->dispatch;
@@ -470,7 +459,7 @@ int engine_reload(struct engine *engine, struct script *script, unsigned *number
         generation_build(engine, script, old->number + 1, instances_of(old), read, failure);
     int rc = generation ? 0 : (int)failure->err.code;
     if (generation) {
-        rc = check_emptied(script, generation, &failure->err);
+        rc = accept_generation(script, generation, &failure->err);
         if (rc == 0)
             rc = prepare_reload(script, generation, &failure->err);
         if (rc == 0) {
