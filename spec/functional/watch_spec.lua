@@ -79,6 +79,31 @@ describe("watching", function()
     host:wait_log "handler%.lua: generation 2 live"
   end)
 
+  -- A reload that somebody asks for is mostly faster than the watch, which looks after its debounce.
+  local function reloaded_before_the_watch(host, text, pattern)
+    for try = 1, 5 do
+      local before = #host:logged(pattern)
+      save(host, text:format(try))
+      host:signal "HUP"
+      host:wait_log(pattern, 5, before + 1)
+      if pcall(wait.holds, function() return #host:logged(pattern) == before + 1 end, 0.7) then return end
+    end
+    error("each time it was loaded twice\n" .. host:explain())
+  end
+
+  local SLOW = "local began = os.clock() while os.clock() - began < 0.2 do end "
+
+  it("does not refuse once more what a reload has refused", function()
+    local host = watching(answers "one")
+    reloaded_before_the_watch(host, "error 'no %d'", "refused, generation 1 keeps running")
+    reloaded_before_the_watch(host, SLOW .. "error 'slowly %d'", "refused, generation 1 keeps running")
+  end)
+
+  it("does not load once more what a reload is loading", function()
+    local host = watching(answers "one")
+    reloaded_before_the_watch(host, SLOW .. answers "%d", "generation %d+ live")
+  end)
+
   it("takes 50 files that are renamed over each other as one change", function()
     local host = watching(answers "0")
     local before, took
