@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "app/app_private.h"
+#include "base/regular.h"
 
 #define DEBOUNCE_MS 30
 #define LATE_MS 1000
@@ -32,7 +33,9 @@ void reconfig_read(struct work *work)
     struct err *err = &work->failure.err;
     const char *file = app->config->file;
     work->fresh = NULL;
-    if (file && access(file, F_OK) != 0)
+    if (file && regular_special(file)) /* such as <(...) of a shell: what it said is over */
+        work->code = 0;
+    else if (file && access(file, F_OK) != 0)
         work->code = err_set(err, ERR_NOT_FOUND, "the file is gone");
     else if (!(work->fresh = config_load(app->options->sources, err)))
         work->code = err->code;
@@ -125,6 +128,12 @@ bool reconfig_done(struct app *app)
 {
     struct work *work = &app->work;
     struct config *fresh = work->fresh;
+    if (!work->code && !fresh) {
+        admin_config_read(app->admin);
+        log_info("%s: not a regular file; it is read once, at start", app->config->file);
+        app->reconfig.changed = false;
+        return true;
+    }
     if (!work->code)
         work->code = tune(app, fresh, &work->failure.err);
     if (work->code)

@@ -10,6 +10,7 @@
 #include <utlist.h>
 
 #include "base/hash.h"
+#include "base/regular.h"
 
 /* A file that is written to all the time is looked at after so many debounces at the latest. */
 #define DEBOUNCES_AT_MOST 10
@@ -18,7 +19,8 @@
 struct seen {
     struct seen *next;
     char *path;    /* owned */
-    uint64_t hash; /* 0: it is not there */
+    uint64_t hash; /* 0: it is not there, or cannot be read */
+    bool fresh; /* its name has appeared in a folder; that is a change, even if it cannot be read */
 };
 
 /* One inotify watch. Of a folder that holds what we look at, or of one above it, where only the
@@ -54,17 +56,16 @@ struct watch {
 
 uint64_t watch_hash_file(const char *path)
 {
-    FILE *file = fopen(path, "re");
-    if (!file)
+    int error, fd = regular_open(path, &error);
+    if (fd < 0)
         return 0;
     uint64_t hash = HASH_START;
     unsigned char block[16384];
-    size_t len;
-    while ((len = fread(block, 1, sizeof block, file)) > 0)
-        hash = hash_add(hash, block, len);
-    bool failed = ferror(file);
-    fclose(file);
-    return failed ? 0 : hash | 1;
+    ssize_t len;
+    while ((len = read(fd, block, sizeof block)) > 0 || (len < 0 && errno == EINTR))
+        hash = len > 0 ? hash_add(hash, block, (size_t)len) : hash;
+    close(fd);
+    return len < 0 ? 0 : hash | 1;
 }
 
 uint64_t watch_hash(const char *text, size_t len)
@@ -155,8 +156,9 @@ static void list_folders(struct watch *watch)
             bool slash = len > 0 && folder->path[len - 1] == '/';
             if (asprintf(&path, "%s%s%s", folder->path, slash ? "" : "/", names[i]) < 0)
                 break;
-            if (!find_file(watch, path))
-                add_file(watch, path);
+            struct seen *file = find_file(watch, path) ? NULL : add_file(watch, path);
+            if (file)
+                file->fresh = true;
             free(path);
         }
         watch_free_names(names, count);
@@ -257,9 +259,10 @@ static const char **look(struct watch *watch, int *count)
     const char **changed = calloc((size_t)total + 1, sizeof *changed);
     LL_FOREACH(watch->files, file) {
         uint64_t hash = watch_hash_file(file->path);
-        if (hash != file->hash && changed)
+        if ((hash != file->hash || file->fresh) && changed)
             changed[(*count)++] = file->path;
         file->hash = hash;
+        file->fresh = false;
     }
     return changed;
 }
@@ -332,6 +335,7 @@ static int watch_folder(struct watch *watch, const char *path)
     LL_FOREACH(watch->files, file) {
         if (file->hash == 0)
             file->hash = watch_hash_file(file->path);
+        file->fresh = false;
     }
     return code;
 }

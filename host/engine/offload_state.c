@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/value.h"
 #include "engine/offload_internal.h"
+#include "vm/sources.h"
 
 /* A file that changed so lately may change again within the same tick of its file system's clock.
  */
@@ -190,6 +191,8 @@ static int open_core(lua_State *L)
         lua_pushcfunction(L, f->func);
         lua_setfield(L, -2, f->name);
     }
+    sources_push_reader(L, NULL);
+    lua_setfield(L, -2, "read");
     lua_setfield(L, -2, "moonbus.offload_core");
     return 0;
 }

@@ -5,10 +5,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <uthash.h>
+
+#include "base/regular.h"
 
 /* Modules are looked for in several places: of most files it is only known that they are not there.
  */
@@ -16,7 +18,7 @@ struct source_file {
     UT_hash_handle hh;
     char *text; /* owned; NULL: there is none */
     size_t len;
-    int error; /* errno, without a text */
+    int error; /* of regular_error, without a text */
     char path[];
 };
 
@@ -80,9 +82,10 @@ void sources_each(struct sources *sources,
     pthread_mutex_unlock(&sources->lock);
 }
 
-static int read_all(struct source_file *file, FILE *stream)
+static int read_all(struct source_file *file, int fd)
 {
     size_t capacity = 0;
+    ssize_t len;
     do {
         if (file->len == capacity) {
             char *text = realloc(file->text, capacity += 16384);
@@ -90,9 +93,22 @@ static int read_all(struct source_file *file, FILE *stream)
                 return ENOMEM;
             file->text = text;
         }
-        file->len += fread(file->text + file->len, 1, capacity - file->len, stream);
-    } while (!feof(stream) && !ferror(stream));
-    return ferror(stream) ? errno : 0;
+        do {
+            len = read(fd, file->text + file->len, capacity - file->len);
+        } while (len < 0 && errno == EINTR);
+        file->len += len > 0 ? (size_t)len : 0;
+    } while (len > 0);
+    return len < 0 ? errno : 0;
+}
+
+static int open_and_read(struct source_file *file)
+{
+    int error, fd = regular_open(file->path, &error);
+    if (fd < 0)
+        return error;
+    error = read_all(file, fd);
+    close(fd);
+    return error;
 }
 
 /* NULL when out of memory. */
@@ -102,10 +118,7 @@ static struct source_file *read_file(const char *path)
     if (!file)
         return NULL;
     strcpy(file->path, path);
-    FILE *stream = fopen(path, "rb");
-    file->error = stream ? read_all(file, stream) : errno;
-    if (stream)
-        fclose(stream);
+    file->error = open_and_read(file);
     if (file->error) {
         free(file->text);
         file->text = NULL;
@@ -147,7 +160,7 @@ static int push_file(lua_State *L)
     if (file->text)
         return lua_pushlstring(L, file->text, file->len), 1;
     lua_pushnil(L);
-    lua_pushstring(L, strerror(file->error));
+    lua_pushstring(L, regular_error(file->error));
     return 2;
 }
 

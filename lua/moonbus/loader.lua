@@ -232,7 +232,7 @@ local function environment(options)
   return env
 end
 
---- The text of a file as it is now, or nil and why not: for trusted scripts' own use.
+--- The text of a file as it is now, or nil and why not: what trusted scripts load by themselves.
 local function read_file(path)
   local file, why = io.open(path, "rb")
   if not file then return nil, (why:gsub("^.*: ", "")) end
@@ -393,7 +393,6 @@ local M = {}
 --- place of require.
 M.make_require = make_require
 M.search_installed = search_installed
-M.read_file = read_file
 
 --- Loads a script and runs its top level. options: path, name, lib (list of folders), trust, seed,
 --- read(path) -> text, or nil and why not; warn(global, file, line).

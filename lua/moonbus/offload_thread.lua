@@ -74,7 +74,7 @@ local function changed(files)
     local stamp, settled = core.stamp(file.path)
     if not stamp then return true end
     if stamp ~= file.stamp then
-      local text = loader.read_file(file.path)
+      local text = core.read(file.path)
       if not text or core.hash(text) ~= file.hash then return true end
       file.stamp = settled and stamp or nil
     end
@@ -91,7 +91,7 @@ local modules = {}
 --- Gives read(path, loading) of a version that is made of what is on disk; files lists what was read.
 local function from_disk(files)
   return function(path, loading)
-    local text, why = loader.read_file(path)
+    local text, why = core.read(path)
     if text then
       files[#files + 1] = { path = path, hash = core.hash(text), text = loading and text or nil }
     end
