@@ -18,7 +18,7 @@ static int core_size(lua_State *L)
             err_set(&err, ERR_INVALID,
                     "%.14g is not a size: write \"64KB\", \"64MB\", \"1GB\" or "
                     "a whole number of bytes",
-                    number);
+                    isnan(number) ? NAN : number); /* without a sign */
     } else if (lua_type(L, 1) == LUA_TSTRING) {
         const char *text = lua_tolstring(L, 1, &len);
         value_size(text, len, &bytes, &err);

@@ -83,6 +83,9 @@ static bool is_name(const char *key)
     return len > 0 && key[len] == '\0' && !(key[0] >= '0' && key[0] <= '9');
 }
 
+/* In bytes, of a message. Enough for what a person wrote, and for two keys of 64. */
+#define PATH_MOST 200
+
 /* "items[2].price: ", or nothing for the root. What does not fit is left out at the front. */
 static void path_text(const struct place *place, char *buf, size_t size)
 {
@@ -113,7 +116,7 @@ static void refuse(struct output *out, const struct place *place, const char *fo
 
 static void refuse(struct output *out, const struct place *place, const char *format, ...)
 {
-    char path[512], what[256];
+    char path[PATH_MOST], what[256];
     path_text(place, path, sizeof path);
     va_list args;
     va_start(args, format);

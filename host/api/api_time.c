@@ -166,6 +166,24 @@ static int core_cancelled(lua_State *L)
     return 1;
 }
 
+/* core.failed_late(text [, file, line]): the running task has failed after it was cancelled. */
+static int core_failed_late(lua_State *L)
+{
+    const char *text = luaL_checkstring(L, 1), *file = luaL_optstring(L, 2, NULL);
+    struct task *task = instance_of(L)->current;
+    if (task)
+        task_failed_late(task, text, file, file ? (int)luaL_optinteger(L, 3, 0) : 0);
+    return 0;
+}
+
+/* core.show(table): its fields as a short text. */
+static int core_show(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    vm_show_table(L, 1);
+    return 1;
+}
+
 /* core.where(): file and line of the script's code that runs; or nothing. */
 static int core_where(lua_State *L)
 {
@@ -248,6 +266,8 @@ void api_time_open(lua_State *L)
         {"check", core_check},
         {"cancelled", core_cancelled},
         {"where", core_where},
+        {"show", core_show},
+        {"failed_late", core_failed_late},
         {"parking", core_parking},
         {"park", core_park},
         {"wake", core_wake},

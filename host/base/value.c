@@ -170,8 +170,7 @@ int value_seconds(double seconds, int64_t *ns, struct err *err)
     char value[40];
     snprintf(value, sizeof value, "%.14g", seconds);
     if (isnan(seconds))
-        return err_set(err, ERR_INVALID, "%s is not a duration: a number of seconds is wanted",
-                       value);
+        return err_set(err, ERR_INVALID, "nan is not a duration: a number of seconds is wanted");
     if (seconds < 0)
         return err_set(err, ERR_INVALID, "%s: a duration cannot be negative", value);
     double exact = seconds * (double)NS_PER_S;

@@ -255,8 +255,53 @@ static void settle_core(struct task *task)
     }
 }
 
+/* --- what failed when it had been told to end --- */
+
+struct late_failures {
+    unsigned count;
+    char *file; /* owned; of the first; NULL: not known */
+    int line;
+    struct err first;
+};
+
+void late_failures_free(struct late_failures *late)
+{
+    free(late->file);
+    free(late);
+}
+
+void task_failed_late(struct task *task, const char *text, const char *file, int line)
+{
+    struct task *root = task->root;
+    struct late_failures *late = root->late;
+    if (!late) {
+        late = root->late = calloc(1, sizeof *late);
+        if (!late)
+            return;
+        late->file = file ? strdup(file) : NULL;
+        late->line = line;
+        err_set(&late->first, ERR_HANDLER, "%s", text);
+    }
+    late->count++;
+}
+
+static void tell_late(const struct task *root)
+{
+    const struct late_failures *late = root->late;
+    struct log_context context = context_for(root, root->batch ? NULL : root->delivery);
+    char others[40] = "";
+    context.file = late->file;
+    context.line = late->line;
+    if (late->count > 1)
+        snprintf(others, sizeof others, ", the first of %u", late->count);
+    log_event(LOG_WARN, &context, "a spawned function failed after it was cancelled%s: %s", others,
+              late->first.message);
+}
+
 void task_settle(struct task *task)
 {
+    if (task->late)
+        tell_late(task);
     conclude(task);
     if (task->batch)
         settle_batch(task);

@@ -37,6 +37,8 @@ void task_release(struct task *task)
         task_forget_publishes(task);
     if (task->failure)
         failure_clear(task->failure);
+    if (task->late)
+        late_failures_free(task->late);
     /* Most have none of these, and free costs something also when there is nothing to free. */
     if (task->failure || task->failed_publish || task->batch) {
         free(task->failure);

@@ -31,6 +31,7 @@ enum cancel_reason {
     CANCEL_PARENT,  /* its handler ended, or gather gave it up, or :cancel() */
 };
 
+struct late_failures;
 struct publish_count; /* subject -> how many, for message ids */
 
 struct task {
@@ -68,6 +69,7 @@ struct task {
     struct task *spawned_tasks; /* those that live */
     bool responded;             /* msg:respond was called */
     struct failure *failure;    /* owned; NULL: it has not failed */
+    struct late_failures *late; /* owned; of what it spawned; NULL: none */
     struct err *failed_publish; /* owned; the first; NULL: none failed */
     uint64_t started_ns;
     struct deadline timeout; /* armed when it first waits: most handlers have ended by then */
@@ -107,6 +109,12 @@ const char *task_cancel_text(enum cancel_reason reason);
 /* Gives the verdict of a root task whose function and children have ended; logs what failed. In
  * settle.c. */
 void task_settle(struct task *task);
+
+/* A task, spawned under a run, has failed after it was cancelled, which is nobody's to hear.
+ * Thousands may: the log gets the first of them and how many, when the run has ended. Copies. In
+ * settle.c. */
+void task_failed_late(struct task *task, const char *text, const char *file, int line);
+void late_failures_free(struct late_failures *late);
 
 /* One message of the run goes to the dead letter now (msg:reject in a batch, msg:nak at the last
  * attempt); what becomes of it is no longer the run's. file: who said so, for the log; NULL:

@@ -148,20 +148,25 @@ static int stringify(lua_State *L)
     return 1;
 }
 
-/* Pushes what a value says of itself; without a __tostring, its type. failed: that raised. */
+/* Pushes what a value says of itself; without a __tostring, its type, and what is in a table.
+ * failed: that raised. */
 static const char *push_type(lua_State *L, int index, bool failed)
 {
+    const char *fails = failed ? ", whose __tostring fails" : "";
     switch (lua_type(L, index)) {
     case LUA_TNIL:
         return lua_pushliteral(L, "an error without a value (nil)"), lua_tostring(L, -1);
     case LUA_TNUMBER:
         lua_pushvalue(L, index);
         return lua_tostring(L, -1);
+    case LUA_TTABLE:
+        lua_pushfstring(L, "an error of type table%s: %s", fails, vm_show_table(L, index));
+        lua_remove(L, -2);
+        return lua_tostring(L, -1);
     case LUA_TBOOLEAN:
         return lua_pushfstring(L, "error(%s)", lua_toboolean(L, index) ? "true" : "false");
     default:
-        return lua_pushfstring(L, "an error of type %s%s", luaL_typename(L, index),
-                               failed ? ", whose __tostring fails" : "");
+        return lua_pushfstring(L, "an error of type %s%s", luaL_typename(L, index), fails);
     }
 }
 

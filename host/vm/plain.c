@@ -79,6 +79,9 @@ static void part_text(lua_State *L, const struct place *place, char *part, size_
     }
 }
 
+/* In bytes, of a message. Enough for what a person wrote, and for two keys of 64. */
+#define PATH_MOST 200
+
 /* "argument 2: items[2].fn: ", or nothing. What does not fit is left out at the front. */
 static void path_text(const struct writer *w, const struct place *place, char *buf, size_t size)
 {
@@ -111,7 +114,7 @@ static bool refuse(struct writer *w, const struct place *place, enum err_code co
 static bool refuse(struct writer *w, const struct place *place, enum err_code code,
                    const char *format, ...)
 {
-    char path[400], what[256];
+    char path[PATH_MOST], what[256];
     path_text(w, place, path, sizeof path);
     va_list args;
     va_start(args, format);

@@ -178,6 +178,10 @@ bool vm_may_yield(lua_State *L);
  * called now. */
 bool vm_describe(struct vm *vm, lua_State *L, int index, lua_State *at, struct failure *failure);
 
+/* Pushes a table as a short text, {reason = "x"}, cut at some 200 bytes; runs none of its
+ * metamethods. May raise: no memory, no room on the stack. In show.c. */
+const char *vm_show_table(lua_State *L, int index);
+
 /* "orders.lua", 14: the innermost function of a script that is running on L. file is NUL-ended in
  * buf; false when there is none. */
 bool vm_where(lua_State *L, char *buf, size_t size, int *line);

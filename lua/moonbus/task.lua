@@ -50,22 +50,43 @@ local function is_cancellation(value)
   return field(value, "code") == "cancelled" and core.cancelled()
 end
 
+--- What xpcall gave with `keep` as its handler. The handler itself may have failed, for want of memory;
+--- then it is a bare error value.
+local KEPT = {}
+
+local function kept_of(raised)
+  if type(raised) == "table" and rawget(raised, "kept") == KEPT then return raised end
+  return { value = raised }
+end
+
 --- Handler for xpcall: the error value, and where it was raised. Thousands may be cancelled at once.
 local function keep(value)
-  if is_cancellation(value) then return { value = value } end
+  if is_cancellation(value) then return { kept = KEPT, value = value } end
   local file, line = core.where()
-  return { value = value, file = file, line = line, traceback = traceback() }
+  return { kept = KEPT, value = value, file = file, line = line, traceback = traceback() }
+end
+
+--- A __tostring is a script's code, and may fail.
+local function text_of(value)
+  local kind = type(value)
+  if kind == "string" or kind == "number" then return tostring(value) end
+  if kind == "nil" then return "an error without a value (nil)" end
+  if kind == "boolean" then return ("error(%s)"):format(tostring(value)) end
+  local meta = debug.getmetatable(value)
+  if type(meta) == "table" and rawget(meta, "__tostring") ~= nil then
+    local ok, text = pcall(tostring, value)
+    if ok then return text end
+    return ("an error of type %s, whose __tostring fails"):format(kind)
+  end
+  return ("an error of type %s%s"):format(kind, kind == "table" and ": " .. core.show(value) or "")
 end
 
 --- The error as the engine reads it, with its first place and traceback.
 local function report(failure)
   local value = failure.value
   local text = field(value, "message")
-  if text == nil then
-    local ok
-    ok, text = pcall(tostring, value)
-    if not ok then text = "an error whose __tostring fails" end
-  end
+  if type(text) ~= "string" then text = field(value, "code") end
+  if type(text) ~= "string" then text = text_of(value) end
   local file, line = failure.file, failure.line
   if type(value) == "string" then
     -- The text has its place already, perhaps that of the caller that was meant.
@@ -92,8 +113,8 @@ local is_future = setmetatable({}, { __mode = "k" })
 --- Nobody waits for a failure: stay until somebody does. Raises it when the handler ends first.
 local function hold(future, failure)
   if core.cancelled() then
-    core.log.warn(("a spawned function failed after it was cancelled: %s")
-      :format(report(failure).message))
+    local told = report(failure)
+    core.failed_late(told.message, told.file, told.line)
     return
   end
   local parking = core.parking()
@@ -108,6 +129,7 @@ local function complete(future, ok, ...)
   future.done, future.ok = true, ok
   future.count = select("#", ...)
   for i = 1, future.count do future[i] = (select(i, ...)) end
+  if not ok then future[1] = kept_of(future[1]) end
   core.release(future.handle)
   for _, parking in ipairs(future.waiting) do core.wake(parking) end
   if ok or future.observed then return end
@@ -172,7 +194,7 @@ local function member_ended(group, place, ok, first)
   if ok then
     group.results[place] = first
   elseif not group.failure then
-    group.failure = first
+    group.failure = kept_of(first)
     for other, handle in ipairs(group.handles) do
       if other ~= place then core.cancel(handle) end
     end
@@ -262,7 +284,7 @@ end
 --- Nobody can wait for a timer, so its error fails the handler at once.
 local function run(fn)
   local ok, failure = xpcall(fn, keep)
-  if not ok and not core.cancelled() then error(report(failure), 0) end
+  if not ok and not core.cancelled() then error(report(kept_of(failure)), 0) end
   return ok
 end
 

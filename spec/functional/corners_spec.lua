@@ -67,7 +67,20 @@ bus.subscribe("after", function() return "still there" end)]]):format(options.to
       ["false"] = { "error(false)", "error%(false%)" },
       ["a number"] = { "error(42)", "42" },
       ["NaN"] = { "error(0/0)", "nan" },
-      ["an empty table"] = { "error({})", "an error of type table" },
+      ["an empty table"] = { "error({})", "an error of type table: {}$" },
+      ["a table without a message"] = { "error { reason = 'x' }", '^an error of type table: {reason = "x"}$' },
+      ["a list"] = { "error { 'a', 2, true, {}, print }",
+        '{%[1%] = "a", %[2%] = 2, %[3%] = true, %[4%] = a table, %[5%] = a function}$' },
+      ["a table with long texts"] = { "error { reason = ('\195\164'):rep(1e6) }",
+        '^an error of type table: {reason = "' .. ("\195\164"):rep(30) .. '%.%.%."}$' },
+      ["a table of 100000 keys"] = { "local t = {} for i = 1, 1e5 do t[i] = i end error(t)",
+        "{%[1%] = 1, %[2%] = 2, .* = %d+, %.%.%.}$" },
+      ["a table with a key of 1 MB"] = { "error { [('k'):rep(1e6)] = 1 }", '{%["kkk+%.%.%."%] = 1}$' },
+      ["a table that only says what it is by its metatable"] = {
+        "error(setmetatable({ reason = 'x' }, { __metatable = 'none', __index = error, __pairs = error }))",
+        '{reason = "x"}$' },
+      ["a table without a message, out of a gather"] = {
+        "bus.gather { function() error { reason = 'x' } end }", '{reason = "x"}$' },
       ["a function"] = { "error(print)", "an error of type function" },
       ["a coroutine"] = { "error(coroutine.create(print))", "an error of type thread" },
       ["its message"] = { "error(msg)", 'message "spec"' },
@@ -122,9 +135,31 @@ bus.subscribe("after", function() return "still there" end)]]):format(options.to
       assert.is_true(wait.now() - began < 2 * wait.slow * wait.slow, "not a thousand a second")
     end)
 
+    it("of a place that is hundreds of levels deep is cut at the front", function()
+      local host = run [[
+local t = {}
+for _ = 1, 100 do t = { a = t } end
+t.a.a.a.fn = print
+local ok, plain = pcall(bus.shared("s").set, bus.shared("s"), "k", t)
+local _, json = pcall(bus.json.encode, t)
+for _ = 1, 100 do t = { abc = t } end
+_, json = pcall(bus.json.encode, t)
+return { ok = ok, plain = tostring(plain), json = tostring(json) }]]
+      local reply = w.client:request("spec", ""):json()
+      assert.is_true(#reply.plain < 350 and #reply.json < 350, reply.plain .. "\n" .. reply.json)
+      assert.matches("%.%.%.bc%.abc.*%.abc", (reply.json:gsub("%.%.%.a", "...")))
+      assert.equal(0, host:stop())
+    end)
+
+    it("of a number that is none says nan, without a sign", function()
+      fails("bus.sleep(0/0)", "bus%.sleep: [^-]*nan is not a duration")
+    end)
+
     it("returned errors are described just so", function()
       fails("return nil, setmetatable({}, { __tostring = function() error 'again' end })",
         "whose __tostring fails")
+      w:clear()
+      fails("return nil, { reason = 'x' }", '^an error of type table: {reason = "x"}$')
       w:clear()
       fails("return false, setmetatable({}, { __tostring = function() while true do end end })",
         "whose __tostring fails")

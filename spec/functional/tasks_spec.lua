@@ -134,6 +134,72 @@ return errors]]:json()
       host:wait_log "nobody heard me"
     end)
 
+    it("logs what it raised, whatever that was", function()
+      for raised, text in pairs {
+        ["{ reason = 'x' }"] = '^an error of type table: {reason = "x"}$',
+        ["{ code = 'no_stock' }"] = "^no_stock$",
+        ["nil"] = "^an error without a value %(nil%)$",
+        ["setmetatable({}, { __tostring = error })"] = "^an error of type table, whose __tostring fails$",
+      } do
+        local _, host = reply_of(("bus.spawn(function() error(%s) end) bus.sleep('10ms') return 'fine'"):format(raised))
+        local event = host:wait_log { level = "error" }
+        assert.matches(text, event.msg)
+        assert.same({ "handler.lua", 4 }, { event.file, event.line })
+        w:clear()
+      end
+    end)
+
+    -- Whoever is told to end gets an error, and may raise another one: out of its cleaning up, or for
+    -- want of memory.
+    it("that fails after it was cancelled is logged once for each run, with its place and how many", function()
+      local host = w:run [[
+local bus = require "moonbus"
+bus.subscribe("many", function(msg)
+  for i = 1, 500 do
+    bus.spawn(function()
+      pcall(bus.sleep, "1m")
+      error(i % 2 == 0 and { reason = "cleaning" } or nil)
+    end)
+  end
+  bus.sleep("10ms")
+  return "done"
+end)]]
+      for run = 1, 2 do
+        assert.equal("done", w.client:request("many", "").data)
+        local event = host:wait_log({ level = "warn", msg = "a spawned function failed" }, 5, run)
+        assert.equal("a spawned function failed after it was cancelled, the first of 500: " ..
+          "an error without a value (nil)", event.msg)
+        assert.same({ "handler.lua", 6, "many", "many" }, { event.file, event.line, event.handler, event.subject })
+      end
+      wait.holds(function() return #host:logged { level = "warn" } == 2 end, 0.1)
+      assert.equal(0, host:stop())
+    end)
+
+    it("is told of as what failed, also when there is no memory left to say where", function()
+      local host = w:run {
+        handlers = { ["handler.lua"] = [[
+local bus = require "moonbus"
+bus.subscribe("bomb", { timeout = "2s" }, function()
+  local function hoard() bus.spawn(hoard) bus.spawn(hoard) bus.sleep(0) return hoard() end
+  hoard()
+end)
+bus.subscribe("gather", { timeout = "5s" }, function()
+  bus.gather { function() local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(100) .. i end end }
+end)]] },
+        config = 'return { limits = { memory = "16MB", cpu = "5s" } }',
+      }
+      for _, subject in ipairs { "bomb", "gather", "bomb" } do
+        w.client:request(subject, "", { timeout = 10 * wait.slow })
+      end
+      host:wait_log({ level = "error" }, 10, 3)
+      for _, event in ipairs(host:events()) do
+        if event.level ~= "debug" and event.level ~= "info" then
+          assert.is_nil(event.msg:find "nil", host:explain())
+        end
+      end
+      assert.is_true(#host:logged "a spawned function failed" <= 2, host:explain())
+    end)
+
     it("ends with its handler", function()
       local ticks = w.client:subscribe "tick"
       reply_of [[
