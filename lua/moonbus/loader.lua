@@ -259,6 +259,11 @@ local function with_slash(folder)
   return folder:match("/$") and folder or folder .. "/"
 end
 
+--- A script is no module: `require "mail"` in mail.lua means another file.
+local function is_script(options, path)
+  return path:gsub("^%./+", "") == options.path:gsub("^%./+", "")
+end
+
 --- Where a module may be: { path, what messages call it }.
 local function places(options, name)
   local file = name:gsub("%.", "/")
@@ -274,6 +279,14 @@ local function places(options, name)
     add(lib, lib:match("([^/]+/)$") or "")
   end
   return list
+end
+
+--- Does the script lie where a module of that name may be? Then it finds another one than its neighbours.
+local function shadows(options, name)
+  for _, place in ipairs(places(options, name)) do
+    if is_script(options, place.path) then return true end
+  end
+  return false
 end
 
 local function check_module_name(name)
@@ -334,7 +347,12 @@ local function make_require(env, options)
   local function find(name)
     local tried = {}
     for _, place in ipairs(places(options, name)) do
-      local text, why = options.read(place.path)
+      local text, why
+      if is_script(options, place.path) then
+        why = "the script itself"
+      else
+        text, why = options.read(place.path)
+      end
       if text then
         return compile(env, text, place.name, options.trust), place.path
       end
@@ -392,6 +410,7 @@ local M = {}
 --- lib, trust, read, files as of run; offload: there is no "moonbus"; missing(name, text): may raise in
 --- place of require.
 M.make_require = make_require
+M.shadows = shadows
 M.search_installed = search_installed
 
 --- Loads a script and runs its top level. options: path, name, lib (list of folders), trust, seed,

@@ -84,8 +84,8 @@ end
 
 -- Modules -----------------------------------------------------------------------------------------
 
---- By script folder, lib and name: { value, files, id, and of a newer version that does not load:
---- failed (its files) }.
+--- By script folder, lib and name, and by the script if it has that name itself: { value, files, id,
+--- and of a newer version that does not load: failed (its files) }.
 local modules = {}
 
 --- Gives read(path, loading) of a version that is made of what is on disk; files lists what was read.
@@ -216,6 +216,7 @@ end
 local function find_module(target)
   local folder = target.path:match("^(.*/)") or ""
   local key = table.concat({ folder, target.module, unpack(target.lib) }, "\0")
+  if loader.shadows(target, target.module) then key = key .. "\0" .. target.path end
   local entry = modules[key]
   if not entry then
     entry = {}

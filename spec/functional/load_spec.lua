@@ -199,6 +199,21 @@ describe("loading a script", function()
       assert.equal("own folder deep", w.client:request("a", "").data)
     end)
 
+    it("does not take the script itself for a module of its name", function()
+      w:run {
+        handlers = { ["a.lua"] = [[
+          local other = require "a"
+          require "moonbus".subscribe("a", function() return other end)
+        ]] },
+        files = { ["lib/a.lua"] = [[return "lib"]] },
+      }
+      assert.equal("lib", w.client:request("a", "").data)
+      refused({ handlers = { ["b.lua"] = "require 'b'" } }, "b.lua:1", 'module "b" not found',
+        "handlers/b.lua: the script itself", "lib/b.lua")
+      refused({ handlers = { ["b.lua"] = "require 'b'" }, args = { "./handlers/b.lua" } },
+        "handlers/b.lua: the script itself")
+    end)
+
     it("runs a module once for each instance, in the script's environment", function()
       local host = w:run {
         handlers = { ["a.lua"] = [[

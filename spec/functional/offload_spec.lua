@@ -62,6 +62,29 @@ end)]]):format(body) }
   end
 
   describe("calls", function()
+    it("a module of the script's own name, which is not the script itself", function()
+      local calls = 'local bus = require "moonbus"\nbus.subscribe("%s", function() ' ..
+        'local who, err = bus.offload("off").who() return who or err.message end)'
+      local host = w:run {
+        handlers = { ["off.lua"] = calls:format "own" },
+        files = { ["lib/off.lua"] = 'return { who = function() return "lib" end }' },
+        config = 'return { limits = { offload_threads = 1 } }', admin = true,
+      }
+      assert.equal("lib", w.client:request("own", "").data)
+      -- Its neighbour finds the script, which is no module for an offload thread.
+      temp.write(host.folder, "handlers/other.lua", calls:format "other")
+      assert.equal(0, w:moonbus({ "reload", "--admin", host.admin }).status)
+      assert.matches('^off%.lua:1: require "moonbus": what is offloaded runs beside NATS',
+        w.client:request("other", "").data)
+      assert.equal("lib", w.client:request("own", "").data)
+      -- And without the other one it says where it looked.
+      os.remove(host.folder .. "/lib/off.lua")
+      temp.write(host.folder, "handlers/gone.lua", (calls:format "gone":gsub('"off"', '"gone"')))
+      assert.equal(0, w:moonbus({ "reload", "--admin", host.admin }).status)
+      assert.matches('module "gone" not found; looked for handlers/gone%.lua: the script itself, .*lib/gone%.lua',
+        w.client:request("gone", "").data)
+    end)
+
     it("a function of a module, and gives its results", function()
       assert.same({ 12, "text", true, "nil", 5 }, result_of([[
 return { product = function(a, b) return a * b, "text", true, nil, 5 end }]], [[
