@@ -63,6 +63,11 @@ void api_push_error(lua_State *L, const struct err *err);
 /* nil, err: for `return api_fail(L, &err)`. */
 int api_fail(lua_State *L, const struct err *err);
 
+/* Hands over what the script sends on the publish connection; frame->flow is set here. That too
+ * much of the script waits is logged now and then: who calls in a loop seldom looks at what it
+ * gets. */
+int api_send(lua_State *L, struct task *task, struct link_frame *frame, struct err *err);
+
 /* An op whose other side has not begun: gives it up, both references; returns api_fail. */
 int api_not_started(lua_State *L, struct op *op, const struct err *err);
 

@@ -8,6 +8,23 @@
 #include "base/value.h"
 #include "engine/internal.h"
 
+/* Sending -----------------------------------------------------------------------------------------
+ */
+
+int api_send(lua_State *L, struct task *task, struct link_frame *frame, struct err *err)
+{
+    struct script *script = task->instance->generation->script;
+    frame->flow = script->flow;
+    int rc = link_send(task->instance->engine->bus->publish, LANE_BULK, frame, err);
+    if (rc == ERR_FULL && script_tell_full(script)) {
+        char file[256];
+        struct log_context context = {.code = err_name(ERR_FULL)};
+        api_log_context(L, &context, file, sizeof file);
+        log_event(LOG_WARN, &context, "%s", err->message);
+    }
+    return rc;
+}
+
 /* Publish -------------------------------------------------------------------------------------- */
 
 /* core.publish(subject, data, headers, reply): true, or nil and an error. */
@@ -33,7 +50,7 @@ static int core_publish(lua_State *L)
         .len = payload.len,
         .headers = &headers,
     };
-    int rc = link_send(task->instance->engine->bus->publish, LANE_BULK, &frame, &err);
+    int rc = api_send(L, task, &frame, &err);
     headers_clear(&headers);
     if (rc)
         return api_fail(L, &err);
@@ -151,7 +168,12 @@ static int core_request(lua_State *L)
     op->result.text = strdup(subject);
     op->result.number = (uint64_t)timeout_ns;
     struct link_frame frame = {
-        .subject = subject, .data = payload.data, .len = payload.len, .headers = &headers};
+        .subject = subject,
+        .data = payload.data,
+        .len = payload.len,
+        .headers = &headers,
+        .flow = task->instance->generation->script->flow,
+    };
     op_retain(op);
     uint64_t id = inbox_request(engine->bus->inbox, &frame, clock_now_ns() + (uint64_t)timeout_ns,
                                 on_reply, op, &err);

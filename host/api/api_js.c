@@ -258,6 +258,7 @@ static int start(lua_State *L, struct task *task, const char *subject,
         .attempts = publish->attempts,
         .warn_duplicate =
             publish->derived_id && input && input->attempt == 1 && atomic_load(&input->joined) == 0,
+        .flow = task->instance->generation->script->flow,
     };
     op_retain(op);
     uint64_t id =

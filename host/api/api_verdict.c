@@ -254,8 +254,9 @@ static int method_progress(lua_State *L)
 /* --- Replies --- */
 
 /* Sends a reply; it carries the request's correlation_id, if that had one (NULL: it had no
- * headers). Clears headers. */
-static int send_reply(struct engine *engine, natsMsg *request, const char *to,
+ * headers). Clears headers. Without L it is what the run ends with: there is one for each request,
+ * and room is kept for it when the script has sent too much. */
+static int send_reply(lua_State *L, struct task *task, natsMsg *request, const char *to,
                       const struct payload *payload, struct headers *headers, struct err *err)
 {
     int rc = 0;
@@ -264,8 +265,13 @@ static int send_reply(struct engine *engine, natsMsg *request, const char *to,
         rc = headers_add(headers, "correlation_id", correlation, strlen(correlation), err);
     struct link_frame frame = {
         .subject = to, .data = payload->data, .len = payload->len, .headers = headers};
-    if (rc == 0)
-        rc = link_send(engine->bus->publish, LANE_BULK, &frame, err);
+    if (rc == 0 && L) {
+        rc = api_send(L, task, &frame, err);
+    } else if (rc == 0) {
+        frame.flow = task->instance->generation->script->flow;
+        frame.owed = true;
+        rc = link_send(task->instance->engine->bus->publish, LANE_BULK, &frame, err);
+    }
     headers_clear(headers);
     return rc;
 }
@@ -290,7 +296,7 @@ static int method_respond(lua_State *L)
         headers_clear(&headers);
         return api_misuse(L, "msg:respond: %s", err.message);
     }
-    if (send_reply(task->instance->engine, message->msg, to, &payload, &headers, &err) != 0)
+    if (send_reply(L, task, message->msg, to, &payload, &headers, &err) != 0)
         return api_fail(L, &err);
     if (message->run)
         message->run->responded = true;
@@ -347,13 +353,12 @@ int api_reply(struct task *task, lua_State *L, int nresults, struct err *err)
         rc = headers_add(&headers, "content-type", payload.content_type,
                          strlen(payload.content_type), err);
     if (rc == 0)
-        rc = send_reply(task->instance->engine, delivery->msg, delivery->reply_to, &payload,
-                        &headers, err);
+        rc = send_reply(NULL, task, delivery->msg, delivery->reply_to, &payload, &headers, err);
     headers_clear(&headers);
     if (type == LUA_TTABLE)
         lua_pop(vm->L, 1);
-    if (rc == 0)
-        task->responded = true;
+    task->responded = rc == 0;
+    task->unsent = rc == ERR_FULL;
     return rc;
 }
 
@@ -375,8 +380,8 @@ void api_reply_error(struct task *task, int status, const struct err *err)
     struct err ignored;
     if (headers_add(&headers, "Nats-Service-Error", text, len, &ignored) == 0 &&
         headers_add(&headers, "Nats-Service-Error-Code", code, (size_t)digits, &ignored) == 0 &&
-        send_reply(task->instance->engine, delivery->msg, delivery->reply_to, &payload, &headers,
-                   &ignored) == 0)
+        send_reply(NULL, task, delivery->msg, delivery->reply_to, &payload, &headers, &ignored) ==
+            0)
         task->responded = true;
     headers_clear(&headers);
 }

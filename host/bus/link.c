@@ -36,6 +36,8 @@ struct link *link_new(const char *label, const struct link_options *options,
     link->lanes[LANE_URGENT].max_bytes = LANE_BYTES;
     link->lanes[LANE_BULK].max_frames = BULK_FRAMES;
     link->lanes[LANE_BULK].max_bytes = LANE_BYTES;
+    for (int i = 0; i < LINK_LANES; i++)
+        link->lanes[i].own.lane = (enum link_lane)i;
     thread_mutex_init(&link->lock);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -128,18 +130,64 @@ static void list_append(struct frame_list *list, struct frame *frame)
     list->tail = frame;
 }
 
-/* Lock held. */
-static int lane_full(struct link *link, const struct lane *lane, size_t more, struct err *err)
+void link_join_frames(struct frame_list *to, struct frame_list *from)
 {
-    uint64_t waiting = lane->accepted - lane->finished;
-    if (waiting < lane->max_frames && lane->bytes + more <= lane->max_bytes)
-        return 0;
-    if (atomic_load(&link->state) == LINK_CONNECTED)
+    if (!from->head)
+        return;
+    if (to->tail)
+        to->tail->next = from->head;
+    else
+        to->head = from->head;
+    to->tail = from->tail;
+    *from = (struct frame_list){0};
+}
+
+struct link_flow *link_flow_new(struct link *link, enum link_lane lane)
+{
+    struct link_flow *flow = calloc(1, sizeof *flow);
+    if (!flow)
+        return NULL;
+    flow->lane = lane;
+    pthread_mutex_lock(&link->lock);
+    LL_PREPEND(link->flows, flow);
+    pthread_mutex_unlock(&link->lock);
+    return flow;
+}
+
+/* Lock held: says of whom so much waits. */
+static int too_much(struct link *link, const struct link_flow *flow, bool all, struct err *err)
+{
+    const struct lane *lane = &link->lanes[flow->lane];
+    uint64_t waiting = all ? lane->accepted - lane->finished : flow->waiting;
+    size_t mb = (all ? lane->bytes : flow->bytes) >> 20;
+    if (atomic_load(&link->state) != LINK_CONNECTED)
+        return err_set(err, ERR_DISCONNECTED,
+                       "no connection to %s, and %llu messages (%zu MB)%s wait",
+                       link->servers ? link->servers : "NATS", (unsigned long long)waiting, mb,
+                       all ? "" : " of this script");
+    if (all)
         return err_set(err, ERR_FULL, "%llu messages (%zu MB) wait to be written to %s",
-                       (unsigned long long)waiting, lane->bytes >> 20, link->server);
-    return err_set(err, ERR_DISCONNECTED, "no connection to %s, and %llu messages (%zu MB) wait",
-                   link->servers ? link->servers : "NATS", (unsigned long long)waiting,
-                   lane->bytes >> 20);
+                       (unsigned long long)waiting, mb, link->server);
+    return err_set(err, ERR_FULL,
+                   "%llu messages (%zu MB) of this script wait to be written to %s: publish less "
+                   "at a time, or by js.publish, which waits",
+                   (unsigned long long)waiting, mb, link->server);
+}
+
+/* Lock held. */
+static int find_room(struct link *link, const struct link_flow *flow, const struct frame *frame,
+                     bool owed, struct err *err)
+{
+    const struct lane *lane = &link->lanes[flow->lane];
+    size_t frames_left = lane->max_frames - (size_t)(lane->accepted - lane->finished);
+    size_t bytes_left = lane->max_bytes - lane->bytes, more = frame->size;
+    if (frames_left == 0 || more > bytes_left)
+        return too_much(link, flow, true, err);
+    size_t share = owed ? SHARE_OWED : SHARE;
+    if (flow == &lane->own || flow->waiting == 0 ||
+        (flow->waiting < share * frames_left && flow->bytes + more <= share * (bytes_left - more)))
+        return 0;
+    return too_much(link, flow, false, err);
 }
 
 /* The server ends the connection of who sends a longer control line: "HPUB subject reply 40 1000".
@@ -155,6 +203,17 @@ static int check_control_line(const struct link_frame *from, struct err *err)
     return err_set(err, ERR_TOO_LARGE,
                    "a subject (with its reply subject) of %zu bytes: \"%.60s...\"", line,
                    from->subject);
+}
+
+/* Lock held. */
+static void make_ready(struct lane *lane, struct link_flow *flow)
+{
+    flow->next_ready = NULL;
+    if (lane->ready.tail)
+        lane->ready.tail->next_ready = flow;
+    else
+        lane->ready.head = flow;
+    lane->ready.tail = flow;
 }
 
 int link_send(struct link *link, enum link_lane which, const struct link_frame *from,
@@ -173,12 +232,17 @@ int link_send(struct link *link, enum link_lane which, const struct link_frame *
         return err_set(err, ERR_MEMORY, "out of memory");
 
     struct lane *lane = &link->lanes[which];
+    struct link_flow *flow = from->flow ? from->flow : &lane->own;
     bool wake = false;
     pthread_mutex_lock(&link->lock);
     int code = link->stopping ? err_set(err, ERR_CLOSED, "the connection is closed")
-                              : lane_full(link, lane, frame->size, err);
+                              : find_room(link, flow, frame, from->owed, err);
     if (!code) {
-        list_append(&lane->list, frame);
+        if (!flow->list.head)
+            make_ready(lane, flow);
+        list_append(&flow->list, frame);
+        flow->waiting++;
+        flow->bytes += frame->size;
         lane->accepted++;
         lane->bytes += frame->size;
         wake = link->writer_idle && atomic_load(&link->state) == LINK_CONNECTED;
@@ -253,28 +317,34 @@ static bool at_rest(const struct link *link)
            link->lives == 0 && link->calls_up == 0;
 }
 
+/* Lock held, or nobody else is there. */
+static void take_all(struct link *link, struct frame_list *frames)
+{
+    for (int i = 0; i < LINK_LANES; i++) {
+        struct lane *lane = &link->lanes[i];
+        for (struct link_flow *flow = lane->ready.head; flow; flow = flow->next_ready)
+            link_join_frames(frames, &flow->list);
+        lane->ready = (struct flow_queue){0};
+        lane->finished = lane->accepted;
+        lane->bytes = 0;
+    }
+}
+
 void link_stop(struct link *link, uint64_t deadline_ns)
 {
-    struct frame_list dropped[LINK_LANES] = {{0}};
+    struct frame_list dropped = {0};
     link_stop_begin(link);
     pthread_mutex_lock(&link->lock);
     while (!at_rest(link) && clock_now_ns() < deadline_ns)
         link_wait_until(link, &link->changed, deadline_ns);
     bool join = link->started && link->writer_done && !link->writer_joined;
     link->writer_joined = link->writer_joined || join;
-    for (int i = 0; i < LINK_LANES; i++) {
-        struct lane *lane = &link->lanes[i];
-        dropped[i] = lane->list;
-        lane->list = (struct frame_list){0};
-        lane->finished = lane->accepted;
-        lane->bytes = 0;
-    }
+    take_all(link, &dropped);
     link_set_state(link, LINK_CLOSED);
     pthread_mutex_unlock(&link->lock);
     if (join)
         pthread_join(link->writer, NULL);
-    for (int i = 0; i < LINK_LANES; i++)
-        link_drop_frames(&dropped[i]);
+    link_drop_frames(&dropped);
 }
 
 bool link_stuck(struct link *link)
@@ -297,8 +367,12 @@ void link_free(struct link *link)
         free(sub->queue);
         free(sub);
     }
-    for (int i = 0; i < LINK_LANES; i++)
-        link_drop_frames(&link->lanes[i].list);
+    struct frame_list dropped = {0};
+    take_all(link, &dropped);
+    link_drop_frames(&dropped);
+    struct link_flow *flow, *next_flow;
+    LL_FOREACH_SAFE(link->flows, flow, next_flow)
+        free(flow);
     natsOptions_Destroy(link->nats);
     free(link->servers);
     pthread_cond_destroy(&link->work);

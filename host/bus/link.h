@@ -12,7 +12,12 @@
  * ever, and a connection that nats.c has closed (the same auth error twice, an unknown -ERR) is
  * made anew with all its subscriptions. Each change of state is logged once here.
  *
- * What is handed over while disconnected waits in its lane, up to the lane's bound. */
+ * What is handed over while disconnected waits in its lane, up to the lane's bound.
+ *
+ * Senders that shall not disturb each other have a flow each. Frames of one flow are written in the
+ * order in which they were handed over; the flows of a lane take turns, and what waits of one is
+ * bounded by what is left of the lane's bound. So who sends more than the connection takes waits
+ * behind itself alone, is the first to hear of it, and leaves room to the others. */
 #ifndef MOONBUS_BUS_LINK_H
 #define MOONBUS_BUS_LINK_H
 
@@ -25,6 +30,7 @@
 
 struct link;
 struct link_sub;
+struct link_flow;
 
 enum link_lane {
     LANE_URGENT, /* acks, heartbeats, pulls: written before anything that is bulk */
@@ -76,6 +82,9 @@ struct link_frame {
     size_t len;
     const struct headers *headers; /* or NULL */
     struct link_gate *gate;        /* or NULL */
+    struct link_flow *flow;        /* whose it is, of this lane; NULL: the host's own */
+    bool owed; /* for something that is bounded elsewhere, as one answer for each request: may use
+                  room that the other frames of its flow leave */
 };
 
 /* label: "consume" or "publish", for the log and the thread's name. Nothing starts yet. */
@@ -86,9 +95,12 @@ struct link *link_new(const char *label, const struct link_options *options,
  * bad URL) are returned here, before anything is connected. */
 int link_start(struct link *link, struct err *err);
 
+/* A sender of its own; lives as long as the link. NULL: out of memory. */
+struct link_flow *link_flow_new(struct link *link, enum link_lane lane);
+
 /* Hands a frame over. ERR_TOO_LARGE above max_payload (headers count), ERR_DISCONNECTED when the
- * lane is full while there is no connection, ERR_FULL when it is full though there is one,
- * ERR_CLOSED after link_stop. On an error the gate is not called. */
+ * lane, or the flow's share of it, is full while there is no connection, ERR_FULL when it is full
+ * though there is one, ERR_CLOSED after link_stop. On an error the gate is not called. */
 int link_send(struct link *link, enum link_lane lane, const struct link_frame *frame,
               struct err *err);
 

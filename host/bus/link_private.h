@@ -17,6 +17,12 @@
 #define LINK_STATES_QUEUED 32
 #define LINK_COMPLAINTS 32
 
+/* For one sender among several in a lane: how many times of what is left of the lane's bound may
+ * wait of it. 3: one alone gets three quarters, two get three sevenths each, and whoever comes next
+ * finds room. Of what is `owed` more may wait. */
+#define SHARE 3
+#define SHARE_OWED 7
+
 /* One frame is one block of memory: this, then subject, reply, data and headers. */
 struct frame {
     struct frame *next;
@@ -32,10 +38,38 @@ struct frame_list {
     struct frame *head, *tail; /* owned */
 };
 
-struct lane {
+/* Flows one after the other, each of them at most once. */
+struct flow_queue {
+    struct link_flow *head, *tail; /* not owned */
+};
+
+/* The frames of one sender, in order: list, which whoever sends appends to, then hand, which the
+ * writer writes from. */
+struct link_flow {
+    enum link_lane lane;
+    struct link_flow *next; /* in link->flows; of a lane's own not used */
+
+    /* Guarded by the link's lock. */
     struct frame_list list;
+    struct link_flow *next_ready; /* in its lane's `ready` */
+    uint64_t waiting;             /* frames, in list and hand */
+    size_t bytes;                 /* of them */
+
+    char apart[64]; /* the writer and who sends do not fight over a cache line */
+
+    /* The writer's own. */
+    struct frame_list hand;
+    struct link_flow *next_turn; /* in link->turns */
+    uint64_t wrote;              /* frames that are not taken off `waiting` yet, or 0 */
+    size_t wrote_bytes;
+    struct link_flow *next_wrote; /* in link->wrote: those with some */
+};
+
+struct lane {
+    struct link_flow own;    /* what the host itself sends; the whole bound is its share */
+    struct flow_queue ready; /* flows with something in their list */
     /* Counted up; `finished` also counts what was dropped. Their difference is what waits, whether
-     * here or in the writer's hand. */
+     * in lists or in the writer's hands. */
     uint64_t accepted, finished;
     size_t bytes; /* of what waits */
     size_t max_frames, max_bytes;
@@ -94,8 +128,9 @@ struct link {
     pthread_cond_t work;    /* the writer waits here */
     pthread_cond_t changed; /* callers that block wait here */
     struct lane lanes[LINK_LANES];
-    struct link_sub *subs; /* owned */
-    struct link_sub *todo; /* those that the writer must look at */
+    struct link_flow *flows; /* owned */
+    struct link_sub *subs;   /* owned */
+    struct link_sub *todo;   /* those that the writer must look at */
     struct flush_wait *flushes;
     uint64_t flush_round;
     bool started, stopping, writer_idle, writer_done, writer_joined;
@@ -113,8 +148,9 @@ struct link {
     int complaint_count;
 
     /* The writer's own. */
-    natsConnection *nc; /* owned */
-    struct frame_list hand[LINK_LANES];
+    natsConnection *nc;                  /* owned */
+    struct flow_queue turns[LINK_LANES]; /* flows with something in hand, the next one first */
+    struct link_flow *wrote;
     uint64_t hold_until_ns; /* after a failed write, until nats.c has noticed */
     uint64_t connected_ns;
     unsigned attempts; /* in a row, to connect */
@@ -123,6 +159,8 @@ struct link {
 /* link.c */
 void link_wait_until(struct link *link, pthread_cond_t *cond, uint64_t deadline_ns);
 void link_drop_frames(struct frame_list *list);
+/* To the end of `to`; from is empty then. */
+void link_join_frames(struct frame_list *to, struct frame_list *from);
 
 /* link_writer.c */
 void *link_writer(void *arg);

@@ -192,6 +192,8 @@ static int send_try(struct publish *publish, struct err *err)
         .len = publish->len,
         .headers = &publish->headers,
         .gate = &publish->gate,
+        .flow = publish->flow,
+        .owed = true, /* the window bounds them */
     };
     publish->stage = STAGE_SENT;
     publish->tries++;
@@ -341,6 +343,7 @@ static struct publish *publish_new(struct outbox *outbox, const struct outbox_me
     publish->attempts = message->attempts;
     publish->timeout_ns = message->timeout_ns;
     publish->warn_duplicate = message->warn_duplicate;
+    publish->flow = message->flow;
     publish->on_result = on_result;
     publish->owner = owner;
     if (copy_headers(publish, message, err) != 0) {

@@ -40,6 +40,7 @@ struct outbox_message {
     /* A duplicate on the first try is logged as a warning: an input's first delivery can have no
      * duplicates, so the id is not unique. */
     bool warn_duplicate;
+    struct link_flow *flow; /* whose it is; NULL: the host's own */
 };
 
 /* receipt when stored, else NULL and err (never NULL then). Borrowed for the call. */

@@ -52,6 +52,7 @@ struct publish {
     int attempts;
     int64_t timeout_ns;
     bool warn_duplicate;
+    struct link_flow *flow; /* not owned; or NULL */
     outbox_fn on_result;
     void *owner;
 

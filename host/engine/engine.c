@@ -17,6 +17,8 @@
 /* After that a message may be run again that was with a thread which is lost: not at once, for it
  * may be the one to blame. */
 #define STUCK_DELAY_NS (5 * NS_PER_S)
+/* While too much of a script waits to be written, the log says so this often. */
+#define FULL_TOLD_AGAIN_NS (10 * (unsigned long long)NS_PER_S)
 
 struct engine *engine_new(struct clock *clock, struct pool *pool,
                           const struct engine_options *options, const struct engine_hooks *hooks,
@@ -105,6 +107,13 @@ void script_release(struct script *script)
     free(script->path);
     free(script->name);
     free(script);
+}
+
+bool script_tell_full(struct script *script)
+{
+    unsigned long long now = clock_now_ns(), told = atomic_load(&script->full_told_ns);
+    return (told == 0 || now - told > FULL_TOLD_AGAIN_NS) &&
+           atomic_compare_exchange_strong(&script->full_told_ns, &told, now);
 }
 
 struct script *engine_load(struct engine *engine, const char *path, const char *name,

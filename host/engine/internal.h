@@ -50,12 +50,17 @@ struct script {
     struct generation *generations; /* live, and retired ones that still run; dispatch lock */
     struct source *sources;         /* owned; list changes under both `starting` and the dispatch
                                        lock */
-    bool served;                    /* it has been, at least once; dispatch lock */
-    bool unloaded;                  /* its file is gone: `live` is retired; dispatch lock */
+    struct link_flow *flow; /* what it sends over the publish connection, whose it is; made by the
+                               first engine_serve, before anything of it runs */
+    atomic_ullong full_told_ns; /* when the log last said that too much of it waits; 0: never */
+    bool served;                /* it has been, at least once; dispatch lock */
+    bool unloaded;              /* its file is gone: `live` is retired; dispatch lock */
 };
 
 struct script *script_retain(struct script *script);
 void script_release(struct script *script);
+/* Of its frames too many wait: is that to be logged (now and then it is)? Any thread. */
+bool script_tell_full(struct script *script);
 
 /* engine.c: the policy that generations are built by now, with a reference. */
 struct policy *engine_policy(struct engine *engine);

@@ -268,6 +268,10 @@ int engine_serve(struct engine *engine, struct script *script, bool patient, str
     pthread_mutex_lock(&script->changing);
     uint64_t until = patient ? 0 : clock_now_ns() + RELOAD_WAITS_NS;
     int rc = accept_generation(script, script->live, err);
+    if (rc == 0 && !script->flow)
+        script->flow = link_flow_new(engine->bus->publish, LANE_BULK);
+    if (rc == 0 && !script->flow)
+        rc = err_set(err, ERR_MEMORY, "no memory for a script");
     for (struct script *other = engine->scripts; rc == 0 && other; other = other->next) {
         if (other == script || may_need(other, until))
             rc = ensure_streams_of(other, until, err);

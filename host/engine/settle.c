@@ -248,7 +248,8 @@ static void settle_core(struct task *task)
     if (!task->failure)
         return;
     struct log_context context = context_of(task);
-    log_event(LOG_ERROR, &context, "%s", task->failure->err.message);
+    if (!task->unsent || script_tell_full(task->source->script))
+        log_event(LOG_ERROR, &context, "%s", task->failure->err.message);
     if (delivery && delivery->reply_to && !task->responded) {
         int status = task->failure->err.code == ERR_BAD_PAYLOAD ? 400 : 500;
         task->instance->engine->hooks->reply_error(task, status, &task->failure->err);

@@ -68,6 +68,7 @@ struct task {
     int64_t retry_delay_ns;
     struct task *spawned_tasks; /* those that live */
     bool responded;             /* msg:respond was called */
+    bool unsent;                /* so much of its script waits that its reply found no room */
     struct failure *failure;    /* owned; NULL: it has not failed */
     struct late_failures *late; /* owned; of what it spawned; NULL: none */
     struct err *failed_publish; /* owned; the first; NULL: none failed */

@@ -171,7 +171,7 @@ function bus.script(opts) end
 ---@field reply? string where answers shall go
 
 --- Publishes on core NATS: whoever listens now gets it. While disconnected it is kept, up to a
---- bound.
+--- bound. Not sent, with the code "full", when too much of this script waits to be written.
 ---@param subject string
 ---@param data? moonbus.Data
 ---@param opts? moonbus.PublishOptions
