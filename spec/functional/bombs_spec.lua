@@ -2,6 +2,9 @@
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
+-- With SPEC_GC=aggressive each resume costs a collection: of a hundred thousand tasks, for ever.
+local eager = os.getenv "SPEC_GC" ~= nil
+
 local BOMBS = [[
 local bombs = {}
 bombs.caught = function() -- again and again
@@ -56,7 +59,7 @@ describe("memory that runs out in compiled code", function()
       handlers = { ["bomb.lua"] = [[
 local bus = require "moonbus"
 local bombs = require "bombs"
-local offloaded = bus.offload("bombs", { timeout = "3s" })
+local offloaded = bus.offload("bombs", { timeout = "2s" })
 bus.script { cpu = "1s" }
 bus.subscribe("bomb.*", { timeout = "20s" }, function(msg) return bombs[msg.subject:match "%.(.*)"]() end)
 bus.subscribe("offload.*", { timeout = "20s" }, function(msg) return offloaded[msg.subject:match "%.(.*)"]() end)
@@ -83,8 +86,9 @@ end)]], ["other.lua"] = [[require "moonbus".subscribe("other", function() return
         it(("ends the run alone: %s, %s"):format(name, where == "bomb" and "a handler" or "offloaded"), function()
           for _ = 1, 2 do
             local code = ask(where .. "." .. name):header "Nats-Service-Error"
-            assert.is_truthy(code and (code:find "memory" or code:find "cpu" or code:find "limits.cpu" or
-              code:find "time"), code)
+            -- On a slow machine the collector's haste may take the time that the call has.
+            assert.is_truthy(code and (code:find "memory" or code:find "limits.cpu" or
+              code:find "did not end within"), code)
             assert.equal("none", ask(where .. ".none").data)
             assert.equal("well", ask("other").data)
           end
@@ -94,7 +98,8 @@ end)]], ["other.lua"] = [[require "moonbus".subscribe("other", function() return
     end
   end
 
-  it("ends the run alone: a spawn of two, each of which spawns two", function()
+  local it_now = eager and pending or it
+  it_now("ends the run alone: a spawn of two, each of which spawns two", function()
     for _ = 1, 3 do
       assert.matches("memory", ask("spawn"):header "Nats-Service-Error")
       assert.equal("well", ask("other").data)
