@@ -106,9 +106,10 @@ void consumer_release(struct consumer *consumer)
 bool consumer_lease_lost(struct consumer *consumer, uint64_t now_ns)
 {
     bool tell = consumer->lost_told_ns == 0 ||
-                now_ns - consumer->lost_told_ns > (uint64_t)LOST_TOLD_AGAIN_NS;
+                now_ns > consumer->lost_told_ns + (uint64_t)LOST_TOLD_AGAIN_NS;
 
-    consumer->lost_told_ns = now_ns;
+    if (now_ns > consumer->lost_told_ns) /* the callers' clocks are read in any order */
+        consumer->lost_told_ns = now_ns;
     return tell;
 }
 

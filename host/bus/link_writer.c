@@ -9,8 +9,9 @@
 #include "bus/link_private.h"
 #include "bus/reap.h"
 
-/* How many bulk frames are written before urgent ones are looked for again. */
+/* How much of bulk is written before urgent frames, and other flows, are looked for again. */
 #define CHUNK_FRAMES 64
+#define CHUNK_BYTES (256 * 1024)
 
 /* How much of one flow is written before it is the next one's turn: what another script waits for
  * however much a script has handed over. */
@@ -212,20 +213,22 @@ static bool write_some(struct link *link, struct link_flow *flow, uint64_t frame
     return true;
 }
 
-/* Writes at most `most` frames of one lane, its flows in turn; one that is alone has no need to
- * wait. False: the connection does not take them. */
-static bool write_lane(struct link *link, enum link_lane which, uint64_t most)
+/* Writes at most `most` frames of one lane, and about `room` bytes, its flows in turn; one that is
+ * alone has no need to wait. False: the connection does not take them. */
+static bool write_lane(struct link *link, enum link_lane which, uint64_t most, size_t room)
 {
     struct flow_queue *turns = &link->turns[which];
     bool go = true;
-    while (go && most && turns->head) {
+    while (go && most && room && turns->head) {
         struct link_flow *flow = pop_turn(turns);
         uint64_t before = flow->wrote;
         size_t bytes = flow->wrote_bytes;
         bool alone = !turns->head;
         go = write_some(link, flow, before + (alone || most < TURN_FRAMES ? most : TURN_FRAMES),
-                        alone ? SIZE_MAX : bytes + TURN_BYTES);
+                        bytes + (alone || room < TURN_BYTES ? room : TURN_BYTES));
         most -= flow->wrote - before;
+        bytes = flow->wrote_bytes - bytes;
+        room -= bytes < room ? bytes : room;
         if (before == 0 && flow->wrote) {
             flow->next_wrote = link->wrote;
             link->wrote = flow;
@@ -237,17 +240,15 @@ static bool write_lane(struct link *link, enum link_lane which, uint64_t most)
 }
 
 /* Lock held. Takes what is there; a flow's list at a time, so that few frames cost few locks. */
-static void take_lanes(struct link *link)
+static void take_lane(struct link *link, enum link_lane which)
 {
-    for (int i = 0; i < LINK_LANES; i++) {
-        struct flow_queue *ready = &link->lanes[i].ready;
-        for (struct link_flow *flow = ready->head; flow; flow = flow->next_ready) {
-            if (!flow->hand.head)
-                push_turn(&link->turns[i], flow);
-            link_join_frames(&flow->hand, &flow->list);
-        }
-        *ready = (struct flow_queue){0};
+    struct flow_queue *ready = &link->lanes[which].ready;
+    for (struct link_flow *flow = ready->head; flow; flow = flow->next_ready) {
+        if (!flow->hand.head)
+            push_turn(&link->turns[which], flow);
+        link_join_frames(&flow->hand, &flow->list);
     }
+    *ready = (struct flow_queue){0};
 }
 
 /* Lock held. What was written waits no more. (A link that stops has counted it already.) */
@@ -272,16 +273,30 @@ static bool hands_empty(const struct link *link)
     return !link->turns[LANE_URGENT].head && !link->turns[LANE_BULK].head;
 }
 
+/* Lock held. */
+static bool flush_wanted(const struct link *link)
+{
+    const struct flush_wait *wait;
+    DL_FOREACH(link->flushes, wait) {
+        if (!wait->done)
+            return true;
+    }
+    return false;
+}
+
 /* Writes until both lanes are empty, or the connection or the link ends. */
 static void write_all(struct link *link)
 {
     bool go = true;
     while (go && !hands_empty(link)) {
-        go = write_lane(link, LANE_URGENT, UINT32_MAX) && write_lane(link, LANE_BULK, CHUNK_FRAMES);
+        go = write_lane(link, LANE_URGENT, UINT32_MAX, SIZE_MAX / 2) &&
+             write_lane(link, LANE_BULK, CHUNK_FRAMES, CHUNK_BYTES);
         pthread_mutex_lock(&link->lock);
         count_written(link);
         go = go && !link->stopping && atomic_load(&link->state) == LINK_CONNECTED;
-        take_lanes(link);
+        take_lane(link, LANE_URGENT);
+        if (!flush_wanted(link)) /* who floods must not put it off for ever */
+            take_lane(link, LANE_BULK);
         pthread_mutex_unlock(&link->lock);
     }
 }
@@ -338,17 +353,6 @@ static void flush(struct link *link)
 
 /* --- the loop --- */
 
-/* Lock held. */
-static bool flush_wanted(const struct link *link)
-{
-    const struct flush_wait *wait;
-    DL_FOREACH(link->flushes, wait) {
-        if (!wait->done)
-            return true;
-    }
-    return false;
-}
-
 /* Waits until there is something to do, and takes it. False: this connection has ended, or the
  * link stops. *may_write: there is a connection. */
 static bool take_work(struct link *link, bool *may_write)
@@ -373,8 +377,10 @@ static bool take_work(struct link *link, bool *may_write)
         link->writer_idle = false;
     }
     bool go = !link->stopping && link->closed < link->opened;
-    if (go && *may_write)
-        take_lanes(link);
+    if (go && *may_write) {
+        take_lane(link, LANE_URGENT);
+        take_lane(link, LANE_BULK);
+    }
     pthread_mutex_unlock(&link->lock);
     return go;
 }

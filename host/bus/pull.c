@@ -204,8 +204,6 @@ struct pull_action pull_joined(struct pull *pull, uint64_t now_ns)
 /* Learns the pace: up at once, down by half a window, so that one slow message changes little. */
 static void learn(struct pull *pull, uint64_t now_ns)
 {
-    uint64_t elapsed = now_ns - pull->window_ns;
-
     if (pull->most == 0)
         return;
     pull->released++;
@@ -214,8 +212,10 @@ static void learn(struct pull *pull, uint64_t now_ns)
         pull->released = 0;
         return;
     }
-    if (elapsed < WINDOW_NS)
+    /* Who looked at the clock before another did, and comes after it, looked before the window. */
+    if (now_ns < pull->window_ns + WINDOW_NS)
         return;
+    uint64_t elapsed = now_ns - pull->window_ns;
     uint64_t soon = pull->released * (uint64_t)SOON_NS / elapsed;
     int wanted = soon < (uint64_t)pull->most ? (int)soon : pull->most;
     int present = pull->limit - pull->base;

@@ -112,7 +112,7 @@ void script_release(struct script *script)
 bool script_tell_full(struct script *script)
 {
     unsigned long long now = clock_now_ns(), told = atomic_load(&script->full_told_ns);
-    return (told == 0 || now - told > FULL_TOLD_AGAIN_NS) &&
+    return (told == 0 || now > told + FULL_TOLD_AGAIN_NS) &&
            atomic_compare_exchange_strong(&script->full_told_ns, &told, now);
 }
 

@@ -248,6 +248,11 @@ static void on_close(struct pool_job *job)
     while (instances) {
         struct instance *next = instances->next;
         instance_close(instances);
+        dispatch_lock(dispatch);
+        instances->state = INSTANCE_IDLE;
+        if (instances->mailbox)
+            dispatch_ready_instance(dispatch, instances);
+        dispatch_unlock(dispatch);
         instance_release(instances);
         instances = next;
     }
@@ -337,6 +342,7 @@ void generation_reap(struct generation *generation)
         if (instance->idle_prev)
             DL_DELETE2(generation->idle, instance, idle_prev, idle_next);
         instance->idle_prev = instance->idle_next = NULL;
+        instance->state = INSTANCE_BUSY; /* the pool's: what comes late waits in its mailbox */
     }
     generation_retain(generation);
     pool_submit(generation->engine->pool, &generation->closing);

@@ -263,15 +263,21 @@ static void note_served(struct script *script)
     dispatch_unlock(&script->engine->dispatch);
 }
 
+/* What it publishes has a queue of its own. With `changing` held. */
+static int make_flow(struct script *script, struct err *err)
+{
+    if (!script->flow)
+        script->flow = link_flow_new(script->engine->bus->publish, LANE_BULK);
+    return script->flow ? 0 : err_set(err, ERR_MEMORY, "no memory for a script");
+}
+
 int engine_serve(struct engine *engine, struct script *script, bool patient, struct err *err)
 {
     pthread_mutex_lock(&script->changing);
     uint64_t until = patient ? 0 : clock_now_ns() + RELOAD_WAITS_NS;
     int rc = accept_generation(script, script->live, err);
-    if (rc == 0 && !script->flow)
-        script->flow = link_flow_new(engine->bus->publish, LANE_BULK);
-    if (rc == 0 && !script->flow)
-        rc = err_set(err, ERR_MEMORY, "no memory for a script");
+    if (rc == 0)
+        rc = make_flow(script, err);
     for (struct script *other = engine->scripts; rc == 0 && other; other = other->next) {
         if (other == script || may_need(other, until))
             rc = ensure_streams_of(other, until, err);
@@ -464,6 +470,8 @@ int engine_reload(struct engine *engine, struct script *script, unsigned *number
     int rc = generation ? 0 : (int)failure->err.code;
     if (generation) {
         rc = accept_generation(script, generation, &failure->err);
+        if (rc == 0) /* it may have been refused when it was added */
+            rc = make_flow(script, &failure->err);
         if (rc == 0)
             rc = prepare_reload(script, generation, &failure->err);
         if (rc == 0) {

@@ -1,5 +1,6 @@
 -- While one script publishes more than the connection takes, it alone waits behind that: it is the
 -- first to be refused, its own answers get through, and what others send finds room and its turn.
+local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
@@ -127,6 +128,39 @@ describe("while a script floods the connection", function()
     assert.is_true(flood_then < taken / 2, ("%d of %d"):format(flood_then, taken))
     -- It goes on being refused, which the log says once.
     assert.equal(1, #complaints(host))
+  end)
+
+  it("a reload of another does not wait for its end", function()
+    local host = run(ENDLESS:gsub("1s", "5s", 1), OTHER)
+    w.client:publish("flood", "")
+    w.client:request("other", "")
+    temp.write(host.folder, "handlers/other.lua", OTHER .. "-- new")
+    host:signal "HUP"
+    local event = host:wait_log("other%.lua: generation 2 live", 10)
+    -- What it subscribes to is flushed to the server first, which would take its whole time of 1 s.
+    local took = tonumber(event.msg:match "live in (%d+) ms")
+    assert.is_true(took < 900 * wait.slow, took .. " ms")
+  end)
+
+  it("so does one that was refused when it was added, and came by a reload", function()
+    local consumer = [[
+local js = require "moonbus.jetstream"
+js.stream { name = "IN", subjects = { "in" }, storage = "memory" }
+js.consume("IN", { durable = "taken" }, function() end)
+]]
+    local host = w:run { handlers = { ["other.lua"] = OTHER .. consumer } }
+    temp.write(host.folder, "handlers/flood.lua", ENDLESS .. consumer)
+    host:signal "HUP"
+    host:wait_log({ level = "error", msg = "this durable has a handler in another script already" }, 10)
+    temp.write(host.folder, "handlers/other.lua", OTHER)
+    host:signal "HUP"
+    host:wait_log("flood%.lua: generation %d+ live", 10)
+    w.client:publish("flood", "")
+    wait.eventually(function()
+      w.client:request("other", "")
+      return #complaints(host) == 1
+    end, 10)
+    assert.same({}, host:logged { script = "other.lua", msg = "wait to be written" })
   end)
 
   it("while there is no connection, others find room", function()
