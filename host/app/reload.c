@@ -376,6 +376,10 @@ static void file_done(struct app *app)
     file->taken = work->code == ERR_TAKEN;
     scripts_stamp(app, file, work->read);
     work->read = NULL;
+    if (file->gone && file->script && !file->told) { /* it went while it was loaded */
+        file->wanted = false;
+        uv_timer_start(&app->absence, reload_on_absence, ABSENCE_MS, 0);
+    }
     if (put_off(app, file))
         return;
     if (work->code) {

@@ -53,10 +53,18 @@ static void *run_stop(void *arg)
     return NULL;
 }
 
+/* What ran was not waited for. */
+static void never_drained(struct app *app)
+{
+    if (!app->stopper_runs && app->end.status == APP_OK)
+        app->end.status = APP_UNFINISHED;
+}
+
 static void on_guard(uv_timer_t *timer)
 {
     struct app *app = timer->data;
     log_error("did not end by the graceful deadline");
+    never_drained(app);
     app->end.left_behind = true;
     uv_stop(&app->loop);
 }
@@ -71,6 +79,7 @@ static void drain(struct app *app)
     app->stopper_runs = thread_start(&app->stopper, "stop", run_stop, app, &err) == 0;
     if (!app->stopper_runs) {
         log_error("cannot drain: %s", err.message);
+        never_drained(app);
         app->end.left_behind = true;
         uv_stop(&app->loop);
     }

@@ -11,10 +11,14 @@
 /* A top level that takes longer is refused. Generous: it is there for what would never end. */
 #define LOAD_DEADLINE_NS (5 * NS_PER_S)
 
+#define GROW_AGAIN_NS (1 * NS_PER_S)
+
 #define GENERATION_OF_GROWING(j)                                                                   \
     ((struct generation *)((char *)(j)-offsetof(struct generation, growing)))
 #define GENERATION_OF_RETIRING(d)                                                                  \
     ((struct generation *)((char *)(d)-offsetof(struct generation, retiring)))
+#define GENERATION_OF_REGROWING(d)                                                                 \
+    ((struct generation *)((char *)(d)-offsetof(struct generation, regrowing)))
 #define GENERATION_OF_CLOSING(j)                                                                   \
     ((struct generation *)((char *)(j)-offsetof(struct generation, closing)))
 
@@ -82,6 +86,7 @@ static void add_instance(struct generation *generation, struct instance *instanc
 static void on_grow(struct pool_job *job);
 static void on_close(struct pool_job *job);
 static void on_retiring(struct deadline *deadline);
+static void on_regrowing(struct deadline *deadline);
 
 static struct generation *generation_new(struct engine *engine, struct script *script,
                                          unsigned number)
@@ -107,6 +112,7 @@ static struct generation *generation_new(struct engine *engine, struct script *s
     generation->growing.run = on_grow;
     generation->closing.run = on_close;
     generation->retiring.on_due = on_retiring;
+    generation->regrowing.on_due = on_regrowing;
     if (generation->sources)
         return generation;
     generation_release(generation);
@@ -193,6 +199,27 @@ struct generation *generation_build(struct engine *engine, struct script *script
     return NULL;
 }
 
+/* Lock held. It has none, and must have one: what it was made of did load once. */
+static void grow_again(struct generation *generation)
+{
+    struct clock *clock = generation->engine->clock;
+    generation_retain(generation);
+    if (!clock_arm(clock, &generation->regrowing, clock_now_ns() + GROW_AGAIN_NS))
+        generation_release(generation);
+}
+
+/* The clock. */
+static void on_regrowing(struct deadline *deadline)
+{
+    struct generation *generation = GENERATION_OF_REGROWING(deadline);
+    struct dispatch *dispatch = &generation->engine->dispatch;
+    dispatch_lock(dispatch);
+    if (generation->waiting)
+        generation_grow(generation);
+    dispatch_unlock(dispatch);
+    generation_release(generation);
+}
+
 /* The pool: one more instance. */
 static void on_grow(struct pool_job *job)
 {
@@ -213,8 +240,10 @@ static void on_grow(struct pool_job *job)
     generation->building = false;
     if (instance)
         add_instance(generation, instance);
-    else
+    else if (generation->instance_count > 0)
         generation->broken = true;
+    else
+        grow_again(generation);
     if (generation->retired)
         generation_reap(generation);
     dispatch_unlock(dispatch);
@@ -257,6 +286,8 @@ static void on_close(struct pool_job *job)
         instances = next;
     }
     if (clock_cancel(generation->engine->clock, &generation->retiring))
+        generation_release(generation);
+    if (clock_cancel(generation->engine->clock, &generation->regrowing))
         generation_release(generation);
     log_debug("%s: generation %u closed", script->name, generation->number);
     generation_release(generation);

@@ -120,6 +120,8 @@ struct generation {
     int running;            /* root tasks on it */
     struct pool_job growing, closing;
     struct deadline retiring; /* armed until it is closed, with a reference */
+    struct deadline
+        regrowing; /* when it has no instance left and the next did not load; likewise */
 };
 
 /* Loads the first instance and with it the registrations, and then further ones, up to `instances`:

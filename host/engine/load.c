@@ -91,7 +91,8 @@ struct instance *load_aside(struct generation *generation, struct loading *loadi
                             struct failure *failure)
 {
     struct engine *engine = generation->engine;
-    if (check_room(engine, failure) != 0)
+    /* A further instance is of what has loaded before: what works goes on. */
+    if (!generation->registrations && check_room(engine, failure) != 0)
         return NULL;
     struct load *load = calloc(1, sizeof *load);
     if (!load) {

@@ -379,7 +379,8 @@ static int prepare_reload(struct script *script, struct generation *generation, 
             changed[changes++] = source;
     }
     if (rc == 0)
-        rc = prepare_all(script, generation, true, until, err);
+        /* One that never served has no right to a durable that it found there. */
+        rc = prepare_all(script, generation, script->served, until, err);
     while (rc != 0 && changes > 0)
         change_back(changed[--changes]);
     if (rc != 0)

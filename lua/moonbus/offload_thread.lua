@@ -88,12 +88,16 @@ end
 --- and of a newer version that does not load: failed (its files) }.
 local modules = {}
 
---- Gives read(path, loading) of a version that is made of what is on disk; files lists what was read.
+--- Gives read(path, loading) of a version that is made of what is on disk; files lists what was read,
+--- and in files.absent what was looked for and not there.
 local function from_disk(files)
   return function(path, loading)
     local text, why = core.read(path)
     if text then
       files[#files + 1] = { path = path, hash = core.hash(text), text = loading and text or nil }
+    else
+      files.absent = files.absent or {}
+      table.insert(files.absent, path)
     end
     return text, why
   end
@@ -210,6 +214,9 @@ end
 
 local function needs_reload(entry)
   if not entry.failed then return changed(entry.files) end
+  for _, path in ipairs(entry.failed.absent or {}) do
+    if core.stamp(path) then return true end -- what was missing has come
+  end
   return #entry.failed == 0 or changed(entry.failed)
 end
 

@@ -87,6 +87,24 @@ end)]]):format(durable, durable, who)
     handled_by("c", "z")
   end)
 
+  it("that somebody else made otherwise is changed by no script that never served it, however often it is saved",
+    function()
+      w.client:stream("WORK", { "work.>" })
+      w.client:consumer("WORK", "theirs", { ack_wait = 7e9, filter_subject = "work.theirs" })
+      local host = run { ["a.lua"] = consumes("a", "x") }
+      for version = 1, 3 do
+        save(host, "b.lua", ("-- %d\n%s"):format(version,
+          (consumes("b", "theirs"):gsub("filter", 'ack_wait = "9s", filter'))))
+        local result = reload(host)
+        assert.equal(1, result.status)
+        assert.matches("b%.lua: refused, .*allow update = true", result.stderr)
+        assert.equal(7e9, w.client:consumer_info("WORK", "theirs").config.ack_wait)
+      end
+      save(host, "b.lua", consumes("b", "theirs"):gsub("filter", 'ack_wait = "9s", update = true, filter'))
+      assert.equal(0, reload(host).status)
+      assert.equal(9e9, w.client:consumer_info("WORK", "theirs").config.ack_wait)
+    end)
+
   it("goes on with a new version of its own script", function()
     local host = run { ["a.lua"] = consumes("a", "x") }
     save(host, "a.lua", consumes("new", "x"))

@@ -564,6 +564,8 @@ return M]]):format(name, name)
         event = host:logged({ level = "error" })[3]
         assert.matches('^offloaded module "work": refused, the version before it goes on: lib/work%.lua:1: ' ..
           'module "helper" not found$', event.msg)
+        temp.write(host.folder, "lib/helper.lua", "return { v = function() return 'back' end }")
+        for _ = 1, 5 do assert.equal("back", told("v").ok) end
       end)
   end)
 
