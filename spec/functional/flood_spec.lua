@@ -149,18 +149,19 @@ js.stream { name = "IN", subjects = { "in" }, storage = "memory" }
 js.consume("IN", { durable = "taken" }, function() end)
 ]]
     local host = w:run { handlers = { ["other.lua"] = OTHER .. consumer } }
-    temp.write(host.folder, "handlers/flood.lua", ENDLESS .. consumer)
+    temp.write(host.folder, "handlers/flood.lua", BOUNDED .. consumer)
     host:signal "HUP"
     host:wait_log({ level = "error", msg = "this durable has a handler in another script already" }, 10)
     temp.write(host.folder, "handlers/other.lua", OTHER)
     host:signal "HUP"
     host:wait_log("flood%.lua: generation %d+ live", 10)
     w.client:publish("flood", "")
-    wait.eventually(function()
-      w.client:request("other", "")
-      return #complaints(host) == 1
-    end, 10)
-    assert.same({}, host:logged { script = "other.lua", msg = "wait to be written" })
+    host:wait_log "about to flood"
+    w.server:freeze()
+    local ok, refused = pcall(function() return host:wait_log "refused: " end)
+    w.server:thaw()
+    assert(ok, refused)
+    assert.matches("of this script wait", refused.msg)
   end)
 
   it("while there is no connection, others find room", function()
