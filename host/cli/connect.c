@@ -12,6 +12,9 @@
 #include "base/value.h"
 #include "bus/link_options.h"
 
+/* Far more than nats.c takes, so that a fault of it holds nobody up for ever. */
+#define NATS_CLOSE_MS 2000
+
 int client_failed(const struct client *client, const char *format, ...)
 {
     va_list args;
@@ -166,5 +169,6 @@ void client_close(struct client *client)
 {
     natsConnection_Destroy(client->nc);
     config_free(client->config);
-    nats_Close();
+    /* Waiting: the last of its threads would otherwise meet what exit takes down. */
+    nats_CloseAndWait(NATS_CLOSE_MS);
 }
