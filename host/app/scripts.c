@@ -154,7 +154,7 @@ int scripts_load(struct app *app)
         struct sources *read;
         file->script = engine_load(app->engine, file->path, file->name, &read, &failure);
         scripts_stamp(app, file, read);
-        if (file->script && engine_check_loaded(app->engine, file->script, &failure) == 0) {
+        if (file->script && engine_check_loaded(file->script, &failure) == 0) {
             scripts_warn_empty(app, file);
         } else {
             scripts_log_failure(file->name, &failure);

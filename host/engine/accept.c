@@ -73,9 +73,8 @@ int accept_generation(const struct script *script, const struct generation *gene
     return rc;
 }
 
-int engine_check_loaded(struct engine *engine, struct script *script, struct failure *failure)
+int engine_check_loaded(struct script *script, struct failure *failure)
 {
-    (void)engine;
     const struct registration *mine;
     int rc = check_durables(script, script->live, true, &mine, &failure->err);
     if (rc != 0) {

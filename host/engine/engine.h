@@ -85,7 +85,7 @@ struct script *engine_load(struct engine *engine, const char *path, const char *
 
 /* Before anything is served: 0, or ERR_TAKEN with failure when another loaded script has a handler
  * for one of this one's durables. */
-int engine_check_loaded(struct engine *engine, struct script *script, struct failure *failure);
+int engine_check_loaded(struct script *script, struct failure *failure);
 
 /* What a script has registered, for the greeting and `check`; i from 0; false past the end. The
  * strings are the generation's. */

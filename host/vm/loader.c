@@ -140,7 +140,7 @@ static void on_count(lua_State *L, lua_Debug *activation)
         lua_pushinteger(L, vm->load_line);
         lua_setfield(L, -2, "line");
     }
-    lua_pushstring(L, err_name(ERR_TIMEOUT));
+    lua_pushstring(L, err_name(ERR_CPU));
     lua_setfield(L, -2, "code");
     lua_pushfstring(L, "still loading after %s: %s", limit, vm->load_advice);
     lua_setfield(L, -2, "message");
@@ -155,7 +155,7 @@ static int say_stopped(struct vm *vm, struct failure *failure)
     if (clock_now_ns() < vm->load_until_ns)
         return err_set(&failure->err, ERR_CLOSED, "the host is stopping");
     if (!vm->broken)
-        return err_set(&failure->err, ERR_TIMEOUT, "still loading after %s: %s", limit,
+        return err_set(&failure->err, ERR_CPU, "still loading after %s: %s", limit,
                        vm->load_advice);
     return err_set(&failure->err, ERR_CPU,
                    "still loading after %s, in a call of the library that only ended with its Lua "

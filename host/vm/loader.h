@@ -28,7 +28,7 @@ struct loader_options {
     bool trust;
     struct sources *sources;     /* not owned, outlives the vm; NULL: files are read each time */
     struct loader_names *warned; /* not owned, outlives the vm; NULL: each vm tells by itself */
-    int64_t deadline_ns;         /* a top level that runs longer fails with ERR_TIMEOUT; 0: none */
+    int64_t deadline_ns;         /* a top level that runs longer fails with ERR_CPU; 0: none */
 };
 
 /* Loads the file and runs its top level in a fresh environment. name: how messages call it
@@ -37,9 +37,9 @@ struct loader_options {
 int loader_run(struct vm *vm, const char *path, const char *name,
                const struct loader_options *options, struct failure *failure);
 
-/* Calls as vm_call, with the JIT off; what takes longer than limit_ns fails with ERR_TIMEOUT,
+/* Calls as vm_call, with the JIT off; what takes longer than limit_ns fails with ERR_CPU,
  * "still loading after ...", and the advice (static). 0: no limit. A call in C sees nothing of
- * that: run aside (vm/aside.h) it ends all the same, with ERR_CPU, and vm->broken is set then. */
+ * that: run aside (vm/aside.h) it ends all the same, and vm->broken is set then. */
 int loader_call_within(struct vm *vm, int64_t limit_ns, const char *advice, int nargs, int nresults,
                        struct failure *failure);
 
