@@ -2,18 +2,22 @@
 #
 #   make run      install what is missing, build, and serve examples/ with a server of its own
 #   make test     install what is missing, build, run the whole suite
+#   make sim      the host in simulated time, by chance and with faults: SEEDS=10000, FROM=1, or SEED=17
+#   make refuse   the same with each allocation refused: STEP=1, IN_A_ROW=1, or NTH=17
 #   make fuzz     feed what reads from outside with any bytes: FUZZ_SECONDS=60 for each, FUZZ=name
 #   make bench    compare with a bare C program and with Node: docs/PERFORMANCE.md
-#   make install  build/moonbus to $(PREFIX)/bin, the annotations for editors to $(PREFIX)/share
+#   make install  build/moonbus to $(PREFIX)/bin, manual page, completions, and the annotations for editors
+#                 to $(PREFIX)/share, units for systemd to $(PREFIX)/lib; below DESTDIR, if that is stated
+#   make package  a Debian package, build/moonbus_*.deb: docs/DEPLOYING.md
 
 PREFIX ?= /usr/local
 BUILD_TYPE ?= RelWithDebInfo
 
-C_FILES = $(wildcard host/*/*.c host/*/*.h spec/support/*.c spec/support/*.h \
-  bench/*/*.c bench/*/*.h fuzz/*.c fuzz/*.h)
+C_FILES = $(shell find host -name '*.[ch]') $(wildcard spec/support/*.c spec/support/*.h \
+  spec/sim/*.c spec/sim/*.h bench/*/*.c bench/*/*.h fuzz/*.c fuzz/*.h)
 LUA_DIRS = $(wildcard lua examples spec bench fuzz)
 
-.PHONY: run test bench bench-smoke build deps lint format asan tsan fuzz install clean \
+.PHONY: run test bench bench-smoke build deps lint format asan tsan fuzz sim refuse install package clean \
   help
 .DEFAULT_GOAL := build
 
@@ -60,6 +64,16 @@ tsan: deps
 	@$(call build_in,build-tsan,thread)
 	@spec/run build-tsan
 
+# docs/internals/simulation.md. SEED=17 replays that one, with all that happened.
+sim: deps
+	@$(call build_in,build,,,--target moonbus_sim)
+	@SEEDS="$(SEEDS)" FROM="$(FROM)" SEED="$(SEED)" spec/sim/run build
+
+# The 17th allocation is refused by NTH=17.
+refuse: deps
+	@$(call build_in,build,,,--target moonbus_sim)
+	@STEP="$(STEP)" IN_A_ROW="$(IN_A_ROW)" NTH="$(NTH)" spec/sim/refuse-run build
+
 # What was found interesting is replayed by `make test`; FUZZ_KEEP=1 writes more of that down.
 fuzz: deps
 	@.ci/deps fuzz
@@ -68,13 +82,18 @@ fuzz: deps
 
 lint: deps
 	@clang-format --dry-run -Werror $(C_FILES)
-	@luacheck --quiet $(LUA_DIRS)
+	@luacheck --quiet $(LUA_DIRS) .ci/structure .ci/*.lua
+	@.ci/structure
+	@.ci/tidy
 
 format: deps
 	@clang-format -i $(C_FILES)
 
 install: build
 	DESTDIR=$(DESTDIR) cmake --install build --prefix $(PREFIX)
+
+package: build
+	@cd build && cpack
 
 clean:
 	rm -rf build build-asan build-tsan build-fuzz

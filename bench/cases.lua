@@ -4,8 +4,8 @@
 --               lines of configuration, a mode of bench/baseline/ and of bench/node/
 --   measure     a function of harness/measures.lua; its `metrics` are printed
 --   contenders  who takes part besides moonbus:
---                 c        sends what moonbus sends by contract: a content-type, and in stored
---                          messages a Nats-Msg-Id
+--                 c        sends what moonbus sends by contract: in stored messages a Nats-Msg-Id,
+--                          with JSON a content-type
 --                 c_plain  sends only what is needed; so does node
 --                 c_fetch  nats.c's own Fetch loop
 --                 one      moonbus with one worker, or one process of it
@@ -51,7 +51,7 @@ return {
   {
     number = 1, title = "core: receive and publish one",
     serves = { moonbus = "echo", c = "echo", node = "echo" },
-    contenders = { "c", "c_plain", "node" },
+    contenders = { "c", "node" },
     variants = { SMALL, LARGE }, measure = "flow", metrics = rate(0.9),
   },
   {
@@ -64,7 +64,7 @@ return {
   {
     number = 3, title = "request and reply",
     serves = { moonbus = "respond", c = "respond", node = "respond" },
-    contenders = { "c", "c_plain", "node" },
+    contenders = { "c", "node" },
     variants = {
       { title = "128 B, one by one", size = 128, in_flight = 1 },
       { title = "4 KB, one by one", size = 4096, in_flight = 1 },
@@ -163,6 +163,13 @@ return {
     variants = { { title = "change seen to switch", metrics = {
       { key = "switch_ms", unit = "ms", lower = true, against = "none" },
       { key = "gap_ms", unit = "ms gap", lower = true, against = "quiet" },
+    } } },
+  },
+  {
+    number = 13, title = "GET /metrics of 50 handlers, half of them durables",
+    serves = {}, contenders = {}, measure = "scrape",
+    variants = { { title = "processor time of one", metrics = {
+      { key = "scrape_ms", unit = "ms CPU", lower = true, ideal = 10, target = 1.0 },
     } } },
   },
 }

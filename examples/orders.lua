@@ -11,7 +11,7 @@ local bus = require "moonbus"
 local js = require "moonbus.jetstream"
 
 js.stream { name = "ORDERS", subjects = { "orders.>" } }
-js.stream { name = "INVOICES", subjects = { "invoices.>" } }
+js.stream { name = "INVOICES", subjects = { "invoices.>" }, duplicate_window = "5m" }
 js.stream { name = "DEAD", subjects = { "dead.>" } }
 
 -- The service that takes the money. It is busy whenever an order asks for the first time.

@@ -11,7 +11,7 @@ bus.every("10s", function() bus.publish("ticks", tostring(bus.now())) end)
 bus.after("1s", function() bus.log.info("the ticker has been up for a second") end)
 
 -- A timer made inside a handler ends with it, or when it is cancelled.
-bus.subscribe("ticker.countdown", { timeout = "1m" }, function(msg)
+bus.subscribe("ticker.countdown", { timeout = "20s" }, function(msg)
   local left = tonumber(msg.data) or 3
   local count = bus.every("100ms", function()
     if left > 0 then bus.publish("ticker.count", tostring(left)) end

@@ -17,7 +17,8 @@
 
 #include "api/api.h"
 #include "base/value.h"
-#include "bus/link_options.h"
+#include "bus/link/link_url.h"
+#include "bus/link/nats_options.h"
 #include "fuzz.h"
 #include "vm/vm.h"
 
@@ -44,7 +45,8 @@ static void check_servers(const struct config *config)
     config_bus_options(config, &options);
     if (config->creds || config->nkey || config->tls_ca || config->tls_cert || config->tls_key)
         return; /* files that are read then */
-    MUST(link_options_make(&options.link, &nats, &shown, &err) == 0);
+    MUST(nats_options_make(&options.link, &nats, &err) == 0);
+    MUST(link_url_list(options.link.servers, options.link.server_count, &shown, &err) == 0);
     MUST(shown && *shown && !strchr(shown, '@'));
     natsOptions_Destroy(nats);
     free(shown);
@@ -62,7 +64,7 @@ static void check_settings(const char *json)
         lua_newtable(vm->L);
         api_json_open(vm->L);
     }
-    MUST(api_json_decode(vm->L, json, strlen(json), &err) == 0);
+    MUST(api_json_decode(vm->L, json, strlen(json), NULL, &err) == 0);
     MUST(lua_istable(vm->L, -1));
     lua_settop(vm->L, 0);
 }
@@ -101,6 +103,7 @@ static void load(const char *file, const char *source, bool own)
 {
     struct err err = {.code = ERR_NONE};
     const struct config_sources sources = {.file = file,
+                                           .no_selected = true, /* this machine's */
                                            .file_limit_ns = own ? OWN_LIMIT_NS : LIMIT_NS};
     struct config *config = config_load(&sources, &err);
     if (config) {
@@ -243,13 +246,18 @@ static void make_options(const struct link_options *options)
     natsOptions *nats = NULL;
     char *shown = NULL;
     struct err err;
-    int code = link_options_make(options, &nats, &shown, &err);
+    int code = nats_options_make(options, &nats, &err);
     if (code) {
         fuzz_check_err(&err, code);
-        MUST(!nats && !shown);
+        MUST(!nats);
+    }
+    natsOptions_Destroy(nats);
+    code = link_url_list(options->servers, options->server_count, &shown, &err);
+    if (code) {
+        fuzz_check_err(&err, code);
+        MUST(!shown);
     } else {
         MUST(shown && *shown && !strchr(shown, '@'));
-        natsOptions_Destroy(nats);
     }
     free(shown);
 }

@@ -5,9 +5,11 @@
 #include <string.h>
 
 const struct fuzz_target fuzz_targets[] = {
-    {"value", fuzz_value}, {"text", fuzz_text},     {"wire", fuzz_wire},
-    {"jsapi", fuzz_jsapi}, {"letter", fuzz_letter}, {"pull", fuzz_pull},
-    {"json", fuzz_json},   {"config", fuzz_config}, {"cli", fuzz_cli},
+    {"value", fuzz_value},     {"text", fuzz_text},       {"wire", fuzz_wire},
+    {"headers", fuzz_headers}, {"jsapi", fuzz_jsapi},     {"letter", fuzz_letter},
+    {"pull", fuzz_pull},       {"change", fuzz_change},   {"json", fuzz_json},
+    {"config", fuzz_config},   {"cli", fuzz_cli},         {"http", fuzz_http},
+    {"trace", fuzz_trace},     {"context", fuzz_context},
 };
 
 const size_t fuzz_target_count = sizeof fuzz_targets / sizeof *fuzz_targets;

@@ -56,11 +56,16 @@ void fuzz_check_err(const struct err *err, int code);
 void fuzz_value(const uint8_t *data, size_t size);
 void fuzz_text(const uint8_t *data, size_t size);
 void fuzz_wire(const uint8_t *data, size_t size);
+void fuzz_headers(const uint8_t *data, size_t size);
+void fuzz_http(const uint8_t *data, size_t size);
+void fuzz_trace(const uint8_t *data, size_t size);
 void fuzz_jsapi(const uint8_t *data, size_t size);
 void fuzz_letter(const uint8_t *data, size_t size);
 void fuzz_pull(const uint8_t *data, size_t size);
+void fuzz_change(const uint8_t *data, size_t size);
 void fuzz_json(const uint8_t *data, size_t size);
 void fuzz_config(const uint8_t *data, size_t size);
 void fuzz_cli(const uint8_t *data, size_t size);
+void fuzz_context(const uint8_t *data, size_t size);
 
 #endif

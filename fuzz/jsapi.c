@@ -4,13 +4,15 @@
  *   w JSON                 a request, as it is written
  *   c STATED\nACTUAL       settings that are compared
  *   i FILTERS\nEXTRA\nINFO a consumer: filters ("a,b"), the script's own fields, CONSUMER.INFO */
-#include "bus/jsapi.h"
+#include "bus/request/jsapi.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bus/consumer_internal.h"
+#include "base/json.h"
+#include "bus/consume/consumer_private.h"
 #include "fuzz.h"
 
 #define FILTERS_MOST 4
@@ -137,7 +139,7 @@ static void check_stated(const struct consumer_spec *spec, const cJSON *config)
 
 static void judge(const struct consumer_spec *spec, const cJSON *info)
 {
-    const cJSON *config = consumer_json(info, "config");
+    const cJSON *config = json_field(info, "config");
     struct err err;
     char *unstated = NULL;
     int code = consumer_config_check_kind(config, &err);
@@ -149,7 +151,7 @@ static void judge(const struct consumer_spec *spec, const cJSON *info)
         fuzz_check_err(&err, code);
     MUST(!unstated || spec->filter_count == 0);
     free(unstated);
-    (void)consumer_json_floor(info);
+    (void)puller_floor(info);
     check_stated(spec, config);
     /* What would be created has what is stated. */
     cJSON *made = consumer_config_new(spec);

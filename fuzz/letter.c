@@ -1,9 +1,11 @@
 /* Messages as JetStream's API hands them out, and the way back of a dead letter.
  *
  *   j JSON                             the reply to STREAM.MSG.GET
- *   l SUBJECT\nTIME\nHEADERS\n\nDATA   the same, made here with base64; HEADERS: K: V lines */
+ *   l SUBJECT\nTIME\nHEADERS\n\nDATA   the same, made here with base64; HEADERS: K: V lines
+ *   t SRC\nDEST\nSUBJECT              a subject transform, backwards */
 #include "bus/letter.h"
 
+#include <cjson/cJSON.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,17 +13,24 @@
 #include <strings.h>
 
 #include "base/value.h"
+#include "bus/transform.h"
 #include "fuzz.h"
+
+static bool comes_back(const char *name)
+{
+    return !letter_acted_upon(name) || strcasecmp(name, "Nats-TTL") == 0 ||
+           strcasecmp(name, "Nats-Marker-Reason") == 0;
+}
 
 static void check_restored(const struct headers *headers)
 {
     size_t position = 0;
     const char *name, *value;
     while (headers_next(headers, &position, &name, &value))
-        MUST(!letter_acted_upon(name) || strcasecmp(name, "Nats-TTL") == 0);
+        MUST(comes_back(name));
 }
 
-static void judge(const struct stored *stored)
+static void judge(const struct stored_message *stored)
 {
     struct letter letter;
     struct headers headers = {0};
@@ -47,37 +56,35 @@ static void judge(const struct stored *stored)
     headers_clear(&headers);
 }
 
-/* Writes it as bus/deadletter.c does, reads that, and wants the message back. */
-static void check_journey(const struct stored *message)
+/* Writes it as bus/consume/deadletter.c does, reads that, and wants the message back. */
+static void check_journey(const struct stored_message *message)
 {
-    struct stored dead = {.subject = "dead", .sequence = 1};
+    struct stored_message dead = {.subject = "dead", .sequence = 1};
     struct headers back = {0};
     size_t position = 0, other_position = 0;
     const char *name, *value, *other, *other_value;
-    bool ours = false;
     while (headers_next(&message->headers, &position, &name, &value)) {
         char *renamed = malloc(strlen(name) + sizeof "Moonbus-Orig-");
         MUST(renamed != NULL);
-        sprintf(renamed, "%s%s", letter_acted_upon(name) ? "Moonbus-Orig-" : "", name);
+        sprintf(renamed, "%s%s", letter_renames(name) ? LETTER_ORIGINAL : "", name);
         MUST(headers_add(&dead.headers, renamed, value, strlen(value), NULL) == 0);
-        ours = ours || strncasecmp(name, "Moonbus-", 8) == 0;
         free(renamed);
     }
     headers_add(&dead.headers, "Moonbus-Subject", "a", 1, NULL);
     MUST(letter_restore(&dead, &back, NULL) == 0);
     position = 0;
-    while (!ours && headers_next(&message->headers, &position, &name, &value)) {
-        if (letter_acted_upon(name) && strcasecmp(name, "Nats-TTL") != 0)
+    while (headers_next(&message->headers, &position, &name, &value)) {
+        if (!comes_back(name))
             continue;
         MUST(headers_next(&back, &other_position, &other, &other_value));
         MUST(strcmp(name, other) == 0 && strcmp(value, other_value) == 0);
     }
-    MUST(ours || !headers_next(&back, &other_position, &other, &other_value));
+    MUST(!headers_next(&back, &other_position, &other, &other_value));
     headers_clear(&dead.headers);
     headers_clear(&back);
 }
 
-static void reply(const cJSON *json, struct stored *stored)
+static void reply(const cJSON *json, struct stored_message *stored)
 {
     struct err err;
     int code = stored_parse(json, stored, &err);
@@ -95,7 +102,7 @@ static void any_reply(struct input *input)
 {
     size_t len;
     char *text = input_rest(input, &len);
-    struct stored stored;
+    struct stored_message stored;
     cJSON *json = cJSON_ParseWithLength(text, len);
     reply(json, &stored);
     stored_clear(&stored);
@@ -137,7 +144,7 @@ static void written_reply(struct input *input)
 {
     cJSON *json = cJSON_CreateObject(), *message = cJSON_AddObjectToObject(json, "message");
     char *subject = input_line(input, NULL), *time = input_line(input, NULL);
-    struct stored stored;
+    struct stored_message stored;
     size_t len;
     cJSON_AddStringToObject(message, "subject", subject);
     cJSON_AddStringToObject(message, "time", time);
@@ -155,6 +162,22 @@ static void written_reply(struct input *input)
     free(data);
 }
 
+static void transform(struct input *input)
+{
+    char *src = input_line(input, NULL), *dest = input_line(input, NULL);
+    char *subject = input_line(input, NULL), out[64] = "";
+    struct err err;
+    int code = transform_undo(src, dest, subject, out, sizeof out, &err);
+    MUST(code == 0 || code == 1 || code == ERR_INVALID);
+    if (code < 0)
+        fuzz_check_err(&err, code);
+    if (code == 1)
+        MUST(*out && strlen(out) < sizeof out);
+    free(src);
+    free(dest);
+    free(subject);
+}
+
 void fuzz_letter(const uint8_t *data, size_t size)
 {
     struct input input = {data, data + size};
@@ -163,4 +186,6 @@ void fuzz_letter(const uint8_t *data, size_t size)
         any_reply(&input);
     else if (kind == 'l')
         written_reply(&input);
+    else if (kind == 't')
+        transform(&input);
 }

@@ -2,7 +2,7 @@
  *
  * BASE MOST MAX_BYTES, a byte each, then events: a letter, and what it takes. In between the time
  * passes: '+' BYTE makes it later by 2^(BYTE % 40) ns. */
-#include "bus/pull.h"
+#include "bus/consume/pull.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,7 @@ struct world {
     bool writing; /* a request waits to be written */
     bool resized; /* a limit that has shrunk is met again only by and by */
     unsigned requests;
+    uint64_t request; /* the number of the last one */
 };
 
 /* What a request must be, and the machine after it. */
@@ -31,7 +32,9 @@ static void check_request(struct world *world, const struct pull_action *action)
     MUST(action->max_bytes >= 0);
     MUST(action->expires_ns > 0 && action->heartbeat_ns > 0);
     MUST(action->heartbeat_ns <= action->expires_ns / 2);
-    MUST(action->epoch == pull->epoch);
+    MUST(action->request == pull->requests && pull_wants_last(pull));
+    MUST(action->request > world->request); /* no two have one number */
+    world->request = action->request;
     world->writing = true;
     world->requests++;
 }
@@ -93,10 +96,16 @@ static const struct {
 
 #define STATUSES (sizeof statuses / sizeof *statuses)
 
-/* INDEX PENDING REST\n */
+/* INDEX PENDING REST\n. An INDEX from 128 on is of an older request: one of which nothing is owed
+ * any more frees no credit. */
 static void status(struct world *world, struct input *input)
 {
-    size_t index = input_byte(input) % (STATUSES + 1);
+    unsigned first = input_byte(input);
+    size_t index = first % 128 % (STATUSES + 1);
+    struct pull *pull = &world->pull;
+    uint64_t request = pull->requests > first / 128 ? pull->requests - first / 128 : 0;
+    int owed = pull->asked;
+    bool counts = request >= pull->counted_from;
     int pending = (int)(int8_t)input_byte(input);
     char *rest = input_line(input, NULL), text[200];
     const char *description = index < STATUSES ? statuses[index].description : "";
@@ -104,8 +113,10 @@ static void status(struct world *world, struct input *input)
     memcpy(text, description, len);
     strncpy(text + len, rest, sizeof text - len - 1);
     text[sizeof text - 1] = '\0';
-    check(world, pull_status(&world->pull, index < STATUSES ? statuses[index].code : 299, text,
+    check(world, pull_status(pull, request, index < STATUSES ? statuses[index].code : 299, text,
                              pending, world->now_ns));
+    if (!counts && pull->state == PULL_PULLING)
+        MUST(pull->asked >= owed);
     free(rest);
 }
 
@@ -185,8 +196,8 @@ static void check_patience(struct world *world, unsigned index, bool silent)
         if (world->writing) {
             sent(world, true);
             if (!silent)
-                check(world, pull_status(pull, statuses[index].code, statuses[index].description,
-                                         -1, world->now_ns));
+                check(world, pull_status(pull, pull->requests, statuses[index].code,
+                                         statuses[index].description, -1, world->now_ns));
         } else {
             struct pull_action now = pull_tick(pull, world->now_ns);
             check(world, now);

@@ -97,7 +97,8 @@ static void subject(const char *text, size_t len)
     int subscribe = subject_check(text, len, SUBJECT_SUBSCRIBE, &err);
     if (subscribe) {
         check_refusal(&err, subscribe);
-        MUST(publish != 0); /* what may be published to may be subscribed to */
+        /* What may be published to may be subscribed to, unless one would take it for a pattern. */
+        MUST(publish != 0 || strpbrk(text, "*>"));
         return;
     }
     MUST(len > 0 && strlen(text) == len);

@@ -2,8 +2,7 @@
  *
  *   a SUBJECT                  the reply subject of a JetStream message
  *   p JSON                     the answer to a publish
- *   h NAME\nVALUE\nNAME\n...   header fields, to be sent and as received
- *   s STATUS\nDESCRIPTION\nPENDING   a status */
+ *   h NAME\nVALUE\nNAME\n...   header fields, to be sent */
 #include "bus/wire.h"
 
 #include <inttypes.h>
@@ -103,40 +102,6 @@ static void check_walk(const struct headers *headers)
     MUST(headers_wire_size(headers) == (count ? size + strlen("NATS/1.0\r\n\r\n") : 0));
 }
 
-/* nats.c 3.4.1 takes "h" for "h00" when it is added behind it: it compares hashes, and then as many
- * bytes as the shorter name has. */
-static bool begins_another(const struct headers *headers, const char *wanted)
-{
-    size_t position = 0;
-    const char *name, *value;
-    while (headers_next(headers, &position, &name, &value)) {
-        if (strncmp(name, wanted, strlen(wanted)) == 0 && name[strlen(wanted)])
-            return true;
-    }
-    return false;
-}
-
-/* A received message with these fields has them, whatever the case of the name. */
-static void check_received(const struct headers *headers)
-{
-    natsMsg *msg = NULL;
-    size_t position = 0;
-    const char *name, *value;
-    MUST(natsMsg_Create(&msg, "a", NULL, NULL, 0) == NATS_OK);
-    while (headers_next(headers, &position, &name, &value))
-        MUST(natsMsgHeader_Add(msg, name, value) == NATS_OK);
-    position = 0;
-    while (headers_next(headers, &position, &name, &value)) {
-        char *upper = strdup(name);
-        for (char *c = upper; *c; c++)
-            *c = (char)(*c >= 'a' && *c <= 'z' ? *c - 'a' + 'A' : *c);
-        if (!begins_another(headers, name))
-            MUST(wire_header(msg, name) != NULL && wire_header(msg, upper) != NULL);
-        free(upper);
-    }
-    natsMsg_Destroy(msg);
-}
-
 static void header_fields(struct input *input)
 {
     struct headers headers = {0};
@@ -157,49 +122,16 @@ static void header_fields(struct input *input)
         free(value);
     }
     check_walk(&headers);
-    check_received(&headers);
     headers_clear(&headers);
     MUST(headers_wire_size(&headers) == 0);
-}
-
-/* --- a status --- */
-
-static void status(struct input *input)
-{
-    char *code = input_line(input, NULL), *text = input_line(input, NULL);
-    char *pending = input_line(input, NULL);
-    const char *description = NULL;
-    natsMsg *msg = NULL;
-    MUST(natsMsg_Create(&msg, "a", NULL, NULL, 0) == NATS_OK);
-    natsMsgHeader_Set(msg, "Status", code);
-    if (*text)
-        natsMsgHeader_Set(msg, "Description", text);
-    if (*pending)
-        natsMsgHeader_Set(msg, "nats-pending-messages", pending);
-    int got = wire_status(msg, &description);
-    MUST(got >= 0 && got <= 999 && description != NULL);
-    MUST(got == 0 || (strlen(code) == 3 && atoi(code) == got));
-    MUST(wire_pending(msg) >= -1);
-    natsMsg_Destroy(msg);
-    MUST(natsMsg_Create(&msg, "a", NULL, "data", 4) == NATS_OK);
-    natsMsgHeader_Set(msg, "Status", code);
-    MUST(wire_status(msg, &description) == 0);
-    natsMsg_Destroy(msg);
-    free(code);
-    free(text);
-    free(pending);
 }
 
 void fuzz_wire(const uint8_t *data, size_t size)
 {
     struct input input = {data, data + size};
-    nats_Open(-1); /* once; messages are the library's */
     uint8_t kind = input_byte(&input);
-    if (kind == 'h' || kind == 's') {
-        if (kind == 'h')
-            header_fields(&input);
-        else
-            status(&input);
+    if (kind == 'h') {
+        header_fields(&input);
         return;
     }
     size_t len;

@@ -1,8 +1,8 @@
 /* baseline - what a C programmer would write on nats.c for each case of the benchmark, as fast as
  * we know how. It says "ready" when it serves, and runs until SIGTERM.
  *
- * With --headers yes its messages carry what moonbus adds by contract: a content-type, and for
- * stored ones a Nats-Msg-Id. Without, only what is needed. */
+ * With --headers yes what it stores carries what moonbus adds by contract: a Nats-Msg-Id, and with
+ * JSON a content-type. Without, only what is needed. */
 #ifndef MOONBUS_BASELINE_H
 #define MOONBUS_BASELINE_H
 
@@ -22,7 +22,7 @@ void baseline_hold(void);
 bool baseline_headers(void);
 void baseline_ready(void);
 
-/* Publishes with headers: a content-type, and the id if there is one. */
+/* Publishes with headers: the id, and a content-type unless that is NULL. */
 void baseline_publish(natsConnection *connection, const char *subject, const char *reply,
                       const char *type, const char *id, const char *data, int len);
 

@@ -9,7 +9,6 @@
 #include "common/bench.h"
 
 static const char *out;
-static bool headers;
 static long per_mark;
 static _Atomic long received;
 
@@ -18,21 +17,16 @@ void baseline_publish(natsConnection *connection, const char *subject, const cha
 {
     natsMsg *msg;
     bench_must(natsMsg_Create(&msg, subject, reply, data, len), subject);
-    natsMsgHeader_Set(msg, "content-type", type);
-    if (id)
-        natsMsgHeader_Set(msg, "Nats-Msg-Id", id);
+    if (type)
+        natsMsgHeader_Set(msg, "content-type", type);
+    natsMsgHeader_Set(msg, "Nats-Msg-Id", id);
     bench_must(natsConnection_PublishMsg(connection, msg), subject);
     natsMsg_Destroy(msg);
 }
 
 static void send(natsConnection *connection, const char *subject, natsMsg *msg)
 {
-    const char *data = natsMsg_GetData(msg);
-    int len = natsMsg_GetDataLength(msg);
-    if (headers)
-        baseline_publish(connection, subject, NULL, "text/plain", NULL, data, len);
-    else
-        natsConnection_Publish(connection, subject, data, len);
+    natsConnection_Publish(connection, subject, natsMsg_GetData(msg), natsMsg_GetDataLength(msg));
 }
 
 static void on_echo(natsConnection *connection, natsSubscription *sub, natsMsg *msg, void *closure)
@@ -87,7 +81,6 @@ static void on_count(natsConnection *connection, natsSubscription *sub, natsMsg 
 static void serve(natsMsgHandler handler, bool send_asap)
 {
     natsSubscription *sub;
-    headers = baseline_headers();
     out = bench_text("out", "bench.out");
     per_mark = bench_number("per-mark", 1);
     natsConnection *connection = bench_connect(send_asap);
@@ -101,19 +94,19 @@ static void serve(natsMsgHandler handler, bool send_asap)
     baseline_ready();
 }
 
-/* --url --in --out --headers */
+/* --url --in --out */
 void baseline_echo(void)
 {
     serve(on_echo, false);
 }
 
-/* --url --in --out --headers --per-mark N: for every N messages one is sent */
+/* --url --in --out --per-mark N: for every N messages one is sent */
 void baseline_receive(void)
 {
     serve(on_message, false);
 }
 
-/* --url --in --headers --send-asap yes|no */
+/* --url --in --send-asap yes|no */
 void baseline_respond(void)
 {
     serve(on_request, strcmp(bench_text("send-asap", "yes"), "yes") == 0);

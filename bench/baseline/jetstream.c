@@ -138,8 +138,8 @@ static void relay(natsMsg *msg, const char *data, int len)
     sequence = strchr(sequence, '.') + 1;
     snprintf(id, sizeof id, "%s:%s:%.*s", state.stream, state.durable, (int)strcspn(sequence, "."),
              sequence);
-    baseline_publish(state.connection, state.out, reply,
-                     state.json ? "application/json" : "text/plain", id, data, len);
+    baseline_publish(state.connection, state.out, reply, state.json ? "application/json" : NULL, id,
+                     data, len);
 }
 
 static void on_relay(natsConnection *connection, natsSubscription *sub, natsMsg *msg, void *closure)

@@ -286,4 +286,30 @@ function measures.reload(run)
   end)
 end
 
+local SCRAPED = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "SCRAPED", subjects = { "scraped.>" }, storage = "memory" }
+for i = 1, 25 do
+  bus.subscribe("core." .. i, function() return "" end)
+  js.consume("SCRAPED", { durable = "d" .. i, filter = "scraped." .. i, dead_letter = false }, function() end)
+end]]
+
+-- What it costs the host to say all that it knows, once each handler has run.
+function measures.scrape(run)
+  local scrapes = run.smoke and 5 or 200
+  return with(serve_moonbus(run, { handler = { { name = "scraped", text = SCRAPED } } }), function(started)
+    local port = tonumber(started.host.admin:match "%d+$")
+    for i = 1, 25 do
+      assert(run.client:request("core." .. i, ""))
+      run.client:store("scraped." .. i, "")
+    end
+    local before, text = programs.cpu_seconds(started.pid), nil
+    for _ = 1, scrapes do text = posix.http_get(port, "/metrics") end
+    local took = programs.cpu_seconds(started.pid) - before
+    local _, handlers = text:gsub("\nmoonbus_handler_info{", "")
+    must_be(50, handlers, "handlers")
+    return { scrape_ms = took / scrapes * 1e3 }
+  end)
+end
+
 return measures

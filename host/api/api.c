@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/value.h"
-#include "engine/internal.h"
 
 #define ERROR_METATABLE "moonbus.error"
 
@@ -16,7 +15,7 @@ int api_misuse(lua_State *L, const char *format, ...)
 {
     char file[256];
     int line;
-    if (vm_where(L, file, sizeof file, &line))
+    if (where_find(L, file, sizeof file, &line))
         lua_pushfstring(L, "%s:%d: ", file, line);
     else
         lua_pushliteral(L, "");
@@ -199,7 +198,6 @@ void api_payload(lua_State *L, int index, const char *binding, struct payload *p
     case LUA_TNIL:
         return;
     case LUA_TSTRING:
-        payload->content_type = "text/plain";
         payload->data = lua_tolstring(L, index, &payload->len);
         return;
     case LUA_TTABLE:
@@ -249,11 +247,11 @@ int64_t api_duration(lua_State *L, int index, const char *binding, const char *f
 static int add_header(lua_State *L, int index, const char *name, struct headers *headers,
                       struct err *err)
 {
-    char number[32];
+    char number[NUMBER_ROOM];
     size_t len;
     const char *value;
     if (lua_type(L, index) == LUA_TNUMBER) {
-        len = (size_t)snprintf(number, sizeof number, "%.14g", lua_tonumber(L, index));
+        len = number_format(lua_tonumber(L, index), number);
         value = number;
     } else if (lua_type(L, index) == LUA_TSTRING) {
         value = lua_tolstring(L, index, &len);
@@ -277,10 +275,10 @@ static int add_header_values(lua_State *L, const char *name, struct headers *hea
         return err_set(err, ERR_INVALID, "the header \"%s\" has an empty list of values", name);
     for (size_t i = 1; i <= count; i++) {
         lua_rawgeti(L, list, (int)i);
-        int rc = add_header(L, list + 1, name, headers, err);
+        int code = add_header(L, list + 1, name, headers, err);
         lua_pop(L, 1);
-        if (rc)
-            return rc;
+        if (code)
+            return code;
     }
     return 0;
 }
@@ -290,20 +288,21 @@ static int add_headers(lua_State *L, int index, struct headers *headers, struct 
     if (lua_type(L, index) != LUA_TTABLE)
         return err_set(err, ERR_INVALID, "headers must be a table, got %s",
                        luaL_typename(L, index));
+    vm_see_through(L, index);
     lua_pushnil(L);
     while (lua_next(L, index)) {
         size_t len;
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &len) : NULL;
-        int rc;
+        int code;
         if (!name)
-            rc = err_set(err, ERR_INVALID, "headers must be keyed by name, got a %s as key",
-                         luaL_typename(L, -2));
+            code = err_set(err, ERR_INVALID, "headers must be keyed by name, got a %s as key",
+                           luaL_typename(L, -2));
         else if (strlen(name) != len)
-            rc = err_set(err, ERR_INVALID, "the header \"%s\" has a NUL in its name", name);
+            code = err_set(err, ERR_INVALID, "the header \"%s\" has a NUL in its name", name);
         else
-            rc = add_header_values(L, name, headers, err);
-        if (rc)
-            return rc;
+            code = add_header_values(L, name, headers, err);
+        if (code)
+            return code;
         lua_pop(L, 1);
     }
     return 0;
@@ -313,14 +312,14 @@ int api_headers(lua_State *L, int index, const char *content_type, struct header
                 struct err *err)
 {
     int top = lua_gettop(L);
-    int rc = 0;
+    int code = 0;
     if (!lua_isnoneornil(L, index)) {
-        rc = add_headers(L, index, headers, err);
+        code = add_headers(L, index, headers, err);
         lua_settop(L, top);
     }
-    if (rc == 0 && content_type && !headers_get(headers, "content-type"))
-        rc = headers_add(headers, "content-type", content_type, strlen(content_type), err);
-    return rc;
+    if (code == 0 && content_type && !headers_get(headers, "content-type"))
+        code = headers_add(headers, "content-type", content_type, strlen(content_type), err);
+    return code;
 }
 
 /* The hooks --------------------------------------------------------------------------------------
@@ -343,6 +342,7 @@ static void open_all(lua_State *L)
     api_plain_open(L);
     api_shared_open(L);
     api_offload_open(L);
+    api_http_open(L);
 }
 
 const struct engine_hooks *api_hooks(void)

@@ -19,9 +19,9 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/number.h"
 #include "bus/wire.h"
-#include "engine/engine.h"
-#include "engine/task.h"
+#include "engine/bindings.h"
 #include "vm/plain.h"
 
 /* What the app hands to engine_new. */
@@ -38,6 +38,7 @@ void api_json_open(lua_State *L);    /* json_encode, json_decode, null, array */
 void api_plain_open(lua_State *L);   /* a metatable for grips */
 void api_shared_open(lua_State *L);  /* shared, shared_methods */
 void api_offload_open(lua_State *L); /* offload, offload_results */
+void api_http_open(lua_State *L);    /* http_open, http_wait, http_piece, http_answer ... */
 
 /* Raises an error that begins with the place in the script ("orders.lua:14: "). Like lua_error, so
  * that `return api_misuse(L, ...)` reads well. The format is lua_pushfstring's. */
@@ -63,19 +64,19 @@ void api_push_error(lua_State *L, const struct err *err);
 /* nil, err: for `return api_fail(L, &err)`. */
 int api_fail(lua_State *L, const struct err *err);
 
-/* Hands over what the script sends on the publish connection; frame->flow is set here. That too
- * much of the script waits is logged now and then: who calls in a loop seldom looks at what it
- * gets. */
+/* Hands over a frame of the script on the publish connection; frame->flow is set here. If too much
+ * of the script waits, that is logged now and then: a script that publishes in a loop seldom looks
+ * at what bus.publish returns. */
 int api_send(lua_State *L, struct task *task, struct link_frame *frame, struct err *err);
 
-/* An op whose other side has not begun: gives it up, both references; returns api_fail. */
+/* An op whose other side has not begun: it is abandoned; returns api_fail. */
 int api_not_started(lua_State *L, struct op *op, const struct err *err);
 
 /* What is to be sent. Borrowed from the Lua stack, where `api_payload` anchors it. */
 struct payload {
     const char *data;
     size_t len;
-    const char *content_type; /* NULL for nil */
+    const char *content_type; /* of a table; NULL: bytes, whose kind nobody knows but the sender */
 };
 
 /* The value at index as a payload: a string as it is, a table as JSON, nil as nothing. Raises for
@@ -102,9 +103,22 @@ void api_json_encode(lua_State *L, int index, const char *binding);
 /* The same for people to read, as in the log: what JSON cannot hold is described, never refused. */
 void api_json_describe(lua_State *L, int index);
 
-/* Pushes the value of the JSON text; 0 or ERR_BAD_PAYLOAD (nothing pushed). Raises when there is no
- * memory. */
-int api_json_decode(lua_State *L, const char *text, size_t len, struct err *err);
+/* How JSON is read. */
+struct json_reading {
+    enum number_big big;
+    const char *remedy; /* static: what keeps the digits of an integer that is refused */
+};
+
+/* Pushes the value of the JSON text; 0 or ERR_BAD_PAYLOAD (nothing pushed). null is pushed as
+ * bus.json.null. reading: NULL for one that refuses big integers. Raises when there is no memory.
+ */
+int api_json_decode(lua_State *L, const char *text, size_t len, const struct json_reading *reading,
+                    struct err *err);
+
+/* The options {big = ...} at index (or nil, or a table with other options as well) of the binding,
+ * with what the config says where they say nothing. Raises. */
+struct json_reading api_json_reading(lua_State *L, int index, const char *binding,
+                                     const char *remedy);
 
 /* Plain values that are about to be pushed, which may raise: they hang on a userdata. */
 struct grip {
@@ -115,17 +129,17 @@ struct grip {
 /* Pushes an empty grip. */
 struct grip *grip_push(lua_State *L);
 /* Takes the caller's reference. */
-void grip_take(lua_State *L, struct grip *grip, struct plain *plain);
+void grip_fill(lua_State *L, struct grip *grip, struct plain *plain);
 /* The grip at index; raises when it is something else. */
 struct grip *grip_at(lua_State *L, int index);
 /* Holds nothing from now on; also by itself when it is collected. */
-void grip_let_go(struct grip *grip);
+void grip_release(struct grip *grip);
 
 /* Pushes a message object for the task's run: see struct message. */
 void api_push_message(lua_State *L, struct task *task, struct delivery *delivery);
 
-/* Pushes a message object of a reply; takes msg. */
-void api_push_reply(lua_State *L, natsMsg *msg);
+/* Pushes a message object of a reply; takes the packet, but not when it raises. */
+void api_push_reply(lua_State *L, struct packet *reply);
 
 /* Where the running code belongs, for a line of the log; file is borrowed by it. Of a batch no
  * message is named: it is of all of them. */
@@ -144,11 +158,10 @@ void api_verdict_open(lua_State *L);
 
 enum message_kind { MESSAGE_CORE, MESSAGE_STREAM, MESSAGE_REPLY };
 
-/* A message object, as its methods see it. Lives in a userdata. Most messages are small and have no
- * headers: the object has a copy of all that is to be read, and what the message took is free for
- * the next one as soon as its run is over. Any other object keeps its message until it is
- * collected. Once the run is over both may be read, and no more: whoever still has one finds it
- * settled. */
+/* A message object, as its methods see it. Lives in a userdata. Most messages are small: the object
+ * has a copy of all that is to be read, and what the message took is free for the next one as soon
+ * as its run is over. Any other object keeps its message until it is collected. Once the run is
+ * over both may be read, and no more: whoever still has one finds it settled. */
 struct message {
     struct vm_held held; /* not of a copy */
     struct vm *vm;       /* not owned; its own */
@@ -156,24 +169,21 @@ struct message {
     int place;                 /* while its run goes on: where the table of those that run has it */
     struct message *next;      /* while its run goes on: another one of it (a batch), or NULL */
     bool cached;               /* its environment table is its own, and has the headers */
-    bool rejected;             /* it has a verdict that is carried out later: msg:reject, and
+    bool decided;              /* it has a verdict that is carried out later: msg:reject, and
                                   msg:nak with order_by */
     struct task *run;          /* not owned; NULL: that is over, or it is a reply */
     struct delivery *delivery; /* borrowed from its run; NULL as that is */
     struct delivery *kept;     /* reference held; NULL: it is a copy or a reply */
-    natsMsg *msg;              /* what has the headers; NULL: it has none. Owned when it is a
-                                  reply, else of `kept` */
+    struct packet *replied;    /* owned, behind this: of a reply; else NULL */
+    struct header_block headers;        /* of the copy, of `kept` or of the reply */
     const char *subject, *data, *reply; /* reply: or NULL */
     size_t len, external_bytes;
     /* When its run is over, and it is from a stream. */
     const char *stream, *durable; /* the registration's */
     uint64_t sequence, attempt, pending;
     int64_t timestamp_ns;
-    char text[]; /* of a copy: subject, reply, data */
+    char text[]; /* of a copy: subject, reply, data, headers */
 };
-
-/* "<stream>:<timestamp>:<consumer>:<sequence>", "" when it is not from a stream. Returns buf. */
-char *api_message_id(const struct message *message, char *buf, size_t size);
 
 /* The headers table of the message at index 1; the same each time. */
 void api_push_headers(lua_State *L, struct message *message);

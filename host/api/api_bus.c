@@ -1,4 +1,5 @@
 /* api_bus - core NATS and what every script has: publish, request, log, settings, version. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,23 +7,20 @@
 #include "api/api.h"
 #include "base/log.h"
 #include "base/value.h"
-#include "engine/internal.h"
 
 /* Sending -----------------------------------------------------------------------------------------
  */
 
 int api_send(lua_State *L, struct task *task, struct link_frame *frame, struct err *err)
 {
-    struct script *script = task->instance->generation->script;
-    frame->flow = script->flow;
-    int rc = link_send(task->instance->engine->bus->publish, LANE_BULK, frame, err);
-    if (rc == ERR_FULL && script_tell_full(script)) {
+    int code = binding_send(task, frame, err);
+    if (code == ERR_FULL && binding_may_log_full(task)) {
         char file[256];
         struct log_context context = {.code = err_name(ERR_FULL)};
         api_log_context(L, &context, file, sizeof file);
         log_event(LOG_WARN, &context, "%s", err->message);
     }
-    return rc;
+    return code;
 }
 
 /* Publish -------------------------------------------------------------------------------------- */
@@ -43,6 +41,8 @@ static int core_publish(lua_State *L)
         headers_clear(&headers);
         return api_misuse(L, "bus.publish: %s", err.message);
     }
+    struct task_sending sending = {.operation = "publish", .subject = subject, .len = payload.len};
+    struct trace_span *span = binding_trace_send(task, &sending, &headers);
     struct link_frame frame = {
         .subject = subject,
         .reply = reply,
@@ -50,10 +50,12 @@ static int core_publish(lua_State *L)
         .len = payload.len,
         .headers = &headers,
     };
-    int rc = api_send(L, task, &frame, &err);
+    int code = api_send(L, task, &frame, &err);
     headers_clear(&headers);
-    if (rc)
+    binding_end_span(task, span, code ? &err : NULL);
+    if (code)
         return api_fail(L, &err);
+    binding_count_publish(task);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -63,24 +65,18 @@ static int core_publish(lua_State *L)
 
 /* Its op's text is the subject and its number the timeout, for the sentence of a failure. */
 
-static void on_reply(void *owner, natsMsg *reply, enum err_code code)
+static void on_reply(void *owner, struct packet *reply, enum err_code code)
 {
     struct op *op = owner;
-    op->result.msg = reply;
+    if (reply)
+        op->result.reply = packet_take(reply);
     op->result.code = code;
     op_complete(op);
-}
-
-static void cancel_request(struct op *op)
-{
-    if (inbox_cancel(op->instance->engine->bus->inbox, op->handle))
-        op_release(op);
 }
 
 int api_not_started(lua_State *L, struct op *op, const struct err *err)
 {
     op->cancel = NULL;
-    op_release(op);
     op_abandon(op);
     return api_fail(L, err);
 }
@@ -110,34 +106,50 @@ static void describe_no_reply(const struct op *op, struct err *err)
     }
 }
 
-static int push_service_error(lua_State *L, natsMsg *msg, const char *text)
+/* Is the reply an error of the service's? */
+static bool read_service_error(const struct header_block *headers, struct err *err,
+                               unsigned long long *status)
 {
-    struct err err;
-    err_set(&err, ERR_SERVICE, "%s", *text ? text : "the service answered with an error");
-    const char *code = wire_header(msg, "Nats-Service-Error-Code");
-    long status = code ? strtol(code, NULL, 10) : 0;
-    api_fail(L, &err);
-    lua_pushinteger(L, status > 0 ? status : 500);
-    lua_setfield(L, -2, "status");
-    return 2;
+    struct span text = header_block_find(headers, "Nats-Service-Error");
+    struct span code = header_block_find(headers, "Nats-Service-Error-Code");
+    char sentence[sizeof err->message];
+    if (!text.at && !code.at)
+        return false;
+    span_text(text, sentence, sizeof sentence);
+    err_set(err, ERR_SERVICE, "%s", *sentence ? sentence : "the service answered with an error");
+    if (!span_number(code, status) || *status == 0 || *status > INT_MAX)
+        *status = 500;
+    return true;
 }
 
 static int push_answer(struct op *op, lua_State *L)
 {
-    natsMsg *msg = op->result.msg;
-    if (op->result.code != ERR_NONE || !msg) {
-        struct err err;
+    struct err err;
+    unsigned long long status;
+    struct packet *reply = &op->result.reply;
+    if (op->result.code != ERR_NONE || !reply->subject) {
         describe_no_reply(op, &err);
+        binding_count_request(op, err.code);
+        binding_fail_span(op, &err);
         return api_fail(L, &err);
     }
-    const char *text = wire_header(msg, "Nats-Service-Error");
-    if (!text && wire_header(msg, "Nats-Service-Error-Code"))
-        text = "";
-    if (text)
-        return push_service_error(L, msg, text);
-    op->result.msg = NULL;
-    api_push_reply(L, msg);
-    return 1;
+    bool served = !read_service_error(&reply->headers, &err, &status);
+    binding_count_request(op, served ? ERR_NONE : ERR_SERVICE);
+    if (served) {
+        api_push_reply(L, reply);
+        return 1;
+    }
+    binding_fail_span(op, &err);
+    api_fail(L, &err);
+    lua_pushinteger(L, (lua_Integer)status);
+    lua_setfield(L, -2, "status");
+    return 2;
+}
+
+static void cancel_request(struct op *op)
+{
+    binding_count_request(op, ERR_CANCELLED);
+    binding_cancel_request(op);
 }
 
 /* core.request(subject, data, timeout, headers): a message, or nil and an error. Waits. */
@@ -148,9 +160,8 @@ static int core_request(lua_State *L)
     struct payload payload;
     api_payload(L, 2, "bus.request", &payload);
     struct task *task = api_task(L, "bus.request");
-    struct engine *engine = task->instance->engine;
     int64_t timeout_ns =
-        api_duration(L, 3, "bus.request", "timeout", atomic_load(&engine->request_timeout_ns));
+        api_duration(L, 3, "bus.request", "timeout", binding_request_timeout_ns(task->instance));
     api_may_wait(L, "bus.request");
     char room[HEADERS_ROOM];
     struct headers headers = headers_in(room, sizeof room);
@@ -167,21 +178,21 @@ static int core_request(lua_State *L)
     }
     op->result.text = strdup(subject);
     op->result.number = (uint64_t)timeout_ns;
+    struct task_sending sending = {.operation = "request", .subject = subject, .len = payload.len};
+    op->span = binding_trace_send(task, &sending, &headers);
     struct link_frame frame = {
         .subject = subject,
         .data = payload.data,
         .len = payload.len,
         .headers = &headers,
-        .flow = task->instance->generation->script->flow,
     };
-    op_retain(op);
-    uint64_t id = inbox_request(engine->bus->inbox, &frame, clock_now_ns() + (uint64_t)timeout_ns,
-                                on_reply, op, &err);
+    int code = binding_request(op, &frame, timeout_ns, on_reply, &err);
     headers_clear(&headers);
-    if (!id)
-        return api_not_started(L, op, &err);
-    op->handle = id;
-    return task_wait(L, op);
+    if (!code)
+        return task_wait(L, op);
+    binding_count_request(op, err.code);
+    binding_fail_span(op, &err);
+    return api_not_started(L, op, &err);
 }
 
 /* Log --------------------------------------------------------------------------------------------
@@ -190,14 +201,16 @@ static int core_request(lua_State *L)
 void api_log_context(lua_State *L, struct log_context *context, char *file, size_t size)
 {
     struct instance *instance = instance_of(L);
-    context->script = instance->generation->script->name;
-    if (vm_where(L, file, size, &context->line))
+    context->script = binding_script_name(instance);
+    context->generation = binding_generation(instance);
+    if (where_find(L, file, size, &context->line))
         context->file = file;
     if (!instance->current)
         return;
     const struct task *root = instance->current->root;
     const struct delivery *delivery = root->delivery;
     context->handler = root->registration->handler;
+    binding_log_trace(instance->current, context);
     if (root->batch && delivery) {
         context->stream = delivery->stream;
         context->consumer = delivery->durable;
@@ -210,7 +223,7 @@ void api_log_message(struct log_context *context, const struct task *run,
                      const struct delivery *delivery)
 {
     context->handler = run->registration->handler;
-    context->subject = delivery->subject;
+    context->subject = delivery->packet.subject;
     if (!delivery->consumer)
         return;
     context->stream = delivery->stream;
@@ -220,7 +233,7 @@ void api_log_message(struct log_context *context, const struct task *run,
     context->attempts = (unsigned)run->registration->attempts;
 }
 
-/* Who reads the log shall still find the next line. */
+/* A longer text would bury the next line of the log. */
 #define LOGGED_MOST 65536
 
 /* core.log.<level>(text, fields): the text is a string, or what is no table. Upvalues: level, its
@@ -235,7 +248,7 @@ static int core_log(lua_State *L)
                           api_type_name(L, 2));
     if (!log_enabled(level))
         return 0;
-    struct log_context context = {0};
+    struct log_context context = {.verbatim = true};
     if (!lua_isnil(L, 2)) {
         api_json_describe(L, 2);
         context.fields = lua_tostring(L, -1);
@@ -276,17 +289,16 @@ static void open_log(lua_State *L)
 void api_bus_open(lua_State *L)
 {
     const struct instance *instance = instance_of(L);
-    const struct engine_options *options = &instance->engine->options;
     lua_pushcfunction(L, core_publish);
     lua_setfield(L, -2, "publish");
     lua_pushcfunction(L, core_request);
     lua_setfield(L, -2, "request");
     open_log(L);
-    lua_pushstring(L, options->version ? options->version : "");
+    lua_pushstring(L, binding_version(instance));
     lua_setfield(L, -2, "version");
-    const char *settings = instance->generation->policy->settings_json;
+    const char *settings = binding_settings(instance);
     struct err err;
-    if (api_json_decode(L, settings, strlen(settings), &err) != 0)
+    if (api_json_decode(L, settings, strlen(settings), NULL, &err) != 0)
         luaL_error(L, "settings: %s", err.message);
     lua_setfield(L, -2, "settings");
 }

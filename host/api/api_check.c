@@ -9,6 +9,7 @@ static int core_size(lua_State *L)
 {
     int64_t bytes = 0;
     struct err err = {0};
+    char shown[NUMBER_SHOWN];
     size_t len;
     if (lua_type(L, 1) == LUA_TNUMBER) {
         double number = lua_tonumber(L, 1);
@@ -16,9 +17,9 @@ static int core_size(lua_State *L)
             bytes = (int64_t)number;
         else
             err_set(&err, ERR_INVALID,
-                    "%.14g is not a size: write \"64KB\", \"64MB\", \"1GB\" or "
+                    "%s is not a size: write \"64KB\", \"64MB\", \"1GB\" or "
                     "a whole number of bytes",
-                    isnan(number) ? NAN : number); /* without a sign */
+                    number_show(number, shown));
     } else if (lua_type(L, 1) == LUA_TSTRING) {
         const char *text = lua_tolstring(L, 1, &len);
         value_size(text, len, &bytes, &err);

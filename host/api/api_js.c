@@ -6,11 +6,11 @@
 #include <strings.h>
 
 #include "api/api.h"
+#include "base/log.h"
 #include "base/value.h"
-#include "engine/internal.h"
 
 /* What a publish says besides its subject and data. */
-struct publish {
+struct publish_args {
     struct headers headers;     /* owned */
     char id[1280];              /* "": a random one */
     int64_t timeout_ns;         /* 0: the outbox's */
@@ -21,7 +21,7 @@ struct publish {
 };
 
 /* Field by field: the texts are large and need no zeroes. */
-static void publish_init(struct publish *publish)
+static void publish_init(struct publish_args *publish)
 {
     publish->headers = headers_in(publish->room, sizeof publish->room);
     publish->id[0] = '\0';
@@ -94,7 +94,7 @@ static void push_expectations(lua_State *L, int options)
 }
 
 /* The scalars of the options; the id that the user gave is left on the stack, or nil. */
-static void read_options(lua_State *L, int options, struct publish *publish)
+static void read_options(lua_State *L, int options, struct publish_args *publish)
 {
     lua_getfield(L, options, "timeout");
     publish->timeout_ns = api_duration(L, -1, "js.publish", "timeout", 0);
@@ -121,7 +121,7 @@ static void read_options(lua_State *L, int options, struct publish *publish)
 
 /* A Nats-Msg-Id among the headers is the id, unless the option says another. It leaves them: the
  * outbox writes its own. */
-static int take_id_header(struct publish *publish, struct err *err)
+static int take_id_header(struct publish_args *publish, struct err *err)
 {
     const char *id = headers_get(&publish->headers, "Nats-Msg-Id");
     if (!id)
@@ -134,29 +134,29 @@ static int take_id_header(struct publish *publish, struct err *err)
     struct headers rest = {0};
     const char *name, *value;
     size_t position = 0;
-    int rc = 0;
-    while (rc == 0 && headers_next(&publish->headers, &position, &name, &value)) {
+    int code = 0;
+    while (code == 0 && headers_next(&publish->headers, &position, &name, &value)) {
         if (strcasecmp(name, "Nats-Msg-Id") != 0)
-            rc = headers_add(&rest, name, value, strlen(value), err);
+            code = headers_add(&rest, name, value, strlen(value), err);
     }
     headers_clear(&publish->headers);
     publish->headers = rest;
-    return rc;
+    return code;
 }
 
 /* Fills publish->headers. Raises nothing: they hold memory. The expectations are at `first`; 0:
  * there are none. */
 static int fill_headers(lua_State *L, int headers, int first, const char *content_type,
-                        struct publish *publish, struct err *err)
+                        struct publish_args *publish, struct err *err)
 {
-    int rc = api_headers(L, headers, content_type, &publish->headers, err);
-    for (size_t i = 0; first && rc == 0 && i < EXPECTATIONS; i++) {
+    int code = api_headers(L, headers, content_type, &publish->headers, err);
+    for (size_t i = 0; first && code == 0 && i < EXPECTATIONS; i++) {
         lua_pushvalue(L, first + (int)i);
         if (!lua_isnil(L, -1))
-            rc = add_expectation(&publish->headers, L, expectations[i].header, err);
+            code = add_expectation(&publish->headers, L, expectations[i].header, err);
         lua_pop(L, 1);
     }
-    return rc ? rc : take_id_header(publish, err);
+    return code ? code : take_id_header(publish, err);
 }
 
 /* --- Publishing --- */
@@ -166,35 +166,65 @@ static void on_result(void *owner, const struct receipt *receipt, const struct e
 {
     struct op *op = owner;
     op->result.code = receipt ? ERR_NONE : err->code;
-    op->result.text = strdup(receipt ? receipt->stream : err->message);
+    /* What the log says of a duplicate, each on a line of its own. */
+    if (!receipt || !receipt->duplicate ||
+        asprintf(&op->result.text, "%s\n%s\n%s", receipt->stream, receipt->subject, receipt->id) <
+            0)
+        op->result.text = strdup(receipt ? receipt->stream : err->message);
     if (receipt) {
+        binding_name_span(op, receipt->id);
         op->result.number = receipt->sequence;
         op->result.duplicate = receipt->duplicate;
     }
     op_complete(op);
 }
 
-static void cancel_publish(struct op *op)
-{
-    if (outbox_cancel(op->instance->engine->bus->outbox, op->handle))
-        op_release(op);
-}
-
-/* What keeps the input from being acknowledged; wrong_sequence is an answer, and a full outbox is
- * tried again by the Lua side. */
+/* What keeps the input from being acknowledged. wrong_sequence is an answer, as is no_ack: no other
+ * run would know more. A full outbox is tried again by the Lua side. */
 static void note_failure(struct task *task, const struct err *err)
 {
-    if (err->code != ERR_WRONG_SEQUENCE && err->code != ERR_FULL)
+    if (err->code != ERR_WRONG_SEQUENCE && err->code != ERR_NO_ACK && err->code != ERR_FULL)
         task_publish_failed(task, err);
+}
+
+/* The first run of an input's first delivery, and its publish has been stored before. */
+static void warn_of_duplicate(const struct task *root, const struct delivery *input, lua_State *L,
+                              const char *stream, const char *subject, const char *id)
+{
+    char file[256];
+    struct log_context context = {.script = binding_script_name(root->instance)};
+    api_log_message(&context, root, input);
+    if (where_find(L, file, sizeof file, &context.line))
+        context.file = file;
+    log_event(LOG_WARN, &context,
+              "js.publish \"%s\": the stream %s has a message with the id \"%s\" already, though "
+              "this is the input's first run here: either another publish has the same id, or the "
+              "input was handled before (its durable was made anew, its acknowledgement was lost)",
+              subject, stream, id);
+}
+
+/* op->work: what it comes from, when a duplicate of that would be odd; the run's, or NULL. */
+static void judge_duplicate(struct op *op, lua_State *L)
+{
+    char *subject = strchr(op->result.text, '\n'), *id = subject ? strchr(subject + 1, '\n') : NULL;
+    if (!id)
+        return;
+    *subject++ = '\0';
+    *id++ = '\0';
+    if (op->work)
+        warn_of_duplicate(op->task->root, op->work, L, op->result.text, subject, id);
 }
 
 static int push_receipt(struct op *op, lua_State *L)
 {
+    if (op->result.duplicate && op->result.text)
+        judge_duplicate(op, L);
     const char *text = op->result.text ? op->result.text : "";
     if (op->result.code != ERR_NONE) {
         struct err err;
         err_set(&err, op->result.code, "%s", text);
         note_failure(op->task, &err);
+        binding_fail_span(op, &err);
         return api_fail(L, &err);
     }
     lua_createtable(L, 0, 3);
@@ -208,46 +238,74 @@ static int push_receipt(struct op *op, lua_State *L)
 }
 
 /* options.from, which the Lua side has checked to be a message. */
-static void read_from(lua_State *L, int options, struct publish *publish)
+static void read_from(lua_State *L, int options, struct publish_args *publish)
 {
     lua_getfield(L, options, "from");
     publish->from = api_to_message(L, -1);
     lua_pop(L, 1);
 }
 
-/* In a batch nothing else tells which input a publish comes from, and so whether it was made
- * before. */
-static void check_origin(lua_State *L, struct task *task, const struct publish *publish,
-                         const char *binding)
+/* What is published here for another run's input would be counted from 1 again, and get the ids of
+ * what that run has published: the stream would drop it. */
+static void check_from(lua_State *L, const struct task *task, const struct publish_args *publish,
+                       const char *binding)
 {
-    if (task->root->batch && !publish->id[0] && !publish->from)
-        api_misuse(L, "%s: in a batch, say from = msg (the message that this comes from), or id",
+    if (publish->from && publish->from->run != task->root)
+        api_misuse(L,
+                   "%s: from must be a message that this handler was called with; for any other, "
+                   "give an id",
                    binding);
 }
 
-static void derive_id(struct task *task, const char *subject, struct publish *publish)
+/* In a batch nothing else tells which input a publish comes from, and so whether it was made
+ * before. What publish holds is cleared before it raises. */
+static void check_origin(lua_State *L, const struct task *task, struct publish_args *publish,
+                         const char *binding)
+{
+    if (!task->root->batch || publish->id[0] || publish->from)
+        return;
+    headers_clear(&publish->headers);
+    api_misuse(L, "%s: in a batch, say from = msg (the message that this comes from), or id",
+               binding);
+}
+
+static void derive_id(struct task *task, const char *subject, struct publish_args *publish)
 {
     if (publish->id[0])
         return;
-    char from[1024] = "";
-    if (publish->from)
-        api_message_id(publish->from, from, sizeof from);
-    publish->derived_id =
-        task_message_id(task, from[0] ? from : NULL, subject, publish->id, sizeof publish->id);
+    const struct delivery *input = publish->from ? publish->from->delivery : NULL;
+    publish->derived_id = task_message_id(task, input, subject, publish->id, sizeof publish->id);
     if (!publish->derived_id)
         publish->id[0] = '\0';
 }
 
+/* Then nothing of it can have been published before. */
+static bool is_first_run(const struct delivery *input)
+{
+    return input && input->attempt == 1 && !delivery_was_joined(input) &&
+           handling_of(input)->runs == 1;
+}
+
 static int start(lua_State *L, struct task *task, const char *subject,
-                 const struct payload *payload, struct publish *publish)
+                 const struct payload *payload, struct publish_args *publish)
 {
     struct err err;
-    struct op *op = op_new(task, push_receipt, cancel_publish);
+    struct op *op = op_new(task, push_receipt, binding_cancel_publish);
     if (!op) {
         headers_clear(&publish->headers);
         return luaL_error(L, "not enough memory");
     }
-    const struct delivery *input = publish->from ? publish->from->delivery : task->root->delivery;
+    struct delivery *input = publish->from ? publish->from->delivery : task->root->delivery;
+    if (publish->derived_id && is_first_run(input))
+        op->work = input;
+    struct task_sending sending = {
+        .operation = "publish",
+        .subject = subject,
+        .id = publish->id[0] ? publish->id : NULL,
+        .from = publish->from ? publish->from->delivery : NULL,
+        .len = payload->len,
+    };
+    op->span = binding_trace_send(task, &sending, &publish->headers);
     struct outbox_message message = {
         .subject = subject,
         .data = payload->data,
@@ -256,22 +314,20 @@ static int start(lua_State *L, struct task *task, const char *subject,
         .id = publish->id[0] ? publish->id : NULL,
         .timeout_ns = publish->timeout_ns,
         .attempts = publish->attempts,
-        .warn_duplicate =
-            publish->derived_id && input && input->attempt == 1 && atomic_load(&input->joined) == 0,
-        .flow = task->instance->generation->script->flow,
     };
-    op_retain(op);
-    uint64_t id =
-        outbox_publish(task->instance->engine->bus->outbox, &message, on_result, op, &err);
+    int code = binding_publish(op, &message, on_result, &err);
     headers_clear(&publish->headers);
-    if (!id) {
+    if (code) {
         note_failure(task, &err);
+        if (err.code == ERR_FULL) /* the Lua side comes again when there may be room */
+            binding_drop_span(op);
+        else
+            binding_fail_span(op, &err);
         int count = api_not_started(L, op, &err);
         lua_pushstring(L, message.id);
         lua_pushboolean(L, publish->derived_id);
         return count + 2;
     }
-    op->handle = id;
     return task_wait(L, op);
 }
 
@@ -311,7 +367,7 @@ static struct task *publishing_task(lua_State *L, const char *binding, const cha
 static int core_js_publish(lua_State *L)
 {
     lua_settop(L, 4);
-    struct publish publish;
+    struct publish_args publish;
     publish_init(&publish);
     const char *subject = api_subject(L, 1, "js.publish");
     bool plain = lua_isnil(L, 3);
@@ -330,13 +386,14 @@ static int core_js_publish(lua_State *L)
     api_payload(L, 2, "js.publish", &payload);
     const char *content_type = luaL_optstring(L, 4, payload.content_type);
     struct task *task = publishing_task(L, "js.publish", subject);
-    check_origin(L, task, &publish, "js.publish");
+    check_from(L, task, &publish, "js.publish");
     api_may_wait(L, "js.publish");
     struct err err;
     if (fill_headers(L, headers, plain ? 0 : headers + 1, content_type, &publish, &err) != 0) {
         headers_clear(&publish.headers);
         return api_misuse(L, "js.publish: %s", err.message);
     }
+    check_origin(L, task, &publish, "js.publish");
     derive_id(task, subject, &publish);
     return start(L, task, subject, &payload, &publish);
 }
@@ -346,7 +403,7 @@ static int core_js_publish(lua_State *L)
 static int core_js_prepare(lua_State *L)
 {
     lua_settop(L, 3);
-    struct publish publish;
+    struct publish_args publish;
     publish_init(&publish);
     const char *subject = api_subject(L, 1, "js.publish_async");
     if (!lua_isnil(L, 3)) {
@@ -356,21 +413,19 @@ static int core_js_prepare(lua_State *L)
     struct payload payload;
     api_payload(L, 2, "js.publish_async", &payload);
     struct task *task = publishing_task(L, "js.publish_async", subject);
-    check_origin(L, task, &publish, "js.publish_async");
-    bool named = false;
+    check_from(L, task, &publish, "js.publish_async");
     if (!lua_isnil(L, 3)) {
         struct err err;
         lua_getfield(L, 3, "headers");
         int headers = lua_gettop(L);
         push_expectations(L, 3);
-        int rc = fill_headers(L, headers, headers + 1, NULL, &publish, &err);
+        int code = fill_headers(L, headers, headers + 1, NULL, &publish, &err);
         headers_clear(&publish.headers);
-        if (rc)
+        if (code)
             return api_misuse(L, "js.publish_async: %s", err.message);
-        named = publish.id[0];
     }
-    if (!named)
-        derive_id(task, subject, &publish);
+    check_origin(L, task, &publish, "js.publish_async");
+    derive_id(task, subject, &publish);
     lua_pushlstring(L, payload.data, payload.len);
     lua_pushstring(L, payload.content_type);
     lua_pushstring(L, publish.id[0] ? publish.id : NULL);

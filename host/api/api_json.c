@@ -1,25 +1,27 @@
 /* api_json - Lua values as JSON text. (JSON text as Lua values: api_json_decode.c.)
  *
- * Written here, not taken from lua-cjson, whose numbers have 14 digits: integers up to 2^53 must
- * survive exactly. A table with the keys 1..n is an array, one with strings an object, an empty
- * one an object unless bus.json.array has marked it. Everything else is an error that names its
- * path, or, for the log, is described. */
+ * Written here, not taken from lua-cjson, whose numbers have 14 digits: integers must survive
+ * exactly, and never be written with an exponent. A table with the keys 1..n is an array, one with
+ * strings an object, an empty one an object unless bus.json.array has marked it. Everything else is
+ * an error that names its path, or, for the log, is described. */
 #include <math.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "api/api.h"
 #include "api/api_json.h"
+#include "base/path.h"
+#include "base/utf8.h"
+#include "vm/vm.h"
 
-#define DEPTH_MAX 128
 #define LENIENT_MAX ((size_t)64 << 10)
 #define TEXT_MAX ((size_t)64 << 20) /* no NATS server takes more; bounds {a, a} nested 100 deep */
 
 /* Where the walk is: a list from the value up to the root, in the frames of the walk. */
-struct place {
-    const struct place *up;
+struct json_place {
+    const struct json_place *up;
     const void *table; /* the one that this place is in */
     const char *key;   /* NULL: index */
     double index;
@@ -77,74 +79,33 @@ static void put_char(struct output *out, char c)
 /* Errors -----------------------------------------------------------------------------------------
  */
 
-static bool is_name(const char *key)
+/* "items[2].price", or nothing for the root. */
+static void find_path(const struct json_place *place, struct path *path)
 {
-    size_t len = strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
-    return len > 0 && key[len] == '\0' && !(key[0] >= '0' && key[0] <= '9');
+    path_begin(path);
+    for (bool more = true; place && more; place = place->up)
+        more = place->key ? path_step_key(path, place->key, strlen(place->key), !place->up)
+                          : path_step_index(path, place->index);
 }
 
-/* In bytes, of a message. Enough for what a person wrote, and for two keys of 64. */
-#define PATH_MOST 200
+static void refuse_value(struct output *out, const struct json_place *place, const char *format,
+                         ...) __attribute__((format(printf, 3, 4)));
 
-/* "items[2].price: ", or nothing for the root. What does not fit is left out at the front. */
-static void path_text(const struct place *place, char *buf, size_t size)
+static void refuse_value(struct output *out, const struct json_place *place, const char *format,
+                         ...)
 {
-    size_t end = size - 1;
-    buf[end] = '\0';
-    if (place)
-        memcpy(buf + (end -= 2), ": ", 2);
-    for (; place; place = place->up) {
-        char part[96];
-        if (!place->key)
-            snprintf(part, sizeof part, "[%.14g]", place->index);
-        else if (is_name(place->key))
-            snprintf(part, sizeof part, "%s%.64s", place->up ? "." : "", place->key);
-        else
-            snprintf(part, sizeof part, "[\"%.64s\"]", place->key);
-        size_t len = strlen(part);
-        if (len + 3 > end) {
-            memcpy(buf + (end -= 3), "...", 3);
-            break;
-        }
-        memcpy(buf + (end -= len), part, len);
-    }
-    memmove(buf, buf + end, size - end);
-}
-
-static void refuse(struct output *out, const struct place *place, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static void refuse(struct output *out, const struct place *place, const char *format, ...)
-{
-    char path[PATH_MOST], what[256];
-    path_text(place, path, sizeof path);
+    char what[256];
+    struct path path;
+    find_path(place, &path);
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    api_misuse(out->L, "%s: %s%s", out->binding, path, what);
+    api_misuse(out->L, "%s: %s%s%s", out->binding, path_text(&path), path_colon(&path), what);
 }
 
 /* Scalars ----------------------------------------------------------------------------------------
  */
-
-int json_utf8_length(const unsigned char *bytes, size_t left)
-{
-    unsigned char c = bytes[0];
-    if (c < 0x80)
-        return 1;
-    int len = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
-    if (c < 0xc2 || c > 0xf4 || left < (size_t)len)
-        return 0;
-    for (int i = 1; i < len; i++) {
-        if ((bytes[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    bool overlong = (c == 0xe0 && bytes[1] < 0xa0) || (c == 0xf0 && bytes[1] < 0x90);
-    bool surrogate = c == 0xed && bytes[1] > 0x9f;
-    bool too_high = c == 0xf4 && bytes[1] > 0x8f;
-    return overlong || surrogate || too_high ? 0 : len;
-}
 
 static void put_escaped(struct output *out, unsigned char c)
 {
@@ -160,69 +121,75 @@ static void put_escaped(struct output *out, unsigned char c)
     }
 }
 
-/* A byte that needs nothing done to it. */
-static bool is_plain(unsigned char c)
+/* The bit 0x80 of each of eight bytes that need something done to them. */
+static uint64_t special_bytes(uint64_t bytes)
 {
-    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+    const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones * 0x80;
+    uint64_t quote = bytes ^ (ones * '"'), backslash = bytes ^ (ones * '\\');
+    uint64_t control = bytes - ones * 0x20;
+    quote -= ones;
+    backslash -= ones;
+    return (bytes | control | quote | backslash) & highs;
 }
 
-static void put_string(struct output *out, const struct place *place, const char *text, size_t len)
+/* A byte behind a special one may look special as well, for it was borrowed from: so these eight
+ * are looked at one by one. */
+size_t json_plain_length(const unsigned char *bytes, size_t left)
+{
+    size_t at = 0;
+    uint64_t eight;
+    for (; at + 8 <= left; at += 8) {
+        memcpy(&eight, bytes + at, 8);
+        if (special_bytes(eight))
+            break;
+    }
+    while (at < left && bytes[at] >= 0x20 && bytes[at] < 0x80 && bytes[at] != '"' &&
+           bytes[at] != '\\')
+        at++;
+    return at;
+}
+
+static void put_string(struct output *out, const struct json_place *place, const char *text,
+                       size_t len)
 {
     const unsigned char *bytes = (const unsigned char *)text;
     put_char(out, '"');
     size_t i = 0;
     while (i < len) {
-        size_t run = i;
-        while (run < len && is_plain(bytes[run]))
-            run++;
-        put(out, text + i, run - i);
-        i = run;
+        size_t run = json_plain_length(bytes + i, len - i);
+        put(out, text + i, run);
+        i += run;
         if (i == len)
             break;
         if (bytes[i] < 0x80) {
             put_escaped(out, bytes[i++]);
             continue;
         }
-        int length = json_utf8_length(bytes + i, len - i);
+        size_t length = utf8_length(text + i, len - i);
         if (length == 0 && !out->lenient)
-            refuse(out, place, "the string is not UTF-8 (byte 0x%02x at %zu)", bytes[i], i + 1);
+            refuse_value(out, place, "the string is not UTF-8 (byte 0x%02x at %zu)", bytes[i],
+                         i + 1);
         if (length == 0) {
             put_text(out, "\\ufffd");
             i++;
         } else {
-            put(out, text + i, (size_t)length);
-            i += (size_t)length;
+            put(out, text + i, length);
+            i += length;
         }
     }
     put_char(out, '"');
 }
 
-/* The shortest text that reads back as the same number. */
-static int number_text(double number, char *buf, size_t size)
-{
-    if (fabs(number) <= 9007199254740992.0 && number == floor(number))
-        return snprintf(buf, size, "%lld", (long long)number);
-    int len = 0;
-    for (int digits = 15; digits <= 17; digits++) {
-        len = snprintf(buf, size, "%.*g", digits, number);
-        if (strtod(buf, NULL) == number)
-            break;
-    }
-    return len;
-}
-
-static void put_number(struct output *out, const struct place *place, double number)
+static void put_number(struct output *out, const struct json_place *place, double number)
 {
     const char *odd = isnan(number) ? "NaN" : isinf(number) ? "infinity" : NULL;
     if (odd && !out->lenient)
-        refuse(out, place, "JSON has no %s", odd);
+        refuse_value(out, place, "JSON has no %s", odd);
     if (odd) {
         put_string(out, place, odd, strlen(odd));
         return;
     }
-    char text[40];
-    int len = number_text(number, text, sizeof text);
-    put(out, text, (size_t)len);
+    out->len += number_format(number, reserve(out, NUMBER_ROOM));
 }
 
 /* Tables -----------------------------------------------------------------------------------------
@@ -238,8 +205,15 @@ bool json_is_array(lua_State *L, int index)
     return same;
 }
 
+static void refuse_key(struct output *out, const struct json_place *place, double key)
+{
+    char text[NUMBER_ROOM];
+    number_format(key, text);
+    refuse_value(out, place, "an array cannot have the key %.40s", text);
+}
+
 /* The number of items of the table on top; -1 when it is an object. */
-static double array_size(struct output *out, const struct place *place)
+static double array_size(struct output *out, const struct json_place *place)
 {
     lua_State *L = out->L;
     int table = lua_gettop(L);
@@ -259,27 +233,27 @@ static double array_size(struct output *out, const struct place *place)
             return -1;
         }
         if (!fits && lua_type(L, -2) == LUA_TSTRING)
-            refuse(out, place,
-                   "a table with both numbers and strings as keys (\"%.64s\") is "
-                   "neither an array nor an object",
-                   lua_tostring(L, -2));
+            refuse_value(out, place,
+                         "a table with both numbers and strings as keys (\"%.64s\") is "
+                         "neither an array nor an object",
+                         lua_tostring(L, -2));
         else if (!fits && lua_type(L, -2) == LUA_TNUMBER)
-            refuse(out, place, "the key %.14g is none that an array can have", lua_tonumber(L, -2));
+            refuse_key(out, place, lua_tonumber(L, -2));
         else if (!fits)
-            refuse(out, place, "a %s cannot be a key in JSON", api_type_name(L, -2));
+            refuse_value(out, place, "a %s cannot be a key in JSON", api_type_name(L, -2));
         count++;
         max = key > max ? key : max;
         lua_pop(L, 1);
     } while (lua_next(L, table));
     if (count != max && !out->lenient)
-        refuse(out, place,
-               "the array has holes (%.14g items, the last at %.14g): fill them with "
-               "bus.json.null, or use strings as keys",
-               count, max);
+        refuse_value(out, place,
+                     "the array has holes (%.0f items, the last at %.0f): fill them with "
+                     "bus.json.null, or use strings as keys",
+                     count, max);
     return count == max ? count : -1;
 }
 
-static void put_value(struct output *out, const struct place *place);
+static void put_value(struct output *out, const struct json_place *place);
 
 /* Of what the log cannot have, the rest is left out. */
 static bool is_enough(const struct output *out)
@@ -287,7 +261,7 @@ static bool is_enough(const struct output *out)
     return out->lenient && out->len > LENIENT_MAX;
 }
 
-static void put_array(struct output *out, struct place *place, double size)
+static void put_array(struct output *out, struct json_place *place, double size)
 {
     lua_State *L = out->L;
     put_char(out, '[');
@@ -303,24 +277,24 @@ static void put_array(struct output *out, struct place *place, double size)
 }
 
 /* The key at -2 of the object whose other keys are strings. */
-static void put_key(struct output *out, struct place *place)
+static void put_key(struct output *out, struct json_place *place)
 {
     lua_State *L = out->L;
     size_t len;
-    char text[64];
+    char text[NUMBER_ROOM];
     const char *key = text;
     if (lua_type(L, -2) == LUA_TSTRING) {
         key = lua_tolstring(L, -2, &len);
     } else if (!out->lenient) {
         lua_pop(L, 1);
-        refuse(out, place->up,
-               "a table with both strings and a %s as keys is neither an array nor "
-               "an object",
-               api_type_name(L, -1));
+        refuse_value(out, place->up,
+                     "a table with both strings and a %s as keys is neither an array nor "
+                     "an object",
+                     api_type_name(L, -1));
         return;
     } else {
         if (lua_type(L, -2) == LUA_TNUMBER)
-            snprintf(text, sizeof text, "%.14g", lua_tonumber(L, -2));
+            number_format(lua_tonumber(L, -2), text);
         else
             snprintf(text, sizeof text, "<%s>", luaL_typename(L, -2));
         len = strlen(text);
@@ -332,29 +306,64 @@ static void put_key(struct output *out, struct place *place)
         place->key = "?";
 }
 
-static void put_object(struct output *out, struct place *place)
+/* The key at -2 and the value on top. */
+static void put_field(struct output *out, struct json_place *place, bool *first)
+{
+    if (!*first)
+        put_char(out, ',');
+    *first = false;
+    put_key(out, place);
+    put_value(out, place);
+}
+
+/* Those fields that have names only if `named`. */
+static void put_fields(struct output *out, struct json_place *place, bool named, bool *first)
 {
     lua_State *L = out->L;
     int table = lua_gettop(L);
-    bool first = true;
-    put_char(out, '{');
     lua_pushnil(L);
     while (lua_next(L, table)) {
-        if (!first)
-            put_char(out, ',');
-        first = false;
-        put_key(out, place);
-        put_value(out, place);
+        if (named || lua_type(L, -2) != LUA_TSTRING)
+            put_field(out, place, first);
         lua_pop(L, 1);
         if (is_enough(out)) {
             lua_pop(L, 1);
             break;
         }
     }
+}
+
+/* Sorted by name, so that a field of the log always has the same place. */
+static void put_sorted(struct output *out, struct json_place *place, bool *first)
+{
+    lua_State *L = out->L;
+    int table = lua_gettop(L);
+    struct vm_name *names = NULL;
+    int count = vm_push_names(L, table, &names);
+    lua_insert(L, table); /* below, so that the table is on top */
+    put_fields(out, place, count < 0, first);
+    for (int i = 0; i < count && !is_enough(out); i++) {
+        lua_pushlstring(L, names[i].text, names[i].len);
+        lua_pushvalue(L, -1);
+        lua_rawget(L, table + 1);
+        put_field(out, place, first);
+        lua_pop(L, 2);
+    }
+    lua_remove(L, table);
+}
+
+static void put_object(struct output *out, struct json_place *place)
+{
+    bool first = true;
+    put_char(out, '{');
+    if (out->lenient)
+        put_sorted(out, place, &first);
+    else
+        put_fields(out, place, true, &first);
     put_char(out, '}');
 }
 
-static bool is_cycle(const struct place *place, const void *table)
+static bool is_cycle(const struct json_place *place, const void *table)
 {
     for (; place; place = place->up) {
         if (place->table == table)
@@ -363,20 +372,23 @@ static bool is_cycle(const struct place *place, const void *table)
     return false;
 }
 
-static void put_table(struct output *out, const struct place *up)
+static void put_table(struct output *out, const struct json_place *up)
 {
     lua_State *L = out->L;
-    struct place place = {.up = up, .table = lua_topointer(L, -1), .depth = up ? up->depth + 1 : 1};
-    bool cycle = place.depth > DEPTH_MAX && is_cycle(up, place.table);
-    if (place.depth > DEPTH_MAX && !out->lenient)
-        refuse(out, up, cycle ? "the table contains itself" : "tables are nested more than %d deep",
-               DEPTH_MAX);
+    luaL_checkstack(L, 8, "JSON");
+    vm_see_through(L, -1);
+    struct json_place place = {
+        .up = up, .table = lua_topointer(L, -1), .depth = up ? up->depth + 1 : 1};
+    bool cycle = place.depth > JSON_DEPTH_MAX && is_cycle(up, place.table);
+    if (place.depth > JSON_DEPTH_MAX && !out->lenient)
+        refuse_value(out, up,
+                     cycle ? "the table contains itself" : "tables are nested more than %d deep",
+                     JSON_DEPTH_MAX);
     /* The log wants a short line of what it cannot have: a cycle is cut early. */
-    if (out->lenient && (place.depth > DEPTH_MAX || is_cycle(up, place.table))) {
+    if (out->lenient && (place.depth > JSON_DEPTH_MAX || is_cycle(up, place.table))) {
         put_text(out, "\"<table>\"");
         return;
     }
-    luaL_checkstack(L, 8, "JSON");
     double size = array_size(out, up);
     if (size >= 0)
         put_array(out, &place, size);
@@ -385,7 +397,7 @@ static void put_table(struct output *out, const struct place *up)
 }
 
 /* The value on top of the stack, which stays there. */
-static void put_value(struct output *out, const struct place *place)
+static void put_value(struct output *out, const struct json_place *place)
 {
     lua_State *L = out->L;
     size_t len;
@@ -425,7 +437,7 @@ static void put_value(struct output *out, const struct place *place)
         break;
     }
     if (!out->lenient)
-        refuse(out, place, "JSON cannot hold a %s", api_type_name(L, -1));
+        refuse_value(out, place, "JSON cannot hold a %s", api_type_name(L, -1));
     put_char(out, '"');
     put_char(out, '<');
     put_text(out, api_type_name(L, -1));

@@ -13,10 +13,11 @@
 
 bool json_is_array(lua_State *L, int index);
 
-/* How many bytes the character at bytes takes; 0 when it is not UTF-8. left: at least 1. */
-int json_utf8_length(const unsigned char *bytes, size_t left);
+/* Deeper is neither written nor read. */
+#define JSON_DEPTH_MAX 128
 
-/* Prepares the reader. */
-void api_json_decode_open(lua_State *L);
+/* How many bytes from here on stand for themselves in a JSON string: ASCII without control
+ * characters, quotes and backslashes. */
+size_t json_plain_length(const unsigned char *bytes, size_t left);
 
 #endif

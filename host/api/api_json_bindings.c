@@ -1,4 +1,7 @@
 /* api_json_bindings - bus.json: what scripts call. */
+#include <stdatomic.h>
+#include <string.h>
+
 #include "api/api.h"
 #include "api/api_json.h"
 
@@ -10,6 +13,42 @@ static int core_json_encode(lua_State *L)
     return 1;
 }
 
+/* The names of the table's fields are those of the list, which ends with NULL. Raises. */
+static void check_names(lua_State *L, int index, const char *binding, const char *const *names)
+{
+    lua_pushnil(L);
+    while (lua_next(L, index)) {
+        lua_pop(L, 1);
+        const char *const *name = names;
+        const char *given = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?";
+        while (*name && strcmp(*name, given) != 0)
+            name++;
+        if (!*name)
+            api_misuse(L, "%s: unknown option \"%.64s\": there are big and strict", binding, given);
+    }
+}
+
+struct json_reading api_json_reading(lua_State *L, int index, const char *binding,
+                                     const char *remedy)
+{
+    static const char *const names[] = {"big", "strict", NULL};
+    struct json_reading reading = {.remedy = remedy};
+    reading.big = binding_json_big(instance_of(L));
+    if (lua_isnoneornil(L, index))
+        return reading;
+    if (lua_type(L, index) != LUA_TTABLE)
+        api_misuse(L, "%s: the options must be a table, got %s", binding, api_type_name(L, index));
+    check_names(L, index, binding, names);
+    lua_getfield(L, index, "big");
+    bool named =
+        lua_type(L, -1) == LUA_TSTRING && number_big_named(lua_tostring(L, -1), &reading.big);
+    if (!named && !lua_isnil(L, -1))
+        api_misuse(L, "%s: big must be \"error\", \"string\" or \"number\"", binding);
+    lua_pop(L, 1);
+    return reading;
+}
+
+/* core.json_decode(text, options): the value, null as bus.json.null; or nil and an error. */
 static int core_json_decode(lua_State *L)
 {
     if (lua_type(L, 1) != LUA_TSTRING)
@@ -17,8 +56,10 @@ static int core_json_decode(lua_State *L)
                           api_type_name(L, 1));
     size_t len;
     const char *text = lua_tolstring(L, 1, &len);
+    struct json_reading reading =
+        api_json_reading(L, 2, "bus.json.decode", "bus.json.decode(text, { big = \"string\" })");
     struct err err;
-    if (api_json_decode(L, text, len, &err) != 0)
+    if (api_json_decode(L, text, len, &reading, &err) != 0)
         return api_fail(L, &err);
     return 1;
 }
@@ -47,7 +88,6 @@ void api_json_open(lua_State *L)
     lua_pushliteral(L, "array");
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);
-    api_json_decode_open(L);
     lua_pushcfunction(L, core_json_encode);
     lua_setfield(L, -2, "json_encode");
     lua_pushcfunction(L, core_json_decode);

@@ -6,8 +6,6 @@
 
 #include "api/api.h"
 #include "base/value.h"
-#include "bus/reap.h"
-#include "engine/internal.h"
 
 enum field {
     FIELD_NONE,
@@ -24,7 +22,7 @@ enum field {
     FIELD_ID,
 };
 
-/* The largest message that is copied into its object. */
+/* The largest message, with its headers, that is copied into its object. */
 #define COPY_MAX 4096
 
 /* --- The object --- */
@@ -36,7 +34,7 @@ static void drop_message(struct vm_held *held)
     if (message->kept)
         delivery_release(message->kept);
     else
-        reap(message->msg);
+        packet_clear(message->replied);
 }
 
 /* Pushes a userdata that is not yet a message to Lua. */
@@ -54,33 +52,34 @@ static void make_object(lua_State *L)
     lua_setmetatable(L, -2);
 }
 
-/* Pushes an object that keeps the message, or the delivery that has it: takes that reference. */
-static struct message *push_keeper(lua_State *L, enum message_kind kind, natsMsg *msg,
-                                   struct delivery *delivery)
+/* The userdata on top holds its message, or the delivery that has it, until it is collected. */
+static void make_keeper(lua_State *L, struct message *message)
 {
-    struct message *message = push_room(L, kind, 0);
-    message->kept = message->delivery = delivery;
-    message->msg = msg;
-    message->subject = natsMsg_GetSubject(msg);
-    message->data = natsMsg_GetData(msg);
-    message->len = (size_t)natsMsg_GetDataLength(msg);
-    message->external_bytes = message->len + 256;
+    message->external_bytes = message->len + message->headers.len + 256;
     message->vm = vm_of(L);
     vm_own(L, &message->held, message->external_bytes, drop_message);
     make_object(L);
-    return message;
 }
 
-/* nats.c parses headers when they are first asked for, and writes to the message then. A message
- * may be read here while its dead letter is being made elsewhere, so that is done now. */
-static bool has_headers(natsMsg *msg)
+/* What is to be read lies in a packet that lives as long as the object. */
+static void read_packet(struct message *message, const struct packet *packet)
 {
-    const char **keys = NULL;
-    int count = 0;
-    if (natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
-        return false;
-    free((void *)keys);
-    return count > 0;
+    message->subject = packet->subject;
+    message->reply = packet->reply;
+    message->data = packet->data;
+    message->len = packet->len;
+    message->headers = packet->headers;
+    message->headers.owned = NULL;
+}
+
+static struct message *push_keeper(lua_State *L, enum message_kind kind, struct delivery *delivery)
+{
+    struct message *message = push_room(L, kind, 0);
+    message->kept = message->delivery = delivery_retain(delivery);
+    read_packet(message, &delivery->packet);
+    message->reply = delivery->reply_to;
+    make_keeper(L, message);
+    return message;
 }
 
 static const char *append(char **at, const char *text, size_t len)
@@ -94,16 +93,22 @@ static const char *append(char **at, const char *text, size_t len)
 
 static struct message *push_copy(lua_State *L, enum message_kind kind, struct delivery *delivery)
 {
-    size_t subject_len = strlen(delivery->subject);
+    const struct packet *packet = &delivery->packet;
+    const struct header_block *headers = &packet->headers;
+    size_t subject_len = strlen(packet->subject);
     size_t reply_len = delivery->reply_to ? strlen(delivery->reply_to) : 0;
-    struct message *message = push_room(L, kind, subject_len + reply_len + delivery->len + 3);
+    struct message *message =
+        push_room(L, kind, subject_len + reply_len + packet->len + headers->len + 4);
     char *at = message->text;
     message->delivery = delivery;
-    message->subject = append(&at, delivery->subject, subject_len);
+    message->subject = append(&at, packet->subject, subject_len);
     if (delivery->reply_to)
         message->reply = append(&at, delivery->reply_to, reply_len);
-    message->data = append(&at, delivery->data, delivery->len);
-    message->len = delivery->len;
+    message->data = append(&at, packet->data, packet->len);
+    message->len = packet->len;
+    if (headers->at)
+        message->headers.at = append(&at, headers->at, headers->len);
+    message->headers.len = headers->len;
     make_object(L);
     return message;
 }
@@ -130,14 +135,14 @@ static int take_place(struct instance *instance)
 }
 
 /* There is room, unless memory was short when it was made: then it is forgotten. */
-static void give_place(struct instance *instance, int place)
+static void return_place(struct instance *instance, int place)
 {
     struct places *places = &instance->places;
     if (places->count < places->capacity)
         places->free[places->count++] = place;
 }
 
-/* The object on top is held in a table until its run is over, so that it can be told then. */
+/* The object on top is held in a table until its run is over, so that it can be cleared then. */
 static void bind(lua_State *L, struct task *task, struct message *message)
 {
     message->run = task;
@@ -153,14 +158,9 @@ static void bind(lua_State *L, struct task *task, struct message *message)
 void api_push_message(lua_State *L, struct task *task, struct delivery *delivery)
 {
     enum message_kind kind = delivery->consumer ? MESSAGE_STREAM : MESSAGE_CORE;
-    struct message *message;
-    if (!has_headers(delivery->msg) && !task->batch && delivery->len <= COPY_MAX) {
-        message = push_copy(L, kind, delivery);
-    } else {
-        message = push_keeper(L, kind, delivery->msg, delivery_retain(delivery));
-        message->reply = delivery->reply_to;
-    }
-    bind(L, task, message);
+    bool is_small = delivery->packet.len + delivery->packet.headers.len <= COPY_MAX;
+    bind(L, task,
+         is_small && !task->batch ? push_copy(L, kind, delivery) : push_keeper(L, kind, delivery));
 }
 
 static void end_one(const struct task *task, struct message *message)
@@ -177,7 +177,7 @@ static void end_one(const struct task *task, struct message *message)
     message->delivery = NULL;
     message->run = NULL;
     message->next = NULL;
-    give_place(instance, message->place);
+    return_place(instance, message->place);
     if (message->place <= PLACES_LEFT && !message->kept)
         return;
     lua_rawgeti(L, LUA_REGISTRYINDEX, instance->running_ref);
@@ -195,9 +195,15 @@ void api_end_messages(struct task *task)
     }
 }
 
-void api_push_reply(lua_State *L, natsMsg *msg)
+void api_push_reply(lua_State *L, struct packet *reply)
 {
-    push_keeper(L, MESSAGE_REPLY, msg, NULL)->reply = natsMsg_GetReply(msg);
+    struct message *message = push_room(L, MESSAGE_REPLY, sizeof *reply);
+    _Static_assert(offsetof(struct message, text) % _Alignof(struct packet) == 0,
+                   "a packet's place");
+    message->replied = (struct packet *)message->text;
+    *message->replied = packet_take(reply);
+    read_packet(message, message->replied);
+    make_keeper(L, message);
 }
 
 static struct message *to_message(lua_State *L, int index)
@@ -232,29 +238,50 @@ struct message *api_message(lua_State *L, const char *method)
 
 /* --- JSON --- */
 
-/* msg:json(): raises bad_payload, which sends the message straight to the dead letter;
- * msg:json{strict = false}: nil and the error. */
+/* False: {strict = false} at 2. Raises. */
+static bool is_strict(lua_State *L)
+{
+    if (lua_isnil(L, 2))
+        return true;
+    lua_getfield(L, 2, "strict");
+    if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+        api_misuse(L, "msg:json: strict must be true or false, got %s", api_type_name(L, -1));
+    bool strict = lua_isnil(L, -1) || lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return strict;
+}
+
+static bool has_data(const struct message *message, struct err *err)
+{
+    unsigned long long left_out = wire_left_out(&message->headers, message->len);
+    if (left_out > 0)
+        err_set(err, ERR_BAD_PAYLOAD,
+                "the message came without its data (Nats-Msg-Size: %llu): its consumer delivers "
+                "headers only",
+                left_out);
+    return left_out == 0;
+}
+
+/* msg:json(): raises bad_payload, which sends the message straight to the dead letter; null is nil.
+ * msg:json{strict = false}: nil and the error, so null is bus.json.null. */
 static int method_json(lua_State *L)
 {
     struct message *message = api_message(L, "json");
-    bool strict = true;
     lua_settop(L, 2);
-    if (lua_type(L, 2) == LUA_TTABLE) {
-        lua_getfield(L, 2, "strict");
-        if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
-            return api_misuse(L, "msg:json: strict must be true or false, got %s",
-                              api_type_name(L, -1));
-        strict = lua_isnil(L, -1) || lua_toboolean(L, -1);
-    } else if (!lua_isnil(L, 2)) {
-        return api_misuse(L, "msg:json: the options must be a table, got %s", api_type_name(L, 2));
-    }
+    struct json_reading reading =
+        api_json_reading(L, 2, "msg:json", "msg:json { big = \"string\" }");
+    bool strict = is_strict(L);
     struct err err;
-    if (api_json_decode(L, message->data, message->len, &err) == 0)
+    if (has_data(message, &err) &&
+        api_json_decode(L, message->data, message->len, &reading, &err) == 0) {
+        if (strict && lua_islightuserdata(L, -1))
+            lua_pushnil(L);
         return 1;
+    }
     if (!strict)
         return api_fail(L, &err);
     if (message->delivery)
-        message->delivery->unreadable = true;
+        handling_of(message->delivery)->unreadable = true;
     api_push_error(L, &err);
     return lua_error(L);
 }
@@ -290,7 +317,8 @@ static bool push_common_field(lua_State *L, struct message *message, enum field 
     }
 }
 
-char *api_message_id(const struct message *message, char *buf, size_t size)
+/* "<stream>:<timestamp>:<consumer>:<sequence>", "" when it is not from a stream. Returns buf. */
+static char *message_id_of(const struct message *message, char *buf, size_t size)
 {
     if (message->delivery)
         return delivery_id(message->delivery, buf, size);
@@ -320,7 +348,7 @@ static void push_stream_field(lua_State *L, const struct message *message, enum 
         lua_pushnumber(L, (double)(delivery ? delivery->pending : message->pending));
         return;
     case FIELD_ID:
-        lua_pushstring(L, api_message_id(message, id, sizeof id));
+        lua_pushstring(L, message_id_of(message, id, sizeof id));
         return;
     default:
         lua_pushnil(L);
@@ -342,17 +370,24 @@ static void push_delivery_field(lua_State *L, const struct message *message, enu
         lua_pushnil(L);
 }
 
-/* Upvalue: {name = method or number of a field}. */
+/* Upvalue: {name = method or number of a field}, whose metatable raises for another name (in
+ * lua/moonbus/init.lua). */
 static int message_index(lua_State *L)
 {
     struct message *message = to_message(L, 1);
     if (!message)
         return 0;
     lua_settop(L, 2);
+    lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
-    if (lua_type(L, 2) != LUA_TNUMBER)
+    if (lua_isnil(L, 3)) {
+        lua_settop(L, 2);
+        lua_gettable(L, lua_upvalueindex(1));
         return 1;
-    enum field field = (enum field)lua_tointeger(L, 2);
+    }
+    if (lua_type(L, 3) != LUA_TNUMBER)
+        return 1;
+    enum field field = (enum field)lua_tointeger(L, 3);
     if (push_common_field(L, message, field))
         return 1;
     if (message->kind != MESSAGE_REPLY)
@@ -371,11 +406,12 @@ static int message_newindex(lua_State *L)
 static int message_tostring(lua_State *L)
 {
     struct message *message = api_message(L, "tostring");
+    const struct delivery *delivery = message->delivery;
+    char sequence[NUMBER_SHOWN];
+    number_show((double)(delivery ? delivery->stream_sequence : message->sequence), sequence);
     if (message->kind == MESSAGE_STREAM)
-        lua_pushfstring(
-            L, "message \"%s\" (%s #%f)", message->subject,
-            message->delivery ? message->delivery->stream : message->stream,
-            (double)(message->delivery ? message->delivery->stream_sequence : message->sequence));
+        lua_pushfstring(L, "message \"%s\" (%s #%s)", message->subject,
+                        delivery ? delivery->stream : message->stream, sequence);
     else
         lua_pushfstring(L, "%s \"%s\"", message->kind == MESSAGE_CORE ? "message" : "reply",
                         message->subject);

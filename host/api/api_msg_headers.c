@@ -1,5 +1,5 @@
-/* api_msg_headers - the headers of a message object: read once from nats.c's message, into the
- * userdata's environment table, and found there whatever their case. */
+/* api_msg_headers - the headers of a message object: read where they lie, each time, but for the
+ * table of them, which is made once, into the userdata's environment table. */
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -8,31 +8,66 @@
 
 #define HEADERS_METATABLE "moonbus.headers"
 
-/* Pushes a table {name = first value}, with the names as they came. msg may be NULL. */
-static void push_header_table(lua_State *L, natsMsg *msg)
+/* So many fields are compared with each other; of more, which somebody may send to keep a worker
+ * busy, the names are kept in a table. */
+#define COMPARED_MOST 32
+
+/* Is a field before `before` of the same name? */
+static bool came_before(const struct header_block *block, size_t before, struct span name)
 {
+    struct header_field field;
+    size_t position = 0;
+    while (header_block_next(block, &position, &field) && position < before) {
+        if (span_same(field.name, name))
+            return true;
+    }
+    return false;
+}
+
+/* The same by the table on top of the stack, which has the names in lower case. Notes this one. */
+static bool was_noted(lua_State *L, struct span name)
+{
+    luaL_Buffer lower;
+    luaL_buffinit(L, &lower);
+    for (size_t i = 0; i < name.len; i++)
+        luaL_addchar(&lower, (char)(name.at[i] >= 'A' && name.at[i] <= 'Z' ? name.at[i] - 'A' + 'a'
+                                                                           : name.at[i]));
+    luaL_pushresult(&lower);
+    lua_pushvalue(L, -1);
+    lua_rawget(L, -3);
+    bool noted = !lua_isnil(L, -1);
+    lua_pop(L, 1);
+    lua_pushboolean(L, true);
+    lua_rawset(L, -3);
+    return noted;
+}
+
+/* Pushes a table {name = value}: of several of one name, in any case, the first, named as it came.
+ */
+static void push_header_table(lua_State *L, const struct header_block *block)
+{
+    struct header_field field;
+    size_t position = 0;
     lua_newtable(L);
     luaL_getmetatable(L, HEADERS_METATABLE);
     lua_setmetatable(L, -2);
-    const char **keys = NULL;
-    int count = 0;
-    if (!msg || natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
-        return;
-    /* keys is nats.c's list, in memory of our own: copied before Lua can run out of its own. */
-    const char **list = count > 0 ? lua_newuserdata(L, (size_t)count * sizeof *list) : NULL;
-    if (list)
-        memcpy(list, keys, (size_t)count * sizeof *list);
-    for (int i = 0; i < count; i++) {
-        const char *value = NULL;
-        if (natsMsgHeader_Get(msg, list[i], &value) != NATS_OK)
+    int table = lua_gettop(L);
+    for (int count = 0; header_block_next(block, &position, &field); count++) {
+        if (count == COMPARED_MOST) {
+            lua_newtable(L);
+            struct header_field earlier;
+            size_t before = 0;
+            while (header_block_next(block, &before, &earlier) && before < position)
+                was_noted(L, earlier.name);
+        }
+        if (count < COMPARED_MOST ? came_before(block, position, field.name)
+                                  : was_noted(L, field.name))
             continue;
-        lua_pushstring(L, list[i]);
-        lua_pushstring(L, value ? value : "");
-        lua_rawset(L, -4);
+        lua_pushlstring(L, field.name.at, field.name.len);
+        lua_pushlstring(L, field.value.at, field.value.len);
+        lua_rawset(L, table);
     }
-    if (list)
-        lua_pop(L, 1);
-    free((void *)keys);
+    lua_settop(L, table);
 }
 
 void api_push_headers(lua_State *L, struct message *message)
@@ -43,7 +78,7 @@ void api_push_headers(lua_State *L, struct message *message)
         return;
     }
     lua_createtable(L, 0, 1);
-    push_header_table(L, message->msg);
+    push_header_table(L, &message->headers);
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "headers");
     lua_pushvalue(L, -2);
@@ -78,32 +113,12 @@ static const char *header_name(lua_State *L, const char *method)
 static int method_header(lua_State *L)
 {
     struct message *message = api_message(L, "header");
-    const char *name = header_name(L, "header");
-    const char *value = message->msg ? wire_header(message->msg, name) : NULL;
-    if (!value)
-        lua_pushnil(L);
+    struct span value = header_block_find(&message->headers, header_name(L, "header"));
+    if (value.at)
+        lua_pushlstring(L, value.at, value.len);
     else
-        lua_pushstring(L, value);
+        lua_pushnil(L);
     return 1;
-}
-
-static void append_values(lua_State *L, natsMsg *msg, const char *key)
-{
-    const char **values = NULL;
-    int count = 0;
-    if (natsMsgHeader_Values(msg, key, &values, &count) != NATS_OK)
-        return;
-    int list = lua_gettop(L);
-    const char **copy = count > 0 ? lua_newuserdata(L, (size_t)count * sizeof *copy) : NULL;
-    if (copy)
-        memcpy(copy, values, (size_t)count * sizeof *copy);
-    int have = (int)lua_objlen(L, list);
-    for (int i = 0; i < count; i++) {
-        lua_pushstring(L, copy[i] ? copy[i] : "");
-        lua_rawseti(L, list, have + i + 1);
-    }
-    lua_settop(L, list);
-    free((void *)values);
 }
 
 /* All values, also of names that differ in case only; an empty list when there are none. */
@@ -111,18 +126,15 @@ static int method_header_values(lua_State *L)
 {
     struct message *message = api_message(L, "header_values");
     const char *name = header_name(L, "header_values");
-    api_push_headers(L, message);
-    int headers = lua_gettop(L);
+    struct header_field field;
+    size_t position = 0;
+    int count = 0;
     lua_newtable(L);
-    lua_pushnil(L);
-    while (lua_next(L, headers)) {
-        lua_pop(L, 1);
-        const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
-        if (key && strcasecmp(key, name) == 0) {
-            lua_pushvalue(L, -2);
-            append_values(L, message->msg, key);
-            lua_pop(L, 1);
-        }
+    while (header_block_next(&message->headers, &position, &field)) {
+        if (!span_is(field.name, name))
+            continue;
+        lua_pushlstring(L, field.value.at, field.value.len);
+        lua_rawseti(L, -2, ++count);
     }
     return 1;
 }

@@ -1,14 +1,11 @@
-/* api_offload - calls of functions that run on the offload threads (engine/offload.h). Proxies and
- * their waiting are Lua (moonbus.offload). */
+/* api_offload - calls of functions that run on the offload threads (engine/offload/offload.h).
+ * Proxies and their waiting are Lua (moonbus.offload). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "api/api.h"
 #include "base/value.h"
-#include "engine/generation.h"
-#include "engine/internal.h"
-#include "engine/offload.h"
 
 #define TICKET_METATABLE "moonbus.offload_ticket"
 #define FIRST_ARGUMENT 5
@@ -19,7 +16,7 @@ struct ticket {
     struct offload_call *call; /* reference held, or NULL */
 };
 
-static void give_up(struct offload_call *call)
+static void cancel_queued(struct offload_call *call)
 {
     if (!call)
         return;
@@ -29,20 +26,20 @@ static void give_up(struct offload_call *call)
 
 static void drop_ticket(struct vm_held *held)
 {
-    give_up(((struct ticket *)held)->call);
+    cancel_queued(((struct ticket *)held)->call);
 }
 
 static struct offload_call *take_call(struct ticket *ticket)
 {
     struct offload_call *call = ticket->call;
     ticket->call = NULL;
-    vm_let_go(&ticket->held);
+    vm_unhold(&ticket->held);
     return call;
 }
 
 static int collect_ticket(lua_State *L)
 {
-    give_up(take_call(lua_touserdata(L, 1)));
+    cancel_queued(take_call(lua_touserdata(L, 1)));
     return 0;
 }
 
@@ -56,7 +53,7 @@ static void cancel_call(struct op *op)
 
 static void destroy_call(struct op *op)
 {
-    give_up(op->work);
+    cancel_queued(op->work);
 }
 
 static int push_ticket(struct op *op, lua_State *L)
@@ -109,28 +106,35 @@ static int push_answer(struct op *op, lua_State *L)
     case OFFLOAD_RESULTS:
         break;
     }
-    grip_take(L, grip_push(L), results);
+    grip_fill(L, grip_push(L), results);
     return 1;
 }
 
 /* The bindings --------------------------------------------------------------------------------- */
 
-static struct offload_call *new_call(lua_State *L, struct task *task)
+/* Where nothing else bounds it: in a timer or a hook. */
+#define UNBOUNDED_NS (5 * 60 * NS_PER_S)
+/* Later than the handler's own timeout, so that its error is the one that is logged. */
+#define AFTER_HANDLER_NS NS_PER_S
+
+/* As long as its handler has left. */
+static int64_t time_left_ns(const struct task *task)
 {
-    const struct generation *generation = task->instance->generation;
-    const struct offload_target target = {
-        .script = generation->script->name,
-        .path = generation->script->path,
-        .module = lua_tostring(L, 2),
-        .function = lua_tostring(L, 3),
-        .policy = generation->policy,
-        .timeout_ns = llround(lua_tonumber(L, 4) * (double)NS_PER_S),
-    };
-    return offload_call_new(task->instance->engine->offload, &target);
+    uint64_t due_ns = task_due_ns(task->root), now_ns = clock_now_ns();
+    if (!due_ns)
+        return UNBOUNDED_NS;
+    return (int64_t)(due_ns > now_ns ? due_ns - now_ns : 0) + AFTER_HANDLER_NS;
 }
 
-/* core.offload(ticket, module, name, timeout, ...): what core.offload_results takes; a ticket and
- * true: once more with that; nil and an error. Waits. */
+static struct offload_call *new_call(lua_State *L, struct task *task)
+{
+    int64_t timeout_ns =
+        lua_isnil(L, 4) ? time_left_ns(task) : llround(lua_tonumber(L, 4) * (double)NS_PER_S);
+    return binding_offload(task, lua_tostring(L, 2), lua_tostring(L, 3), timeout_ns);
+}
+
+/* core.offload(ticket, module, name, timeout or nil, ...): what core.offload_results takes; a
+ * ticket and true: once more with that; nil and an error. Waits. */
 static int core_offload(lua_State *L)
 {
     struct err err;
@@ -138,10 +142,9 @@ static int core_offload(lua_State *L)
     struct ticket *ticket = lua_isnil(L, 1) ? NULL : luaL_checkudata(L, 1, TICKET_METATABLE);
     snprintf(binding, sizeof binding, "%.120s.%.120s", luaL_checkstring(L, 2),
              luaL_checkstring(L, 3));
-    luaL_checknumber(L, 4);
     struct task *task = api_task(L, binding);
     api_may_wait(L, binding);
-    const struct plain_rules rules = offload_rules(task->instance->generation->policy, "argument");
+    const struct plain_rules rules = binding_plain_rules(task, "argument");
     struct plain *arguments =
         plain_copy(L, FIRST_ARGUMENT, lua_gettop(L) - FIRST_ARGUMENT + 1, &rules, &err);
     if (!arguments && err.code == ERR_INVALID)
@@ -152,14 +155,16 @@ static int core_offload(lua_State *L)
     struct op *op = call ? op_new(task, push_answer, cancel_call) : NULL;
     if (!op) {
         plain_release(arguments);
-        give_up(call);
+        cancel_queued(call);
         err_set(&err, ERR_MEMORY, "no memory for a call");
         return api_fail(L, &err);
     }
     op->work = call;
     op->destroy = destroy_call;
-    if (offload_submit(call, op_retain(op), arguments, &err) != 0)
+    if (offload_submit(call, op_retain(op), arguments, &err) != 0) {
+        op_release(op);
         return api_not_started(L, op, &err);
+    }
     return task_wait(L, op);
 }
 
@@ -170,7 +175,7 @@ static int core_offload_results(lua_State *L)
     if (!grip->plain)
         return 0;
     int count = plain_push(L, grip->plain);
-    grip_let_go(grip);
+    grip_release(grip);
     return count;
 }
 

@@ -11,7 +11,7 @@ static void drop_grip(struct vm_held *held)
 
 static int collect_grip(lua_State *L)
 {
-    grip_let_go(lua_touserdata(L, 1));
+    grip_release(lua_touserdata(L, 1));
     return 0;
 }
 
@@ -24,7 +24,7 @@ struct grip *grip_push(lua_State *L)
     return grip;
 }
 
-void grip_take(lua_State *L, struct grip *grip, struct plain *plain)
+void grip_fill(lua_State *L, struct grip *grip, struct plain *plain)
 {
     grip->plain = plain;
     vm_hold(L, &grip->held, drop_grip);
@@ -35,11 +35,11 @@ struct grip *grip_at(lua_State *L, int index)
     return luaL_checkudata(L, index, GRIP_METATABLE);
 }
 
-void grip_let_go(struct grip *grip)
+void grip_release(struct grip *grip)
 {
     struct plain *plain = grip->plain;
     grip->plain = NULL;
-    vm_let_go(&grip->held);
+    vm_unhold(&grip->held);
     plain_release(plain);
 }
 

@@ -5,7 +5,6 @@
 
 #include "api/api.h"
 #include "base/value.h"
-#include "engine/internal.h"
 
 #define STORE_METATABLE "moonbus.shared"
 
@@ -22,7 +21,7 @@ static int core_shared(lua_State *L)
         return api_misuse(L, "bus.shared: a name has 1 to %d bytes, and no NUL among them",
                           SHARED_NAME_MAX);
     struct store **object = lua_newuserdata(L, sizeof(struct store *));
-    *object = shared_open(instance_of(L)->engine->shared, name, (size_t)lua_tonumber(L, 2), &err);
+    *object = binding_store(instance_of(L), name, (size_t)lua_tonumber(L, 2), &err);
     if (!*object)
         return api_misuse(L, "bus.shared: %s", err.message);
     luaL_getmetatable(L, STORE_METATABLE);
@@ -72,9 +71,9 @@ static int shared_get(lua_State *L)
         struct grip *grip = grip_push(L);
         found = store_get(store, key, &value); /* it may be another one by now */
         if (found && value.plain) {
-            grip_take(L, grip, value.plain);
+            grip_fill(L, grip, value.plain);
             int count = plain_push(L, value.plain);
-            grip_let_go(grip);
+            grip_release(grip);
             return count;
         }
     }
@@ -113,10 +112,10 @@ static int put(lua_State *L, const char *method, enum store_mode mode)
     bool present = false;
     lua_settop(L, 4);
     struct store *store = check_call(L, method, &key);
-    int rc = check_value(L, store, method, &value, &err);
-    if (rc == 0)
-        rc = store_put(store, mode, key, value, ttl_of(L, 4), &present, &err);
-    if (rc)
+    int code = check_value(L, store, method, &value, &err);
+    if (code == 0)
+        code = store_put(store, mode, key, value, ttl_of(L, 4), &present, &err);
+    if (code)
         return api_fail(L, &err);
     lua_pushboolean(L, !present);
     return 1;
@@ -155,10 +154,10 @@ static int shared_incr(lua_State *L)
     struct store *store = check_call(L, "shared:incr", &key);
     double by = number_at(L, 3, "what is added", 1);
     double init = number_at(L, 4, "init", 0);
-    int rc = store_incr(store, key, by, init, ttl_of(L, 5), &sum, &err);
-    if (rc == ERR_INVALID)
+    int code = store_incr(store, key, by, init, ttl_of(L, 5), &sum, &err);
+    if (code == ERR_INVALID)
         return api_misuse(L, "shared:incr: %s", err.message);
-    if (rc)
+    if (code)
         return api_fail(L, &err);
     lua_pushnumber(L, sum);
     return 1;

@@ -4,12 +4,9 @@
  * running task, and parking: a task waits until someone in its instance wakes it. */
 #include "api/api.h"
 #include "base/value.h"
-#include "engine/internal.h"
 
 #define CHILD_METATABLE "moonbus.child"
 #define PARKED_METATABLE "moonbus.parked"
-
-#define OP_OF_DEADLINE(d) ((struct op *)((char *)(d)-offsetof(struct op, deadline)))
 
 /* Time ----------------------------------------------------------------------------------------- */
 
@@ -37,17 +34,6 @@ static int core_duration(lua_State *L)
     return 1;
 }
 
-static void on_due(struct deadline *deadline)
-{
-    op_complete(OP_OF_DEADLINE(deadline));
-}
-
-static void cancel_sleep(struct op *op)
-{
-    if (clock_cancel(op->instance->engine->clock, &op->deadline))
-        op_release(op);
-}
-
 static int push_nothing(struct op *op, lua_State *L)
 {
     (void)op;
@@ -63,20 +49,18 @@ static int core_sleep(lua_State *L)
     int64_t ns = api_duration(L, 1, binding, "duration", -1);
     struct task *task = api_task(L, binding);
     api_may_wait(L, binding);
-    struct op *op = op_new(task, push_nothing, cancel_sleep);
+    struct op *op = op_new(task, push_nothing, binding_cancel_sleep);
     if (!op)
         return luaL_error(L, "not enough memory");
-    op->deadline.on_due = on_due;
-    op_retain(op);
-    clock_arm(task->instance->engine->clock, &op->deadline, clock_now_ns() + (uint64_t)ns);
+    binding_sleep(op, ns);
     return task_wait(L, op);
 }
 
 /* Children ---------------------------------------------------------------------------------------
  */
 
-/* Handles are userdata: what they hold is let go with the state, if that ends without a word. */
-struct child {
+/* Handles are userdata: if the state is discarded, what they hold is released with it. */
+struct spawned {
     struct vm_held held;
     struct task *task; /* reference held, or NULL */
 };
@@ -88,7 +72,7 @@ struct parked {
 
 static void drop_child(struct vm_held *held)
 {
-    task_release(((struct child *)held)->task);
+    task_release(((struct spawned *)held)->task);
 }
 
 static void drop_parked(struct vm_held *held)
@@ -102,8 +86,8 @@ static int core_spawn(lua_State *L)
     bool kept = lua_toboolean(L, 1);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     struct task *task = api_task(L, "bus.spawn");
-    struct child *handle = lua_newuserdata(L, sizeof *handle);
-    *handle = (struct child){0};
+    struct spawned *handle = lua_newuserdata(L, sizeof *handle);
+    *handle = (struct spawned){0};
     luaL_getmetatable(L, CHILD_METATABLE);
     lua_setmetatable(L, -2);
     lua_replace(L, 1);
@@ -118,7 +102,7 @@ static int core_spawn(lua_State *L)
 /* core.cancel(handle): its pending binding, or its next one, raises. */
 static int core_cancel(lua_State *L)
 {
-    const struct child *handle = luaL_checkudata(L, 1, CHILD_METATABLE);
+    const struct spawned *handle = luaL_checkudata(L, 1, CHILD_METATABLE);
     if (handle->task)
         task_cancel(handle->task, CANCEL_PARENT);
     return 0;
@@ -127,10 +111,10 @@ static int core_cancel(lua_State *L)
 /* core.release(handle), and when it is collected. */
 static int core_release(lua_State *L)
 {
-    struct child *handle = luaL_checkudata(L, 1, CHILD_METATABLE);
+    struct spawned *handle = luaL_checkudata(L, 1, CHILD_METATABLE);
     struct task *task = handle->task;
     handle->task = NULL;
-    vm_let_go(&handle->held);
+    vm_unhold(&handle->held);
     if (task)
         task_release(task);
     return 0;
@@ -140,7 +124,7 @@ static int core_release(lua_State *L)
  */
 static int core_cancel_timer(lua_State *L)
 {
-    source_cancel_timer(instance_of(L), (int)luaL_checkinteger(L, 1));
+    binding_cancel_timer(instance_of(L), (int)luaL_checkinteger(L, 1));
     return 0;
 }
 
@@ -158,7 +142,7 @@ static int core_check(lua_State *L)
     return 0;
 }
 
-/* core.cancelled(): has the running task been told to end? */
+/* core.cancelled(): was the running task cancelled? */
 static int core_cancelled(lua_State *L)
 {
     const struct task *task = instance_of(L)->current;
@@ -184,16 +168,27 @@ static int core_show(lua_State *L)
     return 1;
 }
 
-/* core.where(): file and line of the script's code that runs; or nothing. */
+/* core.where([coroutine]): file and line of the script's code that runs, or failed there; or
+ * nothing. */
 static int core_where(lua_State *L)
 {
     char file[256];
     int line;
-    if (!vm_where(L, file, sizeof file, &line))
+    lua_State *at = lua_isthread(L, 1) ? lua_tothread(L, 1) : L;
+    if (!where_find(at, file, sizeof file, &line))
         return 0;
     lua_pushstring(L, file);
     lua_pushinteger(L, line);
     return 2;
+}
+
+/* core.keep_raised(table): what moonbus.task keeps of errors that pass between coroutines. */
+static int core_keep_raised(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    vm_keep_raised(L);
+    return 0;
 }
 
 /* Parking ----------------------------------------------------------------------------------------
@@ -209,7 +204,7 @@ static int core_parking(lua_State *L)
     *parked = (struct parked){0};
     luaL_getmetatable(L, PARKED_METATABLE);
     lua_setmetatable(L, -2);
-    /* No cancel: who has the handle may still wake it, and holds a reference for that. */
+    /* No cancel: the holder of the handle may still wake it, and has a reference for that. */
     struct op *op = op_new(task, push_nothing, NULL);
     if (!op)
         return luaL_error(L, "not enough memory");
@@ -234,7 +229,7 @@ static int core_wake(lua_State *L)
     struct parked *parked = luaL_checkudata(L, 1, PARKED_METATABLE);
     struct op *op = parked->op;
     parked->op = NULL;
-    vm_let_go(&parked->held);
+    vm_unhold(&parked->held);
     if (op)
         op_complete(op);
     return 0;
@@ -246,7 +241,7 @@ static int core_unpark(lua_State *L)
     struct parked *parked = luaL_checkudata(L, 1, PARKED_METATABLE);
     struct op *op = parked->op;
     parked->op = NULL;
-    vm_let_go(&parked->held);
+    vm_unhold(&parked->held);
     if (op)
         op_release(op);
     return 0;
@@ -266,6 +261,7 @@ void api_time_open(lua_State *L)
         {"check", core_check},
         {"cancelled", core_cancelled},
         {"where", core_where},
+        {"keep_raised", core_keep_raised},
         {"show", core_show},
         {"failed_late", core_failed_late},
         {"parking", core_parking},

@@ -6,7 +6,6 @@
 #include "api/api.h"
 #include "base/log.h"
 #include "base/value.h"
-#include "engine/internal.h"
 
 /* --- Shared --- */
 
@@ -72,27 +71,23 @@ static const char *reason_argument(lua_State *L, const char *method)
 static int settle(lua_State *L, struct message *message, enum verdict verdict, int64_t delay_ns)
 {
     struct err err;
-    if (message->rejected || !message->delivery)
+    if (message->decided || !message->delivery)
         return already_settled(L);
     if (delivery_settle(message->delivery, verdict, delay_ns, &err) != 0)
         return api_fail(L, &err);
+    binding_end_span(message->run, task_trace_verdict(message->run, message->delivery, verdict),
+                     NULL);
     return done(L);
 }
 
 /* --- Verdicts --- */
 
-static void on_confirmed(void *owner, natsMsg *reply, enum err_code code)
+static void on_confirmed(void *owner, struct packet *reply, enum err_code code)
 {
     struct op *op = owner;
-    op->result.msg = reply;
+    (void)reply; /* that there is one says it all */
     op->result.code = code;
     op_complete(op);
-}
-
-static void cancel_confirmation(struct op *op)
-{
-    if (inbox_cancel(op->instance->engine->bus->inbox, op->handle))
-        op_release(op);
 }
 
 static int push_confirmation(struct op *op, lua_State *L)
@@ -107,21 +102,16 @@ static int push_confirmation(struct op *op, lua_State *L)
 
 static int ack_and_wait(lua_State *L, struct task *task, struct message *message)
 {
-    struct engine *engine = task->instance->engine;
-    if (message->rejected || !message->delivery)
+    if (message->decided || !message->delivery)
         return already_settled(L);
     api_may_wait(L, "msg:ack");
-    struct op *op = op_new(task, push_confirmation, cancel_confirmation);
+    struct op *op = op_new(task, push_confirmation, binding_cancel_request);
     if (!op)
         return fail_with(L, ERR_MEMORY, "no memory to wait for the ack");
-    op_retain(op);
-    uint64_t deadline_ns = clock_now_ns() + (uint64_t)atomic_load(&engine->request_timeout_ns);
-    uint64_t id = 0;
+    op->span = task_trace_verdict(message->run, message->delivery, VERDICT_ACK);
     struct err err;
-    if (delivery_ack_sync(message->delivery, engine->bus->inbox, deadline_ns, on_confirmed, op, &id,
-                          &err) != 0)
+    if (binding_ack(op, message->delivery, on_confirmed, &err) != 0)
         return api_not_started(L, op, &err);
-    op->handle = id;
     return task_wait(L, op);
 }
 
@@ -144,8 +134,8 @@ static int bury(lua_State *L, struct message *message, const struct err *reason)
 {
     char file[256];
     int line = 0;
-    bool known = vm_where(L, file, sizeof file, &line);
-    message->rejected = true;
+    bool known = where_find(L, file, sizeof file, &line);
+    message->decided = true;
     task_dead_letter(message->run, message->delivery, reason, known ? file : NULL, line);
     return done(L);
 }
@@ -166,17 +156,17 @@ static int method_nak(lua_State *L)
     int64_t delay_ns = api_duration(L, 2, "msg:nak", "delay", 0);
     api_task(L, "msg:nak");
     struct task *run = message->run;
-    if (message->rejected || !run || delivery_settled(message->delivery))
+    if (message->decided || !run || delivery_settled(message->delivery))
         return already_settled(L);
-    if (message->delivery->attempt >= (uint64_t)run->registration->attempts)
+    if (message->delivery->attempt >= (uint64_t)run->registration->attempts &&
+        registration_gives_up(run->registration))
         return nak_the_last(L, message);
     if (lua_isnoneornil(L, 2))
-        delay_ns = backoff_delay_ns(&run->registration->backoff, message->delivery->attempt,
-                                    retry_random());
+        delay_ns = registration_backoff_ns(run->registration, message->delivery->attempt);
     if (run->registration->order == ORDER_NONE)
         return settle(L, message, VERDICT_NAK, delay_ns);
     /* In order: its key waits for it here, so the verdict is carried out when the handler ends. */
-    message->rejected = run->retry_asked = true;
+    message->decided = run->retry_asked = true;
     run->retry_delay_ns = delay_ns;
     return done(L);
 }
@@ -185,7 +175,7 @@ static int method_nak(lua_State *L)
 static int reject_one(lua_State *L, struct message *message, const char *reason)
 {
     struct err err;
-    if (message->rejected || delivery_settled(message->delivery))
+    if (message->decided || delivery_settled(message->delivery))
         return already_settled(L);
     err_set(&err, ERR_BAD_PAYLOAD, "%s", reason ? reason : "rejected by the handler");
     return bury(L, message, &err);
@@ -203,6 +193,7 @@ static int method_term(lua_State *L)
         struct log_context context = {0};
         api_log_context(L, &context, file, sizeof file);
         api_log_message(&context, message->run, message->delivery);
+        context.verdict = "term";
         log_event(LOG_INFO, &context, "terminated by the handler%s%s", reason ? ": " : "",
                   reason ? reason : "");
     }
@@ -223,18 +214,16 @@ static int method_reject(lua_State *L)
         return already_settled(L);
     if (run->batch)
         return reject_one(L, message, reason);
-    if (message->rejected || run->responded || delivery_settled(message->delivery))
+    if (message->decided || run->responded || delivery_settled(message->delivery))
         return already_settled(L);
-    struct failure *failure = run->failure ? run->failure : calloc(1, sizeof *failure);
-    if (!failure)
-        return fail_with(L, ERR_MEMORY, "no memory to reject the message");
-    failure_clear(failure);
-    run->failure = failure;
-    message->rejected = true;
+    struct failure failure;
     char file[256];
-    if (vm_where(L, file, sizeof file, &failure->line))
-        failure->file = strdup(file);
-    err_set(&failure->err, ERR_BAD_PAYLOAD, "%s", reason ? reason : "rejected by the handler");
+    failure_init(&failure);
+    if (where_find(L, file, sizeof file, &failure.line))
+        failure.file = strdup(file);
+    err_set(&failure.err, ERR_BAD_PAYLOAD, "%s", reason ? reason : "rejected by the handler");
+    task_fail_anew(run, &failure);
+    message->decided = true;
     return done(L);
 }
 
@@ -244,7 +233,7 @@ static int method_progress(lua_State *L)
     struct message *message = stream_message(L, "progress");
     api_task(L, "msg:progress");
     struct err err;
-    if (message->rejected || !message->delivery)
+    if (message->decided || !message->delivery)
         return already_settled(L);
     if (delivery_progress(message->delivery, &err) != 0)
         return api_fail(L, &err);
@@ -253,27 +242,69 @@ static int method_progress(lua_State *L)
 
 /* --- Replies --- */
 
-/* Sends a reply; it carries the request's correlation_id, if that had one (NULL: it had no
- * headers). Clears headers. Without L it is what the run ends with: there is one for each request,
- * and room is kept for it when the script has sent too much. */
-static int send_reply(lua_State *L, struct task *task, natsMsg *request, const char *to,
-                      const struct payload *payload, struct headers *headers, struct err *err)
+/* Whoever publishes chooses where the answer goes. A message to what begins with $, or to
+ * JetStream's API under another prefix, is an ack or a command of ours to the server: deleting a
+ * stream takes no more than an empty one. */
+static bool is_servers_own(const struct task *task, const char *to)
 {
-    int rc = 0;
-    const char *correlation = request ? wire_header(request, "correlation_id") : NULL;
-    if (correlation && !headers_get(headers, "correlation_id"))
-        rc = headers_add(headers, "correlation_id", correlation, strlen(correlation), err);
+    return binding_is_servers_own(task, to);
+}
+
+/* Once for each subscription: such a request may come a million times. */
+static void log_kept(const struct task *root, const char *subject, const char *to)
+{
+    if (!binding_may_log_kept(root))
+        return;
+    struct log_context context = {.script = binding_script_name(root->instance),
+                                  .handler = root->registration->handler,
+                                  .file = root->registration->file,
+                                  .line = root->registration->line,
+                                  .subject = subject};
+    log_event(LOG_WARN, &context,
+              "a message asks for its reply at \"%.200s\", a subject of the server's own: nothing "
+              "is sent there (logged once). If the handler only looks on, state reply = false",
+              to);
+}
+
+/* May what ends the run be sent to its requester? */
+static bool may_answer(const struct task *root)
+{
+    const struct delivery *delivery = root->delivery;
+    if (!delivery || !delivery->reply_to || root->responded || root->registration->looks_on)
+        return false;
+    if (!is_servers_own(root, delivery->reply_to))
+        return true;
+    log_kept(root, delivery->packet.subject, delivery->reply_to);
+    return false;
+}
+
+/* A reply carries the request's correlation_id, if that had one that can be sent. */
+static void add_correlation(struct headers *headers, const struct header_block *request)
+{
+    struct span id = header_block_find(request, "correlation_id");
+    if (id.at && !headers_get(headers, "correlation_id"))
+        headers_add(headers, "correlation_id", id.at, id.len, NULL);
+}
+
+/* Sends a reply. Clears headers. Without L it is what the run ends with: there is one for each
+ * request, and room is kept for it when the script has sent too much. */
+static int send_reply(lua_State *L, struct task *task, const struct header_block *request,
+                      const char *to, const struct payload *payload, struct headers *headers,
+                      struct err *err)
+{
+    int code;
+    add_correlation(headers, request);
+    binding_carry_trace(task, payload->len, headers);
     struct link_frame frame = {
         .subject = to, .data = payload->data, .len = payload->len, .headers = headers};
-    if (rc == 0 && L) {
-        rc = api_send(L, task, &frame, err);
-    } else if (rc == 0) {
-        frame.flow = task->instance->generation->script->flow;
+    if (L) {
+        code = api_send(L, task, &frame, err);
+    } else {
         frame.owed = true;
-        rc = link_send(task->instance->engine->bus->publish, LANE_BULK, &frame, err);
+        code = binding_send(task, &frame, err);
     }
     headers_clear(headers);
-    return rc;
+    return code;
 }
 
 /* msg:respond(data [, {headers}]). The message stays where it is on the stack: nobody else may have
@@ -289,6 +320,14 @@ static int method_respond(lua_State *L)
     struct payload payload;
     api_payload(L, 2, "msg:respond", &payload);
     struct task *task = api_task(L, "msg:respond");
+    if (message->run && message->run->registration->looks_on)
+        return api_misuse(L, "msg:respond: this handler was registered with reply = false");
+    if (is_servers_own(task, to)) {
+        log_kept(task->root, message->subject, to);
+        return fail_with(L, ERR_PERMISSION,
+                         "the reply subject is the server's own, where a message is a command or "
+                         "an ack: nothing is replied there");
+    }
     char room[HEADERS_ROOM];
     struct headers headers = headers_in(room, sizeof room);
     struct err err;
@@ -296,7 +335,7 @@ static int method_respond(lua_State *L)
         headers_clear(&headers);
         return api_misuse(L, "msg:respond: %s", err.message);
     }
-    if (send_reply(L, task, message->msg, to, &payload, &headers, &err) != 0)
+    if (send_reply(L, task, &message->headers, to, &payload, &headers, &err) != 0)
         return api_fail(L, &err);
     if (message->run)
         message->run->responded = true;
@@ -328,44 +367,44 @@ static int push_json(struct vm *vm, lua_State *L, int index, struct err *err)
 int api_reply(struct task *task, lua_State *L, int nresults, struct err *err)
 {
     struct delivery *delivery = task->delivery;
-    if (!delivery || !delivery->reply_to || task->responded || task->failure)
-        return 0;
-    struct vm *vm = task->instance->vm;
     int index = lua_gettop(L) - nresults + 1;
     int type = nresults > 0 ? lua_type(L, index) : LUA_TNIL;
+    if (type == LUA_TNIL || task->failure || !may_answer(task))
+        return 0;
+    struct vm *vm = task->instance->vm;
     struct payload payload = {.data = ""};
     if (type == LUA_TSTRING) {
         payload.data = lua_tolstring(L, index, &payload.len);
-        payload.content_type = "text/plain";
     } else if (type == LUA_TTABLE) {
         if (push_json(vm, L, index, err) != 0)
             return err->code;
         payload.data = lua_tolstring(vm->L, -1, &payload.len);
         payload.content_type = "application/json";
-    } else if (type != LUA_TNIL) {
+    } else {
         return err_set(err, ERR_HANDLER, "a handler's reply is a string, a table or nil, not a %s",
                        api_type_name(L, index));
     }
     char room[HEADERS_ROOM];
     struct headers headers = headers_in(room, sizeof room);
-    int rc = 0;
+    int code = 0;
     if (payload.content_type)
-        rc = headers_add(&headers, "content-type", payload.content_type,
-                         strlen(payload.content_type), err);
-    if (rc == 0)
-        rc = send_reply(NULL, task, delivery->msg, delivery->reply_to, &payload, &headers, err);
+        code = headers_add(&headers, "content-type", payload.content_type,
+                           strlen(payload.content_type), err);
+    if (code == 0)
+        code = send_reply(NULL, task, &delivery->packet.headers, delivery->reply_to, &payload,
+                          &headers, err);
     headers_clear(&headers);
     if (type == LUA_TTABLE)
         lua_pop(vm->L, 1);
-    task->responded = rc == 0;
-    task->unsent = rc == ERR_FULL;
-    return rc;
+    task->responded = code == 0;
+    task->unsent = code == ERR_FULL;
+    return code;
 }
 
 void api_reply_error(struct task *task, int status, const struct err *err)
 {
     struct delivery *delivery = task->delivery;
-    if (!delivery || !delivery->reply_to || task->responded)
+    if (!may_answer(task))
         return;
     char text[sizeof err->message], code[16];
     size_t len = strlen(err->message);
@@ -380,8 +419,8 @@ void api_reply_error(struct task *task, int status, const struct err *err)
     struct err ignored;
     if (headers_add(&headers, "Nats-Service-Error", text, len, &ignored) == 0 &&
         headers_add(&headers, "Nats-Service-Error-Code", code, (size_t)digits, &ignored) == 0 &&
-        send_reply(NULL, task, delivery->msg, delivery->reply_to, &payload, &headers, &ignored) ==
-            0)
+        send_reply(NULL, task, &delivery->packet.headers, delivery->reply_to, &payload, &headers,
+                   &ignored) == 0)
         task->responded = true;
     headers_clear(&headers);
 }

@@ -1,10 +1,11 @@
-/* admin - the host's HTTP endpoint: health, readiness, status; reload and drain.
+/* admin - the host's HTTP endpoint: health, readiness, status, metrics; reload and drain.
  *
- *   libmicrohttpd's epoll ─▶ the main loop ─▶ one request at a time, answered at once; but a POST
- *   of /reload or /drain waits (suspended) for its verdict
+ *   libmicrohttpd's epoll ─▶ the main loop ─▶ one request at a time, answered at once, except a
+ *   POST of /reload or /drain: that is suspended until its verdict is there
  *
- * Slow and hostile clients cost a connection of a few, for a bounded time; nothing else. Owner: the
- * app; all functions on the main thread. NULL is no endpoint, and allowed everywhere. */
+ * A slow or hostile client costs one of a few connections, for a bounded time, and nothing else.
+ * Owner: the app; all functions on the main thread. NULL means no endpoint, and is allowed
+ * everywhere. */
 #ifndef MOONBUS_APP_ADMIN_H
 #define MOONBUS_APP_ADMIN_H
 
@@ -15,28 +16,29 @@
 struct admin;
 struct app;
 
-/* Listens as the config says. NULL with err->code 0: it is off; or an error: the address is taken,
- * or none of ours. */
+/* Listens as the config says. NULL with err->code 0: it is off. NULL with an error: the address is
+ * taken, or is not one of this machine's. */
 struct admin *admin_open(struct app *app, struct err *err);
 
-/* A script was loaded, refused or unloaded; text: as in the log. For who waits for a reload. */
+/* A script was loaded, refused or unloaded: for requests that wait for a reload. text: as logged.
+ */
 void admin_note(struct admin *admin, const char *script, bool refused, unsigned generation,
                 double elapsed_ms, const char *text);
 
-/* Nothing is to be reloaded any more: the verdict for who waits. stopping: there will be none. */
-/* A config was read that is good: what was refused before is mended. Before its lines. */
+/* A good config was read: what was refused before is mended. Comes before its lines. */
 void admin_config_read(struct admin *admin);
-/* A line of what a config that was read anew changes, or why it was refused. */
+/* One line of what a newly read config changes, or why it was refused. */
 void admin_note_config(struct admin *admin, bool refused, const char *path, const char *line);
+/* Nothing is left to reload: requests that wait get their verdict. stopping: there will be none. */
 void admin_settled(struct admin *admin, bool stopping);
 
-/* The end: who waits for the drain is told how many handlers were unfinished. Sends what is to be
- * sent, briefly, and closes its handles. */
+/* The loop has been woken: a search for durables may have ended. */
+void admin_unserved_look(struct admin *admin);
+
+/* The end: requests that wait for the drain hear how many handlers were unfinished. Takes a moment
+ * to send that, and closes its handles. */
 void admin_close(struct admin *admin, int unfinished);
 /* After the loop and the clock have ended. */
 void admin_free(struct admin *admin);
-
-/* The clock's thread has done something lately. */
-bool admin_clock_lives(const struct admin *admin);
 
 #endif

@@ -1,4 +1,5 @@
-/* admin_verdict - who waits for a reload or a drain, and what they get to hear. */
+/* admin_verdict - requests that wait for a reload or a drain, and their answers. */
+#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <string.h>
 #include <utlist.h>
@@ -42,7 +43,7 @@ void admin_resume_all(struct admin *admin, enum wait wait, int status, const cJS
 
 /* One verdict for each script, the last: what was refused may have been mended while somebody
  * waited. */
-static void forget(cJSON *notes, const char *script)
+static void remove_older(cJSON *notes, const char *script)
 {
     const cJSON *note;
     int at = 0;
@@ -62,7 +63,7 @@ void admin_note(struct admin *admin, const char *script, bool refused, unsigned 
         return;
     if (!admin->notes)
         admin->notes = cJSON_CreateArray();
-    forget(admin->notes, script);
+    remove_older(admin->notes, script);
     cJSON *note = cJSON_CreateObject();
     cJSON_AddStringToObject(note, "script", script);
     cJSON_AddBoolToObject(note, "refused", refused);

@@ -1,3 +1,4 @@
+/* A nats-server as a child process: started, waited for, restarted, stopped. */
 #include "app/child.h"
 
 #include <arpa/inet.h>
@@ -88,15 +89,20 @@ static int free_port(int port)
     return bound ? ntohs(address.sin_port) : 0;
 }
 
-static int choose_port(struct child *child, int wanted, struct err *err)
+int child_free_port(void)
 {
-    if (wanted) {
-        child->port = free_port(wanted);
+    return free_port(0);
+}
+
+static int choose_port(struct child *child, const struct child_options *options, struct err *err)
+{
+    if (options->port) {
+        child->port = free_port(options->port);
         if (!child->port)
             return err_set(err, ERR_SYSTEM, "port %d is taken: choose another with --nats-port",
-                           wanted);
+                           options->port);
     } else {
-        child->port = free_port(NATS_PORT);
+        child->port = options->apart ? 0 : free_port(NATS_PORT);
         if (!child->port)
             child->port = free_port(0);
         if (!child->port)
@@ -106,9 +112,10 @@ static int choose_port(struct child *child, int wanted, struct err *err)
     return 0;
 }
 
+/* What streams hold is for nobody else to read. */
 static int make_folder(const char *path, struct err *err)
 {
-    if (mkdir(path, 0755) == 0 || errno == EEXIST)
+    if (mkdir(path, S_IRWXU) == 0 || errno == EEXIST)
         return 0;
     return err_set(err, ERR_SYSTEM, "cannot make the folder %s: %s", path, strerror(errno));
 }
@@ -119,7 +126,7 @@ static void keep_out_of_git(const char *folder)
     char *path = NULL;
     if (asprintf(&path, "%s/.gitignore", folder) < 0)
         return;
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd >= 0) {
         ssize_t wrote = write(fd, "*\n", 2);
         (void)wrote;
@@ -136,12 +143,13 @@ static int open_folder(struct child *child, const struct child_options *options,
         code = make_folder(store, err);
     if (code)
         return code;
+    chmod(options->folder, S_IRWXU); /* made before that was so; somebody else's cannot be */
     keep_out_of_git(options->folder);
     child->store = strdup(store);
     if (!child->store || asprintf(&child->log_path, "%s/nats-server.log", options->folder) < 0 ||
         asprintf(&child->url_path, "%s/url", options->folder) < 0)
         return err_set(err, ERR_MEMORY, "out of memory");
-    child->output = open(child->log_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    child->output = open(child->log_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (child->output < 0)
         return err_set(err, ERR_SYSTEM, "cannot write %s: %s", child->log_path, strerror(errno));
     if (flock(child->output, LOCK_EX | LOCK_NB) != 0)
@@ -186,7 +194,7 @@ static int spawn(struct child *child, struct err *err)
     return 0;
 }
 
-/* True: it has ended (or never ran). how tells, in words. */
+/* True: it has ended, or never ran; how says so in words. */
 static bool reap(struct child *child, char *how, size_t size)
 {
     int status;
@@ -221,7 +229,7 @@ static void on_restart(uv_timer_t *timer)
     struct child *child = timer->data;
     struct err err;
     if (!child->stopping && child->pid == 0 && spawn(child, &err) != 0)
-        log_error("%s", err.message);
+        log_err(&err);
 }
 
 static void on_child(uv_signal_t *handle, int number)
@@ -269,7 +277,7 @@ static int prepare(struct child *child, const struct child_options *options, str
     if (access(child->binary, X_OK) != 0)
         return err_set(err, ERR_NOT_FOUND, "cannot start %s: %s; it is in the package nats-server",
                        child->binary, strerror(errno));
-    int code = choose_port(child, options->port, err);
+    int code = choose_port(child, options, err);
     return code ? code : open_folder(child, options, err);
 }
 

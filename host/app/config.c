@@ -1,3 +1,4 @@
+/* Where a setting comes from: the file, the environment and the flags, put together. */
 #include "app/config_private.h"
 
 #include <errno.h>
@@ -78,11 +79,15 @@ static void take_reach(struct config *config, lua_State *L)
     config->password = get_string(L, "auth.password");
     config->token = get_string(L, "auth.token");
     config->nkey = get_string(L, "auth.nkey");
+    config->jwt = get_string(L, "auth.jwt");
+    config->seed = get_string(L, "auth.seed");
     config->tls = get_bool(L, "tls");
     config->tls_ca = get_string(L, "tls.ca");
     config->tls_cert = get_string(L, "tls.cert");
     config->tls_key = get_string(L, "tls.key");
     config->tls_verify = get_bool(L, "tls.verify");
+    config->tls_first = get_bool(L, "tls.first");
+    config->context_note = get_string(L, "context_note");
     config->domain = get_string(L, "jetstream.domain");
     config->api_prefix = get_string(L, "jetstream.api_prefix");
     config->inbox_prefix = get_string(L, "inbox_prefix");
@@ -109,7 +114,9 @@ static void take_host(struct config *config, lua_State *L)
     config->limit_memory_bytes = memory < 0x1p62 ? (int64_t)memory : INT64_C(1) << 62;
     config->limit_cpu_ns = get_ns(L, "limits.cpu");
     config->limit_max_stuck = get_int(L, "limits.max_stuck");
+    config->limit_generations = get_int(L, "limits.generations");
     config->limit_offload_threads = get_int(L, "limits.offload_threads");
+    config->http_max_per_host = get_int(L, "http.max_per_host");
     config->watch = get_bool(L, "watch");
     config->trust = get_bool(L, "trust");
     config->admin = get_string(L, "admin");
@@ -118,12 +125,30 @@ static void take_host(struct config *config, lua_State *L)
     config->settings_json = get_string(L, "settings");
     config->warnings = get_list(L, "warnings", &config->warning_count);
     char *level = get_string(L, "log.level"), *format = get_string(L, "log.format");
+    char *big = get_string(L, "json.big");
     if (!level || !log_parse_level(level, &config->log_level))
         config->log_level = LOG_INFO;
     if (!format || !log_parse_format(format, &config->log_format))
         config->log_format = LOG_AUTO;
+    if (!big || !number_big_named(big, &config->json_big))
+        config->json_big = BIG_ERROR;
     free(level);
     free(format);
+    free(big);
+}
+
+static void take_telemetry(struct config *config, lua_State *L)
+{
+    lua_getfield(L, -1, "export");
+    config->telemetry.url = get_string(L, "url");
+    config->telemetry.service = get_string(L, "service");
+    config->telemetry.sampler = get_string(L, "sampler");
+    config->telemetry.sample = get_number(L, "sample");
+    lua_pop(L, 1);
+    config->telemetry.timeout_ns = get_ns(L, "telemetry.timeout");
+    config->telemetry.headers = get_list(L, "telemetry.headers", &config->telemetry.header_count);
+    config->telemetry.attributes =
+        get_list(L, "telemetry.attributes", &config->telemetry.attribute_count);
 }
 
 static enum config_takes takes_of(const char *text)
@@ -171,12 +196,42 @@ static bool is_there(const char *file)
 
 struct config *config_load(const struct config_sources *sources, struct err *err)
 {
+    enum log_format ignored;
+    return config_load_as(sources, &ignored, err);
+}
+
+/* "moonbus.lua:3: ..." or "moonbus.lua: ..." of the file that is read. */
+static bool find_place(const char *message, const char *file, int *line)
+{
+    size_t len = strlen(file);
+    if (strncmp(message, file, len) != 0 || message[len] != ':')
+        return false;
+    *line = atoi(message + len + 1);
+    return true;
+}
+
+void config_log_refused(const struct config_sources *sources, const struct err *err,
+                        const char *prefix)
+{
+    int line = 0;
+    const char *file = config_path(sources);
+    struct log_context context = {.code = err_name(err->code), .whole = true};
+    if (find_place(err->message, file, &line)) {
+        context.file = file;
+        context.line = line;
+    }
+    log_event(LOG_ERROR, &context, "%s%s", prefix, err->message);
+}
+
+struct config *config_load_as(const struct config_sources *sources, enum log_format *format,
+                              struct err *err)
+{
     const char *file = sources->file;
     if (sources->no_file)
         file = NULL;
     else if (!file && is_there(DEFAULT_FILE))
         file = DEFAULT_FILE;
-    struct vm *vm = config_read(sources, file, err);
+    struct vm *vm = config_read(sources, file, format, err);
     if (!vm)
         return NULL;
     lua_State *L = vm->L;
@@ -184,6 +239,7 @@ struct config *config_load(const struct config_sources *sources, struct err *err
     if (config) {
         take_reach(config, L);
         take_host(config, L);
+        take_telemetry(config, L);
         take_leaves(config, L);
         config->file = file ? strdup(file) : NULL;
     } else {
@@ -213,26 +269,28 @@ static void free_leaves(struct config *config)
     free(config->leaves);
 }
 
-static void forget(char **text)
+static void reset_text(char **text)
 {
     free(*text);
     *text = NULL;
 }
 
-static void forget_auth(struct config *config)
+static void reset_auth(struct config *config)
 {
-    char **texts[] = {&config->creds,  &config->user,      &config->password, &config->token,
-                      &config->nkey,   &config->tls_ca,    &config->tls_cert, &config->tls_key,
-                      &config->domain, &config->api_prefix};
+    char **texts[] = {&config->creds,       &config->user,    &config->password,
+                      &config->token,       &config->nkey,    &config->tls_ca,
+                      &config->tls_cert,    &config->tls_key, &config->domain,
+                      &config->api_prefix,  &config->jwt,     &config->seed,
+                      &config->context_note};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        forget(texts[i]);
+        reset_text(texts[i]);
 }
 
 void config_free(struct config *config)
 {
     if (!config)
         return;
-    forget_auth(config);
+    reset_auth(config);
     free_leaves(config);
     free_list(config->servers, config->server_count);
     free_list(config->handlers, config->handler_count);
@@ -243,6 +301,11 @@ void config_free(struct config *config)
     free(config->admin);
     free(config->admin_token);
     free(config->settings_json);
+    free_list(config->telemetry.headers, config->telemetry.header_count);
+    free_list(config->telemetry.attributes, config->telemetry.attribute_count);
+    free(config->telemetry.url);
+    free(config->telemetry.service);
+    free(config->telemetry.sampler);
     free(config->file);
     free(config);
 }
@@ -250,6 +313,11 @@ void config_free(struct config *config)
 void config_announce(const struct config *config)
 {
     log_setup(config->log_level, config->log_format);
+    config_tell_warnings(config);
+}
+
+void config_tell_warnings(const struct config *config)
+{
     for (int i = 0; i < config->warning_count; i++)
         log_warn("%s", config->warnings[i]);
 }
@@ -277,11 +345,11 @@ int config_use_server(struct config *config, const char *url, struct err *err)
         free(copy);
         return err_set(err, ERR_MEMORY, "out of memory");
     }
-    forget_auth(config);
+    reset_auth(config);
     free_list(config->servers, config->server_count);
     servers[0] = copy;
     config->servers = servers;
     config->server_count = 1;
-    config->tls = false;
+    config->tls = config->tls_first = false;
     return 0;
 }

@@ -1,4 +1,4 @@
-/* config_change - what a config that was read anew changes in the one that the host runs by. */
+/* config_change - applies a newly read config to the one that the host uses. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,23 +10,30 @@ static bool same(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
+#define SWAP_MOST 64 /* bytes */
+
 static void swap(void *a, void *b, size_t size)
 {
-    char kept[64];
+    char kept[SWAP_MOST];
     memcpy(kept, a, size);
     memcpy(a, b, size);
     memcpy(b, kept, size);
 }
 
-#define SWAP(field) swap(&config->field, &fresh->field, sizeof config->field)
+#define SWAP(field)                                                                                \
+    do {                                                                                           \
+        _Static_assert(sizeof config->field <= SWAP_MOST, "it fits");                              \
+        swap(&config->field, &fresh->field, sizeof config->field);                                 \
+    } while (0)
 
-/* All that is not TAKES_START or TAKES_SERVER. */
+/* All that is not TAKES_START or TAKES_SERVER: spec/unit/settings_spec.lua compares. */
 static void take_over(struct config *config, struct config *fresh)
 {
     SWAP(handlers);
     SWAP(handler_count);
     SWAP(lib);
     SWAP(lib_count);
+    SWAP(json_big);
     SWAP(request_timeout_ns);
     SWAP(publish_timeout_ns);
     SWAP(publish_attempts);
@@ -36,7 +43,9 @@ static void take_over(struct config *config, struct config *fresh)
     SWAP(limit_memory_bytes);
     SWAP(limit_cpu_ns);
     SWAP(limit_max_stuck);
+    SWAP(limit_generations);
     SWAP(limit_offload_threads);
+    SWAP(http_max_per_host);
     SWAP(watch);
     SWAP(trust);
     SWAP(admin_token);
@@ -85,7 +94,7 @@ static void keep_started(struct config_leaf *leaf, const struct config_leaf *fre
     }
 }
 
-/* The leaf says what fresh says; line: what is to be told of it. */
+/* Gives the leaf the value of fresh; line: the text for the log. */
 static void change(struct config_leaf *leaf, struct config_leaf *fresh, bool private_server,
                    char *line, size_t size)
 {

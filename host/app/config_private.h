@@ -8,9 +8,11 @@
 #include "app/config.h"
 #include "vm/vm.h"
 
-/* Blocks. A state with the result on its stack, which the caller frees; NULL with err. However the
- * file is written, it comes back soon after the deadline: a thread that nothing interrupts keeps
- * its state, and nothing else. */
-struct vm *config_read(const struct config_sources *sources, const char *file, struct err *err);
+/* Blocks, but returns soon after the deadline, whatever the file does: a thread that nothing
+ * interrupts keeps its state, and nothing else. Returns a state with the result on its stack, the
+ * caller's to free; NULL with err. *format: of the log, as far as it was stated, when it is NULL.
+ */
+struct vm *config_read(const struct config_sources *sources, const char *file,
+                       enum log_format *format, struct err *err);
 
 #endif

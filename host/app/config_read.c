@@ -1,5 +1,6 @@
 /* config_read - runs the config file, and moonbus.config, which judges it. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,8 @@
 
 #include "api/api.h"
 #include "app/config_private.h"
-#include "app/cpus.h"
+#include "app/context.h"
+#include "base/cpus.h"
 #include "base/value.h"
 #include "vm/aside.h"
 #include "vm/loader.h"
@@ -78,7 +80,51 @@ static int host_json(lua_State *L)
     struct err err;
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
-    return answer(L, api_json_decode(L, text, len, &err), 1, &err);
+    return answer(L, api_json_decode(L, text, len, NULL, &err), 1, &err);
+}
+
+/* --- contexts --- */
+
+static void push_context(lua_State *L, const struct context *context)
+{
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, context->name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, context->unknown);
+    lua_setfield(L, -2, "unknown");
+    lua_createtable(L, context->count, 0);
+    for (int i = 0; i < context->count; i++) {
+        const struct context_value *value = &context->values[i];
+        lua_createtable(L, 0, 3);
+        lua_pushstring(L, value->key);
+        lua_setfield(L, -2, "key");
+        lua_pushstring(L, value->field);
+        lua_setfield(L, -2, "field");
+        lua_pushstring(L, value->text);
+        lua_setfield(L, -2, "text");
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "values");
+}
+
+/* (name or nil: the selected one): the context; nil: there is none; nil and the sentence. Out of
+ * memory in Lua, what was read stays behind: the process does not start then. */
+static int host_context(lua_State *L)
+{
+    char selected[NAME_MAX + 1];
+    struct context context;
+    struct err err;
+    const char *name = luaL_optstring(L, 1, NULL);
+    if (!name && !context_selected(selected, sizeof selected))
+        return 0;
+    int code = context_load(name ? name : selected, &context, &err);
+    if (code) {
+        context_clear(&context);
+        return answer(L, code, 0, &err);
+    }
+    push_context(L, &context);
+    context_clear(&context);
+    return 1;
 }
 
 /* --- handing over --- */
@@ -106,7 +152,8 @@ static void push_environment(lua_State *L)
     lua_newtable(L);
     for (char **variable = environ; *variable; variable++) {
         const char *equals = strchr(*variable, '=');
-        bool ours = strncmp(*variable, "MOONBUS_", 8) == 0 || strncmp(*variable, "NATS_", 5) == 0;
+        bool ours = strncmp(*variable, "MOONBUS_", 8) == 0 || strncmp(*variable, "NATS_", 5) == 0 ||
+                    strncmp(*variable, "OTEL_", 5) == 0;
         if (!equals || !ours)
             continue;
         lua_pushlstring(L, *variable, (size_t)(equals - *variable));
@@ -118,8 +165,13 @@ static void push_environment(lua_State *L)
 static void push_input(lua_State *L, const struct config_sources *sources, const char *file)
 {
     static const luaL_Reg host[] = {
-        {"duration", host_duration}, {"size", host_size}, {"subject", host_subject},
-        {"name", host_name},         {"json", host_json}, {NULL, NULL},
+        {"duration", host_duration},
+        {"size", host_size},
+        {"subject", host_subject},
+        {"name", host_name},
+        {"json", host_json},
+        {"context", host_context},
+        {NULL, NULL},
     };
     int cpus = cpus_available();
     lua_newtable(L);
@@ -130,6 +182,10 @@ static void push_input(lua_State *L, const struct config_sources *sources, const
         set_string(L, "file", file);
     lua_pushinteger(L, cpus < DEFAULT_WORKERS_MOST ? cpus : DEFAULT_WORKERS_MOST);
     lua_setfield(L, -2, "workers");
+    if (sources->context)
+        set_string(L, "context", sources->context);
+    lua_pushboolean(L, sources->no_selected);
+    lua_setfield(L, -2, "no_selected_context");
     push_environment(L);
     lua_setfield(L, -2, "environment");
     push_flags(L, sources->flags, sources->flag_count);
@@ -146,7 +202,7 @@ static void push_input(lua_State *L, const struct config_sources *sources, const
 
 /* --- running it --- */
 
-/* Reading the file is aside, as whatever it does must not keep who waits for it. */
+/* The file is read aside: whatever it does must not keep the caller. */
 struct reading {
     struct aside aside;                   /* first */
     struct vm *vm;                        /* owned */
@@ -154,6 +210,7 @@ struct reading {
     const char *file;
     int code; /* 0: the result is on the stack of vm */
     struct err err;
+    enum log_format format; /* else: of the log, as far as it was stated */
 };
 
 static int64_t limit_of(const struct config_sources *sources)
@@ -162,15 +219,15 @@ static int64_t limit_of(const struct config_sources *sources)
 }
 
 /* Runs moonbus.config; its result is left on the stack. */
-static int judge(struct vm *vm, const struct config_sources *sources, const char *file,
-                 struct err *err)
+static int judge_config(struct vm *vm, const struct config_sources *sources, const char *file,
+                        enum log_format *format, struct err *err)
 {
     struct failure failure = {0};
     int code = vm_module(vm, "moonbus.config", &failure);
     if (!code) {
         lua_getfield(vm->L, -1, "load");
         push_input(vm->L, sources, file);
-        code = loader_call_within(vm, limit_of(sources), ADVICE, 1, 2, &failure);
+        code = loader_call_within(vm, limit_of(sources), ADVICE, 1, 3, &failure);
     }
     if (code) {
         char place[300] = "";
@@ -180,16 +237,19 @@ static int judge(struct vm *vm, const struct config_sources *sources, const char
         failure_clear(&failure);
         return ERR_INVALID;
     }
-    if (lua_isnil(vm->L, -2))
-        return err_set(err, ERR_INVALID, "%s", lua_tostring(vm->L, -1));
-    lua_pop(vm->L, 1);
+    if (lua_isnil(vm->L, -3)) {
+        log_parse_format(lua_tostring(vm->L, -1), format);
+        return err_set(err, ERR_INVALID, "%s", lua_tostring(vm->L, -2));
+    }
+    lua_pop(vm->L, 2);
     return 0;
 }
 
 static void on_read(struct aside *aside)
 {
     struct reading *reading = (struct reading *)aside;
-    reading->code = judge(reading->vm, reading->sources, reading->file, &reading->err);
+    reading->code =
+        judge_config(reading->vm, reading->sources, reading->file, &reading->format, &reading->err);
 }
 
 static void reading_free(struct reading *reading)
@@ -204,7 +264,26 @@ static void on_late(struct aside *aside)
     reading_free((struct reading *)aside);
 }
 
-struct vm *config_read(const struct config_sources *sources, const char *file, struct err *err)
+/* What the flags say, for when moonbus.config cannot. */
+static enum log_format format_of(const struct config_sources *sources)
+{
+    enum log_format format = LOG_AUTO;
+    const char *variable = getenv("MOONBUS_LOG_FORMAT");
+    for (int i = 0; i < sources->default_count; i++) {
+        if (strcmp(sources->defaults[i].key, "log.format") == 0)
+            log_parse_format(sources->defaults[i].value, &format);
+    }
+    if (variable)
+        log_parse_format(variable, &format);
+    for (int i = 0; i < sources->flag_count; i++) {
+        if (strcmp(sources->flags[i].key, "log.format") == 0)
+            log_parse_format(sources->flags[i].value, &format);
+    }
+    return format;
+}
+
+struct vm *config_read(const struct config_sources *sources, const char *file,
+                       enum log_format *format, struct err *err)
 {
     char limit[32];
     struct reading *reading = calloc(1, sizeof *reading);
@@ -214,8 +293,12 @@ struct vm *config_read(const struct config_sources *sources, const char *file, s
         err_set(err, ERR_MEMORY, "out of memory");
         return NULL;
     }
-    *reading = (struct reading){
-        .aside = {.run = on_read, .late = on_late}, .vm = vm, .sources = sources, .file = file};
+    *reading = (struct reading){.aside = {.run = on_read, .late = on_late},
+                                .vm = vm,
+                                .sources = sources,
+                                .file = file,
+                                .format = format_of(sources)};
+    *format = reading->format;
     enum aside_end end = aside_run(&reading->aside, err);
     if (end == ASIDE_LEFT) {
         value_format_duration(limit_of(sources), limit, sizeof limit);
@@ -226,6 +309,8 @@ struct vm *config_read(const struct config_sources *sources, const char *file, s
     }
     if (end == ASIDE_ENDED && reading->code)
         *err = reading->err;
+    if (end == ASIDE_ENDED)
+        *format = reading->format;
     if (vm->broken && file) /* then its place is not known */
         err_prefix(err, "%s", file);
     if (end == ASIDE_ENDED && reading->code == 0)

@@ -1,13 +1,18 @@
-/* reconfig - the config file, read anew while the host runs: what may change does, what cannot is
- * said and kept. A config that is not good changes nothing, and no script is reloaded by it. */
+/* reconfig - reads the config file again while the host runs. Settings that may change do; the
+ * others are logged, and keep their values. A bad config changes nothing, and reloads no script. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <utlist.h>
 
+#include "app/admin.h"
 #include "app/app_private.h"
+#include "app/log_level.h"
+#include "app/recent.h"
 #include "base/regular.h"
+#include "http/http.h"
 
 #define DEBOUNCE_MS 30
 #define LATE_MS 1000
@@ -59,7 +64,14 @@ void reconfig_watch(struct app *app)
             log_warn("%s: cannot be watched", app->paths.list[i]);
     }
     watch_add(app->watch, config_path(app->options->sources));
-    scripts_watch(app);
+    stamps_watch(app);
+}
+
+static void note_recent(struct app *app, bool good, const char *line)
+{
+    char text[PATH_MAX + 1300];
+    snprintf(text, sizeof text, "%s: %s", config_path(app->options->sources), line);
+    recent_note_reload(app->recent, good, text);
 }
 
 static void on_line(void *owner, const char *line)
@@ -72,19 +84,23 @@ static void on_line(void *owner, const char *line)
              beside ? ", without effect: the command line says which are served" : "");
     log_info("%s: %s", path, text);
     admin_note_config(app->admin, false, path, text);
+    note_recent(app, true, text);
 }
 
-static void refuse(struct app *app)
+static void refuse_config(struct app *app)
 {
     const char *path = config_path(app->options->sources);
     const char *reason = app->work.failure.err.message;
-    char line[1200];
+    char line[1200], prefix[PATH_MAX + 50];
     app->reconfig.refusals++;
+    app->reconfig.refused_at_ns = clock_wall_ns();
     free(app->reconfig.last_error);
     app->reconfig.last_error = strdup(reason);
     snprintf(line, sizeof line, "refused, the settings stay as they are: %s", reason);
-    log_error("%s: %s", path, line);
+    snprintf(prefix, sizeof prefix, "%s: refused, the settings stay as they are: ", path);
+    config_log_refused(app->options->sources, &app->work.failure.err, prefix);
     admin_note_config(app->admin, true, path, line);
+    note_recent(app, false, line);
 }
 
 /* What the engine and the bus have copies of. */
@@ -97,13 +113,14 @@ static int tune(struct app *app, const struct config *fresh, struct err *err)
         return code;
     config_bus_options(fresh, &bus);
     outbox_tune(app->bus->outbox, &bus.outbox);
+    http_set_per_host(app->http, fresh->http_max_per_host);
     return 0;
 }
 
 static void apply(struct app *app, struct config *fresh)
 {
     admin_config_read(app->admin);
-    log_setup(fresh->log_level, fresh->log_format); /* what is told now is told the new way */
+    log_level_reconfigured(app, fresh); /* what is told now is told the new way */
     struct config_change change =
         config_adopt(app->config, fresh, app->options->child != NULL, on_line, app);
     if (app->options->path_count == 0) {
@@ -111,15 +128,16 @@ static void apply(struct app *app, struct config *fresh)
         app->paths.count = app->config->handler_count;
     }
     if (change.any)
-        config_announce(app->config);
+        config_tell_warnings(app->config);
     if (change.watch || change.handlers)
         reconfig_watch(app);
     if (change.handlers && app->options->path_count == 0)
         scripts_relist(app);
     if (change.scripts)
-        scripts_want_all(app);
+        reload_want_all(app);
     app->reconfig.reloads += change.any;
     app->reconfig.changed = change.any;
+    app->reconfig.read_at_ns = clock_wall_ns();
     free(app->reconfig.last_error);
     app->reconfig.last_error = NULL;
 }
@@ -137,7 +155,7 @@ bool reconfig_done(struct app *app)
     if (!work->code)
         work->code = tune(app, fresh, &work->failure.err);
     if (work->code)
-        refuse(app);
+        refuse_config(app);
     else
         apply(app, fresh);
     config_free(fresh);

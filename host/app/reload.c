@@ -1,323 +1,251 @@
-#include <stdarg.h>
-#include <stdio.h>
+/* reload - what comes next for the handler files. The state of each file is in its change machine
+ * (change.h); this decides on which thread work is done, how much at a time, and in which order:
+ *
+ *   loads     each on a thread of its own, a few at a time; slow ones make room for others
+ *   rollouts  one at a time, on the pool. Those that are `together` as one, when all of them are
+ *             ready, or none if one was refused; then the others, each by itself */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 #include <utlist.h>
 
+#include "app/admin.h"
 #include "app/app_private.h"
 #include "base/value.h"
+#include "vm/texts.h"
 
-#define RETRY_NS (1 * NS_PER_S)
-#define FLUSH_NS (1 * NS_PER_S)
-/* Editors write by renaming, deployments by removing and writing anew: so long a file may be gone
- * before its script is unloaded. */
-#define ABSENCE_MS 500
 #define RETRY_MS 1000
 #define RETRY_MOST_MS 30000
-/* While waiting for the server we look so often whether the host is stopping. */
-#define LOOK_NS (100 * NS_PER_MS)
+/* So many loads at a time, without those that take longer than this. A top level takes 1 to 20 ms.
+ */
+#define LOADS_AT_ONCE 4
+#define SLOW_MS 100
 
 static void plural(char *buf, size_t size, int count, const char *what)
 {
     snprintf(buf, size, "%d %s%s", count, what, count == 1 ? "" : "s");
 }
 
-/* --- on the pool --- */
-
-static bool passes(int code)
+void reload_act(struct handler_file *file, struct change_action action)
 {
-    return code == ERR_TIMEOUT || code == ERR_DISCONNECTED || code == ERR_NO_RESPONDERS ||
-           code == ERR_FULL;
-}
-
-/* Serves a script at start. What time may mend is said once and tried again: NATS may be there
- * before its JetStream is. */
-static int serve(struct app *app, struct script *script, struct err *err)
-{
-    char told[sizeof err->message] = "";
-    int code;
-    while ((code = engine_serve(app->engine, script, true, err)) != 0 && passes(code) &&
-           !atomic_load(&app->stopping)) {
-        if (strcmp(told, err->message) != 0)
-            log_warn("%s: cannot serve yet, trying on: %s", script_name(script), err->message);
-        snprintf(told, sizeof told, "%s", err->message);
-        const struct timespec pause = {.tv_sec = RETRY_NS / NS_PER_S};
-        nanosleep(&pause, NULL);
+    if (action.stop)
+        atomic_store(&file->load.hurry, true);
+    if (action.discard && file->candidate) {
+        engine_drop_version(file->candidate);
+        file->candidate = NULL;
     }
-    return code;
 }
 
-/* Who reads that we are ready may send at once: the server must have our subscriptions. */
-static void settle(struct app *app)
+/* --- loads --- */
+
+static void refuse_load(struct app *app, struct handler_file *file)
 {
-    while (!atomic_load(&app->stopping)) {
-        if (bus_wait_connected(app->bus, clock_now_ns() + LOOK_NS) &&
-            bus_flush(app->bus, clock_now_ns() + (uint64_t)app->config->connect_timeout_ns))
+    struct load_job *load = &file->load;
+    bool together = file->change.together;
+    struct change_action action = change_loaded(&file->change, CHANGE_REFUSED);
+    if (action.tell) {
+        verdict_refused(app, file, &load->failure);
+        app->together.refused += together;
+    }
+    verdict_over(app, file);
+}
+
+/* Its thread has ended. */
+static void load_done(struct app *app, struct handler_file *file)
+{
+    struct load_job *load = &file->load;
+    struct texts *read = work_loaded(file);
+    if (load->script && !file->script) {
+        engine_add(app->engine, load->script);
+        file->script = load->script;
+    }
+    file->candidate = load->built;
+    bool stale = stamps_take(app, file, read);
+    texts_release(read);
+    if (stale) /* changed before the watch saw it; who hears of this one hears of the next */
+        change_asked(&file->change, false, false);
+    if (load->failure.err.code && !atomic_load(&app->stopping))
+        refuse_load(app, file);
+    else /* what the stop has cut short is no complaint */
+        reload_act(file, change_loaded(&file->change, CHANGE_LIVE));
+    failure_clear(&load->failure);
+    if (atomic_load(&app->stopping))
+        reload_act(file, (struct change_action){.discard = true});
+}
+
+void reload_stop(struct app *app)
+{
+    struct handler_file *file;
+    uv_timer_stop(&app->late);
+    uv_timer_stop(&app->retry);
+    uv_timer_stop(&app->slow);
+    LL_FOREACH(app->files, file) {
+        if (file->change.state == CHANGE_LOADED)
+            reload_act(file, (struct change_action){.discard = true});
+    }
+}
+
+static void on_slow(uv_timer_t *timer)
+{
+    reload_next(timer->data);
+}
+
+/* How many load that have just begun. */
+static int fresh_loads(const struct app *app)
+{
+    const struct handler_file *file;
+    uint64_t now = clock_now_ns();
+    int count = 0;
+    LL_FOREACH(app->files, file) {
+        count += file->change.state == CHANGE_LOADING &&
+                 now - file->load.began_ns < SLOW_MS * (uint64_t)NS_PER_MS;
+    }
+    return count;
+}
+
+static void begin_loads(struct app *app)
+{
+    struct handler_file *file;
+    int loads = fresh_loads(app);
+    LL_FOREACH(app->files, file) {
+        if (!change_may_load(&file->change))
+            continue;
+        if (loads++ >= LOADS_AT_ONCE) {
+            uv_timer_start(&app->slow, on_slow, SLOW_MS, 0);
             return;
+        }
+        change_begin_load(&file->change);
+        if (!work_load(app, file))
+            refuse_load(app, file);
     }
 }
 
-static void set_up(struct work *work)
+/* --- rollouts --- */
+
+static void submit_rollout(struct app *app, struct work_item *items, int count,
+                           enum rollout_patience patience)
 {
-    struct app *app = work->app;
-    for (int i = 0; i < engine_script_count(app->engine) && !work->code; i++)
-        work->code = serve(app, engine_script(app->engine, i), &work->failure.err);
-    if (!work->code)
-        settle(app);
+    app->work.patience = patience;
+    for (int i = 0; i < count; i++)
+        change_begin_rollout(&items[i].file->change);
+    work_submit(app, WORK_ROLLOUT, items, count);
 }
 
-/* Nobody else waits for what is added: without a server it is refused as a reload is. */
-static void add_file(struct work *work)
+/* Of those that are to be rolled out together some are not ready yet. */
+static bool waits_for_others(struct app *app)
 {
-    struct app *app = work->app;
-    const struct handler_file *file = work->file;
-    work->script = engine_load(app->engine, file->path, file->name, &work->read, &work->failure);
-    atomic_store(&work->loading, false);
-    uv_async_send(&app->wake);
-    if (!work->script)
-        work->code = work->failure.err.code;
-    else if (!atomic_load(&app->stopping))
-        work->code = engine_serve(app->engine, work->script, false, &work->failure.err);
-    if (!work->code)
-        bus_flush(app->bus, clock_now_ns() + FLUSH_NS);
-    work->generation = 1;
-}
-
-static void run(struct pool_job *job)
-{
-    struct work *work = (struct work *)job; /* its first member */
-    struct app *app = work->app;
-    switch (work->kind) {
-    case WORK_SETUP:
-        set_up(work);
-        break;
-    case WORK_CONFIG:
-        reconfig_read(work);
-        break;
-    case WORK_ADD:
-        add_file(work);
-        break;
-    case WORK_UNLOAD:
-        engine_unload(app->engine, work->script);
-        break;
-    case WORK_RELOAD:
-        work->code = engine_reload(app->engine, work->script, &work->generation, &work->read,
-                                   &work->failure);
-        if (!work->code) /* what is new is subscribed to; without a server, that can wait */
-            bus_flush(app->bus, clock_now_ns() + FLUSH_NS);
-        break;
+    struct handler_file *file;
+    LL_FOREACH(app->files, file) {
+        if (file->change.together && change_works(&file->change) &&
+            !change_may_roll_out(&file->change))
+            return true;
+        if (file->change.together && file->change.presence == CHANGE_MISSING && notice_absent(app))
+            return true;
     }
-    work->ended_ns = clock_now_ns();
-    atomic_store(&work->done, true);
-    uv_async_send(&app->wake);
+    return false;
 }
 
-/* --- on the main thread --- */
-
-static void submit(struct app *app, enum work_kind kind, struct handler_file *file)
+static void hold_all(struct app *app)
 {
-    struct work *work = &app->work;
-    work->app = app;
-    work->kind = kind;
-    work->file = file;
-    work->script = file ? file->script : NULL;
-    work->code = 0;
-    work->failure = (struct failure){0};
-    work->began_ns = clock_now_ns();
-    work->read = NULL;
-    work->running = true;
-    atomic_store(&work->loading, kind == WORK_ADD);
-    atomic_store(&work->done, false);
-    work->job.run = run;
-    pool_submit(app->pool, &work->job);
+    struct handler_file *file;
+    LL_FOREACH(app->files, file) {
+        if (!file->change.together || !change_may_roll_out(&file->change))
+            continue;
+        reload_act(file, change_hold(&file->change));
+        verdict_held(app, file);
+    }
+    app->together.refused = 0;
 }
 
-void reload_setup(struct app *app)
+/* True: they are being rolled out. */
+static bool roll_out_together(struct app *app)
 {
-    submit(app, WORK_SETUP, NULL);
+    struct handler_file *file;
+    int count = 0, most = 0;
+    if (waits_for_others(app))
+        return false;
+    if (app->together.refused > 0)
+        hold_all(app);
+    LL_COUNT(app->files, file, most);
+    struct work_item *items = work_items(most);
+    LL_FOREACH(app->files, file) {
+        if (items && file->change.together && change_may_roll_out(&file->change))
+            items[count++].file = file;
+    }
+    if (count > 0)
+        submit_rollout(app, items, count, ROLLOUT_WAITS);
+    else
+        free(items);
+    return count > 0;
 }
 
-static bool files_absent(struct app *app)
+/* Is there anything else to be done that may set free what it wants? */
+static bool others_work(struct app *app, const struct handler_file *than)
 {
-    return uv_is_active((uv_handle_t *)&app->absence);
+    const struct handler_file *file;
+    LL_FOREACH(app->files, file) {
+        if (file != than && change_works(&file->change) && !file->change.last)
+            return true;
+    }
+    return notice_absent(app);
 }
 
-/* What was put off comes last. */
-static struct handler_file *next_file(struct app *app)
+/* The next that is rolled out by itself; what was put off comes last. NULL: none yet. */
+static struct handler_file *next_alone(struct app *app)
 {
     struct handler_file *file, *last = NULL;
     LL_FOREACH(app->files, file) {
-        if (file->wanted && !file->put_off)
+        if (file->change.together || !change_may_roll_out(&file->change))
+            continue;
+        if (!file->change.last)
             return file;
-        if (file->wanted && !last)
+        if (!last)
             last = file;
     }
-    return files_absent(app) ? NULL : last;
+    return last && !others_work(app, last) ? last : NULL;
+}
+
+static bool roll_out_alone(struct app *app)
+{
+    struct handler_file *file = next_alone(app);
+    struct work_item *item = file ? work_items(1) : NULL;
+    if (!item)
+        return false;
+    item->file = file;
+    /* For want of a server it holds up none that needs none; after those it may wait for it. */
+    submit_rollout(app, item, 1, others_work(app, file) ? ROLLOUT_HASTY : ROLLOUT_WAITS);
+    return true;
+}
+
+static bool all_settled(struct app *app)
+{
+    const struct handler_file *file;
+    LL_FOREACH(app->files, file) {
+        if (change_works(&file->change))
+            return false;
+    }
+    return !notice_absent(app);
 }
 
 void reload_next(struct app *app)
 {
-    if (app->work.running || !app->ready || atomic_load(&app->stopping))
+    if (!app->ready || atomic_load(&app->stopping))
+        return;
+    if (app->work.running && app->work.kind == WORK_CONFIG)
+        return; /* what is loaded then is loaded by it */
+    if (!app->reconfig.wanted)
+        begin_loads(app);
+    if (app->work.running)
         return;
     if (app->reconfig.wanted) {
         app->reconfig.wanted = false;
-        submit(app, WORK_CONFIG, NULL);
-        return;
+        work_submit(app, WORK_CONFIG, NULL, 0);
+    } else if (!roll_out_together(app) && !roll_out_alone(app) && all_settled(app)) {
+        admin_settled(app->admin, false);
+        service_reload_ends(app);
     }
-    struct handler_file *file = next_file(app);
-    if (!file) {
-        if (!files_absent(app))
-            admin_settled(app->admin, false);
-        return;
-    }
-    file->wanted = false;
-    submit(app, file->removed ? WORK_UNLOAD : file->script ? WORK_RELOAD : WORK_ADD, file);
 }
 
-static void rescan(struct app *app)
-{
-    if (scripts_rescan(app) > 0)
-        uv_timer_start(&app->absence, reload_on_absence, ABSENCE_MS, 0);
-}
-
-void reload_on_absence(uv_timer_t *timer)
-{
-    struct app *app = timer->data;
-    if (atomic_load(&app->stopping))
-        return;
-    scripts_rescan(app);
-    scripts_missed(app);
-    reload_next(app);
-}
-
-void reload_on_late(uv_timer_t *timer)
-{
-    struct app *app = timer->data;
-    scripts_stamp_late(app);
-    reload_next(app);
-}
-
-void reload_changed(struct app *app)
-{
-    app->reconfig.wanted = true;
-    reload_next(app);
-}
-
-/* Somebody asks for it, and for what becomes of it. */
-static void want(struct handler_file *file)
-{
-    file->wanted = true;
-    file->tried_again = false;
-}
-
-/* The config has been read: what of the scripts has changed? */
-static void look_at_all(struct app *app)
-{
-    int wanted = 0;
-    struct handler_file *file;
-    rescan(app);
-    scripts_stamp_late(app);
-    LL_FOREACH(app->files, file) {
-        if (!file->gone && scripts_changed(file))
-            want(file);
-        wanted += file->wanted || (file->gone && !file->told);
-    }
-    if (wanted == 0 && !app->reconfig.changed)
-        log_info("reload: nothing has changed");
-}
-
-/* What it is made of is compared with what is there when it has loaded (scripts_stamp). */
-static bool is_loading(const struct app *app, const struct handler_file *file)
-{
-    const struct work *work = &app->work;
-    return work->running && work->file == file && work->kind != WORK_UNLOAD;
-}
-
-void reload_on_change(void *owner, const char *const *paths, int count)
-{
-    struct app *app = owner;
-    struct handler_file *file;
-    for (int i = 0; i < count; i++) {
-        const char *path = config_path(app->options->sources);
-        if (strcmp(paths[i], path) == 0 && access(path, F_OK) == 0) /* it may be back in a moment */
-            app->reconfig.wanted = true;
-    }
-    rescan(app);
-    LL_FOREACH(app->files, file) {
-        for (int i = 0; i < count && !file->gone && !is_loading(app, file); i++) {
-            if (scripts_concerns(file, paths[i]))
-                want(file);
-        }
-    }
-    reload_next(app);
-}
-
-static void setup_done(struct app *app)
-{
-    struct work *work = &app->work;
-    if (work->code) {
-        log_error("%s", work->failure.err.message);
-        stop_with(app, APP_USAGE);
-        return;
-    }
-    char scripts[32], handlers[32];
-    int64_t elapsed_ms = (int64_t)(work->ended_ns - app->options->began_ns) / NS_PER_MS;
-    app->ready = true;
-    plural(scripts, sizeof scripts, engine_script_count(app->engine), "script");
-    plural(handlers, sizeof handlers, scripts_handlers(app), "handler");
-    log_event(app->options->on_ready ? LOG_DEBUG : LOG_INFO, NULL, "ready in %lld ms: %s, %s",
-              (long long)elapsed_ms, scripts, handlers);
-    if (app->options->on_ready)
-        app->options->on_ready(app->options->owner, app, elapsed_ms);
-}
-
-static double elapsed_ms(const struct work *work)
-{
-    return (double)(work->ended_ns - work->began_ns) / NS_PER_MS;
-}
-
-/* A line of the log that who waits for a reload gets as well. */
-static void tell(struct app *app, enum log_level level, const char *traceback, const char *format,
-                 ...) __attribute__((format(printf, 4, 5)));
-
-static void tell(struct app *app, enum log_level level, const char *traceback, const char *format,
-                 ...)
-{
-    char text[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    log_event(level, &(struct log_context){.traceback = traceback}, "%s", text);
-    struct work *work = &app->work;
-    admin_note(app->admin, work->file->name, work->code != 0,
-               work->script ? script_generation(work->script) : 0, elapsed_ms(work), text);
-}
-
-static void tell_refused(struct app *app)
-{
-    const struct work *work = &app->work;
-    const struct failure *failure = &work->failure;
-    char place[300] = "", what[80];
-    if (failure->file)
-        snprintf(place, sizeof place, "%s:%d: ", failure->file, failure->line);
-    if (work->script && script_serves(work->script))
-        snprintf(what, sizeof what, "refused, generation %u keeps running",
-                 script_generation(work->script));
-    else
-        snprintf(what, sizeof what, "refused, it does not serve");
-    char *error, *before = work->file->last_error;
-    if (asprintf(&error, "%s%s", place, failure->err.message) < 0)
-        error = NULL;
-    /* Tried again by itself, it is told once. */
-    bool again = work->file->tried_again && error && before && strcmp(error, before) == 0;
-    tell(app, again ? LOG_DEBUG : LOG_ERROR, failure->traceback, "%s: %s: %s%s", work->file->name,
-         what, place, failure->err.message);
-    work->file->last_error = error;
-    free(before);
-}
+/* --- how a rollout ended --- */
 
 /* What was refused for want of a server, which may be back. */
 static void on_retry(uv_timer_t *timer)
@@ -331,99 +259,190 @@ static void on_retry(uv_timer_t *timer)
         return;
     }
     app->retry_ms = app->retry_ms < RETRY_MOST_MS / 2 ? 2 * app->retry_ms : RETRY_MOST_MS;
-    LL_FOREACH(app->files, file) {
-        if (file->waits && !file->gone)
-            file->wanted = file->tried_again = true;
-        file->waits = false;
-    }
+    LL_FOREACH(app->files, file)
+        change_connected(&file->change);
     reload_next(app);
 }
 
-/* A handler that moves to another script: which of the two is loaded first must not matter. True:
- * it is tried again when the others have been, and nothing is said yet. */
-static bool put_off(struct app *app, struct handler_file *file)
+static void retry_soon(struct app *app)
 {
-    struct handler_file *other;
-    bool others = files_absent(app);
-    LL_FOREACH(app->files, other)
-        others = others || (other != file && other->wanted && !other->put_off);
-    file->put_off = others && file->taken;
-    file->wanted = file->wanted || file->put_off;
-    return file->put_off;
+    if (!uv_is_active((uv_handle_t *)&app->retry))
+        uv_timer_start(&app->retry, on_retry, app->retry_ms ? app->retry_ms : RETRY_MS, 0);
 }
 
 /* Something serves now that did not, or the other way round: a durable may be free. */
-static void retry_taken(struct app *app)
-{
-    struct handler_file *file;
-    LL_FOREACH(app->files, file) {
-        file->put_off = false;
-        if (file->taken && !file->gone && !file->wanted)
-            file->wanted = file->tried_again = true;
-    }
-}
-
-static void file_done(struct app *app)
+static void rolled_out(struct app *app)
 {
     struct work *work = &app->work;
-    struct handler_file *file = work->file;
-    file->script = work->script;
-    file->refused = work->code != 0;
-    /* What has a place is the script's own fault, an endless top level for one. */
-    file->waits = passes(work->code) && !work->failure.file;
-    if (file->waits && !uv_is_active((uv_handle_t *)&app->retry))
-        uv_timer_start(&app->retry, on_retry, app->retry_ms ? app->retry_ms : RETRY_MS, 0);
-    file->taken = work->code == ERR_TAKEN;
-    scripts_stamp(app, file, work->read);
-    work->read = NULL;
-    if (file->gone && file->script && !file->told) { /* it went while it was loaded */
-        file->wanted = false;
-        uv_timer_start(&app->absence, reload_on_absence, ABSENCE_MS, 0);
-    }
-    if (put_off(app, file))
-        return;
-    if (work->code) {
-        file->refusals++;
-        tell_refused(app);
-        return;
-    }
-    retry_taken(app);
+    struct handler_file *file;
     app->retry_ms = RETRY_MS;
-    file->tried_again = false;
-    free(file->last_error);
-    file->last_error = NULL;
-    if (work->kind == WORK_UNLOAD) {
-        tell(app, LOG_INFO, NULL, "%s: %s; nothing of it is served any more", file->name,
-             file->dropped ? "the config's handlers do not lead to it any more"
-                           : "the file is gone");
+    for (int i = 0; i < work->count; i++) {
+        bool unloads = work->rollouts[i].kind == ROLLOUT_UNLOAD;
+        file = work->items[i].file;
+        file->candidate = NULL;
+        reload_act(file, change_rolled_out(&file->change, unloads ? CHANGE_UNLOADED : CHANGE_LIVE));
+        if (unloads)
+            verdict_unloaded(app, file);
+        else
+            verdict_live(app, file, work->ended_ns);
+    }
+    judging_look(app);
+    judging_ask(app);
+    LL_FOREACH(app->files, file)
+        change_freed(&file->change);
+}
+
+/* Of one that is not its own fault. */
+static enum change_verdict verdict_of(const struct work *work, int i)
+{
+    if (err_passes(work->code))
+        return CHANGE_WAITS;
+    if (i != work->culprit)
+        return CHANGE_HELD;
+    return work->code == ERR_TAKEN && work->count == 1 ? CHANGE_TAKEN : CHANGE_REFUSED;
+}
+
+/* It was read while it was being written: it is loaded again, and only that verdict is logged. */
+static bool note_stale(struct app *app, struct handler_file *file)
+{
+    bool stale = app->watch && !file->change.unloads && stamps_changed(file);
+    if (stale)
+        change_asked(&file->change, false, false);
+    return stale;
+}
+
+/* What it wants may be free, or there, when the others have been. */
+static bool may_come_later(struct app *app, const struct handler_file *file)
+{
+    const struct work *work = &app->work;
+    if (file->change.together || work->count > 1)
+        return false;
+    if (work->code == ERR_TAKEN)
+        return others_work(app, file);
+    return work->patience == ROLLOUT_HASTY && err_passes(work->code);
+}
+
+static void refused(struct app *app)
+{
+    const struct work *work = &app->work;
+    struct handler_file *file = work->items[work->culprit].file;
+    if (may_come_later(app, file)) {
+        reload_act(file, change_put_off(&file->change));
         return;
     }
-    file->reloads += work->kind == WORK_RELOAD;
-    file->reload_ms = elapsed_ms(work);
-    tell(app, LOG_INFO, NULL, "%s: generation %u live in %lld ms", file->name, work->generation,
-         (long long)file->reload_ms);
-    scripts_warn_empty(app, file);
+    for (int i = 0; i < work->count; i++) {
+        file = work->items[i].file;
+        file->candidate = work->rollouts[i].generation; /* NULL: it has taken over all the same */
+        bool stale = note_stale(app, file);
+        struct change_action action = change_rolled_out(&file->change, verdict_of(work, i));
+        if (i == work->culprit && !stale)
+            verdict_refused(app, file, &work->failure);
+        else if (!stale)
+            verdict_held(app, file);
+        reload_act(file, action);
+    }
+    if (err_passes(work->code))
+        retry_soon(app);
+}
+
+/* --- the start --- */
+
+void reload_setup(struct app *app)
+{
+    struct handler_file *file;
+    int count = 0, most;
+    LL_COUNT(app->files, file, most);
+    struct work_item *items = work_items(most);
+    LL_FOREACH(app->files, file) {
+        if (items && file->script && file->change.verdict == CHANGE_NEW)
+            items[count++].file = file;
+    }
+    work_submit(app, WORK_SETUP, items, count);
+}
+
+static void refuse_start(const struct err *err)
+{
+    char file[300];
+    struct log_context context = {.code = err_name(err->code), .whole = true};
+    verdict_place(err->message, &context, file, sizeof file);
+    log_event(LOG_ERROR, &context, "%s", err->message);
+}
+
+static void setup_done(struct app *app)
+{
+    struct work *work = &app->work;
+    if (work->code) {
+        refuse_start(&work->failure.err);
+        stop_with(app, APP_USAGE);
+        return;
+    }
+    for (int i = 0; i < work->count; i++) {
+        struct handler_file *file = work->items[i].file;
+        const struct failure failure = {.err = work->items[i].err};
+        change_started(&file->change, work->items[i].code ? CHANGE_REFUSED : CHANGE_LIVE);
+        if (work->items[i].code)
+            verdict_refused(app, file, &failure);
+        else
+            file->live_at_ns = clock_wall_ns();
+    }
+    int handler_count;
+    char scripts[32], handlers[32];
+    int64_t elapsed_ms = (int64_t)(work->ended_ns - app->options->began_ns) / NS_PER_MS;
+    app->ready = true;
+    service_ready(app);
+    judging_ask(app);
+    plural(scripts, sizeof scripts, scripts_serving(app, &handler_count), "script");
+    plural(handlers, sizeof handlers, handler_count, "handler");
+    log_event(app->options->on_ready ? LOG_DEBUG : LOG_INFO, NULL, "ready in %lld ms: %s, %s",
+              (long long)elapsed_ms, scripts, handlers);
+    if (app->options->on_ready)
+        app->options->on_ready(app->options->owner, app, elapsed_ms);
+}
+
+/* --- what has ended --- */
+
+static void work_done(struct app *app)
+{
+    struct work *work = &app->work;
+    bool together = app->reconfig.together;
+    work->running = false;
+    if (atomic_load(&app->stopping)) {
+        for (int i = 0; work->kind == WORK_ROLLOUT && i < work->count; i++) {
+            if (work->rollouts[i].generation)
+                engine_drop_version(work->rollouts[i].generation);
+        }
+        work_clear(app);
+        return;
+    }
+    switch (work->kind) {
+    case WORK_SETUP:
+        setup_done(app);
+        break;
+    case WORK_CONFIG:
+        if (reconfig_done(app)) {
+            judging_look(app);
+            notice_all(app, together);
+        }
+        app->reconfig.together = app->reconfig.wanted && together;
+        break;
+    case WORK_ROLLOUT:
+        if (work->code)
+            refused(app);
+        else
+            rolled_out(app);
+        break;
+    }
+    work_clear(app);
 }
 
 void reload_done(struct app *app)
 {
-    struct work *work = &app->work;
-    if (!work->running || !atomic_load(&work->done))
-        return;
-    work->running = false;
-    if (atomic_load(&app->stopping)) {
-        config_free(work->fresh); /* what the stop has cut short is no complaint */
-        sources_release(work->read);
-        work->fresh = NULL;
-        work->read = NULL;
-    } else if (work->kind == WORK_SETUP) {
-        setup_done(app);
-    } else if (work->kind == WORK_CONFIG) {
-        if (reconfig_done(app))
-            look_at_all(app);
-    } else {
-        file_done(app);
+    struct handler_file *file;
+    LL_FOREACH(app->files, file) {
+        if (file->change.state == CHANGE_LOADING && atomic_load(&file->load.done))
+            load_done(app, file);
     }
-    failure_clear(&work->failure);
+    if (app->work.running && atomic_load(&app->work.done))
+        work_done(app);
     reload_next(app);
 }

@@ -1,19 +1,20 @@
+/* What /healthz, /readyz and /status say, gathered from all parts of the process. */
 #include "app/report.h"
 
+#include <cjson/cJSON.h>
 #include <luajit.h>
-#include <nats/nats.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include <utlist.h>
 
-#include "app/admin.h"
 #include "app/app_private.h"
+#include "app/recent.h"
+#include "app/report_engine.h"
+#include "app/report_trial.h"
 #include "app/version.h"
 #include "base/value.h"
-
-/* Work that no worker has taken for so long: none of them lives. */
-#define STALLED_NS (10 * NS_PER_S)
+#include "bus/link/library.h"
 
 static cJSON *verdict(cJSON *reasons, bool *good)
 {
@@ -32,13 +33,13 @@ static void add_reason(cJSON *reasons, const char *text)
     cJSON_AddItemToArray(reasons, cJSON_CreateString(text));
 }
 
-cJSON *report_health(struct app *app, const struct admin *admin, bool *good)
+cJSON *report_health(struct app *app, bool *good)
 {
+    const char *troubles[HEALTH_TROUBLES_MOST];
     cJSON *reasons = cJSON_CreateArray();
-    if (!admin_clock_lives(admin))
-        add_reason(reasons, "the clock's thread does not run");
-    if (app->engine && engine_stalled_ns(app->engine) > STALLED_NS)
-        add_reason(reasons, "no worker takes work: all are stuck");
+    int count = health_look(&app->health, app->engine, troubles);
+    for (int i = 0; i < count; i++)
+        add_reason(reasons, troubles[i]);
     return verdict(reasons, good);
 }
 
@@ -57,16 +58,63 @@ static const char *state_name(enum link_state state)
     return "?";
 }
 
-static void check_link(cJSON *reasons, const char *name, const struct link *link)
+static void check_link(cJSON *reasons, const char *name, struct link *link)
 {
-    char text[80];
+    char text[700], trouble[600];
     enum link_state state = link_state(link);
-    snprintf(text, sizeof text, "the %s connection is %s", name, state_name(state));
-    if (state != LINK_CONNECTED)
-        add_reason(reasons, text);
+    if (state == LINK_CONNECTED)
+        return;
+    bool told = link_trouble(link, trouble, sizeof trouble);
+    snprintf(text, sizeof text, "the %s connection is %s%s%s", name, state_name(state),
+             told ? ", waiting for " : "", told ? trouble : "");
+    add_reason(reasons, text);
 }
 
-cJSON *report_ready(struct app *app, bool *good)
+/* A list of what the server refuses, as reasons or for the status. */
+struct refused {
+    cJSON *list;
+    const char *connection;
+    bool as_reasons;
+    int count;
+};
+
+#define REASONS_MOST 8
+
+static void add_refused(void *closure, const char *subject, const char *queue)
+{
+    struct refused *refused = closure;
+    char text[400];
+    if (!refused->as_reasons) {
+        cJSON *object = cJSON_CreateObject();
+        cJSON_AddStringToObject(object, "connection", refused->connection);
+        cJSON_AddStringToObject(object, "subject", subject);
+        if (queue)
+            cJSON_AddStringToObject(object, "queue", queue);
+        cJSON_AddItemToArray(refused->list, object);
+        return;
+    }
+    if (refused->count++ > REASONS_MOST)
+        return;
+    if (refused->count > REASONS_MOST)
+        snprintf(text, sizeof text, "the server refuses further subscriptions of the %s connection",
+                 refused->connection);
+    else
+        snprintf(text, sizeof text,
+                 "the server refuses the subscription to \"%.200s\"%s to this user (%s connection)",
+                 subject, queue ? " by queue" : "", refused->connection);
+    add_reason(refused->list, text);
+}
+
+static void each_refused(struct app *app, cJSON *list, bool as_reasons)
+{
+    struct refused consume = {list, "consume", as_reasons, 0};
+    struct refused publish = {list, "publish", as_reasons, 0};
+    link_each_refused(app->bus->consume, add_refused, &consume);
+    link_each_refused(app->bus->publish, add_refused, &publish);
+}
+
+/* snapshot: NULL for want of memory. */
+static cJSON *unready(struct app *app, const struct engine_snapshot *snapshot)
 {
     cJSON *reasons = cJSON_CreateArray();
     if (atomic_load(&app->stopping))
@@ -76,10 +124,46 @@ cJSON *report_ready(struct app *app, bool *good)
     if (app->bus) {
         check_link(reasons, "consume", app->bus->consume);
         check_link(reasons, "publish", app->bus->publish);
+        each_refused(app, reasons, true);
     }
-    if (app->ready)
-        engine_unready(app->engine, reasons);
-    return verdict(reasons, good);
+    if (!app->ready)
+        return reasons;
+    if (snapshot)
+        report_unready(snapshot, reasons);
+    else
+        add_reason(reasons, "no memory to look at the scripts");
+    return reasons;
+}
+
+cJSON *report_ready(struct app *app, bool *good)
+{
+    struct engine_snapshot *snapshot = app->ready ? engine_snapshot(app->engine) : NULL;
+    cJSON *body = verdict(unready(app, snapshot), good);
+    engine_snapshot_free(snapshot);
+    return body;
+}
+
+bool report_is_ready(struct app *app, const struct engine_snapshot *snapshot)
+{
+    bool good;
+    cJSON_Delete(verdict(unready(app, snapshot), &good));
+    return good;
+}
+
+bool report_is_healthy(struct app *app)
+{
+    bool good;
+    cJSON_Delete(report_health(app, &good));
+    return good;
+}
+
+cJSON *report_recent(struct app *app, int most)
+{
+    cJSON *body = recent_json(app->recent);
+    cJSON *running = app->engine ? report_running(app->engine, most) : NULL;
+    if (running)
+        cJSON_AddItemToObject(body, "running", running);
+    return body;
 }
 
 static const char *app_state(const struct app *app)
@@ -94,7 +178,7 @@ static cJSON *versions(void)
     cJSON *object = cJSON_CreateObject();
     cJSON_AddStringToObject(object, "moonbus", MOONBUS_VERSION);
     cJSON_AddStringToObject(object, "luajit", LUAJIT_VERSION);
-    cJSON_AddStringToObject(object, "nats.c", nats_GetVersion());
+    cJSON_AddStringToObject(object, "nats.c", library_version());
     cJSON_AddStringToObject(object, "libuv", uv_version_string());
     return object;
 }
@@ -109,6 +193,14 @@ static cJSON *connections(const struct app *app)
     return object;
 }
 
+static cJSON *refused_subscriptions(struct app *app)
+{
+    cJSON *list = cJSON_CreateArray();
+    if (app->bus)
+        each_refused(app, list, false);
+    return list;
+}
+
 /* What only the app knows of a script. */
 static void add_history(const struct app *app, cJSON *scripts)
 {
@@ -119,6 +211,8 @@ static void add_history(const struct app *app, cJSON *scripts)
             if (strcmp(cJSON_GetObjectItem(script, "name")->valuestring, file->name) == 0)
                 found = script;
         }
+        if (!found && change_is_over(&file->change))
+            continue;
         if (!found) {
             found = cJSON_CreateObject();
             cJSON_AddStringToObject(found, "name", file->name);
@@ -131,6 +225,9 @@ static void add_history(const struct app *app, cJSON *scripts)
             cJSON_AddNumberToObject(found, "reload_ms", file->reload_ms);
         if (file->last_error)
             cJSON_AddStringToObject(found, "last_error", file->last_error);
+        if (file->last_error)
+            report_time(found, "last_error_at", file->refused_at_ns);
+        report_time(found, "live_at", file->live_at_ns);
     }
 }
 
@@ -144,6 +241,8 @@ static cJSON *config_report(const struct app *app)
     cJSON_AddNumberToObject(object, "refused", app->reconfig.refusals);
     if (app->reconfig.last_error)
         cJSON_AddStringToObject(object, "last_error", app->reconfig.last_error);
+    if (app->reconfig.last_error)
+        report_time(object, "last_error_at", app->reconfig.refused_at_ns);
     for (int i = 0; i < config->leaf_count; i++) {
         if (config_waits(&config->leaves[i], app->options->child != NULL, line, sizeof line))
             cJSON_AddItemToArray(waits, cJSON_CreateString(line));
@@ -152,29 +251,50 @@ static cJSON *config_report(const struct app *app)
     return object;
 }
 
-cJSON *report_status(struct app *app, const struct admin *admin)
+static void add_engine(struct app *app, const struct engine_snapshot *snapshot, bool quotes,
+                       cJSON *status)
 {
-    bool healthy, ready;
-    cJSON_Delete(report_health(app, admin, &healthy));
-    cJSON_Delete(report_ready(app, &ready));
+    cJSON *scripts = report_scripts(snapshot, quotes);
+    add_history(app, scripts);
+    cJSON_AddNumberToObject(status, "running", snapshot->running);
+    cJSON_AddItemToObject(status, "scripts", scripts);
+    cJSON_AddItemToObject(status, "stuck", report_stuck(snapshot));
+    cJSON_AddItemToObject(status, "offload", report_offload(snapshot));
+    cJSON_AddItemToObject(status, "shared", report_shared(snapshot));
+}
+
+cJSON *report_log(const struct app *app)
+{
+    cJSON *body = cJSON_CreateObject();
+    cJSON_AddStringToObject(body, "level", log_level_name(log_level()));
+    cJSON_AddStringToObject(body, "configured", log_level_name(app->config->log_level));
+    cJSON_AddStringToObject(body, "format", log_format_name(log_format()));
+    return body;
+}
+
+cJSON *report_status(struct app *app, bool quotes)
+{
+    struct engine_snapshot *snapshot = engine_snapshot(app->engine);
+    engine_ask_lag(app->engine);
     uint64_t now = clock_now_ns();
-    cJSON *status = cJSON_CreateObject();
+    cJSON *status = cJSON_CreateObject(), *reasons = unready(app, snapshot);
     cJSON_AddStringToObject(status, "state", app_state(app));
-    cJSON_AddBoolToObject(status, "healthy", healthy);
-    cJSON_AddBoolToObject(status, "ready", ready);
+    cJSON_AddBoolToObject(status, "healthy", report_is_healthy(app));
+    cJSON_AddBoolToObject(status, "ready", cJSON_GetArraySize(reasons) == 0);
+    cJSON_AddItemToObject(status, "reasons", reasons);
     cJSON_AddNumberToObject(status, "pid", getpid());
     cJSON_AddNumberToObject(status, "uptime_ms",
                             (double)((now - app->options->began_ns) / NS_PER_MS));
     cJSON_AddItemToObject(status, "versions", versions());
     cJSON_AddItemToObject(status, "connections", connections(app));
+    cJSON_AddItemToObject(status, "refused", refused_subscriptions(app));
     cJSON_AddNumberToObject(status, "workers", app->config->workers);
     cJSON_AddItemToObject(status, "config", config_report(app));
-    cJSON_AddNumberToObject(status, "running", engine_running(app->engine));
-    cJSON *scripts = engine_report(app->engine);
-    add_history(app, scripts);
-    cJSON_AddItemToObject(status, "scripts", scripts);
-    cJSON_AddItemToObject(status, "stuck", engine_report_stuck(app->engine));
-    cJSON_AddItemToObject(status, "offload", engine_report_offload(app->engine));
-    cJSON_AddItemToObject(status, "shared", engine_report_shared(app->engine));
+    cJSON_AddItemToObject(status, "log", report_log(app));
+    if (snapshot)
+        add_engine(app, snapshot, quotes, status);
+    engine_snapshot_free(snapshot);
+    if (engine_trial(app->engine))
+        cJSON_AddItemToObject(status, "trial", report_trial(engine_trial(app->engine)));
     return status;
 }

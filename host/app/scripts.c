@@ -1,3 +1,4 @@
+/* scripts - from paths to handler files: which there are, which have come, gone and come back. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -5,8 +6,10 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "app/app.h"
 #include "app/app_private.h"
 #include "base/value.h"
+#include "vm/texts.h"
 
 static const char *base_name(const char *path)
 {
@@ -21,11 +24,16 @@ static const char *plain(const char *path)
     return path;
 }
 
+bool scripts_same_path(const char *a, const char *b)
+{
+    return strcmp(plain(a), plain(b)) == 0;
+}
+
 static struct handler_file *find(struct app *app, const char *path)
 {
     struct handler_file *file;
     LL_FOREACH(app->files, file) {
-        if (strcmp(plain(file->path), plain(path)) == 0)
+        if (scripts_same_path(file->path, path))
             return file;
     }
     return NULL;
@@ -41,7 +49,8 @@ static bool name_taken(struct app *app, const char *name)
     return false;
 }
 
-static struct handler_file *add(struct app *app, const char *path)
+/* wanted: it is to be loaded. */
+static struct handler_file *add_file(struct app *app, const char *path, bool wanted)
 {
     struct handler_file *file = find(app, path);
     if (file)
@@ -58,6 +67,7 @@ static struct handler_file *add(struct app *app, const char *path)
         free(file);
         return NULL;
     }
+    change_init(&file->change, wanted);
     LL_APPEND(app->files, file);
     return file;
 }
@@ -81,11 +91,8 @@ static int scan_folder(struct app *app, const char *folder, bool wanted)
         return -1;
     for (int i = 0; i < count; i++) {
         char *path = join(folder, names[i]);
-        if (path && !find(app, path)) {
-            struct handler_file *file = add(app, path);
-            if (file)
-                file->wanted = wanted;
-        }
+        if (path)
+            add_file(app, path, wanted);
         free(path);
     }
     watch_free_names(names, count);
@@ -110,7 +117,7 @@ static int find_path(struct app *app, const char *path, struct err *err)
         return code;
     }
     if (!is_folder(path))
-        return add(app, path) ? 0 : err_set(err, ERR_MEMORY, "out of memory");
+        return add_file(app, path, false) ? 0 : err_set(err, ERR_MEMORY, "out of memory");
     int count = scan_folder(app, path, false);
     if (count < 0)
         return err_set(err, ERR_NOT_FOUND, "%s: %s", path, strerror(errno));
@@ -139,37 +146,46 @@ void scripts_log_failure(const char *name, const struct failure *failure)
         .script = name,
         .file = failure->file,
         .line = failure->line,
-        .code = is_own_fault(failure->err.code) ? NULL : err_name(failure->err.code),
+        .code = err_name(failure->err.code),
+        .tacit = is_own_fault(failure->err.code),
         .traceback = failure->traceback,
     };
     log_event(LOG_ERROR, &context, "%s", failure->err.message);
+}
+
+/* 0, or what is wrong with it: logged, and kept for the status. */
+static int load(struct app *app, struct handler_file *file)
+{
+    struct failure failure = {0};
+    struct texts *read = texts_new();
+    int code = read ? 0 : err_set(&failure.err, ERR_MEMORY, "no memory to load it");
+    if (read)
+        file->script = engine_load(app->engine, file->path, file->name, read, NULL, &failure);
+    if (file->script) {
+        engine_add(app->engine, file->script);
+        code = engine_check_loaded(file->script, &failure);
+    } else {
+        code = failure.err.code;
+    }
+    if (read && stamps_take(app, file, read)) /* by now; loaded again when all serve */
+        change_asked(&file->change, false, false);
+    texts_release(read);
+    if (code) {
+        scripts_log_failure(file->name, &failure);
+        change_started(&file->change, CHANGE_REFUSED);
+        verdict_keep(file, &failure);
+    }
+    failure_clear(&failure);
+    return code;
 }
 
 int scripts_load(struct app *app)
 {
     int failed = 0;
     struct handler_file *file;
-    LL_FOREACH(app->files, file) {
-        struct failure failure = {0};
-        struct sources *read;
-        file->script = engine_load(app->engine, file->path, file->name, &read, &failure);
-        scripts_stamp(app, file, read);
-        if (file->script && engine_check_loaded(file->script, &failure) == 0) {
-            scripts_warn_empty(app, file);
-        } else {
-            scripts_log_failure(file->name, &failure);
-            failed++;
-        }
-        failure_clear(&failure);
-    }
+    LL_FOREACH(app->files, file)
+        failed += load(app, file) != 0;
     return failed;
-}
-
-void scripts_warn_empty(struct app *app, const struct handler_file *file)
-{
-    struct registration_view view;
-    if (!engine_registration(app->engine, file->script, 0, &view))
-        log_event(LOG_WARN, &(struct log_context){.script = file->name}, "registers nothing");
 }
 
 int scripts_rescan(struct app *app)
@@ -181,14 +197,11 @@ int scripts_rescan(struct app *app)
     }
     struct handler_file *file;
     LL_FOREACH(app->files, file) {
-        bool gone = file->dropped || access(file->path, F_OK) != 0;
-        bool back = !gone && file->gone;
-        file->gone = gone;
-        if (back && file->removed)
-            file->wanted = true;
-        if (!gone)
-            file->told = file->removed = false;
-        missing += gone && !file->told && file->script;
+        if (file->dropped || access(file->path, F_OK) != 0)
+            change_missing(&file->change);
+        else
+            change_back(&file->change);
+        missing += file->change.presence == CHANGE_MISSING;
     }
     return missing;
 }
@@ -211,7 +224,7 @@ static bool is_listed(const struct app *app, const struct handler_file *file)
 static bool is_named(const struct app *app, const struct handler_file *file)
 {
     for (int i = 0; i < app->paths.count; i++) {
-        if (strcmp(plain(app->paths.list[i]), plain(file->path)) == 0)
+        if (scripts_same_path(app->paths.list[i], file->path))
             return true;
     }
     return false;
@@ -221,32 +234,14 @@ void scripts_relist(struct app *app)
 {
     struct handler_file *file;
     for (int i = 0; i < app->paths.count; i++) {
-        if (!is_folder(app->paths.list[i]) && !find(app, app->paths.list[i]) &&
-            (file = add(app, app->paths.list[i])))
-            file->wanted = true;
+        if (!is_folder(app->paths.list[i]))
+            add_file(app, app->paths.list[i], true);
     }
     LL_FOREACH(app->files, file) {
         file->dropped = !is_listed(app, file) && !is_named(app, file);
-        if (!file->dropped || file->removed)
-            continue;
-        file->gone = file->told = true;
-        file->removed = file->wanted = file->script != NULL;
-    }
-}
-
-void scripts_want_all(struct app *app)
-{
-    struct handler_file *file;
-    LL_FOREACH(app->files, file)
-        file->wanted = file->wanted || !file->gone;
-}
-
-void scripts_watch(struct app *app)
-{
-    const struct handler_file *file;
-    LL_FOREACH(app->files, file) {
-        for (int i = 0; i < file->stamp_count; i++)
-            watch_add(app->watch, file->stamps[i].path);
+        if (file->dropped)
+            reload_act(file, change_lost(&file->change, true));
+        verdict_over(app, file);
     }
 }
 
@@ -254,113 +249,48 @@ void scripts_missed(struct app *app)
 {
     struct handler_file *file;
     LL_FOREACH(app->files, file) {
-        if (!file->gone || file->told || !file->script)
+        bool listed = is_listed(app, file);
+        if (file->change.presence != CHANGE_MISSING)
             continue;
-        file->told = true;
-        file->removed = is_listed(app, file);
-        file->wanted = file->removed;
-        if (!file->removed)
+        if (file->change.known && !listed)
             log_warn("%s: the file is gone; what it registered is served until the next start",
                      file->name);
+        reload_act(file, change_lost(&file->change, listed));
+        verdict_over(app, file);
     }
 }
 
-static void clear_stamps(struct handler_file *file)
+const char *app_refused(const struct app *app, int i)
 {
-    for (int i = 0; i < file->stamp_count; i++)
-        free(file->stamps[i].path);
-    free(file->stamps);
-    file->stamps = NULL;
-    file->stamp_count = 0;
-}
-
-struct stamping {
-    struct handler_file *file;
-    int most;
-};
-
-static void add_stamp(void *owner, const char *path, const char *text, size_t len)
-{
-    const struct stamping *stamping = owner;
-    struct handler_file *file = stamping->file;
-    if (file->stamp_count == stamping->most)
-        return; /* it came between the counting and this */
-    struct stamp *stamp = &file->stamps[file->stamp_count];
-    stamp->path = strdup(path);
-    stamp->hash = text ? watch_hash(text, len) : 0;
-    file->stamp_count += stamp->path != NULL;
-}
-
-static bool differs(const struct stamp *stamp)
-{
-    return watch_hash_file(stamp->path) != stamp->hash;
-}
-
-void scripts_stamp(struct app *app, struct handler_file *file, struct sources *read)
-{
-    if (!read)
-        return;
-    struct stamping stamping = {.file = file, .most = sources_count(read)};
-    clear_stamps(file);
-    file->stamps = calloc((size_t)stamping.most + 1, sizeof *file->stamps);
-    if (file->stamps)
-        sources_each(read, add_stamp, &stamping);
-    sources_release(read);
-    for (int i = 0; i < file->stamp_count && app->watch; i++) {
-        watch_add(app->watch, file->stamps[i].path);
-        if (differs(&file->stamps[i])) /* changed before the watch saw it */
-            file->wanted = true;
-    }
-}
-
-void scripts_stamp_late(struct app *app)
-{
-    struct handler_file *file;
+    const struct handler_file *file;
     LL_FOREACH(app->files, file) {
-        if (!file->script || file->refused || file->gone)
-            continue;
-        struct sources *sources = script_sources(file->script);
-        if (sources_count(sources) > file->stamp_count)
-            scripts_stamp(app, file, sources);
-        else
-            sources_release(sources);
+        if (file->last_error && i-- == 0)
+            return file->name;
     }
+    return NULL;
 }
 
-bool scripts_changed(const struct handler_file *file)
+int scripts_serving(struct app *app, int *handlers)
 {
-    bool changed = file->refused || !file->script;
-    for (int i = 0; i < file->stamp_count && !changed; i++)
-        changed = differs(&file->stamps[i]);
-    return changed;
-}
-
-bool scripts_concerns(const struct handler_file *file, const char *path)
-{
-    for (int i = 0; i < file->stamp_count; i++) {
-        if (strcmp(plain(file->stamps[i].path), plain(path)) == 0)
-            return differs(&file->stamps[i]);
-    }
-    return file->refused || !file->script;
-}
-
-int scripts_handlers(struct app *app)
-{
-    int handlers = 0;
+    int scripts = 0;
+    *handlers = 0;
     for (int i = 0; i < engine_script_count(app->engine); i++) {
         struct registration_view view;
         struct script *script = engine_script(app->engine, i);
+        if (!script_serves(script))
+            continue;
+        scripts++;
         for (int k = 0; engine_registration(app->engine, script, k, &view); k++)
-            handlers += strcmp(view.what, "stream") != 0;
+            *handlers += !view.declared;
     }
-    return handlers;
+    return scripts;
 }
 
 void scripts_free(struct app *app)
 {
     struct handler_file *file, *next;
     LL_FOREACH_SAFE(app->files, file, next) {
-        clear_stamps(file);
+        stamps_clear(file);
         free(file->last_error);
         free(file->path);
         free(file->name);

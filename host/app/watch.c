@@ -1,3 +1,4 @@
+/* File watching by uv_fs_event, on folders, and hashes of what lies in them. */
 #include "app/watch.h"
 
 #include <dirent.h>
@@ -15,12 +16,15 @@
 /* A file that is written to all the time is looked at after so many debounces at the latest. */
 #define DEBOUNCES_AT_MOST 10
 
+/* Hashes of files are odd. */
+#define NOT_THERE 0
+#define UNREADABLE 2
+
 /* What stands at one path, as it was last seen. */
 struct seen {
     struct seen *next;
-    char *path;    /* owned */
-    uint64_t hash; /* 0: it is not there, or cannot be read */
-    bool fresh; /* its name has appeared in a folder; that is a change, even if it cannot be read */
+    char *path;     /* owned */
+    uint64_t state; /* the hash, or NOT_THERE, or UNREADABLE */
 };
 
 /* One inotify watch. Of a folder that holds what we look at, or of one above it, where only the
@@ -71,6 +75,14 @@ uint64_t watch_hash_file(const char *path)
 uint64_t watch_hash(const char *text, size_t len)
 {
     return hash_add(HASH_START, text, len) | 1;
+}
+
+/* A file that cannot be read is no file that is gone: it came back, or appeared, as something. */
+static uint64_t state_of(const char *path)
+{
+    struct stat st;
+    uint64_t hash = watch_hash_file(path);
+    return hash ? hash : lstat(path, &st) == 0 ? UNREADABLE : NOT_THERE;
 }
 
 static bool is_handler_name(const char *name)
@@ -143,7 +155,7 @@ static struct seen *add_file(struct watch *watch, const char *path)
     return file;
 }
 
-/* Puts the files of every folder among the files, those that are new with hash 0. */
+/* Puts the files of every folder among the files, those that are new as if they were not there. */
 static void list_folders(struct watch *watch)
 {
     struct folder *folder;
@@ -156,9 +168,8 @@ static void list_folders(struct watch *watch)
             bool slash = len > 0 && folder->path[len - 1] == '/';
             if (asprintf(&path, "%s%s%s", folder->path, slash ? "" : "/", names[i]) < 0)
                 break;
-            struct seen *file = find_file(watch, path) ? NULL : add_file(watch, path);
-            if (file)
-                file->fresh = true;
+            if (!find_file(watch, path))
+                add_file(watch, path);
             free(path);
         }
         watch_free_names(names, count);
@@ -258,11 +269,10 @@ static const char **look(struct watch *watch, int *count)
     LL_COUNT(watch->files, file, total);
     const char **changed = calloc((size_t)total + 1, sizeof *changed);
     LL_FOREACH(watch->files, file) {
-        uint64_t hash = watch_hash_file(file->path);
-        if ((hash != file->hash || file->fresh) && changed)
+        uint64_t state = state_of(file->path);
+        if (state != file->state && changed)
             changed[(*count)++] = file->path;
-        file->hash = hash;
-        file->fresh = false;
+        file->state = state;
     }
     return changed;
 }
@@ -333,9 +343,8 @@ static int watch_folder(struct watch *watch, const char *path)
     list_folders(watch);
     struct seen *file;
     LL_FOREACH(watch->files, file) {
-        if (file->hash == 0)
-            file->hash = watch_hash_file(file->path);
-        file->fresh = false;
+        if (file->state == NOT_THERE)
+            file->state = state_of(file->path);
     }
     return code;
 }
@@ -351,7 +360,7 @@ int watch_add(struct watch *watch, const char *path)
     file = add_file(watch, path);
     if (!file)
         return ERR_MEMORY;
-    file->hash = watch_hash_file(path);
+    file->state = state_of(path);
     char *folder = strdup(path);
     if (!folder)
         return ERR_MEMORY;

@@ -1,6 +1,6 @@
-/* watch - tells when one of many files or folders has changed: uv_fs_event on the folders, with a
- * debounce, then a comparison of content hashes, so that a touched file is no change. Folders that
- * are replaced as a whole (a switched symbolic link) are noticed. The main thread's. */
+/* watch - calls back when a watched file or folder has changed: uv_fs_event on the folders, a
+ * debounce, then a comparison of content hashes, so that a touched file is no change. It notices
+ * folders that are replaced as a whole (a switched symbolic link). Owner: the main thread. */
 #ifndef MOONBUS_APP_WATCH_H
 #define MOONBUS_APP_WATCH_H
 
@@ -15,10 +15,10 @@ struct watch;
 struct watch *watch_new(uv_loop_t *loop, uint64_t debounce_ms,
                         void (*on_change)(void *owner, const char *const *paths, int count),
                         void *owner);
-/* A file, or a folder (its *.lua files). Again for the same path: no effect. 0, or ERR_SYSTEM when
- * the system watches no more. */
+/* Watches a file, or a folder (its *.lua files). Again for the same path: no effect. 0, or
+ * ERR_SYSTEM: the system has no watch left. */
 int watch_add(struct watch *watch, const char *path);
-/* Closes its handles; it is freed by the loop. NULL is allowed. */
+/* Closes its handles; the loop frees it. NULL is allowed. */
 void watch_close(struct watch *watch);
 
 /* A hash of a file's content; 0 when it cannot be read. Any thread. */
@@ -26,8 +26,8 @@ uint64_t watch_hash_file(const char *path);
 /* The same of a content; never 0. */
 uint64_t watch_hash(const char *text, size_t len);
 
-/* The names of a folder's handler files: *.lua, but for hidden ones and *_test.lua; sorted. NULL
- * when the folder cannot be read (errno tells). Any thread; free with watch_free_names. */
+/* The names of a folder's handler files, sorted: *.lua, except hidden ones and *_test.lua. NULL,
+ * with errno: the folder cannot be read. Any thread; free with watch_free_names. */
 char **watch_list_folder(const char *path, int *count);
 void watch_free_names(char **names, int count);
 

@@ -1,18 +1,22 @@
+/* A thread, a wheel and a mutex; virtual time is the world's. */
 #include "base/clock.h"
 
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/strand.h"
+#include "base/sync.h"
 #include "base/thread.h"
 #include "base/value.h"
+#include "base/world.h"
 
 #define TICK_NS ((uint64_t)NS_PER_MS)
 
 struct clock {
-    pthread_t thread;
-    pthread_mutex_t lock;  /* all below; a leaf: nothing is called with it held */
-    pthread_cond_t sooner; /* a deadline before `sleeps_until`, or stopping */
+    struct thread thread;
+    struct mutex lock;     /* all below; a leaf: nothing is called with it held */
+    struct cond sooner;    /* a deadline before `sleeps_until`, or stopping */
     struct wheel *wheel;   /* owned; a tick is a millisecond of CLOCK_MONOTONIC */
     uint64_t sleeps_until; /* tick; 0 while the thread is awake, and will look by itself */
     bool stopping;
@@ -27,12 +31,26 @@ static int64_t read_clock(clockid_t id)
 
 uint64_t clock_now_ns(void)
 {
-    return (uint64_t)read_clock(CLOCK_MONOTONIC);
+    return world_active() ? world_now_ns(world_here) : (uint64_t)read_clock(CLOCK_MONOTONIC);
 }
 
 int64_t clock_wall_ns(void)
 {
-    return read_clock(CLOCK_REALTIME);
+    return world_active() ? world_wall_ns() : read_clock(CLOCK_REALTIME);
+}
+
+int64_t clock_wall_at(uint64_t now_ns)
+{
+    static _Atomic uint64_t read_ns;      /* when the two clocks were last compared, */
+    static _Atomic int64_t difference_ns; /* and by how much they differ */
+    if (world_active())
+        return world_wall_ns();
+    if (now_ns - atomic_load_explicit(&read_ns, memory_order_acquire) > WALL_LATE_NS) {
+        atomic_store_explicit(&difference_ns, clock_wall_ns() - read_clock(CLOCK_MONOTONIC),
+                              memory_order_relaxed);
+        atomic_store_explicit(&read_ns, now_ns, memory_order_release);
+    }
+    return (int64_t)now_ns + atomic_load_explicit(&difference_ns, memory_order_relaxed);
 }
 
 /* The first tick that is not before at_ns: rounding up is what never fires early. */
@@ -41,27 +59,24 @@ static uint64_t tick_after(uint64_t at_ns)
     return at_ns / TICK_NS + (at_ns % TICK_NS != 0);
 }
 
-/* With the lock held; returns when `tick` has come, or something changed. */
+/* Returns when `tick` has come, or something changed. */
 static void sleep_until(struct clock *clock, uint64_t tick)
 {
+    must_hold(&clock->lock);
     clock->sleeps_until = tick;
     /* A tick that time_t cannot hold in nanoseconds is as good as never. */
     if (tick > INT64_MAX / TICK_NS) {
-        pthread_cond_wait(&clock->sooner, &clock->lock);
+        cond_wait(&clock->sooner, &clock->lock);
     } else {
-        struct timespec until = {
-            .tv_sec = (time_t)(tick * TICK_NS / (uint64_t)NS_PER_S),
-            .tv_nsec = (long)(tick * TICK_NS % (uint64_t)NS_PER_S),
-        };
-        pthread_cond_timedwait(&clock->sooner, &clock->lock, &until);
+        cond_wait_until(&clock->sooner, &clock->lock, tick * TICK_NS);
     }
     clock->sleeps_until = 0;
 }
 
-static void *run(void *arg)
+static void *run_clock(void *arg)
 {
     struct clock *clock = arg;
-    pthread_mutex_lock(&clock->lock);
+    mutex_lock(&clock->lock);
     while (!clock->stopping) {
         wheel_advance(clock->wheel, clock_now_ns() / TICK_NS);
         struct deadline *deadline = (struct deadline *)wheel_take(clock->wheel);
@@ -70,11 +85,11 @@ static void *run(void *arg)
             continue;
         }
         void (*on_due)(struct deadline *) = deadline->on_due;
-        pthread_mutex_unlock(&clock->lock);
+        mutex_unlock(&clock->lock);
         on_due(deadline);
-        pthread_mutex_lock(&clock->lock);
+        mutex_lock(&clock->lock);
     }
-    pthread_mutex_unlock(&clock->lock);
+    mutex_unlock(&clock->lock);
     return NULL;
 }
 
@@ -88,16 +103,12 @@ struct clock *clock_new(struct err *err)
         err_set(err, ERR_SYSTEM, "out of memory");
         return NULL;
     }
-    thread_mutex_init(&clock->lock);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&clock->sooner, &attr);
-    pthread_condattr_destroy(&attr);
-    if (thread_start(&clock->thread, "clock", run, clock, err) == 0)
+    mutex_init_spinning(&clock->lock);
+    cond_init(&clock->sooner);
+    if (thread_start(&clock->thread, "clock", run_clock, clock, err) == 0)
         return clock;
-    pthread_cond_destroy(&clock->sooner);
-    pthread_mutex_destroy(&clock->lock);
+    cond_destroy(&clock->sooner);
+    mutex_destroy(&clock->lock);
     wheel_free(clock->wheel);
     free(clock);
     return NULL;
@@ -105,13 +116,13 @@ struct clock *clock_new(struct err *err)
 
 void clock_stop(struct clock *clock)
 {
-    pthread_mutex_lock(&clock->lock);
+    mutex_lock(&clock->lock);
     bool stopped = clock->stopping;
     clock->stopping = true;
-    pthread_cond_signal(&clock->sooner);
-    pthread_mutex_unlock(&clock->lock);
+    cond_signal(&clock->sooner);
+    mutex_unlock(&clock->lock);
     if (!stopped)
-        pthread_join(clock->thread, NULL);
+        thread_join(clock->thread);
 }
 
 void clock_free(struct clock *clock)
@@ -119,8 +130,8 @@ void clock_free(struct clock *clock)
     if (!clock)
         return;
     clock_stop(clock);
-    pthread_cond_destroy(&clock->sooner);
-    pthread_mutex_destroy(&clock->lock);
+    cond_destroy(&clock->sooner);
+    mutex_destroy(&clock->lock);
     wheel_free(clock->wheel);
     free(clock);
 }
@@ -128,19 +139,19 @@ void clock_free(struct clock *clock)
 bool clock_arm(struct clock *clock, struct deadline *deadline, uint64_t at_ns)
 {
     uint64_t tick = tick_after(at_ns);
-    pthread_mutex_lock(&clock->lock);
+    mutex_lock(&clock->lock);
     bool was_armed = wheel_remove(clock->wheel, &deadline->timer);
     wheel_add(clock->wheel, &deadline->timer, tick);
     if (tick < clock->sleeps_until)
-        pthread_cond_signal(&clock->sooner);
-    pthread_mutex_unlock(&clock->lock);
+        cond_signal(&clock->sooner);
+    mutex_unlock(&clock->lock);
     return !was_armed;
 }
 
 bool clock_cancel(struct clock *clock, struct deadline *deadline)
 {
-    pthread_mutex_lock(&clock->lock);
+    mutex_lock(&clock->lock);
     bool was_armed = wheel_remove(clock->wheel, &deadline->timer);
-    pthread_mutex_unlock(&clock->lock);
+    mutex_unlock(&clock->lock);
     return was_armed;
 }

@@ -37,11 +37,16 @@ void clock_stop(struct clock *clock);
 /* Stops it if need be. NULL is allowed. */
 void clock_free(struct clock *clock);
 
-/* Monotonic nanoseconds (CLOCK_MONOTONIC). */
+/* Monotonic nanoseconds (CLOCK_MONOTONIC); in a simulated world its own (world.h). */
 uint64_t clock_now_ns(void);
 
 /* Wall clock, nanoseconds since 1970. */
 int64_t clock_wall_ns(void);
+
+/* The wall clock at a moment of clock_now_ns that has just been: costs less than to read it. It
+ * follows the wall clock when that is set, within WALL_LATE_NS. */
+#define WALL_LATE_NS 100000000
+int64_t clock_wall_at(uint64_t now_ns);
 
 /* Arms, or moves when it is armed (then returns false: there was a reference already).
  * deadline->on_due must be set. Any thread, also inside on_due. */

@@ -1,28 +1,18 @@
+/* One table of the codes, and sentences that are cut where a character ends. */
 #include "base/err.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-/* The length of text without a UTF-8 sequence that a cut has left incomplete at its end. */
-static size_t whole_utf8(const char *text, size_t len)
-{
-    size_t start = len;
-    while (start > 0 && len - start < 3 && ((unsigned char)text[start - 1] & 0xC0) == 0x80)
-        start--;
-    if (start == 0)
-        return len;
-    unsigned char lead = (unsigned char)text[start - 1];
-    size_t wanted = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
-    return len - start + 1 < wanted ? start - 1 : len;
-}
+#include "base/utf8.h"
 
 /* Through a buffer of its own, because an argument may be the very message that is replaced. */
 static void store(struct err *err, const char *text, int wanted)
 {
     size_t len = strlen(text);
     if (wanted >= 0 && (size_t)wanted > len)
-        len = whole_utf8(text, len);
+        len = utf8_whole(text, len);
     memcpy(err->message, text, len);
     err->message[len] = '\0';
 }
@@ -56,59 +46,66 @@ int err_prefix(struct err *err, const char *format, ...)
     return err->code;
 }
 
+/* One row for each code: err.h says what they mean. */
+static const struct {
+    const char *name;
+    bool passes; /* who waits may get what he wants */
+} codes[] = {
+    [ERR_NONE] = {"none", false},
+    [-ERR_TIMEOUT] = {"timeout", true},
+    [-ERR_NO_RESPONDERS] = {"no_responders", true},
+    [-ERR_NO_STREAM] = {"no_stream", false},
+    [-ERR_DISCONNECTED] = {"disconnected", true},
+    [-ERR_TOO_LARGE] = {"too_large", false},
+    [-ERR_PERMISSION] = {"permission", false},
+    [-ERR_SETTLED] = {"settled", false},
+    [-ERR_BAD_PAYLOAD] = {"bad_payload", false},
+    [-ERR_WRONG_SEQUENCE] = {"wrong_sequence", false},
+    [-ERR_SERVICE] = {"service_error", false},
+    [-ERR_API] = {"api_error", false},
+    [-ERR_CANCELLED] = {"cancelled", false},
+    [-ERR_FULL] = {"full", true},
+    [-ERR_INVALID] = {"invalid", false},
+    [-ERR_LOST] = {"lease_lost", false},
+    [-ERR_CLOSED] = {"closed", false},
+    [-ERR_HANDLER] = {"handler_error", false},
+    [-ERR_MEMORY] = {"memory", false},
+    [-ERR_NOT_FOUND] = {"not_found", false},
+    [-ERR_MISMATCH] = {"mismatch", false},
+    [-ERR_SYSTEM] = {"system", false},
+    [-ERR_CPU] = {"cpu", false},
+    [-ERR_OFFLOAD] = {"offload_error", false},
+    [-ERR_TAKEN] = {"taken", false},
+    [-ERR_UNAVAILABLE] = {"unavailable", true},
+    [-ERR_NO_ACK] = {"no_ack", false},
+    [-ERR_DNS] = {"dns", false},
+    [-ERR_REFUSED] = {"refused", false},
+    [-ERR_TLS] = {"tls", false},
+    [-ERR_PROTOCOL] = {"protocol", false},
+};
+
+_Static_assert(sizeof codes / sizeof *codes == 1 - ERR_LAST,
+               "each code has a row, ERR_LAST is the last");
+
+static bool is_code(int code)
+{
+    return code <= 0 && code >= ERR_LAST;
+}
+
+bool err_passes(int code)
+{
+    return is_code(code) && codes[-code].passes;
+}
+
 const char *err_name(enum err_code code)
 {
-    switch (code) {
-    case ERR_NONE:
-        return "none";
-    case ERR_TIMEOUT:
-        return "timeout";
-    case ERR_NO_RESPONDERS:
-        return "no_responders";
-    case ERR_NO_STREAM:
-        return "no_stream";
-    case ERR_DISCONNECTED:
-        return "disconnected";
-    case ERR_TOO_LARGE:
-        return "too_large";
-    case ERR_PERMISSION:
-        return "permission";
-    case ERR_SETTLED:
-        return "settled";
-    case ERR_BAD_PAYLOAD:
-        return "bad_payload";
-    case ERR_WRONG_SEQUENCE:
-        return "wrong_sequence";
-    case ERR_SERVICE:
-        return "service_error";
-    case ERR_API:
-        return "api_error";
-    case ERR_CANCELLED:
-        return "cancelled";
-    case ERR_FULL:
-        return "full";
-    case ERR_INVALID:
-        return "invalid";
-    case ERR_LOST:
-        return "lease_lost";
-    case ERR_CLOSED:
-        return "closed";
-    case ERR_HANDLER:
-        return "handler_error";
-    case ERR_MEMORY:
-        return "memory";
-    case ERR_NOT_FOUND:
-        return "not_found";
-    case ERR_MISMATCH:
-        return "mismatch";
-    case ERR_SYSTEM:
-        return "system";
-    case ERR_CPU:
-        return "cpu";
-    case ERR_OFFLOAD:
-        return "offload_error";
-    case ERR_TAKEN:
-        return "taken";
-    }
-    return "unknown";
+    return is_code((int)code) ? codes[-(int)code].name : "unknown";
+}
+
+enum err_code err_named(const char *name)
+{
+    int code = ERR_LAST;
+    while (code < 0 && strcmp(codes[-code].name, name) != 0)
+        code++;
+    return (enum err_code)code;
 }

@@ -1,5 +1,5 @@
-/* hash - FNV-1a: a short name for a long text, and whether a file has changed. Not against who
- * wants two texts to have one hash. Pure, any thread. */
+/* hash - FNV-1a: a short name for a long text, and whether a file has changed. No protection
+ * against texts that were made to have the same hash. Pure, any thread. */
 #ifndef MOONBUS_BASE_HASH_H
 #define MOONBUS_BASE_HASH_H
 

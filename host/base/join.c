@@ -1,3 +1,4 @@
+/* Appending to a buffer, without the price of snprintf. */
 #include "base/join.h"
 
 #include <string.h>
@@ -8,7 +9,7 @@ struct join join_in(char *buf, size_t size)
     return (struct join){.at = buf, .end = buf + size - 1};
 }
 
-static void add(struct join *join, const char *text, size_t len)
+static void join_bytes(struct join *join, const char *text, size_t len)
 {
     size_t room = (size_t)(join->end - join->at);
     if (len > room) {
@@ -22,7 +23,7 @@ static void add(struct join *join, const char *text, size_t len)
 
 void join_text(struct join *join, const char *text)
 {
-    add(join, text, strlen(text));
+    join_bytes(join, text, strlen(text));
 }
 
 /* Inlined, so that the base is a constant: no division. */
@@ -34,7 +35,7 @@ static inline __attribute__((always_inline)) void add_number(struct join *join, 
         *--first = "0123456789abcdef"[number % base];
         number /= base;
     } while (number);
-    add(join, first, (size_t)(digits + sizeof digits - first));
+    join_bytes(join, first, (size_t)(digits + sizeof digits - first));
 }
 
 void join_number(struct join *join, uint64_t number)

@@ -1,5 +1,5 @@
-/* join - texts and numbers one after the other in a buffer: what snprintf does, at a tenth of its
- * cost, for names that are made for each message.
+/* join - puts texts and numbers one after the other into a buffer, as snprintf does, at a tenth of
+ * its cost: for names that are made for each message.
  *
  *   struct join name = join_in(buf, sizeof buf);
  *   join_text(&name, stream); join_text(&name, ":"); join_number(&name, sequence);

@@ -1,17 +1,21 @@
+/* log - levels and formats, and the way of an event to its line, or to a count. */
 #include "base/log.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bug.h"
 #include "base/clock.h"
+#include "base/log_line.h"
 #include "base/log_output.h"
+#include "base/log_storm.h"
+#include "base/sync.h"
 #include "base/text.h"
+#include "base/thread.h"
 #include "base/value.h"
 
 #define OUTPUT STDERR_FILENO
@@ -20,12 +24,35 @@ static struct {
     _Atomic int level, format;
 } settings = {LOG_INFO, LOG_AUTO};
 
-static const char *const level_names[] = {"debug", "info", "warn", "error", "off"};
-static const char *const level_labels[] = {"DEBUG", "INFO ", "WARN ", "ERROR"};
+static struct {
+    void (*write)(void *owner, const char *line, size_t len); /* NULL: none */
+    void *owner;
+} diversion;
+
+static struct {
+    struct mutex lock; /* guards the rest, and is held while it hears */
+    void (*hear)(void *owner, const char *line, size_t len); /* NULL: nobody listens */
+    void *owner;
+    _Atomic int least; /* read without the lock, by those who log what nobody wants to hear */
+} listener = {.lock = MUTEX_STATIC, .least = LOG_OFF};
+
+static struct {
+    struct mutex lock;    /* guards the rest; under it log_output's and the listener's */
+    struct cond more;     /* a count is due before those that the thread knows of */
+    struct storms storms; /* of warnings and errors, unless debug is logged */
+    bool started, broken; /* the thread that writes the counts; or it could not be */
+} counting = {.lock = MUTEX_STATIC, .more = COND_STATIC};
+
 static const char *const format_names[] = {"auto", "text", "json"};
+
+static void report_bug(const char *text)
+{
+    log_error("%s", text);
+}
 
 void log_setup(enum log_level level, enum log_format format)
 {
+    bug_report_to(report_bug);
     tzset();
     if (format == LOG_AUTO)
         format = isatty(OUTPUT) ? LOG_TEXT : LOG_JSON;
@@ -33,239 +60,67 @@ void log_setup(enum log_level level, enum log_format format)
     settings.format = format;
 }
 
+void log_listen(enum log_level least, void (*hear)(void *owner, const char *line, size_t len),
+                void *owner)
+{
+    mutex_lock(&listener.lock);
+    listener.hear = hear;
+    listener.owner = owner;
+    listener.least = hear ? least : LOG_OFF;
+    mutex_unlock(&listener.lock);
+}
+
+void log_set_level(enum log_level level)
+{
+    settings.level = level;
+}
+
+enum log_level log_level(void)
+{
+    return (enum log_level)settings.level;
+}
+
+enum log_format log_format(void)
+{
+    return (enum log_format)settings.format;
+}
+
+void log_divert(void (*write)(void *owner, const char *line, size_t len), void *owner)
+{
+    diversion.write = write;
+    diversion.owner = owner;
+}
+
 bool log_enabled(enum log_level level)
 {
     return level < LOG_OFF && (int)level >= settings.level;
 }
 
-static bool find_name(const char *name, const char *const *names, size_t count, size_t *at)
+bool log_parse_level(const char *name, enum log_level *level)
 {
-    for (*at = 0; *at < count; ++*at) {
-        if (strcmp(name, names[*at]) == 0)
+    for (int i = LOG_DEBUG; i <= LOG_OFF; i++) {
+        if (strcmp(name, log_level_name((enum log_level)i)) == 0) {
+            *level = (enum log_level)i;
             return true;
+        }
     }
     return false;
 }
 
-bool log_parse_level(const char *name, enum log_level *level)
-{
-    size_t at;
-    if (!find_name(name, level_names, sizeof level_names / sizeof *level_names, &at))
-        return false;
-    *level = (enum log_level)at;
-    return true;
-}
-
 bool log_parse_format(const char *name, enum log_format *format)
 {
-    size_t at;
-    if (!find_name(name, format_names, sizeof format_names / sizeof *format_names, &at))
-        return false;
-    *format = (enum log_format)at;
-    return true;
-}
-
-/* An event on its way to a line. */
-struct event {
-    enum log_level level;
-    const struct log_context *context;
-    const struct text *message;
-    int64_t wall_ns;
-    char *fields; /* owned, without white space; NULL for none, or when they are no JSON object */
-};
-
-/* The user's fields as they are to be shown: their bytes are kept, because cJSON would round
- * numbers above 15 digits. */
-static char *clean_fields(const char *json)
-{
-    cJSON *parsed = cJSON_ParseWithOpts(json, NULL, true);
-    char *clean = cJSON_IsObject(parsed) ? strdup(json) : NULL;
-    cJSON_Delete(parsed);
-    if (clean)
-        cJSON_Minify(clean);
-    return clean;
-}
-
-/* How far the JSON value (or key) at the start reaches. */
-static size_t json_extent(const char *json)
-{
-    size_t depth = 0, i;
-    bool in_string = false;
-    for (i = 0; json[i]; i++) {
-        char c = json[i];
-        if (in_string && c == '\\' && json[i + 1])
-            i++;
-        else if (c == '"')
-            in_string = !in_string;
-        else if (in_string)
-            continue;
-        else if (depth == 0 && strchr(",:}]", c))
-            break;
-        else if (c == '{' || c == '[')
-            depth++;
-        else if (c == '}' || c == ']')
-            depth--;
-    }
-    return i;
-}
-
-static void escape(struct text *line, const char *string)
-{
-    text_escape(line, string, strlen(string));
-}
-
-/* " <string>", nothing for NULL. */
-static void text_word(struct text *line, const char *string)
-{
-    if (!string)
-        return;
-    text_puts(line, " ");
-    escape(line, string);
-}
-
-static void text_place(struct text *line, const struct log_context *context)
-{
-    text_word(line, context->script);
-    if (context->handler) {
-        text_word(line, context->handler);
-    } else if (context->stream) {
-        text_word(line, context->stream);
-        if (context->consumer) {
-            text_puts(line, "/");
-            escape(line, context->consumer);
+    for (int i = LOG_AUTO; i <= LOG_JSON; i++) {
+        if (strcmp(name, format_names[i]) == 0) {
+            *format = (enum log_format)i;
+            return true;
         }
     }
-    if (context->sequence)
-        text_printf(line, " #%llu", (unsigned long long)context->sequence);
-    if (context->attempt && context->attempts)
-        text_printf(line, " %u/%u", context->attempt, context->attempts);
-    else if (context->attempt)
-        text_printf(line, " %u", context->attempt);
-    if (!context->stream && !context->sequence)
-        text_word(line, context->subject);
-    if (context->file) {
-        text_word(line, context->file);
-        if (context->line > 0)
-            text_printf(line, ":%d", context->line);
-        text_puts(line, ":");
-    }
-    if (context->code) {
-        text_word(line, context->code);
-        text_puts(line, ":");
-    }
+    return false;
 }
 
-/* A key or value of the user's, without its quotes where that cannot be misread. */
-static void text_token(struct text *line, const char *json, size_t len)
+const char *log_format_name(enum log_format format)
 {
-    bool bare = len > 2 && json[0] == '"';
-    for (size_t i = 1; bare && i + 1 < len; i++)
-        bare = !strchr(" =\\", json[i]);
-    if (bare)
-        text_escape(line, json + 1, len - 2);
-    else
-        text_json_raw(line, json, len);
-}
-
-/* order=17 name="Ada L." items=[1,2] */
-static void text_fields(struct text *line, const char *json)
-{
-    for (json++; *json && *json != '}'; json += *json == ',') {
-        size_t len = json_extent(json);
-        text_puts(line, " ");
-        text_token(line, json, len);
-        text_puts(line, "=");
-        json += len + 1;
-        len = json_extent(json);
-        text_token(line, json, len);
-        json += len;
-    }
-}
-
-static void text_traceback(struct text *line, const char *traceback)
-{
-    while (*traceback) {
-        size_t len = strcspn(traceback, "\n");
-        size_t indent = strspn(traceback, "\t");
-        if (indent > len)
-            indent = len;
-        text_puts(line, "\n    ");
-        for (size_t i = 0; i < indent; i++)
-            text_puts(line, "  ");
-        text_escape(line, traceback + indent, len - indent);
-        traceback += len + (traceback[len] == '\n');
-    }
-}
-
-static void write_text(struct text *line, const struct event *event)
-{
-    const struct log_context *context = event->context;
-    time_t seconds = (time_t)(event->wall_ns / NS_PER_S);
-    struct tm tm;
-    localtime_r(&seconds, &tm);
-    text_printf(line, "%02d:%02d:%02d.%03d %s", tm.tm_hour, tm.tm_min, tm.tm_sec,
-                (int)(event->wall_ns / NS_PER_MS % 1000), level_labels[event->level]);
-    text_place(line, context);
-    text_puts(line, " ");
-    text_escape(line, event->message->bytes, event->message->len);
-    if (event->fields)
-        text_fields(line, event->fields);
-    else
-        text_word(line, context->fields);
-    if (context->traceback)
-        text_traceback(line, context->traceback);
-    text_puts(line, "\n");
-}
-
-/* ,"key":"string", nothing for NULL. */
-static void json_string(struct text *line, const char *key, const char *string)
-{
-    if (!string)
-        return;
-    text_printf(line, ",\"%s\":", key);
-    text_json_string(line, string, strlen(string));
-}
-
-static void json_number(struct text *line, const char *key, uint64_t number)
-{
-    if (number > 0)
-        text_printf(line, ",\"%s\":%llu", key, (unsigned long long)number);
-}
-
-static void json_fields(struct text *line, const struct event *event)
-{
-    if (event->fields) {
-        text_puts(line, ",\"fields\":");
-        text_json_raw(line, event->fields, strlen(event->fields));
-    } else {
-        json_string(line, "fields", event->context->fields);
-    }
-}
-
-static void write_json(struct text *line, const struct event *event)
-{
-    const struct log_context *context = event->context;
-    time_t seconds = (time_t)(event->wall_ns / NS_PER_S);
-    struct tm tm;
-    char when[40];
-    gmtime_r(&seconds, &tm);
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
-    text_printf(line, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"msg\":", when,
-                (int)(event->wall_ns / NS_PER_MS % 1000), level_names[event->level]);
-    text_json_string(line, event->message->bytes, event->message->len);
-    json_string(line, "script", context->script);
-    json_string(line, "handler", context->handler);
-    json_string(line, "stream", context->stream);
-    json_string(line, "consumer", context->consumer);
-    json_string(line, "subject", context->subject);
-    json_number(line, "sequence", context->sequence);
-    json_number(line, "attempt", context->attempt);
-    json_string(line, "code", context->code);
-    json_string(line, "file", context->file);
-    json_number(line, "line", context->line > 0 ? (uint64_t)context->line : 0);
-    json_string(line, "traceback", context->traceback);
-    json_fields(line, event);
-    text_puts(line, "}\n");
+    return format_names[format];
 }
 
 static bool wants_text(void)
@@ -274,13 +129,139 @@ static bool wants_text(void)
     return format == LOG_TEXT || (format == LOG_AUTO && isatty(OUTPUT));
 }
 
+/* Without the line break at its end. A piece of a line is no JSON: it is left out. */
+static void tell_listener(const struct log_line *event)
+{
+    struct text line;
+    if ((int)event->level < listener.least)
+        return;
+    text_init(&line);
+    log_line_json(event, &line);
+    mutex_lock(&listener.lock);
+    if (listener.hear && !line.failed)
+        listener.hear(listener.owner, line.bytes, line.len - 1);
+    mutex_unlock(&listener.lock);
+    text_clear(&line);
+}
+
+static void write_line(const struct log_line *event)
+{
+    struct text line;
+    text_init(&line);
+    if (wants_text())
+        log_line_text(event, &line);
+    else
+        log_line_json(event, &line);
+    if (diversion.write)
+        diversion.write(diversion.owner, line.bytes, line.len);
+    else
+        log_output_write(line.bytes, line.len);
+    text_clear(&line);
+    tell_listener(event);
+}
+
+/* --- what is counted --- */
+
+static void write_count(const struct storm_count *count)
+{
+    struct text message;
+    char span[32];
+    int64_t tenths = (int64_t)(count->span_ns + 50 * NS_PER_MS) / (100 * NS_PER_MS);
+    text_init(&message);
+    text_printf(&message, "%llu more in %s, the last: %s", (unsigned long long)count->held,
+                value_format_duration(tenths * 100 * NS_PER_MS, span, sizeof span),
+                count->last->message ? count->last->message : "");
+    const struct log_line event = {
+        .level = count->level,
+        .context = &count->last->context,
+        .message = message.bytes,
+        .message_len = message.len,
+        .wall_ns = clock_wall_ns(),
+        .repeated = count->held,
+    };
+    if (log_enabled(count->level))
+        write_line(&event);
+    text_clear(&message);
+}
+
+static void *write_counts(void *arg)
+{
+    struct storm_count count;
+    (void)arg;
+    mutex_lock(&counting.lock);
+    for (;;) {
+        uint64_t next_ns = storms_next_ns(&counting.storms);
+        if (next_ns == UINT64_MAX)
+            cond_wait(&counting.more, &counting.lock);
+        else
+            cond_wait_until(&counting.more, &counting.lock, next_ns);
+        while (storms_due(&counting.storms, clock_now_ns(), &count))
+            write_count(&count);
+    }
+    return NULL;
+}
+
+void log_tell_counts(void)
+{
+    struct storm_count count;
+    mutex_lock(&counting.lock);
+    while (storms_rest(&counting.storms, clock_now_ns(), &count))
+        write_count(&count);
+    mutex_unlock(&counting.lock);
+}
+
+/* Its first call starts the thread that writes the counts. False: there is none. */
+static bool has_writer(void)
+{
+    struct thread thread;
+    must_hold(&counting.lock);
+    if (!counting.started) {
+        counting.started = true;
+        counting.broken = thread_start(&thread, "log counts", write_counts, NULL, NULL) != 0;
+        if (!counting.broken)
+            thread_detach(thread);
+    }
+    return !counting.broken;
+}
+
+/* True: it is counted instead. At debug everything is wanted; what is diverted is for specs. */
+static bool hold(const struct log_line *event, const char *format)
+{
+    if (event->level < LOG_WARN || event->context->only_trace || log_enabled(LOG_DEBUG) ||
+        diversion.write)
+        return false;
+    mutex_lock(&counting.lock);
+    uint64_t next_ns = storms_next_ns(&counting.storms);
+    bool held =
+        !counting.broken && storms_hold(&counting.storms, event->level, event->context, format,
+                                        event->message, event->message_len, clock_now_ns());
+    if (held && !has_writer()) {
+        storms_clear(&counting.storms);
+        held = false;
+    } else if (held && storms_next_ns(&counting.storms) < next_ns) {
+        cond_signal(&counting.more);
+    }
+    mutex_unlock(&counting.lock);
+    return held;
+}
+
+/* --- events --- */
+
 /* In the place where the lines are missing. */
 static void tell_lost(void)
 {
+    static const struct log_context lines = {.only_trace = true};
     uint64_t lost = log_output_take_lost();
     if (lost > 0)
-        log_event(LOG_WARN, NULL, "%llu events are missing here: who reads the log did not keep up",
+        log_event(LOG_WARN, &lines,
+                  "%llu events are missing here: the log was not read fast enough",
                   (unsigned long long)lost);
+}
+
+void log_err(const struct err *err)
+{
+    log_event(LOG_ERROR, &(struct log_context){.code = err_name(err->code), .whole = true}, "%s",
+              err->message);
 }
 
 void log_event(enum log_level level, const struct log_context *context, const char *format, ...)
@@ -290,30 +271,22 @@ void log_event(enum log_level level, const struct log_context *context, const ch
         return;
     int saved_errno = errno;
     tell_lost();
-    struct text message, line;
+    struct text message;
     text_init(&message);
-    text_init(&line);
     va_list args;
     va_start(args, format);
     text_vprintf(&message, format, args);
     va_end(args);
 
-    struct event event = {
+    const struct log_line event = {
         .level = level,
         .context = context ? context : &nowhere,
-        .message = &message,
+        .message = message.bytes,
+        .message_len = message.len,
         .wall_ns = clock_wall_ns(),
     };
-    if (event.context->fields)
-        event.fields = clean_fields(event.context->fields);
-    if (wants_text())
-        write_text(&line, &event);
-    else
-        write_json(&line, &event);
-    log_output_write(line.bytes, line.len);
-
-    free(event.fields);
+    if (!hold(&event, format))
+        write_line(&event);
     text_clear(&message);
-    text_clear(&line);
     errno = saved_errno;
 }

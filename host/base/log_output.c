@@ -1,8 +1,8 @@
+/* log_output - a backlog between the log and a reader that may be slow. */
 #include "base/log_output.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,22 +10,23 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/sync.h"
 #include "base/thread.h"
+#include "base/value.h"
 
 #define OUTPUT STDERR_FILENO
 #define BACKLOG_BYTES ((size_t)4 << 20)
 #define PIECE ((size_t)4096) /* a pipe that poll calls writable takes so much without blocking */
 
 static struct {
-    pthread_mutex_t lock; /* guards all of it; a leaf */
-    pthread_cond_t more, empty;
+    struct mutex lock; /* guards all of it; a leaf */
+    struct cond more, empty;
     char *backlog; /* owned, BACKLOG_BYTES and a line; NULL until it is needed */
     size_t capacity, start, len;
     bool started, broken;
     uint64_t lost;
-} output = {.lock = PTHREAD_MUTEX_INITIALIZER,
-            .more = PTHREAD_COND_INITIALIZER,
-            .empty = PTHREAD_COND_INITIALIZER};
+} output = {.lock = MUTEX_STATIC, .more = COND_STATIC, .empty = COND_STATIC};
 
 static bool writable(int timeout_ms)
 {
@@ -66,23 +67,23 @@ static size_t write_now(const char *bytes, size_t len)
     return done;
 }
 
-/* Writes what is kept; waits for the reader, whom nobody else waits for. */
+/* Writes the backlog. Only this thread waits for the reader. */
 static void *run(void *arg)
 {
     (void)arg;
     char piece[PIECE];
-    pthread_mutex_lock(&output.lock);
+    mutex_lock(&output.lock);
     for (;;) {
         while (output.len == 0) {
-            pthread_cond_broadcast(&output.empty);
-            pthread_cond_wait(&output.more, &output.lock);
+            cond_broadcast(&output.empty);
+            cond_wait(&output.more, &output.lock);
         }
         size_t len = output.len < PIECE ? output.len : PIECE, done = 0;
         memcpy(piece, output.backlog + output.start, len);
-        pthread_mutex_unlock(&output.lock);
+        mutex_unlock(&output.lock);
         if (writable(-1))
             write_piece(piece, len, &done);
-        pthread_mutex_lock(&output.lock);
+        mutex_lock(&output.lock);
         output.start += done;
         output.len -= done;
     }
@@ -92,11 +93,11 @@ static void *run(void *arg)
 /* With the lock held. */
 static void start(void)
 {
-    pthread_t thread;
+    struct thread thread;
     output.started = true;
     output.broken = thread_start(&thread, "log", run, NULL, NULL) != 0;
     if (!output.broken)
-        pthread_detach(thread);
+        thread_detach(thread);
 }
 
 /* With the lock held. Of a line that has been begun the rest is kept in any case. */
@@ -126,41 +127,34 @@ static void keep(const char *bytes, size_t len, bool begun)
     }
     memcpy(output.backlog + output.len, bytes, len);
     output.len += len;
-    pthread_cond_signal(&output.more);
+    cond_signal(&output.more);
 }
 
 void log_output_write(const char *bytes, size_t len)
 {
-    pthread_mutex_lock(&output.lock);
+    mutex_lock(&output.lock);
     size_t done = output.len == 0 ? write_now(bytes, len) : 0;
     if (done < len)
         keep(bytes + done, len - done, done > 0);
-    pthread_mutex_unlock(&output.lock);
+    mutex_unlock(&output.lock);
 }
 
 void log_output_flush(int timeout_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += timeout_ms % 1000 * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_nsec -= 1000000000L;
-        until.tv_sec++;
-    }
-    pthread_mutex_lock(&output.lock);
+    uint64_t until_ns = clock_now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
+    mutex_lock(&output.lock);
     while (output.len > 0) {
-        if (pthread_cond_timedwait(&output.empty, &output.lock, &until))
+        if (!cond_wait_until(&output.empty, &output.lock, until_ns))
             break;
     }
-    pthread_mutex_unlock(&output.lock);
+    mutex_unlock(&output.lock);
 }
 
 uint64_t log_output_take_lost(void)
 {
-    pthread_mutex_lock(&output.lock);
+    mutex_lock(&output.lock);
     uint64_t lost = output.len == 0 ? output.lost : 0;
     output.lost -= lost;
-    pthread_mutex_unlock(&output.lock);
+    mutex_unlock(&output.lock);
     return lost;
 }

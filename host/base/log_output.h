@@ -2,10 +2,10 @@
  *
  *   log_output_write ─▶ write(2)                          as long as the reader keeps up
  *                   └─▶ backlog ── a thread of its own ─▶ write(2)
- *                          └─ full: lost, counted, and told when there is room again
+ *                          └─ full: lost, counted; the count is logged when there is room
  *
- * Nobody waits for who reads the log: a full pipe or a stopped terminal would hold up handlers and
- * heartbeats. The thread starts with the first line that cannot be written at once. A line is
+ * Nothing waits for the reader of the log: a full pipe or a stopped terminal would hold up handlers
+ * and heartbeats. The thread starts with the first line that cannot be written at once. A line is
  * written whole before the next one, and by one write(2) where the system keeps those together.
  * Any thread. */
 #ifndef MOONBUS_BASE_LOG_OUTPUT_H

@@ -1,18 +1,20 @@
+/* A queue of jobs, and threads that take from it. */
 #include "base/pool.h"
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "base/sync.h"
 #include "base/thread.h"
 
 struct pool {
-    pthread_mutex_t lock;          /* first, last, stopping; a leaf: jobs run without it */
-    pthread_cond_t work;           /* a job was submitted, or stopping */
+    struct mutex lock;             /* first, last, stopping; a leaf: jobs run without it */
+    struct cond work;              /* a job was submitted, or stopping */
     struct pool_job *first, *last; /* not owned; waiting to be run */
     bool stopping;
+    bool stopped; /* of the thread that stops it */
     int thread_count;
-    pthread_t threads[];
+    struct thread threads[];
 };
 
 /* With the lock held; NULL when nothing waits. */
@@ -27,23 +29,23 @@ static struct pool_job *take(struct pool *pool)
     return job;
 }
 
-static void *run(void *arg)
+static void *run_jobs(void *arg)
 {
     struct pool *pool = arg;
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     for (;;) {
         struct pool_job *job = take(pool);
         if (job) {
-            pthread_mutex_unlock(&pool->lock);
+            mutex_unlock(&pool->lock);
             job->run(job);
-            pthread_mutex_lock(&pool->lock);
+            mutex_lock(&pool->lock);
         } else if (pool->stopping) {
             break;
         } else {
-            pthread_cond_wait(&pool->work, &pool->lock);
+            cond_wait(&pool->work, &pool->lock);
         }
     }
-    pthread_mutex_unlock(&pool->lock);
+    mutex_unlock(&pool->lock);
     return NULL;
 }
 
@@ -58,10 +60,10 @@ struct pool *pool_new(int threads, struct err *err)
         err_set(err, ERR_SYSTEM, "out of memory");
         return NULL;
     }
-    pthread_mutex_init(&pool->lock, NULL);
-    pthread_cond_init(&pool->work, NULL);
+    mutex_init(&pool->lock);
+    cond_init(&pool->work);
     while (pool->thread_count < threads) {
-        if (thread_start(&pool->threads[pool->thread_count], "pool", run, pool, err) != 0) {
+        if (thread_start(&pool->threads[pool->thread_count], "pool", run_jobs, pool, err) != 0) {
             pool_free(pool);
             return NULL;
         }
@@ -70,32 +72,40 @@ struct pool *pool_new(int threads, struct err *err)
     return pool;
 }
 
+void pool_stop(struct pool *pool)
+{
+    mutex_lock(&pool->lock);
+    pool->stopping = true;
+    cond_broadcast(&pool->work);
+    mutex_unlock(&pool->lock);
+    for (int i = 0; i < pool->thread_count; i++)
+        thread_join(pool->threads[i]);
+    /* What others submitted after the last thread had looked runs here. */
+    if (!pool->stopped)
+        run_jobs(pool);
+    pool->stopped = true;
+    pool->thread_count = 0;
+}
+
 void pool_free(struct pool *pool)
 {
     if (!pool)
         return;
-    pthread_mutex_lock(&pool->lock);
-    pool->stopping = true;
-    pthread_cond_broadcast(&pool->work);
-    pthread_mutex_unlock(&pool->lock);
-    for (int i = 0; i < pool->thread_count; i++)
-        pthread_join(pool->threads[i], NULL);
-    /* What others submitted after the last thread had looked runs here. */
-    run(pool);
-    pthread_cond_destroy(&pool->work);
-    pthread_mutex_destroy(&pool->lock);
+    pool_stop(pool);
+    cond_destroy(&pool->work);
+    mutex_destroy(&pool->lock);
     free(pool);
 }
 
 void pool_submit(struct pool *pool, struct pool_job *job)
 {
-    pthread_mutex_lock(&pool->lock);
+    mutex_lock(&pool->lock);
     job->next = NULL;
     if (pool->last)
         pool->last->next = job;
     else
         pool->first = job;
     pool->last = job;
-    pthread_cond_signal(&pool->work);
-    pthread_mutex_unlock(&pool->lock);
+    cond_signal(&pool->work);
+    mutex_unlock(&pool->lock);
 }

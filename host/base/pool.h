@@ -16,7 +16,11 @@ struct pool_job {
 
 struct pool *pool_new(int threads, struct err *err);
 
-/* Runs what was submitted, then ends the threads. What is submitted meanwhile runs too. */
+/* Runs what was submitted, then ends the threads. What is submitted meanwhile runs too; what comes
+ * later never runs. Again: no effect. */
+void pool_stop(struct pool *pool);
+
+/* Stops it if need be. Nobody may submit any more. NULL is allowed. */
 void pool_free(struct pool *pool);
 
 /* Any thread; never blocks. */

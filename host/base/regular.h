@@ -1,6 +1,5 @@
-/* regular - opens files that are found by their names. Only a regular file holds a script: opening
- * a FIFO would wait for somebody who writes to it, and reading a device may never end. Any thread.
- */
+/* regular - opens script files by name, if they are regular files: opening a FIFO would wait for a
+ * writer, and reading a device may never end. Any thread. */
 #ifndef MOONBUS_BASE_REGULAR_H
 #define MOONBUS_BASE_REGULAR_H
 

@@ -1,3 +1,4 @@
+/* A growing buffer; control characters and broken UTF-8, escaped. */
 #include "base/text.h"
 
 #include <stdarg.h>
@@ -6,9 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 void text_init(struct text *text)
 {
     text->bytes = text->small;
+    text->small[0] = '\0';
     text->len = 0;
     text->capacity = sizeof text->small;
     text->failed = false;
@@ -21,18 +25,18 @@ void text_clear(struct text *text)
     text_init(text);
 }
 
-/* Room for `more` bytes after len. */
+/* Room for `more` bytes after len, and the NUL behind them. */
 static bool reserve(struct text *text, size_t more)
 {
-    if (text->failed || more > SIZE_MAX / 4 - text->len) {
+    if (text->failed || more > SIZE_MAX / 4 - text->len - 1) {
         text->failed = true;
         return false;
     }
-    if (text->len + more <= text->capacity)
+    if (text->len + more < text->capacity)
         return true;
     size_t capacity = text->capacity * 2;
-    if (capacity < text->len + more)
-        capacity = text->len + more;
+    if (capacity <= text->len + more)
+        capacity = text->len + more + 1;
     bool on_heap = text->bytes != text->small;
     char *bytes = realloc(on_heap ? text->bytes : NULL, capacity);
     if (!bytes) {
@@ -40,7 +44,7 @@ static bool reserve(struct text *text, size_t more)
         return false;
     }
     if (!on_heap)
-        memcpy(bytes, text->small, text->len);
+        memcpy(bytes, text->small, text->len + 1);
     text->bytes = bytes;
     text->capacity = capacity;
     return true;
@@ -52,6 +56,7 @@ void text_add(struct text *text, const char *bytes, size_t len)
         return;
     memcpy(text->bytes + text->len, bytes, len);
     text->len += len;
+    text->bytes[text->len] = '\0';
 }
 
 void text_puts(struct text *text, const char *string)
@@ -65,7 +70,7 @@ void text_vprintf(struct text *text, const char *format, va_list args)
     va_copy(again, args);
     int len = vsnprintf(NULL, 0, format, again);
     va_end(again);
-    if (len < 0 || !reserve(text, (size_t)len + 1))
+    if (len < 0 || !reserve(text, (size_t)len))
         return;
     vsnprintf(text->bytes + text->len, (size_t)len + 1, format, args);
     text->len += (size_t)len;
@@ -77,25 +82,6 @@ void text_printf(struct text *text, const char *format, ...)
     va_start(args, format);
     text_vprintf(text, format, args);
     va_end(args);
-}
-
-/* One character of UTF-8: its length, and its code point; 0 for a byte that belongs to none
- * (overlong forms, surrogates and what lies beyond U+10FFFF included). */
-static size_t decode(const unsigned char *at, size_t left, uint32_t *point)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t len = at[0] < 0x80 ? 1 : at[0] < 0xC0 ? 0 : at[0] < 0xE0 ? 2 : at[0] < 0xF0 ? 3 : 4;
-    if (len == 0 || len > left || at[0] >= 0xF8)
-        return 0;
-    *point = len == 1 ? at[0] : at[0] & (0xFFu >> (len + 1));
-    for (size_t i = 1; i < len; i++) {
-        if ((at[i] & 0xC0) != 0x80)
-            return 0;
-        *point = *point << 6 | (at[i] & 0x3F);
-    }
-    if (*point < least[len] || (*point >= 0xD800 && *point < 0xE000) || *point > 0x10FFFF)
-        return 0;
-    return len;
 }
 
 /* Characters that could end a line, steer a terminal, or turn the order of what is read. */
@@ -111,7 +97,7 @@ static void put_harmful(struct text *text, uint32_t point, bool json)
         text_puts(text, "\\n");
     else if (point == '\r')
         text_puts(text, "\\r");
-    else if (point == '\t')
+    else if (point == '\t') /* in JSON */
         text_puts(text, "\\t");
     else if (point < 0x80 && !json)
         text_printf(text, "\\x%02x", (unsigned)point);
@@ -124,10 +110,11 @@ static void put(struct text *text, const char *bytes, size_t len, bool json, boo
     const unsigned char *at = (const unsigned char *)bytes;
     size_t start = 0, i = 0;
     while (i < len) {
-        uint32_t point = 0;
-        size_t size = decode(at + i, len - i, &point);
+        uint32_t point = at[i];
+        size_t size = point < 0x80 ? 1 : utf8_decode(bytes + i, len - i, &point);
         bool quote = quotes && (point == '"' || point == '\\');
-        if (size > 0 && !is_harmful(point) && !quote) {
+        bool harmful = is_harmful(point) && (json || point != '\t');
+        if (size > 0 && !harmful && !quote) {
             i += size;
             continue;
         }
@@ -154,6 +141,20 @@ void text_json_string(struct text *text, const char *bytes, size_t len)
     text_puts(text, "\"");
     put(text, bytes, len, true, true);
     text_puts(text, "\"");
+}
+
+void text_json_member(struct text *text, const char *key, const char *string)
+{
+    if (!string)
+        return;
+    text_printf(text, ",\"%s\":", key);
+    text_json_string(text, string, strlen(string));
+}
+
+void text_json_count(struct text *text, const char *key, uint64_t number)
+{
+    if (number)
+        text_printf(text, ",\"%s\":%llu", key, (unsigned long long)number);
 }
 
 void text_json_raw(struct text *text, const char *json, size_t len)

@@ -1,5 +1,5 @@
 /* thread - starts a thread of the host as each of them must start: with a name that people see
- * in `top -H` and gdb, and with every signal blocked.
+ * in `top -H` and gdb, and with every signal blocked. In a simulated world (world.h) it is a fiber.
  *
  * Signals are for the main thread alone: nats.c gives up a connection on EINTR, and its threads
  * inherit the mask of whoever starts them. What the CPU raises on the spot (SIGSEGV, SIGBUS,
@@ -9,6 +9,8 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -16,16 +18,39 @@
  * (vm/stack.h). What is not used takes no memory. */
 #define THREAD_STACK_BYTES ((size_t)16 << 20)
 
+/* A thread, to be copied at will. Its fields are thread's own. */
+struct thread {
+    pthread_t raw;
+    struct strand *strand; /* in a world; or NULL */
+};
+
 /* name: at most 15 bytes, copied. run(arg) on the new thread. 0, or ERR_SYSTEM. */
-int thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *arg,
+int thread_start(struct thread *thread, const char *name, void *(*run)(void *), void *arg,
                  struct err *err);
+
+/* Waits for its end, once. Not the thread itself. */
+void thread_join(struct thread thread);
+/* Nobody will wait for it. */
+void thread_detach(struct thread thread);
+
+/* The calling thread. */
+struct thread thread_self(void);
+
+/* Sends it a signal; in a world there are none. It has not been joined. */
+void thread_signal(struct thread thread, int signal);
+
+/* A thread that nobody waits for any more (its number by gettid): from now on it runs when no other
+ * one wants to. In a world nothing changes. */
+void thread_run_last(int tid);
+
+/* Until then, by clock_now_ns, whatever signals come. */
+void thread_sleep_until(uint64_t at_ns);
+
+/* Where the calling thread's stack lies. False: not known. */
+bool thread_stack(void **lowest, size_t *bytes);
 
 /* Blocks the same signals in the calling thread; the old mask to *before (or NULL). For what
  * starts threads by itself, as nats.c does. */
 void thread_block_signals(sigset_t *before);
-
-/* For a mutex that is held for less than a microsecond, many thousand times a second: who finds it
- * taken looks again for a moment, before it goes to sleep and has to be woken. */
-void thread_mutex_init(pthread_mutex_t *mutex);
 
 #endif

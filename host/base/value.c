@@ -1,3 +1,4 @@
+/* Parsers of what people write, and their way back into text. */
 #include "base/value.h"
 
 #include <ctype.h>
@@ -5,13 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
+
+#include "base/number.h"
 
 #define NS_PER_MINUTE (60 * NS_PER_S)
 #define NS_PER_HOUR (60 * NS_PER_MINUTE)
 #define NS_PER_DAY (24 * NS_PER_HOUR)
 
 /* The server ends a connection whose control line is above 4096 bytes; two subjects have to fit. */
-#define SUBJECT_MAX_BYTES 2000
 
 #define NAME_MAX_BYTES 255 /* the server's limit; struct ack_subject counts on it */
 
@@ -167,8 +170,8 @@ int value_duration(const char *text, size_t len, int64_t *ns, struct err *err)
 
 int value_seconds(double seconds, int64_t *ns, struct err *err)
 {
-    char value[40];
-    snprintf(value, sizeof value, "%.14g", seconds);
+    char value[NUMBER_SHOWN];
+    number_show(seconds, value);
     if (isnan(seconds))
         return err_set(err, ERR_INVALID, "nan is not a duration: a number of seconds is wanted");
     if (seconds < 0)
@@ -273,6 +276,18 @@ char *value_format_duration(int64_t ns, char *buf, size_t size)
     return buf;
 }
 
+char *value_format_time(int64_t wall_ns, int digits, char *buf, size_t size)
+{
+    time_t seconds = (time_t)(wall_ns / NS_PER_S);
+    struct tm utc;
+    char fraction[24];
+    gmtime_r(&seconds, &utc);
+    size_t len = strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(fraction, sizeof fraction, ".%09lld", (long long)(wall_ns % NS_PER_S));
+    snprintf(buf + len, size - len, "%.*sZ", digits ? digits + 1 : 0, fraction);
+    return buf;
+}
+
 static bool is_blank(char c)
 {
     return (unsigned char)c <= ' ' || c == 0x7F;
@@ -288,6 +303,10 @@ static const char *token_fault(const char *token, size_t len, bool last, enum su
             return "it holds white space or a control character";
     }
     if (!memchr(token, '*', len) && !memchr(token, '>', len))
+        return NULL;
+    /* For the server, these are ordinary characters inside a token, so a message may have such a
+     * subject. In a subscription they are a mistake. */
+    if (use == SUBJECT_PUBLISH && len > 1)
         return NULL;
     if (use == SUBJECT_PUBLISH)
         return "wildcards (\"*\" and \">\") are not allowed here";
@@ -355,5 +374,23 @@ bool subject_matches(const char *pattern, const char *subject)
             return *pattern == *subject;
         pattern++;
         subject++;
+    }
+}
+
+bool subject_overlaps(const char *a, const char *b)
+{
+    for (;;) {
+        if (strcmp(a, ">") == 0 || strcmp(b, ">") == 0)
+            return true;
+        size_t len_a = strcspn(a, "."), len_b = strcspn(b, ".");
+        bool any = (len_a == 1 && *a == '*') || (len_b == 1 && *b == '*');
+        if (!any && (len_a != len_b || memcmp(a, b, len_a) != 0))
+            return false;
+        a += len_a;
+        b += len_b;
+        if (*a == '\0' || *b == '\0')
+            return *a == *b;
+        a++;
+        b++;
     }
 }

@@ -34,8 +34,17 @@ int value_size(const char *text, size_t len, int64_t *bytes, struct err *err);
  * Returns buf. */
 char *value_format_duration(int64_t ns, char *buf, size_t size);
 
+/* Room for a time with all nine digits. */
+#define VALUE_TIME_BYTES 40
+
+/* Writes a time of the wall clock as of RFC 3339, in UTC: "2026-01-02T03:04:05.678Z"; with so many
+ * digits of the second's fraction, 0 to 9. Returns buf. */
+char *value_format_time(int64_t wall_ns, int digits, char *buf, size_t size);
+
+#define SUBJECT_MAX_BYTES 2000
+
 enum subject_use {
-    SUBJECT_PUBLISH,   /* no wildcards */
+    SUBJECT_PUBLISH,   /* no wildcards; inside a token "*" and ">" are none */
     SUBJECT_SUBSCRIBE, /* "*" and a last ">" are allowed */
 };
 
@@ -50,5 +59,9 @@ int name_check(const char *what, const char *name, size_t len, struct err *err);
 
 /* Does the pattern (with wildcards) take the subject? Both must have passed subject_check. */
 bool subject_matches(const char *pattern, const char *subject);
+
+/* Is there a subject that both take? Either may have wildcards; both must have passed
+ * subject_check. */
+bool subject_overlaps(const char *a, const char *b);
 
 #endif

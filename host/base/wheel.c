@@ -1,3 +1,4 @@
+/* Levels of slots; timers come down a level as their time comes near. */
 #include "base/wheel.h"
 
 #include <stdlib.h>

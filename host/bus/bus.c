@@ -1,29 +1,19 @@
+/* Both connections, and what stands on them: how it is made, hears of states, and ends. */
 #include "bus/bus.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "bus/consumer.h"
-#include "bus/reap.h"
+#include "bus/link/nats_transport.h"
 
-/* --- what the links tell --- */
-
-static void on_consume_state(void *owner, struct link *link, enum link_state state)
-{
-    struct bus *bus = owner;
-    (void)link;
-    pthread_mutex_lock(&bus->consumers_lock);
-    for (int i = 0; i < bus->consumer_count; i++)
-        consumer_on_link(bus->consumers[i], state);
-    pthread_mutex_unlock(&bus->consumers_lock);
-}
+/* --- calls of the links --- */
 
 static void on_publish_state(void *owner, struct link *link, enum link_state state)
 {
     struct bus *bus = owner;
     (void)link;
-    if (state == LINK_CONNECTED)
-        outbox_reconnected(bus->outbox);
+    inbox_on_link(bus->inbox, state);
+    outbox_on_link(bus->outbox, state);
 }
 
 static void on_publish_permission(void *owner, struct link *link, const char *operation,
@@ -40,24 +30,41 @@ static void on_publish_permission(void *owner, struct link *link, const char *op
 static int make(struct bus *bus, struct err *err)
 {
     const struct bus_options *options = &bus->options;
-    struct link_events consume = {.owner = bus, .on_state = on_consume_state};
+    const struct transport_maker *transport =
+        options->transport ? options->transport : &nats_transport_maker;
     struct link_events publish = {
         .owner = bus, .on_state = on_publish_state, .on_permission = on_publish_permission};
-    bus->consume = link_new("consume", &options->link, &consume, err);
-    bus->publish = bus->consume ? link_new("publish", &options->link, &publish, err) : NULL;
+    bus->consume = link_new("consume", &options->link, transport, bus->clock, NULL, err);
+    bus->publish = bus->consume
+                       ? link_new("publish", &options->link, transport, bus->clock, &publish, err)
+                       : NULL;
     if (bus->publish)
         bus->inbox = inbox_new(bus->publish, bus->clock, options->link.inbox_prefix, err);
     if (bus->inbox)
         bus->jsapi = jsapi_new(bus->inbox, options->api_prefix, options->domain,
                                options->request_timeout_ns, err);
+    char names[256];
+    if (bus->jsapi)
+        link_tolerate(bus->publish, jsapi_subject(bus->jsapi, "STREAM.NAMES", names, sizeof names));
     if (bus->jsapi)
         bus->outbox =
             outbox_new(bus->inbox, bus->jsapi, bus->publish, bus->clock, &options->outbox, err);
     return bus->outbox ? 0 : ERR_MEMORY;
 }
 
+static void fill_intake(struct bus *bus, struct sink sink)
+{
+    bus->intake = (struct intake){.clock = bus->clock,
+                                  .pool = bus->pool,
+                                  .link = bus->consume,
+                                  .jsapi = bus->jsapi,
+                                  .outbox = bus->outbox,
+                                  .inbox_prefix = bus->options.link.inbox_prefix,
+                                  .sink = sink};
+}
+
 struct bus *bus_new(struct clock *clock, struct pool *pool, const struct bus_options *options,
-                    struct bus_sink sink, struct err *err)
+                    struct sink sink, struct err *err)
 {
     struct bus *bus = calloc(1, sizeof *bus);
     if (!bus) {
@@ -67,10 +74,9 @@ struct bus *bus_new(struct clock *clock, struct pool *pool, const struct bus_opt
     bus->clock = clock;
     bus->pool = pool;
     bus->options = *options;
-    bus->sink = sink;
-    pthread_mutex_init(&bus->consumers_lock, NULL);
-    if (make(bus, err) == 0 && link_start(bus->consume, err) == 0 &&
-        link_start(bus->publish, err) == 0)
+    bool made = make(bus, err) == 0;
+    fill_intake(bus, sink);
+    if (made && link_start(bus->consume, err) == 0 && link_start(bus->publish, err) == 0)
         return bus;
     bus_stop(bus, clock_now_ns() + UINT64_C(1000000000));
     bus_free(bus);
@@ -83,12 +89,16 @@ bool bus_wait_connected(struct bus *bus, uint64_t deadline_ns)
            link_wait_connected(bus->publish, deadline_ns);
 }
 
-void bus_end_publishes(struct bus *bus, uint64_t deadline_ns)
+void bus_wait_for_publishes(struct bus *bus, uint64_t deadline_ns)
 {
-    while (outbox_pending(bus->outbox) > 0 && clock_now_ns() < deadline_ns &&
-           link_state(bus->publish) == LINK_CONNECTED)
-        nats_Sleep(1);
+    outbox_wait(bus->outbox, deadline_ns);
     outbox_close(bus->outbox);
+}
+
+void bus_retry_refused(struct bus *bus)
+{
+    link_retry_refused(bus->consume);
+    link_retry_refused(bus->publish);
 }
 
 static bool flush_link(struct link *link, uint64_t deadline_ns)
@@ -127,7 +137,6 @@ void bus_free(struct bus *bus)
 {
     if (!bus)
         return;
-    reap_all();
     /* A link that is stuck may still call here: then all of it stays, as the process ends. */
     if ((bus->consume && link_stuck(bus->consume)) || (bus->publish && link_stuck(bus->publish)))
         return;
@@ -136,37 +145,5 @@ void bus_free(struct bus *bus)
     outbox_free(bus->outbox);
     jsapi_free(bus->jsapi);
     inbox_free(bus->inbox);
-    pthread_mutex_destroy(&bus->consumers_lock);
-    free(bus->consumers);
     free(bus);
-}
-
-/* --- consumers --- */
-
-void bus_add_consumer(struct bus *bus, struct consumer *consumer)
-{
-    pthread_mutex_lock(&bus->consumers_lock);
-    if (bus->consumer_count == bus->consumer_capacity) {
-        int capacity = bus->consumer_capacity ? bus->consumer_capacity * 2 : 16;
-        struct consumer **grown = realloc(bus->consumers, (size_t)capacity * sizeof *grown);
-        if (grown) {
-            bus->consumers = grown;
-            bus->consumer_capacity = capacity;
-        }
-    }
-    if (bus->consumer_count < bus->consumer_capacity)
-        bus->consumers[bus->consumer_count++] = consumer;
-    pthread_mutex_unlock(&bus->consumers_lock);
-}
-
-void bus_remove_consumer(struct bus *bus, struct consumer *consumer)
-{
-    pthread_mutex_lock(&bus->consumers_lock);
-    for (int i = 0; i < bus->consumer_count; i++) {
-        if (bus->consumers[i] == consumer) {
-            bus->consumers[i] = bus->consumers[--bus->consumer_count];
-            break;
-        }
-    }
-    pthread_mutex_unlock(&bus->consumers_lock);
 }

@@ -1,5 +1,7 @@
+/* Base64, times and headers of a stored message, and the dead letter's own headers undone. */
 #include "bus/letter.h"
 
+#include <cjson/cJSON.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +11,8 @@
 #include "base/value.h"
 
 #define OURS "Moonbus-"
-#define ORIGINAL "Moonbus-Orig-"
+#define MSG_SIZE "Nats-Msg-Size"
+#define ORIGINAL LETTER_ORIGINAL
 
 /* ---- a stored message ---- */
 
@@ -33,7 +36,7 @@ static int64_t parse_time(const char *text)
 }
 
 /* Of base64, with a NUL after it. NULL: out of memory, or no base64. */
-static char *decode(const char *text, size_t *len)
+static char *decode_base64(const char *text, size_t *len)
 {
     size_t size = strlen(text);
     char *bytes = malloc(size / 4 * 3 + 1);
@@ -51,29 +54,29 @@ static char *decode(const char *text, size_t *len)
     return bytes;
 }
 
-static int add_line(struct headers *headers, char *line, struct err *err)
+static int parse_header(struct headers *headers, const struct header_field *field, struct err *err)
 {
-    char *colon = strchr(line, ':');
-    if (!colon)
-        return 0; /* the first line, or nothing that is a field */
-    *colon = '\0';
-    const char *value = colon + 1;
-    value += strspn(value, " \t");
-    return headers_add(headers, line, value, strlen(value), err);
+    char *name = strndup(field->name.at, field->name.len);
+    int code = !name ? err_set(err, ERR_MEMORY, "out of memory")
+               : strlen(name) < field->name.len
+                   ? err_set(err, ERR_INVALID, "a header name holds a NUL")
+                   : headers_add_received(headers, name, field->value, err);
+    free(name);
+    return code;
 }
 
-/* "NATS/1.0\r\nKey: value\r\n\r\n"; writes into the text. */
-static int parse_headers(struct headers *headers, char *text, struct err *err)
+/* One that cannot be sent is an error, the first of them; the others are there all the same. */
+static int parse_headers(struct headers *headers, const char *bytes, size_t len, struct err *err)
 {
-    int code = 0;
-    while (text && *text && code == 0) {
-        char *end = strstr(text, "\r\n");
-        if (end)
-            *end = '\0';
-        code = add_line(headers, text, err);
-        text = end ? end + 2 : NULL;
+    const struct header_block block = {bytes, len, NULL};
+    struct header_field field;
+    size_t position = 0;
+    int first = 0;
+    while ((first == 0 || first == ERR_INVALID) && header_block_next(&block, &position, &field)) {
+        int code = parse_header(headers, &field, first ? NULL : err);
+        first = first ? first : code;
     }
-    return code;
+    return first;
 }
 
 static const char *string_of(const cJSON *object, const char *key)
@@ -81,29 +84,27 @@ static const char *string_of(const cJSON *object, const char *key)
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
 }
 
-static int parse_parts(const cJSON *message, struct stored *out, struct err *err)
+static int parse_parts(const cJSON *message, struct stored_message *out, struct err *err)
 {
     const char *data = string_of(message, "data"), *hdrs = string_of(message, "hdrs");
     size_t len = 0;
     out->subject = strdup(string_of(message, "subject"));
-    out->data = decode(data ? data : "", &out->len);
+    out->data = decode_base64(data ? data : "", &out->len);
     if (!out->subject || !out->data)
         return err_set(err, ERR_API, "a stored message cannot be read");
-    char *text = hdrs ? decode(hdrs, &len) : NULL;
+    char *text = hdrs ? decode_base64(hdrs, &len) : NULL;
     if (hdrs && !text)
         return err_set(err, ERR_API, "the headers of a stored message cannot be read");
-    int code = text && strlen(text) < len
-                   ? err_set(err, ERR_INVALID, "the headers of a stored message hold a NUL")
-                   : parse_headers(&out->headers, text, err);
+    int code = text ? parse_headers(&out->headers, text, len, err) : 0;
     free(text);
     return code;
 }
 
-int stored_parse(const cJSON *reply, struct stored *out, struct err *err)
+int stored_parse(const cJSON *reply, struct stored_message *out, struct err *err)
 {
     const cJSON *message = cJSON_GetObjectItemCaseSensitive(reply, "message");
     const cJSON *seq = cJSON_GetObjectItemCaseSensitive(message, "seq");
-    *out = (struct stored){0};
+    *out = (struct stored_message){0};
     if (!string_of(message, "subject") || !cJSON_IsNumber(seq) ||
         !(seq->valuedouble >= 1 && seq->valuedouble < 0x1p64))
         return err_set(err, ERR_API, "the answer holds no message");
@@ -112,29 +113,30 @@ int stored_parse(const cJSON *reply, struct stored *out, struct err *err)
     return parse_parts(message, out, err);
 }
 
-void stored_clear(struct stored *stored)
+void stored_clear(struct stored_message *stored)
 {
     free(stored->subject);
     free(stored->data);
     headers_clear(&stored->headers);
-    *stored = (struct stored){0};
+    *stored = (struct stored_message){0};
 }
 
 /* ---- what JetStream acts upon ---- */
 
-static bool begins(const char *name, const char *prefix)
+static bool begins_with(const char *name, const char *prefix)
 {
     return strncasecmp(name, prefix, strlen(prefix)) == 0;
 }
 
 bool letter_acted_upon(const char *name)
 {
-    static const char *const prefixes[] = {"Nats-Expected-", "Nats-Schedule", "Nats-Batch-"};
+    static const char *const prefixes[] = {"Nats-Expected-", "Nats-Schedule", "Nats-Batch-",
+                                           "Nats-Trace-"};
     static const char *const names[] = {
-        "Nats-Msg-Id", "Nats-Rollup",          "Nats-TTL",
-        "Nats-Incr",   "Nats-Counter-Sources", "Nats-Stream-Source"};
+        "Nats-Msg-Id",          "Nats-Rollup",        "Nats-TTL",          "Nats-Incr",
+        "Nats-Counter-Sources", "Nats-Stream-Source", "Nats-Marker-Reason"};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-        if (begins(name, prefixes[i]))
+        if (begins_with(name, prefixes[i]))
             return true;
     }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -144,12 +146,19 @@ bool letter_acted_upon(const char *name)
     return false;
 }
 
-/* Most of them had their effect when the original was stored. To have it once more would be wrong:
- * a rollup would remove what is newer, an expectation cannot be met, the id is a duplicate's. A
- * TTL is how long the message may wait, and it begins to wait anew. */
+bool letter_renames(const char *name)
+{
+    return letter_acted_upon(name) || begins_with(name, OURS) || strcasecmp(name, MSG_SIZE) == 0;
+}
+
+/* Most of them had their effect when the original was stored, and must not have it again: a rollup
+ * would remove newer messages, an expectation cannot be met, the id would be a duplicate. A TTL
+ * stays: the message begins to wait again. A marker's field stays: it makes the message a marker.
+ */
 static bool comes_back(const char *name)
 {
-    return !letter_acted_upon(name) || strcasecmp(name, "Nats-TTL") == 0;
+    return !letter_acted_upon(name) || strcasecmp(name, "Nats-TTL") == 0 ||
+           strcasecmp(name, "Nats-Marker-Reason") == 0;
 }
 
 /* ---- a dead letter ---- */
@@ -179,7 +188,14 @@ static bool number_of(const struct headers *headers, const char *name, uint64_t 
     return end && *end == '\0';
 }
 
-int letter_read(const struct stored *stored, struct letter *out, struct err *err)
+/* An older host buried only the headers of what a headers_only consumer had delivered. */
+static bool was_cut(const struct stored_message *stored)
+{
+    uint64_t size;
+    return stored->len == 0 && number_of(&stored->headers, MSG_SIZE, &size) && size > 0;
+}
+
+int letter_read(const struct stored_message *stored, struct letter *out, struct err *err)
 {
     const struct headers *headers = &stored->headers;
     int journeys, count;
@@ -191,14 +207,20 @@ int letter_read(const struct stored *stored, struct letter *out, struct err *err
     if (subject_check(out->subject, strlen(out->subject), SUBJECT_PUBLISH, err) != 0)
         return err_prefix(err, OURS "Subject");
     /* A reference has no headers of its original: in a letter of a letter it is the inner one's. */
-    out->reference = journeys == 1 && last_of(headers, OURS "Reference", &count);
+    out->reference =
+        (journeys == 1 && last_of(headers, OURS "Reference", &count)) || was_cut(stored);
     out->stream = last_of(headers, OURS "Stream", &count);
     if (!out->stream || name_check("stream name", out->stream, strlen(out->stream), NULL) != 0)
         out->stream = NULL;
     if (!number_of(headers, OURS "Sequence", &out->sequence))
         out->sequence = 0;
+    if (!number_of(headers, OURS "Attempt", &out->attempt))
+        out->attempt = 0;
     if (number_of(headers, OURS "Timestamp", &timestamp) && timestamp <= INT64_MAX)
         out->timestamp_ns = (int64_t)timestamp;
+    out->consumer = last_of(headers, OURS "Consumer", &count);
+    out->code = last_of(headers, OURS "Code", &count);
+    out->error = last_of(headers, OURS "Error", &count);
     if (out->reference && (!out->stream || !out->sequence || !out->timestamp_ns))
         return err_set(err, ERR_INVALID,
                        "a reference without " OURS "Stream, " OURS "Sequence and " OURS
@@ -221,19 +243,19 @@ static bool repeated(const struct headers *headers, size_t position, const char 
 static const char *original_name(const struct headers *headers, size_t position, const char *name,
                                  bool nested)
 {
-    if (!begins(name, OURS))
+    if (!begins_with(name, OURS))
         return comes_back(name) ? name : NULL;
-    if (!begins(name, ORIGINAL))
+    if (!begins_with(name, ORIGINAL))
         return repeated(headers, position, name) ? name : NULL;
     const char *bare = name + strlen(ORIGINAL);
     if (!nested)
         return *bare && comes_back(bare) ? bare : NULL;
-    /* Which of the two letters it belongs to can be told of the id only, which each of them has. */
+    /* Only the id, which each letter has, says which of the two it belongs to. */
     bool own = strcasecmp(bare, "Nats-Msg-Id") == 0 && !repeated(headers, position, name);
     return own ? NULL : name;
 }
 
-int letter_restore(const struct stored *stored, struct headers *out, struct err *err)
+int letter_restore(const struct stored_message *stored, struct headers *out, struct err *err)
 {
     const struct headers *headers = &stored->headers;
     size_t position = 0;
@@ -248,7 +270,7 @@ int letter_restore(const struct stored *stored, struct headers *out, struct err 
     return code;
 }
 
-int letter_restore_original(const struct letter *letter, const struct stored *original,
+int letter_restore_original(const struct letter *letter, const struct stored_message *original,
                             struct headers *out, struct err *err)
 {
     size_t position = 0;

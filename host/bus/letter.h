@@ -1,11 +1,10 @@
 /* letter - a message as JetStream's API hands it out of a stream, and how a dead letter becomes the
- * message again that it was: the way back of bus/deadletter.h.
+ * message again that it was: the way back of bus/consume/deadletter.h.
  *
  * Pure functions, any thread. */
 #ifndef MOONBUS_BUS_LETTER_H
 #define MOONBUS_BUS_LETTER_H
 
-#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,8 +12,10 @@
 #include "base/err.h"
 #include "bus/wire.h"
 
+struct cJSON;
+
 /* What lies in a stream. All of it is owned: stored_clear. */
-struct stored {
+struct stored_message {
     char *subject;
     uint64_t sequence;
     int64_t timestamp_ns; /* since 1970; 0 when the server's time was not understood */
@@ -24,34 +25,43 @@ struct stored {
 };
 
 /* Reads the reply to STREAM.MSG.GET. After an error, what could be read is there (the sequence, so
- * that one can go on behind it; else 0); stored_clear in any case. */
-int stored_parse(const cJSON *reply, struct stored *out, struct err *err);
-void stored_clear(struct stored *stored);
+ * that one can go on behind it, else 0; of an ERR_INVALID also the headers, but for those that
+ * cannot be sent); stored_clear in any case. */
+int stored_parse(const struct cJSON *reply, struct stored_message *out, struct err *err);
+void stored_clear(struct stored_message *stored);
 
 /* Would JetStream act upon this header of a message that is published? Then copying it is wrong:
  * the message is refused, or swallowed, or others are removed. */
 bool letter_acted_upon(const char *name);
 
-/* What a dead letter tells of its original. Borrowed from the stored message. */
+/* Does it travel in a letter under a name of its own, behind LETTER_ORIGINAL? What JetStream acts
+ * upon does; and what a letter says itself: a publisher may have written a field of that name, and
+ * so has a letter that dies once more. */
+#define LETTER_ORIGINAL "Moonbus-Orig-"
+bool letter_renames(const char *name);
+
+/* What a dead letter says of its original. Borrowed from the stored message. */
 struct letter {
     const char *subject, *stream;
+    const char *consumer, *code, *error; /* why it died, and on whom; NULL: it does not say */
+    uint64_t attempt;                    /* how often it had been delivered; 0: it does not say */
     uint64_t sequence;
     int64_t timestamp_ns;
-    bool reference; /* the original was too large to be copied */
+    bool reference; /* the original is not in it: it was too large, or could not be fetched */
 };
 
-/* 1: it is a dead letter. 0: it is none. ERR_INVALID: it is one, but does not tell where it came
- * from. Of a letter that died once more, the last journey counts. */
-int letter_read(const struct stored *stored, struct letter *out, struct err *err);
+/* 1: it is a dead letter. 0: it is none. ERR_INVALID: it is one, but does not say where it came
+ * from. If a redriven message failed again, its last journey counts. */
+int letter_read(const struct stored_message *stored, struct letter *out, struct err *err);
 
 /* Appends the headers that the original had, to be published again: without those of the letter,
  * and without those of the original that had their effect when it was stored (Nats-Msg-Id,
  * Nats-Expected-*, Nats-Rollup...). Nats-TTL is back. */
-int letter_restore(const struct stored *stored, struct headers *out, struct err *err);
+int letter_restore(const struct stored_message *stored, struct headers *out, struct err *err);
 
-/* The same for the original itself, where the letter is a reference only. ERR_NOT_FOUND: what lies
- * there is another message, because the stream was made anew. */
-int letter_restore_original(const struct letter *letter, const struct stored *original,
+/* The same for the original itself, if the letter is only a reference. ERR_NOT_FOUND: another
+ * message lies there, because the stream was deleted and created again. */
+int letter_restore_original(const struct letter *letter, const struct stored_message *original,
                             struct headers *out, struct err *err);
 
 #endif

@@ -1,16 +1,17 @@
-/* wire - the small formats around a NATS message: header fields, status replies, the reply
+/* wire - the small formats around a NATS message: fields to be sent, status replies, the reply
  * subject of a JetStream message, the PubAck.
  *
  * Pure functions over borrowed bytes; any thread. Sources: NATS client protocol, ADR-4 (headers),
- * ADR-15 and server/consumer.go (reply subject), ADR-1 (JetStream JSON API). */
+ * ADR-15 and server/consumer.go (reply subject), ADR-1 (JetStream JSON API). What reads headers as
+ * they came: header_block. */
 #ifndef MOONBUS_BUS_WIRE_H
 #define MOONBUS_BUS_WIRE_H
 
-#include <nats/nats.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
+#include "bus/header_block.h"
 
 /* Header fields to be sent: "Key\0value\0Key\0value\0", in order, several of one name allowed. */
 struct headers {
@@ -29,11 +30,15 @@ static inline struct headers headers_in(char *buf, size_t size)
 }
 
 /* Appends a field. Refuses (ERR_INVALID, naming the field) an empty name, a name with ':' or
- * anything but printable ASCII without spaces, and CR, LF or NUL in a value. */
+ * anything but printable ASCII without spaces, CR, LF or NUL in a value, and the 4097th field. */
 int headers_add(struct headers *headers, const char *name, const char *value, size_t value_len,
                 struct err *err);
 /* The same for one that comes from other headers: it has been looked at. */
 int headers_copy(struct headers *headers, const char *name, const char *value, struct err *err);
+/* Appends a field that was received. A CR or LF alone in its value goes as a space, as nats.c would
+ * send it; a NUL is refused, and so is a name as above. */
+int headers_add_received(struct headers *headers, const char *name, struct span value,
+                         struct err *err);
 /* The first value of a field, compared without case; NULL when absent. Borrowed. */
 const char *headers_get(const struct headers *headers, const char *name);
 /* Walks: *position starts at 0; false at the end. */
@@ -44,19 +49,29 @@ bool headers_next(const struct headers *headers, size_t *position, const char **
 size_t headers_wire_size(const struct headers *headers);
 void headers_clear(struct headers *headers);
 
-/* The first value of a header of a received message, compared without case; NULL when absent.
- * Borrowed from the message. nats.c parses lazily: only the message's present owner may call. */
-const char *wire_header(natsMsg *msg, const char *name);
+/* A status: an answer of the server's that is no message. It has no data, and three digits in its
+ * version line, or in the field `Status`, which is how some clients hand the line on. */
+struct wire_status {
+    int code;    /* 100, 404, 408, 409, 503... */
+    int pending; /* Nats-Pending-Messages: how many messages of a pull request will not come. -1: it
+                    does not say */
+    char description[128]; /* "" when absent; cut when it is longer */
+};
 
-/* A received message with no data and a Status header is a status. Returns its code (100, 404,
- * 408, 409, 503...), or 0 for an ordinary message. *description is "" when absent; borrowed. */
-int wire_status(natsMsg *msg, const char **description);
+/* Reads one. False: it is none. A publisher can write all of this, too: call it only where no
+ * publisher can have sent the message (one with an ack subject is a delivery, whatever it says). */
+bool wire_status(const struct header_block *headers, size_t data_len, struct wire_status *out);
 
-/* How many messages of a pull request will not come: the Nats-Pending-Messages of a status. -1:
- * it does not say. */
-int wire_pending(natsMsg *msg);
+/* Does nobody serve the subject of a request? The server's answer has the status 503, and beside it
+ * at most the subject (2.11 and newer). With any other field, or data, it is the reply of a service
+ * that says 503. */
+bool wire_no_responders(const struct header_block *headers, size_t data_len);
 
-/* What the reply subject of a JetStream message tells:
+/* How many bytes of data were left out, because its consumer delivers headers only; 0: it has all
+ * of them. */
+unsigned long long wire_left_out(const struct header_block *headers, size_t data_len);
+
+/* What the reply subject of a JetStream message says:
  *   $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>
  * or with <domain>.<account hash> after ACK, and whatever may follow <pending>. The server counts
  * deliveries and sequences from 1; 0 is none of its subjects. */
@@ -72,11 +87,13 @@ struct receipt {
     char stream[256];
     uint64_t sequence;
     bool duplicate;
+    const char *subject, *id; /* borrowed: of what was published, from the outbox; else NULL */
 };
 
 /* Parses the reply to a JetStream publish. 0, or the error it tells: ERR_API, ERR_WRONG_SEQUENCE
- * (10071, 10164), ERR_TOO_LARGE (10054)...; *api_code gets JetStream's err_code (0 for none),
- * *transient whether trying again can help. */
+ * (an expectation that is not met), ERR_TOO_LARGE...; *api_code gets JetStream's err_code (0 for
+ * none), *transient whether trying again can help. ERR_UNAVAILABLE: the stream, whose
+ * name out has, says that it knows the id, but not where the message is. */
 int wire_parse_puback(const char *data, size_t len, struct receipt *out, int *api_code,
                       bool *transient, struct err *err);
 

@@ -1,16 +1,26 @@
+/* natsOptions for a command, and its one connection. */
 #include "cli/connect.h"
 
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/sync.h"
 #include "base/thread.h"
 #include "base/value.h"
-#include "bus/link_options.h"
+#include "bus/link/library.h"
+#include "bus/link/link_url.h"
+#include "bus/link/nats_options.h"
+#include "bus/link/nats_reason.h"
+#include "bus/link/nats_tls.h"
+#include "bus/link/nats_watch.h"
+#include "cli/receive.h"
 
 /* Far more than nats.c takes, so that a fault of it holds nobody up for ever. */
 #define NATS_CLOSE_MS 2000
@@ -26,18 +36,17 @@ int client_failed(const struct client *client, const char *format, ...)
     return CLI_FAILED;
 }
 
+const char *client_server(const struct client *client, char *buf, size_t size)
+{
+    *buf = '\0';
+    natsConnection_GetConnectedUrl(client->nc, buf, size);
+    const char *at = strrchr(buf, '@');
+    return at ? at + 1 : buf;
+}
+
 static int64_t to_ms(int64_t ns)
 {
     return (ns + NS_PER_MS - 1) / NS_PER_MS;
-}
-
-/* What nats.c says went wrong last, without the line of its own source before it; "" for nothing.
- */
-static const char *last_error(void)
-{
-    const char *last = nats_GetLastError(NULL);
-    const char *end = last && *last == '(' ? strstr(last, "): ") : NULL;
-    return end ? end + 3 : last ? last : "";
 }
 
 int client_failed_status(const struct client *client, natsStatus status, const char *subject,
@@ -57,9 +66,9 @@ int client_failed_status(const struct client *client, natsStatus status, const c
     case NATS_NOT_PERMITTED:
         return client_failed(client, "permission: the server refuses \"%s\" to this user", subject);
     default: {
-        const char *last = last_error();
-        return client_failed(client, "disconnected: %s%s%s", natsStatus_GetText(status),
-                             *last ? ": " : "", last);
+        const char *text = natsStatus_GetText(status), *last = nats_reason(status);
+        return client_failed(client, "disconnected: %s%s%s", text, last != text ? ": " : "",
+                             last != text ? last : "");
     }
     }
 }
@@ -74,6 +83,73 @@ int client_flush(const struct client *client, const char *subject)
     return status == NATS_OK ? CLI_OK : client_failed_status(client, status, subject, 0);
 }
 
+/* --- the guard: nats.c may wait for a server for ever (nats_watch) --- */
+
+struct client_guard {
+    struct thread thread;
+    uint64_t most_ns;
+    struct nats_watch watch;
+
+    struct mutex lock;
+    struct cond woken;
+    bool over;
+};
+
+static void *guard_run(void *arg)
+{
+    struct client_guard *guard = arg;
+    uint64_t period_ns = nats_watch_period_ns(guard->most_ns);
+    mutex_lock(&guard->lock);
+    while (!guard->over) {
+        cond_wait_until(&guard->woken, &guard->lock, clock_now_ns() + period_ns);
+        nats_watch_look(&guard->watch, clock_now_ns(), guard->most_ns);
+    }
+    mutex_unlock(&guard->lock);
+    return NULL;
+}
+
+/* Without one, if there is no memory for it, a connect may just take long. */
+static void guard_start(struct client *client, const struct link_options *options)
+{
+    struct client_guard *guard = calloc(1, sizeof *guard);
+    struct link_url url;
+    if (!guard)
+        return;
+    guard->most_ns = (uint64_t)link_connect_timeout_ns(options);
+    for (int i = 0; i < options->server_count; i++) {
+        if (link_url_parse(options->servers[i], &url, NULL) == 0)
+            nats_watch_port(&guard->watch, url.port);
+    }
+    cond_init(&guard->woken);
+    mutex_init(&guard->lock);
+    if (thread_start(&guard->thread, "mb-guard", guard_run, guard, NULL) == 0)
+        client->guard = guard;
+    else
+        free(guard);
+}
+
+static void guard_stop(struct client_guard *guard)
+{
+    if (!guard)
+        return;
+    mutex_lock(&guard->lock);
+    guard->over = true;
+    cond_signal(&guard->woken);
+    mutex_unlock(&guard->lock);
+    thread_join(guard->thread);
+    cond_destroy(&guard->woken);
+    mutex_destroy(&guard->lock);
+    free(guard);
+}
+
+/* --- connecting --- */
+
+static void on_reconnected(natsConnection *nc, void *closure)
+{
+    (void)closure;
+    nats_watch_close_on_exec(nc);
+}
+
 /* nats.c's own prints to standard error. What matters is asked for in client_flush. */
 static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *closure)
 {
@@ -83,11 +159,13 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus statu
     (void)closure;
 }
 
-/* Takes off what a supervised connection has and this one has not. */
-static void make_plain(natsOptions *options, bool lasting)
+/* asap: what is sent is waited for, one after the other: nats.c would hold each back for a
+ * millisecond, to write several at once. */
+static void set_up(natsOptions *options, bool lasting, bool asap)
 {
+    natsOptions_SetSendAsap(options, asap);
     natsOptions_SetErrorHandler(options, on_error, NULL);
-    natsOptions_SetCustomReconnectDelay(options, NULL, NULL);
+    natsOptions_SetReconnectedCB(options, on_reconnected, NULL);
     natsOptions_SetReconnectWait(options, 250);
     natsOptions_SetAllowReconnect(options, lasting);
 }
@@ -100,66 +178,102 @@ static natsStatus try_connect(struct client *client, natsOptions *options, bool 
 {
     int tries = is_signed ? SIGNED_TRIES : 1;
     natsStatus status = NATS_CONNECTION_AUTH_FAILED;
+    nats_tls_begin("");
     while (tries-- > 0 && status == NATS_CONNECTION_AUTH_FAILED)
         status = natsConnection_Connect(&client->nc, options);
     return status;
+}
+
+/* *status: of nats.c, when the options are good (0); a server that wants TLS unasked is asked for
+ * it. */
+static int connect_with(struct client *client, struct link_options *options, bool lasting,
+                        natsStatus *status, struct err *err)
+{
+    natsOptions *nats;
+    int code = nats_options_make(options, &nats, err);
+    if (code)
+        return code;
+    set_up(nats, lasting, lasting || client->cli->jetstream);
+    *status =
+        try_connect(client, nats, options->creds_file || options->nkey_seed_file || options->seed);
+    natsOptions_Destroy(nats);
+    if (*status == NATS_OK || options->tls || !nats_tls_wanted())
+        return 0;
+    options->tls = true;
+    return connect_with(client, options, lasting, status, err);
 }
 
 static int connect_to(struct client *client, const char *found, bool lasting)
 {
     struct bus_options options;
     struct err err;
-    natsOptions *nats;
-    char *servers;
+    natsStatus status = NATS_OK;
+    char *servers = NULL, reason[256];
     config_bus_options(client->config, &options);
-    if (link_options_make(&options.link, &nats, &servers, &err) != 0) {
+    guard_start(client, &options.link);
+    if (link_url_list(options.link.servers, options.link.server_count, &servers, &err) != 0 ||
+        connect_with(client, &options.link, lasting, &status, &err) != 0) {
+        free(servers);
         client_failed(client, "%s", err.message);
         return CLI_USAGE;
     }
-    make_plain(nats, lasting);
     int result = CLI_OK;
-    bool is_signed = options.link.creds_file || options.link.nkey_seed_file;
-    natsStatus status = try_connect(client, nats, is_signed);
-    if (status != NATS_OK) {
-        const char *last = last_error();
+    if (status == NATS_OK) {
+        nats_watch_close_on_exec(client->nc);
+    } else {
+        const char *only = options.link.server_count == 1 ? options.link.servers[0] : NULL;
+        nats_reason_connect(status, only, client->guard && atomic_load(&client->guard->watch.ended),
+                            link_connect_timeout_ns(&options.link), reason, sizeof reason);
         result = client_failed(client, "disconnected: cannot connect to %s: %s%s%s%s", servers,
-                               *last ? last : natsStatus_GetText(status),
-                               found ? " (its URL is in " : "", found ? found : "",
+                               reason, found ? " (its URL is in " : "", found ? found : "",
                                found ? ": does `moonbus dev` still run?)" : "");
     }
-    natsOptions_Destroy(nats);
     free(servers);
     return result;
+}
+
+int client_config(const struct cli *cli, struct config_sources *sources, char *path, size_t size,
+                  struct config **out)
+{
+    struct err err;
+    struct config *without;
+    char url[256];
+    bool found = cli_find_url(path, size, url, sizeof url);
+    sources->no_selected = found;
+    struct config *config = *out = cli_config(sources, &without, &err);
+    if (!config) {
+        fprintf(stderr, "moonbus %s: %s%s\n", cli->command->name, err.message,
+                without ? "; mend the file, or name another one with -c" : "");
+        config_free(without);
+        return CLI_USAGE;
+    }
+    if (!found || config->servers_given) {
+        *path = '\0';
+    } else {
+        fprintf(stderr, "moonbus %s: using %s of %s\n", cli->command->name, url, path);
+        if (config_use_server(config, url, &err) != 0) {
+            fprintf(stderr, "moonbus %s: %s\n", cli->command->name, err.message);
+            return CLI_USAGE;
+        }
+    }
+    if (config->context_note)
+        fprintf(stderr, "moonbus %s: %s\n", cli->command->name, config->context_note);
+    return CLI_OK;
 }
 
 int client_open(struct client *client, const struct cli *cli, bool lasting)
 {
     static const struct config_flag text_log = {"log.format", "text", "default"};
-    struct err err;
     struct config_sources sources = cli_sources(cli);
+    char path[PATH_MAX];
     sources.defaults = &text_log;
     sources.default_count = 1;
     *client = (struct client){.cli = cli};
     thread_block_signals(&client->unblocked); /* nats.c's threads inherit the mask */
-    struct config *without;
-    client->config = cli_config(&sources, &without, &err);
-    if (!client->config) {
-        client_failed(client, "%s%s", err.message,
-                      without ? "; mend the file, or name another one with -c" : "");
-        config_free(without);
+    if (client_config(cli, &sources, path, sizeof path, &client->config) != CLI_OK)
         return CLI_USAGE;
-    }
-    char path[PATH_MAX], url[256];
-    bool found = !client->config->servers_given && cli_find_url(path, sizeof path, url, sizeof url);
-    if (found) {
-        fprintf(stderr, "moonbus %s: using %s of %s\n", cli->command->name, url, path);
-        if (config_use_server(client->config, url, &err) != 0) {
-            client_failed(client, "%s", err.message);
-            return CLI_USAGE;
-        }
-    }
     config_announce(client->config);
-    int result = connect_to(client, found ? path : NULL, lasting);
+    int result = connect_to(client, *path ? path : NULL, lasting);
     if (!lasting)
         pthread_sigmask(SIG_SETMASK, &client->unblocked, NULL);
     return result;
@@ -167,8 +281,11 @@ int client_open(struct client *client, const struct cli *cli, bool lasting)
 
 void client_close(struct client *client)
 {
+    receiver_close(client->receivers);
     natsConnection_Destroy(client->nc);
+    guard_stop(client->guard);
     config_free(client->config);
     /* Waiting: the last of its threads would otherwise meet what exit takes down. */
-    nats_CloseAndWait(NATS_CLOSE_MS);
+    if (library_end(NATS_CLOSE_MS))
+        receiver_free(client->receivers);
 }

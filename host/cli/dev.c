@@ -48,7 +48,7 @@ static void folder_beside(const char *path, char *folder, size_t size)
 
 static bool is_shown(const struct registration_view *view)
 {
-    return strcmp(view->what, "stream") != 0 && strcmp(view->what, "hook") != 0;
+    return !view->declared && strcmp(view->what, "hook") != 0;
 }
 
 /* Calls visit for what is shown, in order. */
@@ -60,7 +60,8 @@ static void each_handler(struct engine *engine,
     for (int i = 0; i < engine_script_count(engine); i++) {
         struct registration_view view;
         struct script *script = engine_script(engine, i);
-        for (int k = 0; engine_registration(engine, script, k, &view); k++) {
+        for (int k = 0; script_serves(script) && engine_registration(engine, script, k, &view);
+             k++) {
             if (is_shown(&view))
                 visit(arg, script, &view);
         }
@@ -164,6 +165,13 @@ static void put_try(struct text *out, const char *line_start, const struct dev *
     text_puts(out, "\n");
 }
 
+static void put_refused(struct text *out, const struct app *app)
+{
+    const char *name;
+    for (int i = 0; (name = app_refused(app, i)); i++)
+        text_printf(out, "  %s  does not serve, see above: mend it and save\n", name);
+}
+
 static void on_ready(void *owner, struct app *app, int64_t elapsed_ms)
 {
     const struct dev *dev = owner;
@@ -177,6 +185,7 @@ static void on_ready(void *owner, struct app *app, int64_t elapsed_ms)
                 dev->config->servers[0] + strlen("nats://"), (long long)elapsed_ms);
     each_handler(engine, measure, &table);
     each_handler(engine, print_row, &table);
+    put_refused(&out, app);
     each_handler(engine, find_tries, &tries);
     if (tries.request) {
         put_try(&out, start, dev, "req", tries.request, "");
@@ -210,10 +219,10 @@ int cli_dev(struct cli *cli)
 {
     static const struct config_flag defaults[] = {{"watch", "true", "dev"},
                                                   {"log.format", "text", "dev"}};
-    struct err err;
     struct config_sources sources = cli_sources(cli);
     sources.defaults = defaults;
     sources.default_count = sizeof defaults / sizeof *defaults;
+    sources.no_selected = true;
     char folder[PATH_MAX];
     struct child_options child = {
         .binary = cli->nats_server, .folder = folder, .store = cli->store};
@@ -223,11 +232,9 @@ int cli_dev(struct cli *cli)
             return CLI_USAGE;
         child.port = (int)port;
     }
-    struct config *config = config_load(&sources, &err);
-    if (!config) {
-        fprintf(stderr, "moonbus dev: %s\n", err.message);
+    struct config *config = cli_host_config(cli, &sources);
+    if (!config)
         return CLI_USAGE;
-    }
     folder_beside(cli->arg_count > 0 ? cli->args[0] : config->handlers[0], folder, sizeof folder);
     if (cli->store && mkdir(folder, 0755) != 0 && errno != EEXIST)
         child.folder = cli->store; /* the handlers stand where nobody may write */
@@ -239,6 +246,7 @@ int cli_dev(struct cli *cli)
         .paths = (const char *const *)cli->args,
         .path_count = cli->arg_count,
         .child = &child,
+        .serves_what_it_can = true,
         .began_ns = cli->began_ns,
         .on_ready = on_ready,
         .owner = &dev,

@@ -1,17 +1,21 @@
+/* Calls of the API that block and are tried again; publishes that wait for their PubAck. */
 #include "cli/jetstream.h"
 
+#include <cjson/cJSON.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
+#include "base/json.h"
 #include "base/value.h"
 #include "bus/retry.h"
 
 /* JetStream's err_codes of a cluster between two leaders (nats-server, server/errors.json). */
 enum { JS_CLUSTER_NOT_AVAILABLE = 10008, JS_CLUSTER_NOT_LEADER = 10009 };
 
-int jetstream_open(struct jetstream *js, const struct client *client)
+int jetstream_open(struct jetstream *js, struct client *client)
 {
     struct err err;
     const struct config *config = client->config;
@@ -29,8 +33,10 @@ void jetstream_close(struct jetstream *js)
 
 /* ---- signals ---- */
 
-/* Waits for so long, or until a signal. */
-static bool pause_ns(struct jetstream *js, int64_t ns)
+/* `timeout` of GNU and the like signal twice: that is one wish. */
+#define DOUBLED_NS (100 * NS_PER_MS)
+
+bool jetstream_pause(struct jetstream *js, int64_t ns)
 {
     const struct timespec time = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = ns % NS_PER_S};
     sigset_t signals;
@@ -38,7 +44,9 @@ static bool pause_ns(struct jetstream *js, int64_t ns)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
     if (!js->stopped && sigtimedwait(&signals, NULL, &time) > 0) {
+        const struct timespec doubled = {.tv_nsec = DOUBLED_NS};
         js->stopped = true;
+        sigtimedwait(&signals, NULL, &doubled);
         pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
     }
     return !js->stopped;
@@ -46,7 +54,12 @@ static bool pause_ns(struct jetstream *js, int64_t ns)
 
 bool jetstream_stopped(struct jetstream *js)
 {
-    return !pause_ns(js, 0);
+    return !jetstream_pause(js, 0);
+}
+
+static bool is_late(const struct jetstream *js)
+{
+    return js->deadline_ns && clock_now_ns() >= js->deadline_ns;
 }
 
 /* Before the next try. False: there is none. */
@@ -57,27 +70,17 @@ static bool try_again(struct jetstream *js, unsigned tries, struct err *err)
                                     .max_ns = config->publish_backoff_max_ns,
                                     .factor = 2,
                                     .jitter = 0.2};
-    if (js->impatient || tries >= (unsigned)config->publish_attempts) {
+    if (js->impatient || tries >= (unsigned)config->publish_attempts || is_late(js)) {
         js->impatient = true;
         return false;
     }
-    if (pause_ns(js, backoff_delay_ns(&backoff, tries, retry_random())))
+    if (jetstream_pause(js, backoff_delay_ns(&backoff, tries, retry_random())))
         return true;
     err_prefix(err, "stopped");
     return false;
 }
 
 /* ---- one try ---- */
-
-/* NATS tells a refusal apart from its request, and names the subject. */
-static bool is_refused(const struct jetstream *js, const char *subject)
-{
-    const char *text = NULL;
-    char quoted[300];
-    snprintf(quoted, sizeof quoted, "\"%s\"", subject);
-    return natsConnection_GetLastError(js->client->nc, &text) == NATS_NOT_PERMITTED && text &&
-           strcasestr(text, "publish") && strstr(text, quoted);
-}
 
 static int explain(const struct jetstream *js, natsStatus status, const char *subject,
                    struct err *err)
@@ -88,8 +91,6 @@ static int explain(const struct jetstream *js, natsStatus status, const char *su
     case NATS_NOT_PERMITTED:
         return err_set(err, ERR_PERMISSION, "this user may not publish to \"%s\"", subject);
     case NATS_TIMEOUT:
-        if (is_refused(js, subject))
-            return explain(js, NATS_NOT_PERMITTED, subject, err);
         return err_set(err, ERR_TIMEOUT, "no answer on \"%s\" in time", subject);
     case NATS_MAX_PAYLOAD:
         return err_set(err, ERR_TOO_LARGE, "above the server's max_payload of %lld bytes",
@@ -101,14 +102,14 @@ static int explain(const struct jetstream *js, natsStatus status, const char *su
     }
 }
 
-static int request(struct jetstream *js, natsMsg *msg, int64_t timeout_ns, natsMsg **reply,
-                   struct err *err)
+static int request(struct jetstream *js, const struct outgoing *message, int64_t timeout_ns,
+                   natsMsg **reply, struct err *err)
 {
-    natsStatus status = natsConnection_RequestMsg(reply, js->client->nc, msg,
-                                                  (timeout_ns + NS_PER_MS - 1) / NS_PER_MS);
-    if (status != NATS_OK)
-        return explain(js, status, natsMsg_GetSubject(msg), err);
-    return 0;
+    int64_t left_ns = js->deadline_ns ? (int64_t)(js->deadline_ns - clock_now_ns()) : timeout_ns;
+    if (left_ns < timeout_ns)
+        timeout_ns = left_ns > NS_PER_MS ? left_ns : NS_PER_MS;
+    natsStatus status = client_request(js->client, message, timeout_ns, reply);
+    return status == NATS_OK ? 0 : explain(js, status, message->subject, err);
 }
 
 /* ---- the API ---- */
@@ -117,16 +118,13 @@ static cJSON *read_reply(const char *operation, natsMsg *msg, int *api_code, str
 {
     size_t len = (size_t)natsMsg_GetDataLength(msg);
     cJSON *reply = len ? cJSON_ParseWithLength(natsMsg_GetData(msg), len) : NULL;
-    const cJSON *error = cJSON_GetObjectItemCaseSensitive(reply, "error");
+    const cJSON *error = json_field(reply, "error");
     if (cJSON_IsObject(reply) && !error)
         return reply;
-    const cJSON *http = cJSON_GetObjectItemCaseSensitive(error, "code");
-    const cJSON *code = cJSON_GetObjectItemCaseSensitive(error, "err_code");
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "description"));
-    *api_code = cJSON_IsNumber(code) ? code->valueint : 0;
-    err_set(err, cJSON_IsNumber(http) && http->valueint == 404 ? ERR_NOT_FOUND : ERR_API,
-            "%s: %s (JetStream error %d)", operation, text ? text : "refused without saying why",
-            *api_code);
+    const char *text = json_text_or(error, "description", "refused without saying why");
+    *api_code = json_int(error, "err_code", 0);
+    err_set(err, json_int(error, "code", 0) == 404 ? ERR_NOT_FOUND : ERR_API,
+            "%s: %s (JetStream error %d)", operation, text, *api_code);
     cJSON_Delete(reply);
     return NULL;
 }
@@ -140,14 +138,14 @@ static bool call_may_pass(const struct jetstream *js, const struct err *err, int
     return api_code == JS_CLUSTER_NOT_AVAILABLE || api_code == JS_CLUSTER_NOT_LEADER;
 }
 
-static cJSON *call(struct jetstream *js, const char *operation, natsMsg *msg, int *api_code,
-                   struct err *err)
+static cJSON *call(struct jetstream *js, const char *operation, const struct outgoing *message,
+                   int *api_code, struct err *err)
 {
     for (unsigned tries = 1;; tries++) {
         natsMsg *answer = NULL;
         cJSON *reply = NULL;
         *api_code = 0;
-        if (request(js, msg, js->client->config->request_timeout_ns, &answer, err) == 0) {
+        if (request(js, message, js->client->config->request_timeout_ns, &answer, err) == 0) {
             reply = read_reply(operation, answer, api_code, err);
             js->answered = true;
         }
@@ -157,36 +155,32 @@ static cJSON *call(struct jetstream *js, const char *operation, natsMsg *msg, in
     }
 }
 
-cJSON *jetstream_call(struct jetstream *js, const char *operation, const cJSON *body, int *api_code,
-                      struct err *err)
+cJSON *jetstream_call(struct jetstream *js, const char *operation, const cJSON *request,
+                      int *api_code, struct err *err)
 {
     char subject[1024];
     int code = 0;
-    natsMsg *msg = NULL;
     cJSON *reply = NULL;
-    char *text = body ? cJSON_PrintUnformatted(body) : NULL;
+    char *text = request ? cJSON_PrintUnformatted(request) : NULL;
     jsapi_subject(js->jsapi, operation, subject, sizeof subject);
-    if ((body && !text) || natsMsg_Create(&msg, subject, NULL, text ? text : "",
-                                          text ? (int)strlen(text) : 0) != NATS_OK)
+    const struct outgoing message = {
+        .subject = subject, .data = text ? text : "", .len = text ? strlen(text) : 0};
+    if (request && !text)
         err_set(err, ERR_MEMORY, "out of memory");
     else
-        reply = call(js, operation, msg, &code, err);
-    natsMsg_Destroy(msg);
+        reply = call(js, operation, &message, &code, err);
     cJSON_free(text);
     if (api_code)
         *api_code = code;
     return reply;
 }
 
-int jetstream_read(struct jetstream *js, const char *stream, uint64_t sequence, bool next,
-                   struct stored *out, struct err *err)
+/* Takes body. */
+static int read_message(struct jetstream *js, const char *stream, cJSON *body,
+                        struct stored_message *out, struct err *err)
 {
     char operation[300];
-    cJSON *body = cJSON_CreateObject();
-    *out = (struct stored){0};
-    cJSON_AddNumberToObject(body, "seq", (double)sequence);
-    if (next)
-        cJSON_AddStringToObject(body, "next_by_subj", ">");
+    *out = (struct stored_message){0};
     snprintf(operation, sizeof operation, "STREAM.MSG.GET.%s", stream);
     cJSON *reply = jetstream_call(js, operation, body, NULL, err);
     int code = reply ? stored_parse(reply, out, err) : (int)err->code;
@@ -195,14 +189,31 @@ int jetstream_read(struct jetstream *js, const char *stream, uint64_t sequence, 
     return code;
 }
 
+int jetstream_read(struct jetstream *js, const char *stream, uint64_t sequence, const char *filter,
+                   struct stored_message *out, struct err *err)
+{
+    cJSON *body = cJSON_CreateObject();
+    cJSON_AddNumberToObject(body, "seq", (double)sequence);
+    if (filter)
+        cJSON_AddStringToObject(body, "next_by_subj", filter);
+    return read_message(js, stream, body, out, err);
+}
+
+int jetstream_last(struct jetstream *js, const char *stream, const char *subject,
+                   struct stored_message *out, struct err *err)
+{
+    cJSON *body = cJSON_CreateObject();
+    cJSON_AddStringToObject(body, "last_by_subj", subject);
+    return read_message(js, stream, body, out, err);
+}
+
 int jetstream_stream_of(struct jetstream *js, const char *subject, char *stream, size_t size,
                         struct err *err)
 {
     cJSON *body = cJSON_CreateObject();
     cJSON_AddStringToObject(body, "subject", subject);
     cJSON *reply = jetstream_call(js, "STREAM.NAMES", body, NULL, err);
-    const char *name = cJSON_GetStringValue(
-        cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(reply, "streams"), 0));
+    const char *name = json_first_text(reply, "streams");
     int found = !reply ? (int)err->code : name != NULL;
     snprintf(stream, size, "%s", name ? name : "");
     cJSON_Delete(reply);
@@ -211,17 +222,6 @@ int jetstream_stream_of(struct jetstream *js, const char *subject, char *stream,
 }
 
 /* ---- publishing ---- */
-
-static int make_message(const struct jetstream_message *message, natsMsg **msg, struct err *err)
-{
-    const char *name, *value;
-    size_t position = 0;
-    natsStatus status =
-        natsMsg_Create(msg, message->subject, NULL, message->data, (int)message->len);
-    while (status == NATS_OK && headers_next(message->headers, &position, &name, &value))
-        status = natsMsgHeader_Add(*msg, name, value);
-    return status == NATS_OK ? 0 : err_set(err, ERR_MEMORY, "%s", natsStatus_GetText(status));
-}
 
 /* Nobody answered: is there a stream at all? True: it may answer later. */
 static bool has_stream(struct jetstream *js, const char *subject, struct err *err)
@@ -238,15 +238,15 @@ static bool has_stream(struct jetstream *js, const char *subject, struct err *er
 }
 
 /* One try. True: another one may do better. */
-static bool publish_once(struct jetstream *js, natsMsg *msg, struct receipt *receipt,
-                         struct err *err)
+static bool publish_once(struct jetstream *js, const struct outgoing *message,
+                         struct receipt *receipt, struct err *err)
 {
     natsMsg *reply = NULL;
     int api_code;
     bool transient;
-    int code = request(js, msg, js->client->config->publish_timeout_ns, &reply, err);
+    int code = request(js, message, js->client->config->publish_timeout_ns, &reply, err);
     if (code == ERR_NO_RESPONDERS)
-        return has_stream(js, natsMsg_GetSubject(msg), err);
+        return has_stream(js, message->subject, err);
     if (code)
         return code == ERR_TIMEOUT || code == ERR_DISCONNECTED;
     wire_parse_puback(natsMsg_GetData(reply), (size_t)natsMsg_GetDataLength(reply), receipt,
@@ -255,27 +255,25 @@ static bool publish_once(struct jetstream *js, natsMsg *msg, struct receipt *rec
     return transient;
 }
 
-int jetstream_publish(struct jetstream *js, const struct jetstream_message *message,
-                      struct receipt *receipt, unsigned *tries, struct err *err)
+int jetstream_publish(struct jetstream *js, const struct outgoing *message, struct receipt *receipt,
+                      unsigned *tries, struct err *err)
 {
-    natsMsg *msg = NULL;
     size_t size = headers_wire_size(message->headers) + message->len;
     int64_t most = natsConnection_GetMaxPayload(js->client->nc);
     *tries = 0;
-    /* The server closes the connection of who sends more. */
+    /* The server would close the connection. */
     if (most > 0 && size > (size_t)most)
         return err_set(err, ERR_TOO_LARGE,
                        "%zu bytes with its headers, above the server's max_payload of %lld", size,
                        (long long)most);
-    int code = make_message(message, &msg, err);
-    for (bool again = code == 0; again; again = again && try_again(js, *tries, err)) {
+    int code = 0;
+    for (bool again = true; again; again = again && try_again(js, *tries, err)) {
         ++*tries;
         *err = (struct err){0};
-        again = publish_once(js, msg, receipt, err);
+        again = publish_once(js, message, receipt, err);
         code = err->code;
     }
     if (code == 0)
         js->impatient = false;
-    natsMsg_Destroy(msg);
     return code;
 }

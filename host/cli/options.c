@@ -1,160 +1,188 @@
-#include <errno.h>
+/* The table of options, and the parser of a command line. */
 #include <getopt.h>
-#include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/value.h"
 #include "cli/cli.h"
 
 #define LONG_BASE 256 /* above every letter */
 
+/* Where an option is kept. */
 enum slot {
-    SLOT_FLAG, /* sets a config leaf */
-    SLOT_CONFIG,
-    SLOT_HEADER,
-    SLOT_JETSTREAM,
-    SLOT_JSON,
-    SLOT_COUNT,
-    SLOT_TIMEOUT,
-    SLOT_SUBJECT,
-    SLOT_DRY_RUN,
-    SLOT_NATS_SERVER,
-    SLOT_NATS_PORT,
-    SLOT_STORE,
+    SLOT_FLAG,   /* it sets a config leaf */
+    SLOT_SWITCH, /* a bool, which becomes true */
+    SLOT_TEXT,   /* the value, as typed; the last one counts */
+    SLOT_LIST,   /* one more of an array */
+    SLOT_START,  /* where to begin */
     SLOT_HELP,
 };
+
+/* The columns of that in the table, by the member of struct cli. */
+#define SWITCH(member) SLOT_SWITCH, offsetof(struct cli, member), 0
+#define TEXT(member) SLOT_TEXT, offsetof(struct cli, member), 0
+#define LIST(member, number) SLOT_LIST, offsetof(struct cli, member), offsetof(struct cli, number)
+#define FLAG SLOT_FLAG, 0, 0
+#define START SLOT_START, 0, 0
+#define HELP SLOT_HELP, 0, 0
 
 struct option_spec {
     const char *spelling; /* "--server" */
     char letter;          /* or 0 */
     const char *argument; /* for the help; NULL: takes none */
     enum slot slot;
+    size_t offset;     /* SWITCH, TEXT, LIST: of the member */
+    size_t count;      /* LIST: of the number of its items */
     const char *key;   /* FLAG: the config leaf */
     const char *value; /* FLAG without an argument: what it sets */
     unsigned commands;
     const char *help; /* NULL: another spelling, not listed */
 };
 
-#define EVERY (CLI_HOST | CLI_CLIENT)
+#define EVERY (CLI_HOST | CLI_CLIENT | CLI_CHECK)
 
 static const struct option_spec specs[] = {
-    {"--header", 'H', "'K: V'", SLOT_HEADER, NULL, NULL, CLI_PUB | CLI_REQ,
-     "a header; may be given several times"},
-    {"--jetstream", 'J', NULL, SLOT_JETSTREAM, NULL, NULL, CLI_PUB,
-     "wait until a stream has stored it, and say where"},
-    {"--count", 0, "N", SLOT_COUNT, NULL, NULL, CLI_PUB, "publish it so many times"},
-    {"--count", 0, "N", SLOT_COUNT, NULL, NULL, CLI_SUB, "end after so many messages"},
-    {"--timeout", 0, "5s", SLOT_TIMEOUT, NULL, NULL, CLI_REQ, "how long to wait for the reply"},
-    {"--timeout", 0, "5s", SLOT_TIMEOUT, NULL, NULL, CLI_SUB, "end after this time"},
-    {"--json", 0, NULL, SLOT_JSON, NULL, NULL, CLI_SUB, "one JSON object for each message"},
-    {"--count", 0, "N", SLOT_COUNT, NULL, NULL, CLI_REDRIVE, "take only the first N dead letters"},
-    {"--subject", 0, "FILTER", SLOT_SUBJECT, NULL, NULL, CLI_REDRIVE,
-     "only those to, or originally to, this subject; may have wildcards"},
-    {"--dry-run", 0, NULL, SLOT_DRY_RUN, NULL, NULL, CLI_REDRIVE, "say what would be done, only"},
+    {"--header", 'H', "'K: V'", LIST(headers, header_count), NULL, NULL, CLI_PUB | CLI_REQ,
+     "a header; may be repeated"},
+    {"--jetstream", 'J', NULL, SWITCH(jetstream), NULL, NULL, CLI_PUB,
+     "wait until a stream has stored it, and print where"},
+    {"--count", 0, "N", TEXT(count), NULL, NULL, CLI_PUB,
+     "publish it N times; {{n}} in subject, headers and data is 1, 2, 3..."},
+    {"--count", 0, "N", TEXT(count), NULL, NULL, CLI_SUB, "end after N messages"},
+    {"--timeout", 0, "5s", TEXT(timeout), NULL, NULL, CLI_REQ, "how long to wait for the reply"},
+    {"--replies", 0, "N", TEXT(replies), NULL, NULL, CLI_REQ,
+     "wait for N replies; 0: all that come in time"},
+    {"--raw", 0, NULL, SWITCH(raw), NULL, NULL, CLI_REQ,
+     "exactly the reply's bytes, without a line break, where standard output is no terminal"},
+    {"--timeout", 0, "5s", TEXT(timeout), NULL, NULL, CLI_SUB, "end after this time"},
+    {"--json", 0, NULL, SWITCH(json), NULL, NULL, CLI_SUB, "one JSON object for each message"},
+    {"--raw", 0, NULL, SWITCH(raw), NULL, NULL, CLI_SUB, "the data alone"},
+    {"--timestamp", 't', NULL, SWITCH(timestamps), NULL, NULL, CLI_SUB, "when each message came"},
+    {"--queue", 0, "NAME", TEXT(queue), NULL, NULL, CLI_SUB,
+     "share the messages with all others of this queue group"},
+    {"--stream", 0, "NAME", TEXT(stream), NULL, NULL, CLI_SUB,
+     "print what is stored in this stream; SUBJECT is then a filter"},
+    {"--subject", 0, "FILTER", TEXT(subject), NULL, NULL, CLI_SUB, "the same filter, as an option"},
+    {"--all", 0, NULL, START, NULL, NULL, CLI_SUB,
+     "of a stream: from its first message on (the default)"},
+    {"--last", 0, NULL, START, NULL, NULL, CLI_SUB, "from its last message on"},
+    {"--new", 0, NULL, START, NULL, NULL, CLI_SUB, "only what is stored from now on"},
+    {"--start-sequence", 0, "N", START, NULL, NULL, CLI_SUB, "from this sequence on"},
+    {"--since", 0, "1h", START, NULL, NULL, CLI_SUB, "from what was stored so long ago on"},
+    {"--follow", 'f', NULL, SWITCH(follow), NULL, NULL, CLI_SUB,
+     "of a stream: wait for more when all that was there is printed"},
+    {"--timeout", 0, "1m", TEXT(timeout), NULL, NULL, CLI_EVAL, "how long the chunk may run"},
+    {"--count", 0, "N", TEXT(count), NULL, NULL, CLI_REDRIVE, "take only the first N dead letters"},
+    {"--subject", 0, "FILTER", TEXT(subject), NULL, NULL, CLI_REDRIVE,
+     "only letters whose own or original subject matches; wildcards allowed"},
+    {"--dry-run", 0, NULL, SWITCH(dry_run), NULL, NULL, CLI_REDRIVE,
+     "print what would be done, and do nothing"},
+    {"--force", 0, NULL, SWITCH(force), NULL, NULL, CLI_REDRIVE,
+     "put back even what a newer message has superseded"},
+    {"--each", 0, NULL, SWITCH(each), NULL, NULL, CLI_RELOAD,
+     "each script by itself, instead of all or none"},
+    {"--strict", 0, NULL, SWITCH(strict), NULL, NULL, CLI_CHECK, "exit 1 when there is a warning"},
+    {"--json", 0, NULL, SWITCH(json), NULL, NULL, CLI_CHECK, "one JSON object, for programs"},
+    {"--asyncapi", 0, NULL, SWITCH(asyncapi), NULL, NULL, CLI_CHECK,
+     "an AsyncAPI 3 document of what is registered"},
 
-    {"--workers", 0, "N", SLOT_FLAG, "workers", NULL, CLI_HOST,
+    {"--workers", 0, "N", FLAG, "workers", NULL, CLI_HOST,
      "Lua threads (default: CPUs or the container's quota, at most 4)"},
-    {"--watch", 0, NULL, SLOT_FLAG, "watch", "true", CLI_HOST,
-     "load a handler anew when its file changes"},
-    {"--no-watch", 0, NULL, SLOT_FLAG, "watch", "false", CLI_HOST, "do not"},
-    {"--graceful-timeout", 0, "25s", SLOT_FLAG, "graceful_timeout", NULL, CLI_HOST,
-     "how long a stop may take, all in all"},
-    {"--admin", 0, "ADDR:PORT|off", SLOT_FLAG, "admin", NULL, CLI_HOST,
+    {"--watch", 0, NULL, FLAG, "watch", "true", CLI_HOST, "reload a script when its file changes"},
+    {"--no-watch", 0, NULL, FLAG, "watch", "false", CLI_HOST, "do not (run: the default)"},
+    {"--graceful-timeout", 0, "25s", FLAG, "graceful_timeout", NULL, CLI_HOST,
+     "how long a stop may take, in all"},
+    {"--admin", 0, "ADDR:PORT|off", FLAG, "admin", NULL, CLI_HOST,
      "where to listen for reload, status and drain (default: 127.0.0.1:8223)"},
-    {"--admin", 0, "ADDR:PORT", SLOT_FLAG, "admin", NULL, CLI_ADMIN,
+    {"--admin", 0, "ADDR:PORT", FLAG, "admin", NULL, CLI_ADMIN,
      "where the host listens (default: the config's, else 127.0.0.1:8223)"},
-    {"--timeout", 0, "1m", SLOT_TIMEOUT, NULL, NULL, CLI_ADMIN, "how long to wait for the verdict"},
-    {"--json", 0, NULL, SLOT_JSON, NULL, NULL, CLI_STATUS, "all of it, as JSON"},
-    {"--config", 'c', "FILE", SLOT_CONFIG, NULL, NULL, CLI_ADMIN,
-     "the config file (default: ./moonbus.lua, if there is one)"},
-    {"--nats-server", 0, "PATH", SLOT_NATS_SERVER, NULL, NULL, CLI_DEV,
+    {"--timeout", 0, "1m", TEXT(timeout), NULL, NULL, CLI_ADMIN,
+     "how long to wait for the verdict"},
+    {"--json", 0, NULL, SWITCH(json), NULL, NULL, CLI_STATUS, "all of it, as JSON"},
+    {"--watch", 0, NULL, SWITCH(watch), NULL, NULL, CLI_STATUS,
+     "again each second, in place on a terminal, until Ctrl-C"},
+    {"--unserved", 0, NULL, SWITCH(unserved), NULL, NULL, CLI_STATUS,
+     "also the durables on the server that moonbus made and nothing serves any more"},
+    {"--health", 0, NULL, SWITCH(health), NULL, NULL, CLI_STATUS,
+     "only whether it is healthy, ready or not: for whoever would start it again if it is not"},
+    {"--config", 'c', "FILE", TEXT(config_file), NULL, NULL, CLI_ADMIN,
+     "the config file (default: ./moonbus.lua, if it exists)"},
+    {"--stream", 0, "STREAM", TEXT(stream), NULL, NULL, CLI_TUNE,
+     "the stream that messages are played into"},
+    {"--input", 0, "FILE", TEXT(tune.input), NULL, NULL, CLI_TUNE,
+     "play these: a JSON object a line, with subject, data, headers (-: standard input)"},
+    {"--copy-from", 0, "URL", TEXT(tune.copy_from), NULL, NULL, CLI_TUNE,
+     "play messages of the stream of that name there, which is only read"},
+    {"--count", 0, "N", TEXT(count), NULL, NULL, CLI_TUNE,
+     "copy the last N of them (default: 1000)"},
+    {"--generate", 0, "TEMPLATE", TEXT(tune.generate), NULL, NULL, CLI_TUNE,
+     "play these: '{\"id\":{{n}}}'; {{n}}, {{random}}, {{uuid}}, {{time}}"},
+    {"--subject", 0, "SUBJECT", TEXT(subject), NULL, NULL, CLI_TUNE,
+     "where an input names none (default: the handlers' filters in turn)"},
+    {"--rate", 0, "R|ramp", TEXT(tune.rate), NULL, NULL, CLI_TUNE,
+     "messages in a second; ramp, the default, finds the highest that holds"},
+    {"--for", 0, "30s", TEXT(tune.length), NULL, NULL, CLI_TUNE, "how long to play, in all"},
+    {"--wait", 0, "500ms", TEXT(tune.wait), NULL, NULL, CLI_TUNE,
+     "a rate holds while 99 % of the messages wait no longer for their handler"},
+    {"--try", 0, "SETTING=VALUE", LIST(tune.tries, tune.try_count), NULL, NULL, CLI_TUNE,
+     "play --rate once with this (concurrency=8, timeout=2s...); may be repeated"},
+    {"--output", 0, "SUBJECT", LIST(tune.outputs, tune.output_count), NULL, NULL, CLI_TUNE,
+     "a stream for what handlers publish there; wildcards allowed; may be repeated"},
+    {"--allow-http", 0, NULL, SWITCH(tune.allow_http), NULL, NULL, CLI_TUNE,
+     "bus.http calls real servers, at the rate that is played"},
+    {"--json", 0, NULL, SWITCH(json), NULL, NULL, CLI_TUNE, "all of it, as JSON"},
+    {"--as-host", 0, "JSON", TEXT(tune.as_host), NULL, NULL, CLI_TUNE, NULL},
+    {"--nats-server", 0, "PATH", TEXT(nats_server), NULL, NULL, CLI_DEV | CLI_TUNE,
      "the server to start (default: nats-server in PATH)"},
-    {"--nats-port", 0, "N", SLOT_NATS_PORT, NULL, NULL, CLI_DEV,
+    {"--nats-port", 0, "N", TEXT(nats_port), NULL, NULL, CLI_DEV,
      "its port (default: 4222 if free, else a free one)"},
-    {"--store", 0, "DIR", SLOT_STORE, NULL, NULL, CLI_DEV,
+    {"--store", 0, "DIR", TEXT(store), NULL, NULL, CLI_DEV,
      "where it keeps its data (default: .moonbus/ beside the handlers)"},
 
-    {"--config", 'c', "FILE", SLOT_CONFIG, NULL, NULL, EVERY,
-     "the config file (default: ./moonbus.lua, if there is one)"},
-    {"--log-level", 0, "LEVEL", SLOT_FLAG, "log.level", NULL, EVERY,
+    {"--config", 'c', "FILE", TEXT(config_file), NULL, NULL, EVERY,
+     "the config file (default: ./moonbus.lua, if it exists)"},
+    {"--log-level", 0, "LEVEL", FLAG, "log.level", NULL, EVERY,
      "debug, info, warn, error or off (default: info)"},
-    {"--log-format", 0, "FORMAT", SLOT_FLAG, "log.format", NULL, EVERY,
+    {"--log-format", 0, "FORMAT", FLAG, "log.format", NULL, EVERY,
      "auto, text or json (auto: text on a terminal)"},
 
-    {"--server", 's', "URL", SLOT_FLAG, "servers", NULL, EVERY,
-     "nats://host:4222 or tls://...; may be given several times"},
-    {"--creds", 0, "FILE", SLOT_FLAG, "auth.creds", NULL, EVERY, "a user's credentials"},
-    {"--user", 0, "NAME", SLOT_FLAG, "auth.user", NULL, EVERY, "with --password"},
-    {"--password", 0, "TEXT", SLOT_FLAG, "auth.password", NULL, EVERY,
-     "better: $NATS_PASSWORD, which no list of processes shows"},
-    {"--token", 0, "TEXT", SLOT_FLAG, "auth.token", NULL, EVERY, "better: $NATS_TOKEN"},
-    {"--nkey", 0, "FILE", SLOT_FLAG, "auth.nkey", NULL, EVERY, "the seed of a user's key"},
-    {"--tls-ca", 0, "FILE", SLOT_FLAG, "tls.ca", NULL, EVERY, "whom to trust"},
-    {"--tls-cert", 0, "FILE", SLOT_FLAG, "tls.cert", NULL, EVERY, "our certificate"},
-    {"--tls-key", 0, "FILE", SLOT_FLAG, "tls.key", NULL, EVERY, "and its key"},
-    {"--tlsca", 0, "FILE", SLOT_FLAG, "tls.ca", NULL, EVERY, NULL},
-    {"--tlscert", 0, "FILE", SLOT_FLAG, "tls.cert", NULL, EVERY, NULL},
-    {"--tlskey", 0, "FILE", SLOT_FLAG, "tls.key", NULL, EVERY, NULL},
-    {"--help", 'h', NULL, SLOT_HELP, NULL, NULL, ~0u, NULL},
+    {"--server", 's', "URL", FLAG, "servers", NULL, EVERY,
+     "nats://host:4222 or tls://...; may be repeated"},
+    {"--context", 0, "NAME", TEXT(context), NULL, NULL, EVERY,
+     "a context of the nats command line, or its file"},
+    {"--creds", 0, "FILE", FLAG, "auth.creds", NULL, EVERY, "a credentials file (JWT and seed)"},
+    {"--user", 0, "NAME", FLAG, "auth.user", NULL, EVERY, "user name; goes with --password"},
+    {"--password", 0, "TEXT", FLAG, "auth.password", NULL, EVERY,
+     "better: $NATS_PASSWORD, which `ps` does not show"},
+    {"--token", 0, "TEXT", FLAG, "auth.token", NULL, EVERY, "better: $NATS_TOKEN"},
+    {"--nkey", 0, "FILE", FLAG, "auth.nkey", NULL, EVERY, "a file with the user's seed (SU...)"},
+    {"--jwt", 0, "TEXT", FLAG, "auth.jwt", NULL, EVERY, "the user's JWT; goes with --seed"},
+    {"--seed", 0, "TEXT", FLAG, "auth.seed", NULL, EVERY, "the user's seed; better: $NATS_SEED"},
+    {"--tls-ca", 0, "FILE", FLAG, "tls.ca", NULL, EVERY, "the authorities to trust"},
+    {"--tls-cert", 0, "FILE", FLAG, "tls.cert", NULL, EVERY, "our certificate"},
+    {"--tls-key", 0, "FILE", FLAG, "tls.key", NULL, EVERY, "and its key"},
+    {"--tls-first", 0, NULL, FLAG, "tls.first", "true", EVERY,
+     "begin with TLS, before the server says anything"},
+    {"--tlsfirst", 0, NULL, FLAG, "tls.first", "true", EVERY, NULL},
+    {"--tlsca", 0, "FILE", FLAG, "tls.ca", NULL, EVERY, NULL},
+    {"--tlscert", 0, "FILE", FLAG, "tls.cert", NULL, EVERY, NULL},
+    {"--tlskey", 0, "FILE", FLAG, "tls.key", NULL, EVERY, NULL},
+    {"--js-domain", 0, "NAME", FLAG, "jetstream.domain", NULL, EVERY, "JetStream's domain"},
+    {"--js-api-prefix", 0, "PREFIX", FLAG, "jetstream.api_prefix", NULL, EVERY,
+     "where JetStream's API is, if not at $JS.API"},
+    {"--inbox-prefix", 0, "PREFIX", FLAG, "inbox_prefix", NULL, EVERY,
+     "of the subjects of replies (default: _INBOX)"},
+    {"--connection-name", 0, "NAME", FLAG, "name", NULL, EVERY,
+     "the name that the server shows (default: moonbus)"},
+    {"--help", 'h', NULL, HELP, NULL, NULL, ~0u, NULL},
 };
 
 #define SPECS ((int)(sizeof specs / sizeof *specs))
 
-/* --- near misses --- */
+/* --- parsing --- */
 
 #define NAME_MOST 64
-
-static int distance(const char *a, const char *b)
-{
-    int row[NAME_MOST + 1];
-    int a_len = (int)strlen(a), b_len = (int)strlen(b);
-    if (a_len > NAME_MOST || b_len > NAME_MOST)
-        return NAME_MOST;
-    for (int j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (int i = 1; i <= a_len; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= b_len; j++) {
-            int change = diagonal + (a[i - 1] != b[j - 1]);
-            int gap = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            diagonal = row[j];
-            row[j] = change < gap ? change : gap;
-        }
-    }
-    return row[b_len];
-}
-
-const char *cli_nearest(const char *name, const char *const *names, int count)
-{
-    const char *best = NULL;
-    int len = (int)strlen(name), least = len < 4 ? (len + 1) / 2 : 2;
-    for (int i = 0; i < count; i++) {
-        int d = distance(name, names[i]);
-        if (d <= least && (!best || d < least)) {
-            best = names[i];
-            least = d;
-        }
-    }
-    return best;
-}
-
-int cli_usage(const struct cli *cli, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    fprintf(stderr, "moonbus%s%s: ", cli->command ? " " : "",
-            cli->command ? cli->command->name : "");
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "; see: moonbus help%s%s\n", cli->command ? " " : "",
-            cli->command ? cli->command->name : "");
-    va_end(args);
-    return CLI_USAGE;
-}
-
-/* --- parsing --- */
 
 static int unknown(const struct cli *cli, const char *typed)
 {
@@ -173,46 +201,42 @@ static int unknown(const struct cli *cli, const char *typed)
     return cli_usage(cli, "unknown option %s (data that begins with '-' goes after --)", typed);
 }
 
-static void take(struct cli *cli, const struct option_spec *spec, const char *value)
+static void take_start(struct cli *cli, const struct option_spec *spec, const char *value)
 {
+    if (cli->start && strcmp(cli->start, spec->spelling) != 0)
+        cli->first_start = cli->start;
+    if (!cli->start || strcmp(cli->start, spec->spelling) != 0)
+        cli->starts++;
+    cli->start = spec->spelling;
+    cli->start_value = value;
+}
+
+static void take_flag(struct cli *cli, const struct option_spec *spec, const char *value)
+{
+    cli->flags[cli->flag_count++] =
+        (struct config_flag){spec->key, spec->value ? spec->value : value, spec->spelling};
+    cli->servers_given = cli->servers_given || strcmp(spec->key, "servers") == 0;
+}
+
+static void take_option(struct cli *cli, const struct option_spec *spec, const char *value)
+{
+    void *member = (char *)cli + spec->offset;
+    int *count = (void *)((char *)cli + spec->count);
     switch (spec->slot) {
     case SLOT_FLAG:
-        cli->flags[cli->flag_count++] =
-            (struct config_flag){spec->key, spec->value ? spec->value : value, spec->spelling};
-        cli->servers_given = cli->servers_given || strcmp(spec->key, "servers") == 0;
+        take_flag(cli, spec, value);
         break;
-    case SLOT_CONFIG:
-        cli->config_file = value;
+    case SLOT_SWITCH:
+        *(bool *)member = true;
         break;
-    case SLOT_HEADER:
-        cli->headers[cli->header_count++] = value;
+    case SLOT_TEXT:
+        *(const char **)member = value;
         break;
-    case SLOT_JETSTREAM:
-        cli->jetstream = true;
+    case SLOT_LIST:
+        (*(const char ***)member)[(*count)++] = value;
         break;
-    case SLOT_JSON:
-        cli->json = true;
-        break;
-    case SLOT_COUNT:
-        cli->count = value;
-        break;
-    case SLOT_TIMEOUT:
-        cli->timeout = value;
-        break;
-    case SLOT_SUBJECT:
-        cli->subject = value;
-        break;
-    case SLOT_DRY_RUN:
-        cli->dry_run = true;
-        break;
-    case SLOT_NATS_SERVER:
-        cli->nats_server = value;
-        break;
-    case SLOT_NATS_PORT:
-        cli->nats_port = value;
-        break;
-    case SLOT_STORE:
-        cli->store = value;
+    case SLOT_START:
+        take_start(cli, spec, value);
         break;
     case SLOT_HELP:
         break;
@@ -273,13 +297,34 @@ static int check_args(const struct cli *cli)
     return 0;
 }
 
+bool cli_only_options(const struct cli_command *command, int argc, char **argv)
+{
+    struct option longs[SPECS + 1];
+    char letters[2 * SPECS + 3] = "+"; /* in their order: nothing is moved to the end */
+    char *list[argc + 2];
+    int found;
+    list[0] = argv[0]; /* getopt_long passes it over */
+    memcpy(list + 1, argv, (size_t)argc * sizeof *argv);
+    list[argc + 1] = NULL;
+    make_options(command->bit, longs, letters + 1);
+    optind = 0; /* GNU: begin anew */
+    opterr = 0;
+    while ((found = getopt_long(argc + 1, list, letters, longs, NULL)) != -1) {
+        if (found == '?' || found == ':')
+            return false;
+    }
+    return optind == argc + 1;
+}
+
 int cli_parse(struct cli *cli, int argc, char **argv)
 {
     struct option longs[SPECS + 1];
     char letters[2 * SPECS + 2];
     cli->flags = calloc((size_t)argc + 1, sizeof *cli->flags);
     cli->headers = calloc((size_t)argc + 1, sizeof *cli->headers);
-    if (!cli->flags || !cli->headers)
+    cli->tune.tries = calloc((size_t)argc + 1, sizeof *cli->tune.tries);
+    cli->tune.outputs = calloc((size_t)argc + 1, sizeof *cli->tune.outputs);
+    if (!cli->flags || !cli->headers || !cli->tune.tries || !cli->tune.outputs)
         return CLI_USAGE;
     make_options(cli->command->bit, longs, letters);
     optind = 0; /* GNU: begin anew */
@@ -292,7 +337,7 @@ int cli_parse(struct cli *cli, int argc, char **argv)
             found >= LONG_BASE ? &specs[found - LONG_BASE] : by_letter(cli->command->bit, found);
         if (spec->slot == SLOT_HELP)
             return -1;
-        take(cli, spec, optarg);
+        take_option(cli, spec, optarg);
     }
     cli->args = argv + optind;
     cli->arg_count = argc - optind;
@@ -303,64 +348,24 @@ void cli_clear(struct cli *cli)
 {
     free(cli->flags);
     free(cli->headers);
-}
-
-int64_t cli_duration(const struct cli *cli, const char *spelling, const char *text)
-{
-    struct err err;
-    int64_t ns;
-    if (value_duration(text, strlen(text), &ns, &err) == 0)
-        return ns;
-    cli_usage(cli, "%s: %s", spelling, err.message);
-    return -1;
-}
-
-struct config_sources cli_sources(const struct cli *cli)
-{
-    return (struct config_sources){
-        .file = cli->config_file, .flags = cli->flags, .flag_count = cli->flag_count};
-}
-
-long cli_number(const struct cli *cli, const char *spelling, const char *text, long least,
-                long most)
-{
-    char *end;
-    errno = 0;
-    long number = strtol(text, &end, 10);
-    if (errno || end == text || *end || number < least || number > most) {
-        cli_usage(cli, "%s: must be a number from %ld to %ld, not \"%s\"", spelling, least, most,
-                  text);
-        return -1;
-    }
-    return number;
+    free(cli->tune.tries);
+    free(cli->tune.outputs);
 }
 
 /* --- help --- */
 
-static void print_option(const struct option_spec *spec)
+bool cli_option_at(const struct cli_command *command, int i, struct cli_option *out)
 {
-    char left[64];
-    char letter[5] = "    ";
-    if (spec->letter)
-        snprintf(letter, sizeof letter, "-%c, ", spec->letter);
-    snprintf(left, sizeof left, "%s%s%s%s", letter, spec->spelling, spec->argument ? " " : "",
-             spec->argument ? spec->argument : "");
-    printf("  %-30s %s\n", left, spec->help);
-}
-
-void cli_print_options(const struct cli_command *command)
-{
-    for (int common = 0; common <= 1; common++) {
-        bool any = false;
-        for (int i = 0; i < SPECS; i++) {
-            const struct option_spec *spec = &specs[i];
-            if (!(spec->commands & command->bit) || !spec->help ||
-                (spec->commands == EVERY) != common)
-                continue;
-            if (!any)
-                printf(common ? "\nCommon options:\n" : "\nOptions:\n");
-            any = true;
-            print_option(spec);
-        }
+    for (int k = 0; k < SPECS; k++) {
+        const struct option_spec *spec = &specs[k];
+        if (!(spec->commands & command->bit) || !spec->help || i-- > 0)
+            continue;
+        *out = (struct cli_option){.spelling = spec->spelling,
+                                   .letter = spec->letter,
+                                   .argument = spec->argument,
+                                   .help = spec->help,
+                                   .common = spec->commands == EVERY};
+        return true;
     }
+    return false;
 }

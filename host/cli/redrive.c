@@ -5,25 +5,28 @@
  * whoever was interrupted in between, or does the same at the same time, is answered `duplicate`.
  * That alone proves nothing (a stream may have lost what it remembers the id of): what was stored
  * under the id is read and compared before a letter is deleted for it. */
+#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/text.h"
 #include "base/value.h"
-#include "cli/jetstream.h"
+#include "cli/print.h"
+#include "cli/redrive_target.h"
 
 #define COUNT_MOST 1000000000L
 
 struct redrive {
     struct client client;
     struct jetstream js;
+    struct targets targets;
     const char *stream, *filter; /* argv's; filter: NULL for all */
-    bool dry_run;
+    bool dry_run, force;
     long most; /* 0: all */
     char created[64];
-    uint64_t last;                    /* what comes later has died anew: not again in this run */
-    char subject[256], taken_by[256]; /* the last answer to: which stream takes it? */
+    uint64_t last; /* a letter that comes later has failed again: not in this run */
     long tried, back, kept, skipped;
 };
 
@@ -67,28 +70,46 @@ static void print_summary(const struct redrive *redrive)
     fflush(stdout);
 }
 
-static bool print_kept(const struct redrive *redrive, uint64_t sequence, const char *subject,
-                       const struct err *err)
+/* " (no_responders: nobody serves ..., attempt 5 of ORDERS/billing)": why it is here, which a dry
+ * run shows of each letter. */
+static void put_reason(struct text *out, const struct redrive *redrive, const struct letter *letter)
 {
-    return print_line(sequence, subject, "%s: %s: %s", redrive->dry_run ? "would be kept" : "kept",
-                      err_name(err->code), err->message);
+    text_init(out);
+    if (!redrive->dry_run || !letter->subject)
+        return;
+    text_puts(out, " (");
+    print_reason(out, letter);
+    text_puts(out, ")");
+}
+
+static bool print_kept(const struct redrive *redrive, uint64_t sequence, const char *subject,
+                       const struct letter *letter, const struct err *err)
+{
+    struct text reason;
+    put_reason(&reason, redrive, letter);
+    bool read =
+        print_line(sequence, subject, "%s: %s: %s%.*s", redrive->dry_run ? "would be kept" : "kept",
+                   err_name(err->code), err->message, (int)reason.len, reason.bytes);
+    text_clear(&reason);
+    return read;
 }
 
 /* ---- one letter ---- */
 
 /* What is published in its place. data: of the letter, or of the original that it refers to. */
 struct journey {
-    const struct stored *stored; /* the letter, borrowed */
+    const struct stored_message *stored; /* the letter, borrowed */
     struct letter letter;
-    struct stored original; /* where the letter is a reference only */
+    struct stored_message original; /* where the letter is a reference only */
     struct headers headers;
     char id[400];
+    struct target target;
 };
 
 static int fetch_original(struct redrive *redrive, struct journey *journey, struct err *err)
 {
     const struct letter *letter = &journey->letter;
-    int code = jetstream_read(&redrive->js, letter->stream, letter->sequence, false,
+    int code = jetstream_read(&redrive->js, letter->stream, letter->sequence, NULL,
                               &journey->original, err);
     if (code == 0)
         code = letter_restore_original(letter, &journey->original, &journey->headers, err);
@@ -96,7 +117,7 @@ static int fetch_original(struct redrive *redrive, struct journey *journey, stru
         char why[sizeof err->message];
         snprintf(why, sizeof why, "%s", err->message);
         err_set(err, ERR_NOT_FOUND,
-                "only a reference to stream %s, sequence %llu, where the original is no longer: %s",
+                "it is only a reference to stream %s, sequence %llu, and the original is gone: %s",
                 letter->stream, (unsigned long long)letter->sequence, why);
     }
     return code;
@@ -113,37 +134,39 @@ static int pack(struct redrive *redrive, struct journey *journey, struct err *er
     return code;
 }
 
-static const struct stored *content(const struct journey *journey)
+static const struct stored_message *content(const struct journey *journey)
 {
     return journey->letter.reference ? &journey->original : journey->stored;
 }
 
-/* Asked before anything is published: who else listens to the subject would hear it, too. */
-static int find_stream(struct redrive *redrive, const char *subject, struct err *err)
+/* Where only the last message of a subject counts, an older one comes back only in its own place;
+ * that nothing newer comes in between is the server's to see. */
+static int expect_place(struct redrive *redrive, struct journey *journey, struct err *err)
 {
-    if (strcmp(redrive->subject, subject) == 0)
+    uint64_t expected;
+    char text[32];
+    if (redrive->force || !(journey->target.keeps_last || target_is_state(content(journey)) ||
+                            target_is_state(journey->stored)))
         return 0;
-    int found = jetstream_stream_of(&redrive->js, subject, redrive->taken_by,
-                                    sizeof redrive->taken_by, err);
-    if (found == 0)
-        return err_set(err, ERR_NO_STREAM,
-                       "no stream takes \"%s\"; a handler can declare one: js.stream { name = "
-                       "..., subjects = { \"%s\" } }",
-                       subject, subject);
-    snprintf(redrive->subject, sizeof redrive->subject, "%s", found > 0 ? subject : "");
-    return found > 0 ? 0 : found;
+    int code = target_check(&redrive->targets, &journey->target, &journey->letter, journey->stored,
+                            journey->id, &expected, err);
+    if (code)
+        return code;
+    int len = snprintf(text, sizeof text, "%llu", (unsigned long long)expected);
+    return headers_add(&journey->headers, "Nats-Expected-Last-Subject-Sequence", text, (size_t)len,
+                       err);
 }
 
-/* Is what the receipt tells of this very letter? */
+/* Is the message that the receipt names made from this very letter? */
 static int check_duplicate(struct redrive *redrive, const struct journey *journey,
                            const struct receipt *receipt, unsigned tries, struct err *err)
 {
-    struct stored there;
+    struct stored_message there;
     struct err read;
     int code =
-        jetstream_read(&redrive->js, receipt->stream, receipt->sequence, false, &there, &read);
+        jetstream_read(&redrive->js, receipt->stream, receipt->sequence, NULL, &there, &read);
     const char *id = headers_get(&there.headers, "Nats-Msg-Id");
-    const struct stored *ours = content(journey);
+    const struct stored_message *ours = content(journey);
     bool same = code == 0 && id && strcmp(id, journey->id) == 0 && there.len == ours->len &&
                 memcmp(there.data, ours->data, ours->len) == 0;
     stored_clear(&there);
@@ -159,9 +182,9 @@ static int check_duplicate(struct redrive *redrive, const struct journey *journe
 
 static bool is_gone(struct redrive *redrive, uint64_t sequence)
 {
-    struct stored there;
+    struct stored_message there;
     struct err err;
-    int code = jetstream_read(&redrive->js, redrive->stream, sequence, false, &there, &err);
+    int code = jetstream_read(&redrive->js, redrive->stream, sequence, NULL, &there, &err);
     stored_clear(&there);
     return code == ERR_NOT_FOUND;
 }
@@ -194,16 +217,17 @@ static bool ends_run(int code)
 static enum outcome keep(const struct redrive *redrive, const struct journey *journey,
                          const struct err *err)
 {
-    bool read = print_kept(redrive, journey->stored->sequence, journey->letter.subject, err);
+    bool read = print_kept(redrive, journey->stored->sequence, journey->letter.subject,
+                           &journey->letter, err);
     return !read || ends_run(err->code) ? RUN_ENDS : KEPT;
 }
 
 static enum outcome publish(struct redrive *redrive, const struct journey *journey)
 {
-    const struct jetstream_message message = {.subject = journey->letter.subject,
-                                              .headers = &journey->headers,
-                                              .data = content(journey)->data,
-                                              .len = content(journey)->len};
+    const struct outgoing message = {.subject = journey->target.subject,
+                                     .headers = &journey->headers,
+                                     .data = content(journey)->data,
+                                     .len = content(journey)->len};
     uint64_t sequence = journey->stored->sequence;
     struct receipt receipt = {0};
     unsigned tries;
@@ -211,20 +235,33 @@ static enum outcome publish(struct redrive *redrive, const struct journey *journ
     int code = jetstream_publish(&redrive->js, &message, &receipt, &tries, &err);
     if (code == 0 && receipt.duplicate)
         code = check_duplicate(redrive, journey, &receipt, tries, &err);
+    if (code == ERR_WRONG_SEQUENCE)
+        err_prefix(&err, "superseded meanwhile; --force puts it back");
     if (code)
         return keep(redrive, journey, &err);
     const char *earlier = receipt.duplicate && tries == 1 ? " by an earlier redrive" : "";
     unsigned long long place = receipt.sequence;
     if (delete_letter(redrive, sequence, &err) != 0) {
-        print_line(sequence, message.subject,
+        print_line(sequence, journey->letter.subject,
                    "stored in %s, sequence %llu%s, but not deleted from %s: %s: %s", receipt.stream,
                    place, earlier, redrive->stream, err_name(err.code), err.message);
         return RUN_ENDS;
     }
-    bool read = print_line(sequence, message.subject, "stored in %s, sequence %llu%s",
+    bool read = print_line(sequence, journey->letter.subject, "stored in %s, sequence %llu%s",
                            receipt.stream, place, earlier);
     redrive->back++;
     return read ? PUT_BACK : RUN_ENDS;
+}
+
+static bool print_plan(const struct redrive *redrive, const struct journey *journey)
+{
+    struct text reason;
+    put_reason(&reason, redrive, &journey->letter);
+    bool read =
+        print_line(journey->stored->sequence, journey->letter.subject, "would be stored in %s%.*s",
+                   journey->target.stream, (int)reason.len, reason.bytes);
+    text_clear(&reason);
+    return read;
 }
 
 static enum outcome put_back(struct redrive *redrive, struct journey *journey)
@@ -232,15 +269,15 @@ static enum outcome put_back(struct redrive *redrive, struct journey *journey)
     struct err err = {0};
     int code = pack(redrive, journey, &err);
     if (code == 0)
-        code = find_stream(redrive, journey->letter.subject, &err);
+        code = target_find(&redrive->targets, &journey->letter, &journey->target, &err);
+    if (code == 0)
+        code = expect_place(redrive, journey, &err);
     if (code)
         return keep(redrive, journey, &err);
     if (!redrive->dry_run)
         return publish(redrive, journey);
     redrive->back++;
-    bool read = print_line(journey->stored->sequence, journey->letter.subject,
-                           "would be stored in %s", redrive->taken_by);
-    return read ? PUT_BACK : RUN_ENDS;
+    return print_plan(redrive, journey) ? PUT_BACK : RUN_ENDS;
 }
 
 /* ---- the stream ---- */
@@ -250,12 +287,24 @@ static bool matches(const char *filter, const char *subject)
     return !filter || (subject && subject_matches(filter, subject));
 }
 
+/* As letter_read. read: what reading it gave. One with a header that cannot be sent is a letter
+ * that has to be kept, or any other message. */
+static int recognize(const struct stored_message *stored, int read, struct letter *letter,
+                     struct err *err)
+{
+    struct err ignored;
+    if (read == 0)
+        return letter_read(stored, letter, err);
+    return read == ERR_INVALID && letter_read(stored, letter, &ignored) == 0 ? 0 : read;
+}
+
 /* A message of the stream, whatever it is. False: the run ends. */
-static bool take(struct redrive *redrive, const struct stored *stored, int read, struct err *err)
+static bool take(struct redrive *redrive, const struct stored_message *stored, int read,
+                 struct err *err)
 {
     struct journey journey = {.stored = stored};
     const char *filter = redrive->filter;
-    int is_letter = read ? read : letter_read(stored, &journey.letter, err);
+    int is_letter = recognize(stored, read, &journey.letter, err);
     if (!matches(filter, stored->subject) &&
         !(is_letter > 0 && matches(filter, journey.letter.subject)))
         return true;
@@ -267,7 +316,7 @@ static bool take(struct redrive *redrive, const struct stored *stored, int read,
     enum outcome outcome = KEPT;
     if (is_letter > 0)
         outcome = put_back(redrive, &journey);
-    else if (!print_kept(redrive, stored->sequence, stored->subject, err))
+    else if (!print_kept(redrive, stored->sequence, stored->subject, &journey.letter, err))
         outcome = RUN_ENDS;
     headers_clear(&journey.headers);
     stored_clear(&journey.original);
@@ -280,11 +329,11 @@ static int walk(struct redrive *redrive, uint64_t sequence)
 {
     bool on = true;
     while (on && sequence <= redrive->last && (!redrive->most || redrive->tried < redrive->most)) {
-        struct stored stored;
+        struct stored_message stored;
         struct err err = {0};
         if (jetstream_stopped(&redrive->js))
             break;
-        int read = jetstream_read(&redrive->js, redrive->stream, sequence, true, &stored, &err);
+        int read = jetstream_read(&redrive->js, redrive->stream, sequence, ">", &stored, &err);
         sequence = stored.sequence + 1;
         if (stored.sequence && stored.sequence <= redrive->last)
             on = take(redrive, &stored, read, &err);
@@ -298,12 +347,6 @@ static int walk(struct redrive *redrive, uint64_t sequence)
     if (redrive->js.stopped)
         return client_failed(&redrive->client, "stopped by a signal");
     return on ? CLI_OK : client_failed(&redrive->client, "stopped before the end");
-}
-
-static uint64_t number_of(const cJSON *object, const char *key)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-    return cJSON_IsNumber(item) && item->valuedouble > 0 ? (uint64_t)item->valuedouble : 0;
 }
 
 /* CLI_OK, or said. */
@@ -321,14 +364,14 @@ static int look_at_stream(struct redrive *redrive, uint64_t *first)
     if (!info)
         return client_failed(&redrive->client, "stream \"%s\": %s: %s", redrive->stream,
                              err_name(err.code), err.message);
-    const cJSON *config = cJSON_GetObjectItemCaseSensitive(info, "config");
-    const cJSON *state = cJSON_GetObjectItemCaseSensitive(info, "state");
-    const char *created = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(info, "created"));
-    bool fixed = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(config, "deny_delete"));
-    snprintf(redrive->created, sizeof redrive->created, "%s", created ? created : "");
-    *first = number_of(state, "first_seq");
+    const cJSON *config = json_field(info, "config");
+    const cJSON *state = json_field(info, "state");
+    const char *created = json_text_or(info, "created", "");
+    bool fixed = json_true(config, "deny_delete");
+    snprintf(redrive->created, sizeof redrive->created, "%s", created);
+    *first = json_unsigned(state, "first_seq", 0);
     *first += *first == 0;
-    redrive->last = number_of(state, "last_seq");
+    redrive->last = json_unsigned(state, "last_seq", 0);
     cJSON_Delete(info);
     if (fixed && !redrive->dry_run)
         return client_failed(&redrive->client,
@@ -338,7 +381,7 @@ static int look_at_stream(struct redrive *redrive, uint64_t *first)
     return CLI_OK;
 }
 
-static int run(struct redrive *redrive)
+static int run_redrive(struct redrive *redrive)
 {
     uint64_t first = 0;
     int status = look_at_stream(redrive, &first);
@@ -359,6 +402,8 @@ static int check_usage(struct redrive *redrive, const struct cli *cli)
     redrive->stream = cli->args[0];
     redrive->filter = cli->subject;
     redrive->dry_run = cli->dry_run;
+    redrive->force = cli->force;
+    redrive->targets.js = &redrive->js;
     if (name_check("stream name", redrive->stream, strlen(redrive->stream), &err) != 0)
         return cli_usage(cli, "%s", err.message);
     if (cli->count && (redrive->most = cli_number(cli, "--count", cli->count, 1, COUNT_MOST)) < 0)
@@ -379,7 +424,8 @@ int cli_redrive(struct cli *cli)
     if (!status)
         status = jetstream_open(&redrive.js, &redrive.client);
     if (!status)
-        status = run(&redrive);
+        status = run_redrive(&redrive);
+    targets_clear(&redrive.targets);
     jetstream_close(&redrive.js);
     client_close(&redrive.client);
     return status;

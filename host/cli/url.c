@@ -1,3 +1,4 @@
+/* The server of a `moonbus dev` that runs in this folder, or above it. */
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,24 +1,88 @@
+/* engine - its parts put together, and taken apart. */
 #include "engine/engine.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
-#include "base/log.h"
+#include "base/sync.h"
 #include "base/value.h"
-#include "engine/internal.h"
+#include "engine/engine_private.h"
+#include "engine/offload/offload.h"
+#include "engine/run/worker.h"
+#include "engine/sched/watchdog.h"
+#include "engine/serve/serve.h"
+#include "engine/shared.h"
+#include "engine/source/crew.h"
+#include "engine/source/handling.h"
+#include "engine/source/source.h"
+#include "engine/version/generation.h"
+#include "engine/version/instance.h"
+#include "engine/version/policy.h"
+#include "vm/texts.h"
 
-/* How long a stop waits for subscriptions to drain once no handler runs: a frozen server never
- * answers the PING. */
-#define DRAIN_GRACE_NS (2 * NS_PER_S)
 /* How long workers get to come back, before they are left behind. */
 #define WORKERS_GRACE_NS (1 * NS_PER_S)
 
 /* After that a message may be run again that was with a thread which is lost: not at once, for it
  * may be the one to blame. */
 #define STUCK_DELAY_NS (5 * NS_PER_S)
-/* While too much of a script waits to be written, the log says so this often. */
-#define FULL_TOLD_AGAIN_NS (10 * (unsigned long long)NS_PER_S)
+
+/* The clock: so many threads could not be stopped. */
+static void on_threads_lost(void *owner, int lost)
+{
+    struct engine *engine = owner;
+    struct scripts *scripts = &engine->scripts;
+    int most = atomic_load(&scripts->max_stuck);
+    workers_log_lost(engine->workers, most);
+    workers_hand_back(engine->workers, STUCK_DELAY_NS);
+    if (lost >= most && scripts->on_stuck)
+        scripts->on_stuck(scripts->owner, "too many handlers are stuck");
+}
+
+static void apply_options(struct engine *engine, const struct engine_options *options)
+{
+    struct scripts *scripts = &engine->scripts;
+    scripts->workers = options->workers;
+    scripts->messages = options->subscription_messages;
+    scripts->bytes = options->subscription_bytes;
+    scripts->updates = options->updates;
+    scripts->on_stuck = options->on_stuck;
+    scripts->on_start_failed = options->on_start_failed;
+    scripts->owner = options->owner;
+    scripts->tracer = options->tracer;
+    engine->version = options->version;
+    engine->http = options->http;
+}
+
+/* What of it has been made. */
+static void free_parts(struct engine *engine)
+{
+    offload_free(engine->offload);
+    watchdog_free(engine->watchdog);
+    shared_free(engine->shared);
+    dispatch_clear(&engine->dispatch);
+    policy_release(engine->scripts.policy);
+    trial_free(engine->scripts.trial);
+    free(engine);
+}
+
+static int make_parts(struct engine *engine, const struct engine_options *options, struct err *err)
+{
+    struct clock *clock = engine->scripts.clock;
+    if (options->trial && !(engine->scripts.trial = trial_new(options->trial)))
+        return err_set(err, ERR_MEMORY, "no memory for the engine");
+    engine->watchdog = watchdog_new(clock, &engine->dispatch, on_threads_lost, engine);
+    engine->offload = engine->watchdog ? offload_new(clock, engine->watchdog) : NULL;
+    engine->shared = shared_new(clock);
+    if (!engine->offload || !engine->shared)
+        return err_set(err, ERR_MEMORY, "no memory for the engine");
+    int code = engine_tune(engine, &options->tuning, err);
+    if (code)
+        return code;
+    engine->workers = workers_new(clock, &engine->dispatch, options->workers, err);
+    return engine->workers ? 0 : ERR_SYSTEM;
+}
 
 struct engine *engine_new(struct clock *clock, struct pool *pool,
                           const struct engine_options *options, const struct engine_hooks *hooks,
@@ -29,144 +93,101 @@ struct engine *engine_new(struct clock *clock, struct pool *pool,
         err_set(err, ERR_MEMORY, "no memory for the engine");
         return NULL;
     }
-    engine->clock = clock;
-    engine->pool = pool;
-    engine->options = *options;
-    engine->options.tuning = (struct engine_tuning){0};
-    engine->hooks = hooks;
-    atomic_init(&engine->draining, false);
     dispatch_init(&engine->dispatch);
-    engine->offload = offload_new(engine);
-    engine->shared = shared_new(clock);
-    if (engine->offload && engine->shared && engine_tune(engine, &options->tuning, err) == 0)
-        engine->watchdog = watchdog_new(engine);
-    if (!engine->watchdog)
-        err_set(err, ERR_MEMORY, "no memory for the engine");
-    else
-        engine->workers = workers_new(engine, options->workers, err);
-    if (!engine->workers) {
-        watchdog_free(engine->watchdog);
-        offload_free(engine->offload);
-        shared_free(engine->shared);
-        dispatch_destroy(&engine->dispatch);
-        if (engine->policy)
-            policy_release(engine->policy);
-        free(engine);
-        return NULL;
-    }
-    return engine;
+    engine->scripts.clock = clock;
+    engine->scripts.pool = pool;
+    engine->scripts.dispatch = &engine->dispatch;
+    engine->scripts.hooks = hooks;
+    apply_options(engine, options);
+    if (make_parts(engine, options, err) == 0)
+        return engine;
+    free_parts(engine);
+    return NULL;
+}
+
+struct trial *engine_trial(struct engine *engine)
+{
+    return engine->scripts.trial;
 }
 
 int engine_tune(struct engine *engine, const struct engine_tuning *tuning, struct err *err)
 {
-    struct policy *policy = policy_new(tuning);
+    struct scripts *scripts = &engine->scripts;
+    struct policy *policy = policy_new(&(struct policy){
+        .memory_bytes = tuning->memory_bytes,
+        .cpu_ns = tuning->cpu_ns,
+        .lib = (char **)tuning->lib,
+        .lib_count = tuning->lib_count,
+        .trust = tuning->trust,
+        .settings_json = (char *)tuning->settings_json,
+    });
     if (!policy)
         return err_set(err, ERR_MEMORY, "no memory for what the config says");
     dispatch_lock(&engine->dispatch);
-    struct policy *old = engine->policy;
-    engine->policy = policy;
+    struct policy *old = scripts->policy;
+    scripts->policy = policy;
     dispatch_unlock(&engine->dispatch);
-    if (old)
-        policy_release(old);
+    policy_release(old);
+    atomic_store(&engine->json_big, (int)tuning->json_big);
     atomic_store(&engine->request_timeout_ns, tuning->request_timeout_ns);
-    atomic_store(&engine->retire_ns, tuning->retire_ns);
-    atomic_store(&engine->max_stuck, tuning->max_stuck);
+    atomic_store(&scripts->generations, tuning->generations);
+    atomic_store(&scripts->max_stuck, tuning->max_stuck);
     offload_set_threads(engine->offload, tuning->offload_threads);
     return 0;
 }
 
-struct policy *engine_policy(struct engine *engine)
-{
-    dispatch_lock(&engine->dispatch);
-    struct policy *policy = policy_retain(engine->policy);
-    dispatch_unlock(&engine->dispatch);
-    return policy;
-}
-
-void engine_lost(struct engine *engine, int lost)
-{
-    int most = atomic_load(&engine->max_stuck);
-    workers_tell_lost(engine->workers);
-    workers_hand_back(engine->workers, STUCK_DELAY_NS);
-    if (lost >= most && engine->options.on_stuck)
-        engine->options.on_stuck(engine->options.owner);
-}
-
-struct script *script_retain(struct script *script)
-{
-    atomic_fetch_add_explicit(&script->references, 1, memory_order_relaxed);
-    return script;
-}
-
-void script_release(struct script *script)
-{
-    if (atomic_fetch_sub_explicit(&script->references, 1, memory_order_acq_rel) != 1)
-        return;
-    pthread_mutex_destroy(&script->changing);
-    pthread_mutex_destroy(&script->starting);
-    free(script->path);
-    free(script->name);
-    free(script);
-}
-
-bool script_tell_full(struct script *script)
-{
-    unsigned long long now = clock_now_ns(), told = atomic_load(&script->full_told_ns);
-    return (told == 0 || now > told + FULL_TOLD_AGAIN_NS) &&
-           atomic_compare_exchange_strong(&script->full_told_ns, &told, now);
-}
-
 struct script *engine_load(struct engine *engine, const char *path, const char *name,
-                           struct sources **read, struct failure *failure)
+                           struct texts *read, const atomic_bool *hurry, struct failure *failure)
 {
-    *read = NULL;
-    struct script *script = calloc(1, sizeof *script);
+    struct script *script = script_new(&engine->scripts, path, name);
     if (!script) {
         err_set(&failure->err, ERR_MEMORY, "no memory for a script");
         return NULL;
     }
-    atomic_init(&script->references, 1);
-    script->engine = engine;
-    script->path = strdup(path);
-    script->name = strdup(name);
-    pthread_mutex_init(&script->changing, NULL);
-    pthread_mutex_init(&script->starting, NULL);
-    script->live = generation_build(engine, script, 1, 1, read, failure);
+    script->live = generation_build(script, 1, 1, read, hurry, failure);
     if (!script->live) {
         script_release(script);
         return NULL;
     }
-    dispatch_lock(&engine->dispatch); /* a report may look */
-    LL_APPEND(engine->scripts, script);
-    engine->script_count++;
-    dispatch_unlock(&engine->dispatch);
     return script;
 }
 
-bool engine_registration(struct engine *engine, struct script *script, int i,
-                         struct registration_view *out)
+void engine_add(struct engine *engine, struct script *script)
 {
-    (void)engine;
-    struct generation *generation = script->live;
-    if (i < 0 || i >= generation->registration_count)
-        return false;
-    const struct registration *registration = generation->registrations[i];
-    *out = (struct registration_view){.script = script->name,
-                                      .handler = registration->handler,
-                                      .what = registration->what,
-                                      .file = registration->file,
-                                      .line = registration->line};
-    return true;
+    dispatch_lock(&engine->dispatch);
+    LL_APPEND(engine->scripts.first, script);
+    engine->scripts.count++;
+    dispatch_unlock(&engine->dispatch);
+}
+
+struct generation *engine_build(struct engine *engine, struct script *script, struct texts *read,
+                                const atomic_bool *hurry, struct failure *failure)
+{
+    dispatch_lock(&engine->dispatch);
+    unsigned number = script->live->number + 1;
+    int instances = script->live->instance_count;
+    dispatch_unlock(&engine->dispatch);
+    return generation_build(script, number, instances, read, hurry, failure);
+}
+
+void engine_drop_version(struct generation *generation)
+{
+    struct dispatch *dispatch = generation->scripts->dispatch;
+    dispatch_lock(dispatch);
+    generation->stop_ran = true;
+    retire_generation(generation);
+    dispatch_unlock(dispatch);
+    generation_release(generation);
 }
 
 int engine_script_count(struct engine *engine)
 {
-    return engine->script_count;
+    return engine->scripts.count;
 }
 
 struct script *engine_script(struct engine *engine, int i)
 {
-    struct script *script = engine->scripts;
+    struct script *script = engine->scripts.first;
     while (script && i-- > 0)
         script = script->next;
     return script;
@@ -179,26 +200,40 @@ const char *script_name(const struct script *script)
 
 unsigned script_generation(struct script *script)
 {
-    dispatch_lock(&script->engine->dispatch);
+    dispatch_lock(script->scripts->dispatch);
     unsigned number = script->live->number;
-    dispatch_unlock(&script->engine->dispatch);
+    dispatch_unlock(script->scripts->dispatch);
     return number;
 }
 
 bool script_serves(const struct script *script)
 {
-    dispatch_lock(&script->engine->dispatch);
-    bool serves = script->served && !script->unloaded;
-    dispatch_unlock(&script->engine->dispatch);
-    return serves;
+    return script_is_served(script);
 }
 
-struct sources *script_sources(struct script *script)
+struct texts *script_texts(struct script *script)
 {
-    dispatch_lock(&script->engine->dispatch);
-    struct sources *sources = sources_retain(script->live->sources);
-    dispatch_unlock(&script->engine->dispatch);
-    return sources;
+    dispatch_lock(script->scripts->dispatch);
+    struct texts *texts = texts_retain(script->live->texts);
+    dispatch_unlock(script->scripts->dispatch);
+    return texts;
+}
+
+int engine_check_loaded(struct script *script, struct failure *failure)
+{
+    const struct registration *mine;
+    int code = accept_loaded(script, &mine, &failure->err);
+    if (code) {
+        failure->file = strdup(mine->file);
+        failure->line = mine->line;
+    }
+    return code;
+}
+
+int engine_roll_out(struct engine *engine, struct rollout *items, int count,
+                    enum rollout_patience patience, int *culprit, struct err *err)
+{
+    return rollout_run(&engine->scripts, items, count, patience, culprit, err);
 }
 
 int engine_running(struct engine *engine)
@@ -211,15 +246,15 @@ int engine_running(struct engine *engine)
 
 int engine_stuck(struct engine *engine)
 {
-    return workers_lost(engine->workers) + atomic_load(&engine->loads_left);
+    return workers_lost(engine->workers) + atomic_load(&engine->scripts.loads_left);
 }
 
-void engine_end_loads(struct engine *engine)
+void engine_cancel_loads(struct engine *engine)
 {
-    atomic_store(&engine->ending, true);
+    atomic_store(&engine->scripts.ending, true);
 }
 
-int engine_end_offload(struct engine *engine, uint64_t deadline_ns)
+int engine_stop_offload(struct engine *engine, uint64_t deadline_ns)
 {
     return offload_stop(engine->offload, deadline_ns);
 }
@@ -227,185 +262,47 @@ int engine_end_offload(struct engine *engine, uint64_t deadline_ns)
 static void on_delivery(void *owner, void *source, struct delivery *delivery)
 {
     (void)owner;
-    dispatch_push(source, delivery);
+    source_push(source, delivery);
 }
 
-struct bus_sink engine_sink(struct engine *engine)
+static void on_unread(void *owner, void *source)
 {
-    return (struct bus_sink){.owner = engine, .on_delivery = on_delivery};
+    (void)owner;
+    source_drop_unread(source);
+}
+
+static void on_whole(void *owner, void *source)
+{
+    (void)owner;
+    source_whole(source);
+}
+
+struct sink engine_sink(struct engine *engine)
+{
+    return (struct sink){.owner = engine,
+                         .room = sizeof(struct handling),
+                         .on_delivery = on_delivery,
+                         .on_unread = on_unread,
+                         .on_whole = on_whole};
 }
 
 void engine_connect(struct engine *engine, struct bus *bus)
 {
-    engine->bus = bus;
-}
-
-void engine_drain(struct engine *engine)
-{
-    if (atomic_exchange(&engine->draining, true))
-        return;
-    dispatch_lock(&engine->dispatch);
-    engine->dispatch.draining = true;
-    engine->drain_began_ns = clock_now_ns();
-    dispatch_unlock(&engine->dispatch);
-    for (struct script *script = engine->scripts; script; script = script->next) {
-        struct source *source;
-        pthread_mutex_lock(&script->starting);
-        LL_FOREACH(script->sources, source)
-            source_stop(source);
-        pthread_mutex_unlock(&script->starting);
-    }
-}
-
-/* With the dispatch lock held. */
-static bool all_stopped(struct engine *engine)
-{
-    for (struct script *script = engine->scripts; script; script = script->next) {
-        struct source *source;
-        LL_FOREACH(script->sources, source) {
-            if (source->state == SOURCE_STOPPING)
-                return false;
-        }
-    }
-    return true;
-}
-
-/* With the dispatch lock held: is a "stop" hook due, or does one run? */
-static bool hooks_owed(struct engine *engine)
-{
-    for (struct script *script = engine->scripts; script; script = script->next) {
-        struct source *source;
-        LL_FOREACH(script->sources, source) {
-            if (source->registration->kind == REGISTER_STOP &&
-                (source->due > 0 || source->running > 0))
-                return true;
-        }
-    }
-    return false;
-}
-
-/* With the dispatch lock held. */
-static void wait_idle(struct engine *engine, uint64_t until_ns)
-{
-    dispatch_wait(&engine->dispatch, &engine->dispatch.idle, until_ns);
-}
-
-/* With the dispatch lock held: waits until nothing runs, is queued, or (for its grace) drains. */
-static void wait_quiet(struct engine *engine, uint64_t deadline_ns)
-{
-    struct dispatch *dispatch = &engine->dispatch;
-    uint64_t drained_by = engine->drain_began_ns + DRAIN_GRACE_NS;
-    for (;;) {
-        uint64_t now = clock_now_ns();
-        bool busy = dispatch->running > 0 || dispatch->queued > 0;
-        bool draining = !all_stopped(engine) && now < drained_by;
-        if ((!busy && !draining) || now >= deadline_ns)
-            return;
-        wait_idle(engine, !busy && drained_by < deadline_ns ? drained_by : deadline_ns);
-    }
-}
-
-/* What could not wait for its subscription to drain: the server does not answer. */
-static void hand_back_late(struct engine *engine)
-{
-    for (struct script *script = engine->scripts; script; script = script->next) {
-        struct source *source;
-        pthread_mutex_lock(&script->starting);
-        LL_FOREACH(script->sources, source)
-            source_hand_back(source);
-        pthread_mutex_unlock(&script->starting);
-    }
-}
-
-/* With the dispatch lock held: runs the live generations' "stop" hooks, and waits for those that
- * retired ones still owe. Each hook that ends with nothing else running is told of (idle). */
-static void run_stop_hooks(struct engine *engine, uint64_t deadline_ns)
-{
-    for (struct script *script = engine->scripts; script; script = script->next) {
-        if (script->live->stop_ran)
-            continue;
-        script->live->stop_ran = true;
-        source_hooks_due(script, script->live, REGISTER_STOP);
-    }
-    while (hooks_owed(engine) && clock_now_ns() < deadline_ns)
-        wait_idle(engine, deadline_ns);
-}
-
-int engine_wait_idle(struct engine *engine, uint64_t deadline_ns)
-{
-    struct dispatch *dispatch = &engine->dispatch;
-    dispatch_lock(dispatch);
-    wait_quiet(engine, deadline_ns);
-    dispatch_unlock(dispatch);
-    hand_back_late(engine);
-    dispatch_lock(dispatch);
-    if (dispatch->running == 0)
-        run_stop_hooks(engine, deadline_ns);
-    wait_quiet(engine, deadline_ns);
-    int unfinished = dispatch->running + dispatch->queued;
-    dispatch_unlock(dispatch);
-    return unfinished;
-}
-
-/* With the dispatch lock held: every instance gets its stop event. */
-static void post_stops(struct engine *engine, struct script *script)
-{
-    struct generation *generation;
-    DL_FOREACH(script->generations, generation) {
-        for (struct instance *instance = generation->instances; instance;
-             instance = instance->next) {
-            if (instance->stop_posted)
-                continue;
-            instance->stop_posted = true;
-            DL_APPEND(instance->mailbox, &instance->stop);
-            dispatch_ready_instance(&engine->dispatch, instance);
-        }
-    }
-}
-
-/* One unsettled message of a running handler, with a reference; NULL when there is none. */
-static struct delivery *next_unsettled(struct engine *engine)
-{
-    struct delivery *found = NULL, *delivery;
-    dispatch_lock(&engine->dispatch);
-    for (struct script *script = engine->scripts; script && !found; script = script->next) {
-        struct source *source;
-        LL_FOREACH(script->sources, source) {
-            DL_FOREACH(source->active, delivery) {
-                if (!found && delivery->consumer && !delivery_settled(delivery))
-                    found = delivery_retain(delivery);
-            }
-        }
-    }
-    dispatch_unlock(&engine->dispatch);
-    return found;
-}
-
-void engine_cancel(struct engine *engine)
-{
-    dispatch_lock(&engine->dispatch);
-    for (struct script *script = engine->scripts; script; script = script->next)
-        post_stops(engine, script);
-    dispatch_unlock(&engine->dispatch);
-    struct delivery *delivery;
-    while ((delivery = next_unsettled(engine))) {
-        delivery_settle(delivery, VERDICT_NAK, 0, NULL);
-        delivery_release(delivery);
-    }
+    engine->scripts.bus = bus;
 }
 
 /* Nothing runs, and of the threads that know the engine only the caller is left. Events that came
  * after the end of the tasks they were for give back their references. */
-static void free_script(struct engine *engine, struct script *script)
+static void free_script(struct clock *clock, struct script *script)
 {
     struct source *source, *next_source;
     LL_FOREACH_SAFE(script->sources, source, next_source) {
-        clock_cancel(engine->clock, &source->timer);
+        clock_cancel(clock, &source->timer);
         source_free(source);
     }
     struct generation *generation, *next_generation;
     DL_FOREACH_SAFE(script->generations, generation, next_generation) {
-        if (clock_cancel(engine->clock, &generation->retiring))
+        if (clock_cancel(clock, &generation->regrowing))
             generation_release(generation); /* the script, an instance or a source has another */
         struct instance *instance = generation->instances;
         generation->instances = NULL;
@@ -427,7 +324,7 @@ static void free_script(struct engine *engine, struct script *script)
 
 static bool tasks_left(const struct engine *engine)
 {
-    for (const struct script *script = engine->scripts; script; script = script->next) {
+    for (const struct script *script = engine->scripts.first; script; script = script->next) {
         const struct generation *generation;
         DL_FOREACH(script->generations, generation) {
             for (const struct instance *i = generation->instances; i; i = i->next) {
@@ -439,23 +336,21 @@ static bool tasks_left(const struct engine *engine)
     return false;
 }
 
-void engine_free(struct engine *engine)
+bool engine_free(struct engine *engine)
 {
     if (workers_stop(engine->workers, clock_now_ns() + WORKERS_GRACE_NS) > 0 ||
-        atomic_load(&engine->loads_left) > 0)
-        return;
+        atomic_load(&engine->scripts.loads_left) > 0)
+        return false;
     workers_free(engine->workers);
-    if (tasks_left(engine) || offload_stop(engine->offload, clock_now_ns()) > 0)
-        return;
-    while (engine->scripts) {
-        struct script *script = engine->scripts;
-        engine->scripts = script->next;
-        free_script(engine, script);
+    if (offload_stop(engine->offload, clock_now_ns()) > 0)
+        return false;
+    if (tasks_left(engine))
+        return false;
+    while (engine->scripts.first) {
+        struct script *script = engine->scripts.first;
+        engine->scripts.first = script->next;
+        free_script(engine->scripts.clock, script);
     }
-    offload_free(engine->offload);
-    watchdog_free(engine->watchdog);
-    shared_free(engine->shared);
-    dispatch_destroy(&engine->dispatch);
-    policy_release(engine->policy);
-    free(engine);
+    free_parts(engine);
+    return true;
 }

@@ -1,17 +1,20 @@
+/* Hash tables with a bound in bytes, and times at which entries end. */
 #include "engine/shared.h"
+#include "base/container.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 #include <utlist.h>
 
+#include "base/number.h"
+#include "base/sync.h"
+#include "base/table.h"
 #include "base/value.h"
 
 #define TICK_NS ((uint64_t)NS_PER_MS)
-/* So many that have expired are freed at a time, which takes about 0.1 ms: neither the clock nor
- * who waits for the lock is held up. */
+/* How many expired entries are freed at a time, in about 0.1 ms: that holds up neither the clock
+ * nor those that wait for the lock. */
 #define SWEEP_MOST 1000
 /* What malloc and the table of keys take for an entry, beside what we ask for. */
 #define OVERHEAD_BYTES 48
@@ -27,24 +30,22 @@ struct entry {
 
 struct store {
     struct store *next;
-    struct shared *shared; /* not owned */
-    pthread_mutex_t lock;  /* all below but the name; before the clock's */
-    struct entry *entries; /* owned; uthash */
-    struct wheel *wheel;   /* owned; ticks are milliseconds; NULL until something has a ttl */
-    struct deadline sweep; /* armed while something may expire */
-    uint64_t sweep_tick;   /* when; UINT64_MAX: not armed */
+    struct shared *shared;  /* not owned */
+    struct mutex lock;      /* all below but the name; before the clock's */
+    struct entry *entries;  /* owned; uthash */
+    struct wheel *wheel;    /* owned; ticks are milliseconds; NULL until something has a ttl */
+    struct deadline expiry; /* armed while something may expire */
+    uint64_t sweep_tick;    /* when; UINT64_MAX: not armed */
     size_t used_bytes, size_bytes;
     char name[]; /* immutable */
 };
 
 struct shared {
     struct clock *clock;  /* not owned */
-    pthread_mutex_t lock; /* the list; before a store's */
+    struct mutex lock;    /* the list; before a store's */
     struct store *stores; /* owned */
     int count;
 };
-
-#define STORE_OF_SWEEP(d) ((struct store *)((char *)(d)-offsetof(struct store, sweep)))
 
 /* Entries: with the lock held -------------------------------------------------------------------
  */
@@ -82,7 +83,7 @@ static struct entry *find(struct store *store, struct store_key key, uint64_t no
 }
 
 /* Frees some of what has expired. True: there may be more. */
-static bool sweep(struct store *store, uint64_t now)
+static bool expire(struct store *store, uint64_t now)
 {
     if (!store->wheel)
         return false;
@@ -96,26 +97,26 @@ static bool sweep(struct store *store, uint64_t now)
     return true;
 }
 
-static void arm_sweep(struct store *store, uint64_t tick)
+static void arm_expiry(struct store *store, uint64_t tick)
 {
     if (tick >= store->sweep_tick)
         return;
     store->sweep_tick = tick;
-    clock_arm(store->shared->clock, &store->sweep, tick * TICK_NS);
+    clock_arm(store->shared->clock, &store->expiry, tick * TICK_NS);
 }
 
 /* The clock. */
-static void on_sweep(struct deadline *deadline)
+static void on_expiry(struct deadline *deadline)
 {
-    struct store *store = STORE_OF_SWEEP(deadline);
+    struct store *store = container_of(deadline, struct store, expiry);
     uint64_t now = clock_now_ns();
-    pthread_mutex_lock(&store->lock);
+    mutex_lock(&store->lock);
     store->sweep_tick = UINT64_MAX;
-    bool more = sweep(store, now);
+    bool more = expire(store, now);
     uint64_t next = wheel_next(store->wheel);
     if (more || next != UINT64_MAX)
-        arm_sweep(store, more ? now / TICK_NS + 1 : next);
-    pthread_mutex_unlock(&store->lock);
+        arm_expiry(store, more ? now / TICK_NS + 1 : next);
+    mutex_unlock(&store->lock);
 }
 
 /* A ttl of 0 is none. False: no memory. */
@@ -131,7 +132,7 @@ static bool set_expiry(struct store *store, struct entry *entry, int64_t ttl_ns,
     entry->expires_ns = now + (uint64_t)ttl_ns;
     uint64_t tick = entry->expires_ns / TICK_NS + 1;
     wheel_add(store->wheel, &entry->timer, tick);
-    arm_sweep(store, tick);
+    arm_expiry(store, tick);
     return true;
 }
 
@@ -143,6 +144,10 @@ static struct entry *new_entry(struct store *store, struct store_key key)
     entry->key_len = key.len;
     memcpy(entry->key, key.text, key.len);
     HASH_ADD_KEYPTR(hh, store->entries, entry->key, key.len, entry);
+    if (!table_has(entry)) {
+        free(entry);
+        return NULL;
+    }
     store->used_bytes += entry_bytes(key.len, &entry->value);
     return entry;
 }
@@ -155,7 +160,7 @@ static int make_room(struct store *store, size_t more, size_t alone, uint64_t no
                        "%zu bytes are more than all of the store \"%s\" (%zu bytes)", alone,
                        store->name, store->size_bytes);
     while (store->used_bytes + more > store->size_bytes) {
-        if (!sweep(store, now) && store->used_bytes + more > store->size_bytes)
+        if (!expire(store, now) && store->used_bytes + more > store->size_bytes)
             return err_set(err, ERR_FULL,
                            "the store \"%s\" is full (%zu of %zu bytes are in use): delete "
                            "something, use a ttl, or state a larger size",
@@ -170,10 +175,10 @@ static int put(struct store *store, struct store_key key, struct entry *entry,
 {
     size_t alone = entry_bytes(key.len, value);
     size_t before = entry ? entry_bytes(key.len, &entry->value) : 0;
-    int rc = make_room(store, alone > before ? alone - before : 0, alone, now, err);
-    if (rc)
-        return rc;
-    /* The sweep may have freed what it was. */
+    int code = make_room(store, alone > before ? alone - before : 0, alone, now, err);
+    if (code)
+        return code;
+    /* Making room may have freed it, if it has expired. */
     entry = find(store, key, now);
     if (!entry && !(entry = new_entry(store, key)))
         return err_set(err, ERR_MEMORY, "not enough memory");
@@ -191,27 +196,27 @@ static int put(struct store *store, struct store_key key, struct entry *entry,
 bool store_get(struct store *store, struct store_key key, struct store_value *out)
 {
     uint64_t now = clock_now_ns();
-    pthread_mutex_lock(&store->lock);
+    mutex_lock(&store->lock);
     const struct entry *entry = find(store, key, now);
     if (entry) {
         *out = entry->value;
         if (out->plain)
             plain_retain(out->plain);
     }
-    pthread_mutex_unlock(&store->lock);
+    mutex_unlock(&store->lock);
     return entry != NULL;
 }
 
 bool store_peek(struct store *store, struct store_key key, double *number, bool *is_number)
 {
     uint64_t now = clock_now_ns();
-    pthread_mutex_lock(&store->lock);
+    mutex_lock(&store->lock);
     const struct entry *entry = find(store, key, now);
     if (entry) {
         *number = entry->value.number;
         *is_number = !entry->value.plain;
     }
-    pthread_mutex_unlock(&store->lock);
+    mutex_unlock(&store->lock);
     return entry != NULL;
 }
 
@@ -219,60 +224,62 @@ int store_put(struct store *store, enum store_mode mode, struct store_key key,
               struct store_value value, int64_t ttl_ns, bool *present, struct err *err)
 {
     uint64_t now = clock_now_ns();
-    int rc = 0;
+    int code = 0;
     struct entry *put_at;
-    pthread_mutex_lock(&store->lock);
+    mutex_lock(&store->lock);
     struct entry *entry = find(store, key, now);
     *present = mode == STORE_ADD && entry;
     if (!*present)
-        rc = put(store, key, entry, &value, now, &put_at, err);
-    if (rc == 0 && !*present && !set_expiry(store, put_at, ttl_ns, now)) {
+        code = put(store, key, entry, &value, now, &put_at, err);
+    if (!code && !*present && !set_expiry(store, put_at, ttl_ns, now)) {
         remove_entry(store, put_at);
-        rc = err_set(err, ERR_MEMORY, "not enough memory");
+        code = err_set(err, ERR_MEMORY, "not enough memory");
     }
-    pthread_mutex_unlock(&store->lock);
+    mutex_unlock(&store->lock);
     plain_release(value.plain); /* what was there before, or what was not put */
-    return rc;
+    return code;
 }
 
 int store_incr(struct store *store, struct store_key key, double by, double init, int64_t ttl_ns,
                double *sum, struct err *err)
 {
     uint64_t now = clock_now_ns();
-    int rc = 0;
-    pthread_mutex_lock(&store->lock);
+    int code = 0;
+    mutex_lock(&store->lock);
     struct entry *entry = find(store, key, now);
     double before = entry ? entry->value.number : init;
+    char shown[2][NUMBER_SHOWN];
     *sum = before + by;
     if (entry && entry->value.plain) {
-        rc = err_set(err, ERR_INVALID, "the value of \"%.*s\" is not a number",
-                     key.len < 100 ? (int)key.len : 100, key.text);
+        code = err_set(err, ERR_INVALID, "the value of \"%.*s\" is not a number",
+                       key.len < 100 ? (int)key.len : 100, key.text);
     } else if (!isfinite(*sum)) {
         /* From infinity nothing leads back. */
-        rc = err_set(err, ERR_INVALID, "%.14g + %.14g is no finite number: \"%.*s\" stays as it is",
-                     before, by, key.len < 100 ? (int)key.len : 100, key.text);
+        code = err_set(err, ERR_INVALID, "%s + %s is no finite number: \"%.*s\" stays as it is",
+                       number_show(before, shown[0]), number_show(by, shown[1]),
+                       key.len < 100 ? (int)key.len : 100, key.text);
     } else if (entry) {
         entry->value.number = *sum;
     } else {
         struct store_value value = {.number = *sum};
-        rc = put(store, key, NULL, &value, now, &entry, err);
-        if (rc == 0 && !set_expiry(store, entry, ttl_ns, now)) {
+        code = put(store, key, NULL, &value, now, &entry, err);
+        if (!code && !set_expiry(store, entry, ttl_ns, now)) {
             remove_entry(store, entry);
-            rc = err_set(err, ERR_MEMORY, "not enough memory");
+            code = err_set(err, ERR_MEMORY, "not enough memory");
         }
     }
-    pthread_mutex_unlock(&store->lock);
-    return rc;
+    mutex_unlock(&store->lock);
+    return code;
 }
 
 bool store_delete(struct store *store, struct store_key key)
 {
     uint64_t now = clock_now_ns();
-    pthread_mutex_lock(&store->lock);
+    mutex_lock(&store->lock);
     struct entry *entry = find(store, key, now);
     if (entry)
         remove_entry(store, entry);
-    pthread_mutex_unlock(&store->lock);
+    mutex_unlock(&store->lock);
     return entry != NULL;
 }
 
@@ -283,9 +290,9 @@ const char *store_name(const struct store *store)
 
 size_t store_size_bytes(struct store *store)
 {
-    pthread_mutex_lock(&store->lock);
+    mutex_lock(&store->lock);
     size_t size_bytes = store->size_bytes;
-    pthread_mutex_unlock(&store->lock);
+    mutex_unlock(&store->lock);
     return size_bytes;
 }
 
@@ -298,7 +305,7 @@ struct shared *shared_new(struct clock *clock)
     if (!shared)
         return NULL;
     shared->clock = clock;
-    pthread_mutex_init(&shared->lock, NULL);
+    mutex_init(&shared->lock);
     return shared;
 }
 
@@ -310,23 +317,23 @@ static struct store *store_new(struct shared *shared, const char *name)
         return NULL;
     store->shared = shared;
     store->size_bytes = SHARED_SIZE_DEFAULT;
-    store->sweep.on_due = on_sweep;
+    store->expiry.on_due = on_expiry;
     store->sweep_tick = UINT64_MAX;
     memcpy(store->name, name, len + 1);
-    pthread_mutex_init(&store->lock, NULL);
+    mutex_init(&store->lock);
     return store;
 }
 
 static void store_free(struct store *store)
 {
     struct entry *entry, *next;
-    clock_cancel(store->shared->clock, &store->sweep);
+    clock_cancel(store->shared->clock, &store->expiry);
     HASH_ITER(hh, store->entries, entry, next) {
         remove_entry(store, entry);
     }
     if (store->wheel)
         wheel_free(store->wheel);
-    pthread_mutex_destroy(&store->lock);
+    mutex_destroy(&store->lock);
     free(store);
 }
 
@@ -337,7 +344,7 @@ void shared_free(struct shared *shared)
         return;
     LL_FOREACH_SAFE(shared->stores, store, next)
         store_free(store);
-    pthread_mutex_destroy(&shared->lock);
+    mutex_destroy(&shared->lock);
     free(shared);
 }
 
@@ -369,34 +376,32 @@ static struct store *find_or_make(struct shared *shared, const char *name, struc
 struct store *shared_open(struct shared *shared, const char *name, size_t size_bytes,
                           struct err *err)
 {
-    pthread_mutex_lock(&shared->lock);
+    mutex_lock(&shared->lock);
     struct store *store = find_or_make(shared, name, err);
-    pthread_mutex_unlock(&shared->lock);
+    mutex_unlock(&shared->lock);
     if (store && size_bytes) {
-        pthread_mutex_lock(&store->lock);
+        mutex_lock(&store->lock);
         store->size_bytes = size_bytes;
-        pthread_mutex_unlock(&store->lock);
+        mutex_unlock(&store->lock);
     }
     return store;
 }
 
-cJSON *shared_report(struct shared *shared)
+struct store_stat *shared_stat(struct shared *shared, int *count)
 {
-    cJSON *list = cJSON_CreateArray();
     struct store *store;
-    pthread_mutex_lock(&shared->lock);
-    LL_FOREACH(shared->stores, store) {
-        cJSON *object = cJSON_CreateObject();
-        pthread_mutex_lock(&store->lock);
-        unsigned entries = HASH_COUNT(store->entries);
-        size_t used_bytes = store->used_bytes, size_bytes = store->size_bytes;
-        pthread_mutex_unlock(&store->lock);
-        cJSON_AddStringToObject(object, "name", store->name);
-        cJSON_AddNumberToObject(object, "entries", entries);
-        cJSON_AddNumberToObject(object, "bytes", (double)used_bytes);
-        cJSON_AddNumberToObject(object, "size", (double)size_bytes);
-        cJSON_AddItemToArray(list, object);
+    *count = 0;
+    mutex_lock(&shared->lock);
+    struct store_stat *all = shared->count > 0 ? calloc((size_t)shared->count, sizeof *all) : NULL;
+    for (store = all ? shared->stores : NULL; store; store = store->next) {
+        struct store_stat *stat = &all[(*count)++];
+        mutex_lock(&store->lock);
+        stat->name = store->name;
+        stat->entries = HASH_COUNT(store->entries);
+        stat->used_bytes = store->used_bytes;
+        stat->size_bytes = store->size_bytes;
+        mutex_unlock(&store->lock);
     }
-    pthread_mutex_unlock(&shared->lock);
-    return list;
+    mutex_unlock(&shared->lock);
+    return all;
 }

@@ -1,19 +1,18 @@
 /* shared - stores of plain values that belong to the process: all scripts, instances and
  * generations that name the same store share it, and it lives until the process ends.
  *
- *   worker ── store_put, _get, _incr ─▶ store (one mutex) ◀── sweep of what has expired ── clock
+ *   worker ── store_put, _get, _incr ─▶ store (one mutex) ◀── frees what has expired ── clock
  *
  * Each operation is atomic. A store is bounded in bytes and refuses what does not fit; it never
- * evicts by itself. What has a ttl is gone at its end for whoever asks, and is freed soon after by
- * the clock, some at a time; nothing ever walks through all of a store but its end.
+ * evicts by itself. When the ttl of a key is over, nobody finds it any more; the clock frees it
+ * soon after, some keys at a time. Only the end of a store walks through all of it.
  *
  * Any thread. A store's lock is held for a look-up and a few copies of pointers, never while Lua
  * runs, memory is copied, or another lock than the clock's is taken. Values are references to
- * immutable blocks: who got one releases it. */
+ * immutable blocks: the caller of store_get releases what it got. */
 #ifndef MOONBUS_ENGINE_SHARED_H
 #define MOONBUS_ENGINE_SHARED_H
 
-#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -73,7 +72,15 @@ int store_incr(struct store *store, struct store_key key, double by, double init
 /* True: it was there. */
 bool store_delete(struct store *store, struct store_key key);
 
-/* For the status: what each holds. The caller owns the JSON. */
-cJSON *shared_report(struct shared *shared);
+/* What a store holds. */
+struct store_stat {
+    const char *name; /* the store's */
+    unsigned entries;
+    size_t used_bytes, size_bytes;
+};
+
+/* Of all stores, in the order in which they were made; the caller frees the array. *count: how
+ * many; NULL with 0: none, or no memory. */
+struct store_stat *shared_stat(struct shared *shared, int *count);
 
 #endif

@@ -1,5 +1,5 @@
-/* aside - runs what has Lua in it on a thread of its own, and waits for that, but no longer than
- * Lua may take.
+/* aside - runs a function that uses Lua on a thread of its own, and waits for it, but no longer
+ * than Lua may take.
  *
  *   caller ── aside_run ──▶ thread: run ─▶ loader_call_within, which says when its time is over
  *      └ waits for its end; from then on
@@ -8,29 +8,30 @@
  *          1.2 s on   the thread is left to itself, and the caller goes on without it
  *
  * For loads, whose callers (the main thread, the pool) must come back. The watchdog of the engine
- * does the same for handlers, whose threads nobody waits for. What run uses belongs to who embeds
- * the struct, and stays until the thread has ended: when it is left, `late` gives that back. */
+ * does the same for handlers, whose threads nobody waits for. The struct, and all that run uses,
+ * must stay until the thread has ended: if it was left to itself, `late` frees that. */
 #ifndef MOONBUS_VM_ASIDE_H
 #define MOONBUS_VM_ASIDE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/sync.h"
+#include "base/thread.h"
 #include "vm/guard.h"
 
 struct aside {
     void (*run)(struct aside *aside);  /* on the thread */
-    void (*late)(struct aside *aside); /* the same, when run has returned and nobody waits any more;
-                                          the last that happens to the struct: may free it */
-    const atomic_bool *hurry;          /* not owned; true: its time is over now; or NULL */
+    void (*late)(struct aside *aside); /* there, too, when run has returned and nobody waits any
+                                          more; the last call for the struct: may free it */
+    const atomic_bool *hurry[2];       /* not owned, or NULL; if one is true, its time is over */
 
     /* Private; zeroed memory. */
-    pthread_t thread;
+    struct thread thread;
     struct guard guard;
-    pthread_mutex_t lock; /* all below; a leaf */
-    pthread_cond_t changed;
+    struct mutex lock; /* all below; a leaf */
+    struct cond changed;
     pid_t tid;
     bool ended, left;
 };

@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "vm/guard.h"
-#include "vm/internal.h"
+#include "vm/vm_private.h"
 
 struct description {
     lua_State *at; /* may be NULL */
@@ -35,37 +36,6 @@ static bool is_host_chunk(const char *name, size_t len)
     return name[7] == '.' && !(len > 4 && memcmp(name + len - 4, ".lua", 4) == 0);
 }
 
-/* Level of L as a place in a script; scripts' chunks are "@file" or text, all others "=name". */
-static bool script_level(lua_State *L, int level, lua_Debug *debug, bool *end)
-{
-    *end = !lua_getstack(L, level, debug);
-    if (*end || !lua_getinfo(L, "Sl", debug) || debug->source[0] == '=')
-        return false;
-    /* LuaJIT has lost the line when memory ran out in this very function: then its first one. */
-    if (debug->currentline <= 0)
-        debug->currentline = debug->linedefined > 0 ? debug->linedefined : 1;
-    return true;
-}
-
-static const char *script_source(const lua_Debug *debug)
-{
-    return debug->source[0] == '@' ? debug->source + 1 : debug->short_src;
-}
-
-bool vm_where(lua_State *L, char *buf, size_t size, int *line)
-{
-    lua_Debug debug;
-    bool end = false;
-    for (int level = 0; !end; level++) {
-        if (!script_level(L, level, &debug, &end))
-            continue;
-        snprintf(buf, size, "%s", script_source(&debug));
-        *line = debug.currentline;
-        return true;
-    }
-    return false;
-}
-
 /* Is it a chunk's name, as messages shorten it? Then file gets the whole name. */
 static bool is_script_chunk(lua_State *at, const char *name, size_t len, char *file, size_t size)
 {
@@ -73,8 +43,8 @@ static bool is_script_chunk(lua_State *at, const char *name, size_t len, char *f
     lua_Debug debug;
     bool end = !at;
     for (int level = 0; !end; level++) {
-        if (script_level(at, level, &debug, &end) && strcmp(debug.short_src, file) == 0) {
-            snprintf(file, size, "%s", script_source(&debug));
+        if (where_level(at, level, &debug, &end) && strcmp(debug.short_src, file) == 0) {
+            snprintf(file, size, "%s", where_source(&debug));
             return true;
         }
     }
@@ -125,18 +95,8 @@ static const char *take_place(lua_State *at, const char *text, struct failure *f
 static void add_place(lua_State *at, struct failure *failure)
 {
     char file[512];
-    if (!failure->file && at && vm_where(at, file, sizeof file, &failure->line))
+    if (!failure->file && at && where_find(at, file, sizeof file, &failure->line))
         failure->file = strdup(file);
-}
-
-/* A code by its public name; ERR_NONE for none of ours. */
-static enum err_code code_of(const char *name)
-{
-    for (int code = ERR_TIMEOUT; code >= ERR_OFFLOAD; code--) {
-        if (strcmp(err_name((enum err_code)code), name) == 0)
-            return (enum err_code)code;
-    }
-    return ERR_NONE;
 }
 
 static int stringify(lua_State *L)
@@ -152,13 +112,13 @@ static int stringify(lua_State *L)
  * failed: that raised. */
 static const char *push_type(lua_State *L, int index, bool failed)
 {
+    char number[NUMBER_SHOWN];
     const char *fails = failed ? ", whose __tostring fails" : "";
     switch (lua_type(L, index)) {
     case LUA_TNIL:
         return lua_pushliteral(L, "an error without a value (nil)"), lua_tostring(L, -1);
     case LUA_TNUMBER:
-        lua_pushvalue(L, index);
-        return lua_tostring(L, -1);
+        return lua_pushstring(L, number_show(lua_tonumber(L, index), number)), lua_tostring(L, -1);
     case LUA_TTABLE:
         lua_pushfstring(L, "an error of type table%s: %s", fails, vm_show_table(L, index));
         lua_remove(L, -2);
@@ -210,7 +170,7 @@ static void describe_table(lua_State *L, int index, struct description *descript
     }
     if (traceback)
         failure->traceback = strdup(traceback);
-    enum err_code code = name ? code_of(name) : ERR_NONE;
+    enum err_code code = name ? err_named(name) : ERR_NONE;
     if (!message)
         message = name ? name : push_text(L, index, description);
     message = take_place(description->at, message, failure);
@@ -255,11 +215,70 @@ static char *copy_traceback(const char *text)
     while (to > copy && to[-1] == '\n')
         to--;
     *to = '\0';
-    if (lines <= 1) {
+    /* Of text that could not be compiled there is nothing but the raise itself. */
+    if (lines <= 1 || (lines == 2 && strstr(copy, "[C]: in function 'error'"))) {
         free(copy);
         return NULL;
     }
     return copy;
+}
+
+static const char raised_key; /* its address: of the table in the registry */
+
+void vm_keep_raised(lua_State *L)
+{
+    lua_pushlightuserdata(L, (void *)&raised_key);
+    lua_insert(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+/* Pushes the table if it has this value, and that did not just come from here; else nil. */
+static bool push_raised(lua_State *L, int value, lua_State *at)
+{
+    char file[512];
+    int line = 0;
+    bool found = at && where_find(at, file, sizeof file, &line);
+    lua_pushlightuserdata(L, (void *)&raised_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    if (lua_type(L, -1) != LUA_TTABLE)
+        return false;
+    int table = lua_gettop(L);
+    push_field(L, table, "value");
+    bool same = !lua_isnil(L, -1) && lua_rawequal(L, value, -1);
+    const char *first = push_field(L, table, "file");
+    lua_pushliteral(L, "line");
+    lua_rawget(L, table);
+    bool here = found && first && strcmp(first, file) == 0 && lua_tointeger(L, -1) == line;
+    lua_settop(L, table);
+    return same && !here;
+}
+
+/* What comes before it where it has been raised again: its lines without the head. */
+static const char *lines_of(const char *traceback)
+{
+    static const char head[] = "stack traceback:", raise[] = "\n\t[C]: in function 'error'";
+    if (strncmp(traceback, head, sizeof head - 1) == 0)
+        traceback += sizeof head - 1;
+    if (strncmp(traceback, raise, sizeof raise - 1) == 0)
+        traceback += sizeof raise - 1;
+    return traceback;
+}
+
+/* The error on its way through several coroutines: its first place, and all their tracebacks. */
+static void put_raised(lua_State *L, struct failure *failure)
+{
+    int table = lua_gettop(L);
+    const char *before = push_field(L, table, "traceback");
+    const char *file = push_field(L, table, "file");
+    lua_pushliteral(L, "line");
+    lua_rawget(L, table);
+    if (file && !failure->file && (failure->file = strdup(file)))
+        failure->line = (int)lua_tointeger(L, -1);
+    if (before) {
+        lua_pushfstring(L, "%s%s", before, failure->traceback ? lines_of(failure->traceback) : "");
+        free(failure->traceback);
+        failure->traceback = strdup(lua_tostring(L, -1));
+    }
 }
 
 /* Protected: (description, value). */
@@ -277,6 +296,8 @@ static int describe(lua_State *L)
     if (at && !failure->traceback) {
         luaL_traceback(L, at, NULL, at == L ? description->skip : 0);
         failure->traceback = copy_traceback(lua_tostring(L, -1));
+        if (push_raised(L, 2, at))
+            put_raised(L, failure);
     }
     return 0;
 }
@@ -360,7 +381,7 @@ static bool push_own_text(struct vm *vm, struct failure *failure)
     vm->enforcing = false;
     if (status == GUARD_ESCAPED)
         return guard_stopped(vm, status, failure), false;
-    guard_forget();
+    guard_reset();
     if (status || lua_type(L, -1) != LUA_TSTRING) {
         lua_settop(L, value);
         push_type(L, value, status != 0);

@@ -1,3 +1,4 @@
+/* The signal handler, the hook, and the jump. */
 #include "vm/guard.h"
 
 #include <dlfcn.h>
@@ -9,9 +10,10 @@
 #include <unistd.h>
 #include <unwind.h>
 
+#include "base/strand.h"
 #include "base/value.h"
-#include "vm/internal.h"
 #include "vm/stack.h"
+#include "vm/vm_private.h"
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED 1
@@ -34,6 +36,7 @@
 
 /* The guard of this thread: the signal handler has nothing else to find it by. */
 static _Thread_local struct guard *here;
+WORLD_OWN(here)
 
 /* Where a run of the host begins -------------------------------------------------------------- */
 
@@ -408,7 +411,7 @@ bool guard_stopped(struct vm *vm, int status, struct failure *failure)
     return true;
 }
 
-void guard_forget(void)
+void guard_reset(void)
 {
     if (!here)
         return;

@@ -75,7 +75,7 @@ void guard_detach(struct guard *guard);
 
 /* Whom the next run of this thread is for, so that others may find it. No guard: nothing. */
 void guard_set_whom(const void *whom);
-/* The same thread: when the time of what it runs next is over, until said otherwise; 0: never. */
+/* The same thread: when the time of its next runs is over, until it is set again; 0: never. */
 void guard_set_due(uint64_t due_ns);
 
 /* lua_resume, lua_pcall of the calling thread, under its guard if it has one. guard_call runs with
@@ -91,18 +91,18 @@ int guard_call_alone(struct vm *vm, lua_State *L, int nargs, int nresults, int h
  * False: it was not. */
 bool guard_stopped(struct vm *vm, int status, struct failure *failure);
 
-/* What guard_stopped would tell is of no interest. */
-void guard_forget(void);
+/* Drops what guard_stopped would report. */
+void guard_reset(void);
 
 /* The watchdog: asks for an end of that run; the caller sends SIGURG to the thread. */
 void guard_ask(struct guard *guard, uint64_t number, enum guard_stage stage);
 
-/* The allocator, for what would be beyond the limit; bytes: in use with it. True: allocate it all
- * the same. LuaJIT (before 2023) writes the error of a failed allocation over a live slot of the
- * stack when it is compiled code that allocates: the state is broken then, and the process crashes.
- * So in compiled code the error waits for the next interpreted instruction, of which the collector
- * takes care (compiled code is left when a cycle ends). At twice the limit the run is left by a
- * jump, where that can be: then this does not return. */
+/* For the allocator, when an allocation would pass the limit; bytes: in use with it. True: allocate
+ * it all the same. When compiled code allocates, LuaJIT before 2023 writes the error of a failed
+ * allocation over a live slot of the stack, and the process crashes. So in compiled code the error
+ * waits for the next interpreted instruction. The collector sees to it that one comes: compiled
+ * code is left when a cycle ends. At twice the limit the run is left by a jump, where one is
+ * possible: then this does not return. */
 bool guard_overdraw(struct vm *vm, size_t bytes);
 
 /* For a state whose functions of the host are to be seen by the guard: every one. */

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "vm/internal.h"
+#include "vm/vm_private.h"
 
 int luaopen_cjson(lua_State *L);
 int luaopen_cjson_safe(lua_State *L);
@@ -44,7 +44,8 @@ static void note_key(lua_State *L, struct keys *keys)
         keys->last = key;
 }
 
-/* What an array's holes take: "null,". Upvalue 3 of encode tells how many are too many. */
+/* The bytes of a hole in an array: "null,". Upvalue 3 of encode says how many holes are too many.
+ */
 static size_t holes_size(lua_State *L, const struct keys *keys)
 {
     if (keys->others || keys->last <= keys->count)
@@ -78,8 +79,11 @@ static void measure(lua_State *L, size_t *size, int depth)
         return;
     }
     *size += 2;
-    if (depth >= DEPTH_MAX || !lua_checkstack(L, 6))
+    if (depth >= DEPTH_MAX || !lua_checkstack(L, 8))
         return;
+    if (vm_see_through(L, -1))
+        luaL_error(
+            L, "Cannot serialise: a part of bus.settings in another table; bus.json.encode can");
     lua_pushnil(L);
     while (lua_next(L, -2)) {
         measure(L, size, depth + 1);
@@ -104,9 +108,9 @@ static int call_unlimited(lua_State *L, int function)
     lua_pushvalue(L, function);
     lua_insert(L, 1);
     vm->enforcing = false;
-    int rc = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+    int code = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
     vm->enforcing = enforcing;
-    return rc ? lua_error(L) : lua_gettop(L);
+    return code ? lua_error(L) : lua_gettop(L);
 }
 
 /* Past the string that begins at text[at]. */
@@ -167,6 +171,7 @@ static int encode(lua_State *L)
     size_t size = 0;
     int nargs = lua_gettop(L);
     if (nargs > 0) {
+        vm_see_through(L, 1);
         lua_pushvalue(L, 1);
         measure(L, &size, 0);
         lua_pop(L, 1);

@@ -9,8 +9,8 @@
 
 #include "vm/embedded.h"
 #include "vm/guard.h"
-#include "vm/internal.h"
 #include "vm/stack.h"
+#include "vm/vm_private.h"
 
 /* Embedded modules are named "=moonbus.loader": a place in one is told apart from a script's. */
 static void load_text(lua_State *L, const char *text, size_t len, const char *name)
@@ -113,6 +113,8 @@ int vm_open_libraries(lua_State *L)
     lua_pushnil(L);
     lua_setglobal(L, "newproxy");
     preload(L, "moonbus.stack", stack_open);
+    preload(L, "moonbus.show", show_open);
+    preload(L, "moonbus.view", view_open);
     preload(L, "cjson", vm_open_cjson);
     preload(L, "cjson.safe", vm_open_cjson_safe);
     set_searchers(L);

@@ -1,15 +1,16 @@
+/* The C side of a script's environment: finding, reading and running files. */
 #include "vm/loader.h"
 
 #include <luajit.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <uthash.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/random.h"
+#include "base/sync.h"
+#include "base/table.h"
 #include "base/value.h"
 #include "vm/guard.h"
 
@@ -19,15 +20,16 @@ struct name {
 };
 
 struct loader_names {
-    pthread_mutex_t lock; /* guards the table; a leaf */
-    struct name *table;   /* owned */
+    struct mutex lock;  /* guards the table; a leaf */
+    struct name *table; /* owned; at most LOADER_NAMES_MOST, each cut by lua/moonbus/loader.lua */
+    long beyond;        /* writes to further names */
 };
 
 struct loader_names *loader_names_new(void)
 {
     struct loader_names *names = calloc(1, sizeof *names);
     if (names)
-        pthread_mutex_init(&names->lock, NULL);
+        mutex_init(&names->lock);
     return names;
 }
 
@@ -40,26 +42,42 @@ void loader_names_free(struct loader_names *names)
         HASH_DEL(names->table, name);
         free(name);
     }
-    pthread_mutex_destroy(&names->lock);
+    mutex_destroy(&names->lock);
     free(names);
 }
 
-/* True: the name is new. */
-static bool names_add(struct loader_names *names, const char *text)
+/* A name that is new: 0. Of one that is known -1; of one for which there is no room, how many such
+ * writes there were. */
+static long names_add(struct loader_names *names, const char *text)
 {
     struct name *name;
-    pthread_mutex_lock(&names->lock);
+    long result = -1;
+    mutex_lock(&names->lock);
     HASH_FIND_STR(names->table, text, name);
-    bool is_new = !name;
-    if (is_new && (name = malloc(sizeof *name + strlen(text) + 1))) {
-        strcpy(name->text, text);
-        HASH_ADD_STR(names->table, text, name);
+    if (!name && HASH_COUNT(names->table) >= LOADER_NAMES_MOST) {
+        result = ++names->beyond;
+    } else if (!name) {
+        result = 0;
+        if ((name = malloc(sizeof *name + strlen(text) + 1))) {
+            strcpy(name->text, text);
+            HASH_ADD_STR(names->table, text, name);
+            if (!table_has(name))
+                free(name);
+        }
     }
-    pthread_mutex_unlock(&names->lock);
-    return is_new;
+    mutex_unlock(&names->lock);
+    return result;
 }
 
-/* Lua: warn(global, file, line). Upvalues: the shared names, the script's name. */
+static bool is_power_of_ten(long number)
+{
+    while (number >= 10 && number % 10 == 0)
+        number /= 10;
+    return number == 1;
+}
+
+/* Lua: warn(global, file, line, bytes that are left out of the name). Upvalues: the shared names,
+ * the script's name. */
 static int warn_global(lua_State *L)
 {
     struct loader_names *warned = lua_touserdata(L, lua_upvalueindex(1));
@@ -68,19 +86,26 @@ static int warn_global(lua_State *L)
         .script = lua_tostring(L, lua_upvalueindex(2)),
         .file = luaL_checkstring(L, 2),
         .line = (int)luaL_checkinteger(L, 3),
+        .verbatim = true, /* each name is told, once */
     };
-    if (!warned || names_add(warned, name))
-        log_event(LOG_WARN, &context, "write to the undeclared global \"%s\": did you mean local?",
-                  name);
+    const char *more = luaL_checkinteger(L, 4) > 0 ? "..." : "";
+    long beyond = warned ? names_add(warned, name) : 0;
+    if (beyond == 0)
+        log_event(LOG_WARN, &context,
+                  "write to the undeclared global \"%s%s\": did you mean local?", name, more);
+    else if (beyond > 0 && is_power_of_ten(beyond))
+        log_event(LOG_WARN, &context,
+                  "write to the undeclared global \"%s%s\": more than %d such names; of %ld writes "
+                  "to others not each is logged",
+                  name, more, LOADER_NAMES_MOST, beyond);
     return 0;
 }
 
 /* Every LuaJIT state starts with the same random numbers. */
 static double random_seed(void)
 {
-    uint32_t seed = 0;
-    if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed)
-        seed = (uint32_t)(uintptr_t)&seed;
+    uint32_t seed;
+    random_bytes(&seed, sizeof seed);
     return seed;
 }
 
@@ -109,7 +134,7 @@ static int push_run_args(lua_State *L)
         lua_rawseti(L, -2, i + 1);
     }
     lua_setfield(L, -2, "lib");
-    sources_push_reader(L, options->sources);
+    texts_push_reader(L, options->texts);
     lua_setfield(L, -2, "read");
     lua_pushlightuserdata(L, options->warned);
     lua_pushstring(L, args->name);
@@ -129,8 +154,8 @@ static void on_count(lua_State *L, lua_Debug *activation)
     if (clock_now_ns() < vm->load_until_ns)
         return;
     char limit[32];
-    if (!*vm->load_file) /* who catches it is in another place the next time */
-        vm_where(L, vm->load_file, sizeof vm->load_file, &vm->load_line);
+    if (!*vm->load_file) /* code that catches it is at another place the next time */
+        where_find(L, vm->load_file, sizeof vm->load_file, &vm->load_line);
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
     value_format_duration(vm->load_limit_ns, limit, sizeof limit);
     lua_createtable(L, 0, 4);
@@ -177,15 +202,15 @@ int loader_call_within(struct vm *vm, int64_t limit_ns, const char *advice, int 
     lua_sethook(vm->L, on_count, LUA_MASKCOUNT, LOOK_INSTRUCTIONS);
     guard_set_due(vm->load_until_ns);
     bool stopped;
-    int rc = vm_call_alone(vm, nargs, nresults, &stopped, failure);
+    int code = vm_call_alone(vm, nargs, nresults, &stopped, failure);
     guard_set_due(0);
     if (stopped)
-        rc = say_stopped(vm, failure);
+        code = say_stopped(vm, failure);
     if (vm->broken)
-        return rc;
+        return code;
     lua_sethook(vm->L, NULL, 0, 0);
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
-    return rc;
+    return code;
 }
 
 int loader_run(struct vm *vm, const char *path, const char *name,
@@ -196,15 +221,15 @@ int loader_run(struct vm *vm, const char *path, const char *name,
     struct run_args run_args = {path, name, options};
     lua_pushcfunction(L, push_run_args);
     lua_pushlightuserdata(L, &run_args);
-    int rc = vm_call(vm, 1, 1, failure);
-    if (rc == 0)
-        rc = vm_module(vm, "moonbus.loader", failure);
-    if (rc == 0) {
+    int code = vm_call(vm, 1, 1, failure);
+    if (code == 0)
+        code = vm_module(vm, "moonbus.loader", failure);
+    if (code == 0) {
         lua_getfield(L, -1, "run");
         lua_pushvalue(L, top + 1);
-        rc = loader_call_within(vm, options->deadline_ns, LOADER_ADVICE, 1, 0, failure);
+        code = loader_call_within(vm, options->deadline_ns, LOADER_ADVICE, 1, 0, failure);
     }
     if (!vm->broken)
         lua_settop(L, top);
-    return rc;
+    return code;
 }

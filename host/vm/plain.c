@@ -1,3 +1,4 @@
+/* Values written into one block, and read from it. */
 #include "vm/plain.h"
 
 #include <lauxlib.h>
@@ -8,8 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
+#include "base/path.h"
+#include "vm/vm.h"
+
 #define CDATA 10 /* LuaJIT's own type, which lua.h does not name */
-/* For the name of what is refused. */
 #define SLOTS_FLAT 4
 #define SLOTS_PER_LEVEL 4    /* of the stack: a table, its metatable, a key, a value */
 #define LENGTH_MAX INT32_MAX /* of one string, and of one table's parts */
@@ -29,8 +33,8 @@ enum tag { TAG_NIL, TAG_FALSE, TAG_TRUE, TAG_NUMBER, TAG_STRING, TAG_TABLE, TAG_
 /* Copying in ---------------------------------------------------------------------------------- */
 
 /* Where the walk is: a list from the value up to the root, in the frames of the walk. */
-struct place {
-    const struct place *up;
+struct plain_place {
+    const struct plain_place *up;
     const void *table; /* the one that this place is in; NULL: the root */
     int key;           /* its index on the stack; 0: `index` */
     double index;
@@ -47,80 +51,54 @@ struct writer {
     struct err *err;
 };
 
-static bool is_name(const char *key, size_t len)
-{
-    size_t good = strspn(key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
-    return len > 0 && good == len && !(key[0] >= '0' && key[0] <= '9');
-}
-
-static void part_text(lua_State *L, const struct place *place, char *part, size_t size)
+static bool step_before(lua_State *L, const struct plain_place *place, struct path *path)
 {
     size_t len = 0;
-    if (!place->key) {
-        snprintf(part, size, "[%.14g]", place->index);
-        return;
-    }
+    char number[NUMBER_SHOWN], step[NUMBER_SHOWN + 8];
+    if (!place->key)
+        return path_step_index(path, place->index);
     switch (lua_type(L, place->key)) {
-    case LUA_TNUMBER:
-        snprintf(part, size, "[%.14g]", lua_tonumber(L, place->key));
-        return;
     case LUA_TSTRING: {
         const char *key = lua_tolstring(L, place->key, &len);
-        bool first = !place->up->table;
-        snprintf(part, size, is_name(key, len) ? (first ? "%.64s" : ".%.64s") : "[\"%.64s\"]", key);
-        return;
+        return path_step_key(path, key, len, !place->up->table);
     }
+    case LUA_TNUMBER:
+        snprintf(step, sizeof step, "[%s]", number_show(lua_tonumber(L, place->key), number));
+        break;
     case LUA_TBOOLEAN:
-        snprintf(part, size, "[%s]", lua_toboolean(L, place->key) ? "true" : "false");
-        return;
+        snprintf(step, sizeof step, "[%s]", lua_toboolean(L, place->key) ? "true" : "false");
+        break;
     default:
-        snprintf(part, size, "[a %s]", lua_typename(L, lua_type(L, place->key)));
-        return;
+        snprintf(step, sizeof step, "[a %s]", lua_typename(L, lua_type(L, place->key)));
     }
+    return path_step_text(path, step);
 }
 
-/* In bytes, of a message. Enough for what a person wrote, and for two keys of 64. */
-#define PATH_MOST 200
-
-/* "argument 2: items[2].fn: ", or nothing. What does not fit is left out at the front. */
-static void path_text(const struct writer *w, const struct place *place, char *buf, size_t size)
+/* "items[2].fn", or nothing for the root. */
+static void find_path(const struct writer *w, const struct plain_place *place, struct path *path)
 {
-    size_t end = size - 1;
-    buf[end] = '\0';
-    if (place->table)
-        memcpy(buf + (end -= 2), ": ", 2);
-    for (; place->table; place = place->up) {
-        char part[96];
-        part_text(w->L, place, part, sizeof part);
-        size_t len = strlen(part);
-        if (len + 40 > end) {
-            memcpy(buf + (end -= 3), "...", 3);
-            break;
-        }
-        memcpy(buf + (end -= len), part, len);
-    }
-    if (w->rules->each) {
-        char part[40];
-        size_t len = (size_t)snprintf(part, sizeof part, "%s %d: ", w->rules->each, w->root);
-        memcpy(buf + (end -= len), part, len);
-    }
-    memmove(buf, buf + end, size - end);
+    path_begin(path);
+    while (place->table && step_before(w->L, place, path))
+        place = place->up;
 }
 
-static bool refuse(struct writer *w, const struct place *place, enum err_code code,
-                   const char *format, ...) __attribute__((format(printf, 4, 5)));
+static bool refuse_value(struct writer *w, const struct plain_place *place, enum err_code code,
+                         const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* Always false. */
-static bool refuse(struct writer *w, const struct place *place, enum err_code code,
-                   const char *format, ...)
+static bool refuse_value(struct writer *w, const struct plain_place *place, enum err_code code,
+                         const char *format, ...)
 {
-    char path[PATH_MOST], what[256];
-    path_text(w, place, path, sizeof path);
+    char root[40] = "", what[256];
+    struct path path;
+    find_path(w, place, &path);
+    if (w->rules->each)
+        snprintf(root, sizeof root, "%s %d: ", w->rules->each, w->root);
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    err_set(w->err, code, "%s%s", path, what);
+    err_set(w->err, code, "%s%s%s%s", root, path_text(&path), path_colon(&path), what);
     return false;
 }
 
@@ -136,37 +114,39 @@ static const char *type_name(lua_State *L, int index)
     return name;
 }
 
-static bool refuse_type(struct writer *w, const struct place *place, int index)
+static bool refuse_type(struct writer *w, const struct plain_place *place, int index)
 {
     int type = lua_type(w->L, index);
     if (type == CDATA)
-        return refuse(w, place, ERR_INVALID,
-                      "a value of the FFI (cdata, such as an int64) cannot be %s: use tonumber or "
-                      "tostring",
-                      w->rules->verb);
+        return refuse_value(
+            w, place, ERR_INVALID,
+            "a value of the FFI (cdata, such as an int64) cannot be %s: use tonumber or "
+            "tostring",
+            w->rules->verb);
     const char *name = type_name(w->L, index);
     if (strcmp(name, "message") == 0)
-        return refuse(w, place, ERR_INVALID,
-                      "a message cannot be %s: take what you need of it (msg.data, msg.subject)",
-                      w->rules->verb);
-    return refuse(w, place, ERR_INVALID,
-                  "a %s cannot be %s: only %sbooleans, numbers, strings and tables of them", name,
-                  w->rules->verb, w->rules->each ? "nil, " : "");
+        return refuse_value(
+            w, place, ERR_INVALID,
+            "a message cannot be %s: take what you need of it (msg.data, msg.subject)",
+            w->rules->verb);
+    return refuse_value(w, place, ERR_INVALID,
+                        "a %s cannot be %s: only %sbooleans, numbers, strings and tables of them",
+                        name, w->rules->verb, w->rules->each ? "nil, " : "");
 }
 
-static bool put(struct writer *w, const struct place *place, const void *bytes, size_t len)
+static bool put(struct writer *w, const struct plain_place *place, const void *bytes, size_t len)
 {
     struct plain *plain = w->plain;
     if (len > w->rules->limit_bytes || plain->len > w->rules->limit_bytes - len)
-        return refuse(w, place, ERR_TOO_LARGE, "more than the %zu KB that may be %s at once",
-                      w->rules->limit_bytes / 1024, w->rules->verb);
+        return refuse_value(w, place, ERR_TOO_LARGE, "more than the %zu KB that may be %s at once",
+                            w->rules->limit_bytes / 1024, w->rules->verb);
     if (plain->len + len > w->capacity) {
         size_t capacity = 2 * w->capacity;
         if (capacity < plain->len + len)
             capacity = plain->len + len;
         plain = realloc(plain, sizeof *plain + capacity);
         if (!plain)
-            return refuse(w, place, ERR_MEMORY, "not enough memory");
+            return refuse_value(w, place, ERR_MEMORY, "not enough memory");
         w->plain = plain;
         w->capacity = capacity;
     }
@@ -175,33 +155,33 @@ static bool put(struct writer *w, const struct place *place, const void *bytes, 
     return true;
 }
 
-static bool put_tag(struct writer *w, const struct place *place, enum tag tag)
+static bool put_tag(struct writer *w, const struct plain_place *place, enum tag tag)
 {
     unsigned char byte = (unsigned char)tag;
     return put(w, place, &byte, 1);
 }
 
-static bool put_number(struct writer *w, const struct place *place, double number)
+static bool put_number(struct writer *w, const struct plain_place *place, double number)
 {
     return put_tag(w, place, TAG_NUMBER) && put(w, place, &number, sizeof number);
 }
 
-static bool put_string(struct writer *w, const struct place *place, int index)
+static bool put_string(struct writer *w, const struct plain_place *place, int index)
 {
     size_t len;
     const char *text = lua_tolstring(w->L, index, &len);
     uint32_t length = (uint32_t)len;
     if (len > LENGTH_MAX)
-        return refuse(w, place, ERR_TOO_LARGE, "a string of %zu bytes", len);
+        return refuse_value(w, place, ERR_TOO_LARGE, "a string of %zu bytes", len);
     return put_tag(w, place, TAG_STRING) && put(w, place, &length, sizeof length) &&
            put(w, place, text, len);
 }
 
-static bool put_value(struct writer *w, const struct place *place, int index);
+static bool put_value(struct writer *w, const struct plain_place *place, int index);
 
-static bool put_places(struct writer *w, const struct place *up, int table, uint32_t count)
+static bool put_places(struct writer *w, const struct plain_place *up, int table, uint32_t count)
 {
-    struct place place = {.up = up, .table = lua_topointer(w->L, table)};
+    struct plain_place place = {.up = up, .table = lua_topointer(w->L, table)};
     for (uint32_t i = 1; i <= count; i++) {
         place.index = i;
         lua_rawgeti(w->L, table, (int)i);
@@ -221,20 +201,20 @@ static bool is_place(lua_State *L, int index, uint32_t count)
     return key >= 1 && key <= count && key == (double)(uint32_t)key;
 }
 
-static bool put_pairs(struct writer *w, const struct place *up, int table, uint32_t places,
+static bool put_pairs(struct writer *w, const struct plain_place *up, int table, uint32_t places,
                       uint32_t *pairs)
 {
     lua_State *L = w->L;
     lua_pushnil(L);
     while (lua_next(L, table)) {
         int value = lua_gettop(L), key = value - 1;
-        struct place place = {.up = up, .table = lua_topointer(L, table), .key = key};
+        struct plain_place place = {.up = up, .table = lua_topointer(L, table), .key = key};
         if (!is_place(L, key, places)) {
             int type = lua_type(L, key);
             if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TBOOLEAN)
-                return refuse(w, &place, ERR_INVALID,
-                              "a %s as key cannot be %s: only strings, numbers and booleans",
-                              lua_typename(L, type), w->rules->verb);
+                return refuse_value(w, &place, ERR_INVALID,
+                                    "a %s as key cannot be %s: only strings, numbers and booleans",
+                                    lua_typename(L, type), w->rules->verb);
             if (!put_value(w, &place, key) || !put_value(w, &place, value))
                 return false;
             ++*pairs;
@@ -244,7 +224,7 @@ static bool put_pairs(struct writer *w, const struct place *up, int table, uint3
     return true;
 }
 
-static bool contains_itself(const struct place *place, const void *table)
+static bool contains_itself(const struct plain_place *place, const void *table)
 {
     for (; place->table; place = place->up) {
         if (place->table == table)
@@ -262,18 +242,19 @@ static enum tag tag_of_table(struct writer *w, int table)
     return marked ? TAG_ARRAY : TAG_TABLE;
 }
 
-static bool put_table(struct writer *w, const struct place *place, int table)
+static bool put_table(struct writer *w, const struct plain_place *place, int table)
 {
+    vm_see_through(w->L, table);
     size_t length = lua_objlen(w->L, table);
     uint32_t counts[2] = {(uint32_t)length, 0};
     if (contains_itself(place, lua_topointer(w->L, table)))
-        return refuse(w, place, ERR_INVALID, "a table that contains itself cannot be %s",
-                      w->rules->verb);
+        return refuse_value(w, place, ERR_INVALID, "a table that contains itself cannot be %s",
+                            w->rules->verb);
     if (w->depth == PLAIN_DEPTH_MAX)
-        return refuse(w, place, ERR_INVALID, "tables nested more than %d deep cannot be %s",
-                      PLAIN_DEPTH_MAX, w->rules->verb);
+        return refuse_value(w, place, ERR_INVALID, "tables nested more than %d deep cannot be %s",
+                            PLAIN_DEPTH_MAX, w->rules->verb);
     if (length > LENGTH_MAX)
-        return refuse(w, place, ERR_TOO_LARGE, "a table of %zu items", length);
+        return refuse_value(w, place, ERR_TOO_LARGE, "a table of %zu items", length);
     if (++w->depth > w->plain->depth)
         w->plain->depth = w->depth;
     if (!put_tag(w, place, tag_of_table(w, table)))
@@ -287,7 +268,7 @@ static bool put_table(struct writer *w, const struct place *place, int table)
     return true;
 }
 
-static bool put_value(struct writer *w, const struct place *place, int index)
+static bool put_value(struct writer *w, const struct plain_place *place, int index)
 {
     lua_State *L = w->L;
     switch (lua_type(L, index)) {
@@ -324,7 +305,7 @@ static void make_room(lua_State *L, int first, int count)
 struct plain *plain_copy(lua_State *L, int first, int count, const struct plain_rules *rules,
                          struct err *err)
 {
-    static const struct place root;
+    static const struct plain_place root;
     struct writer w = {.L = L, .rules = rules, .capacity = 48, .err = err};
     int top = lua_gettop(L);
     make_room(L, first, count);

@@ -1,25 +1,24 @@
+/* The end of this thread's stack, and the checks against it. */
 #include "vm/stack.h"
 
 #include <lauxlib.h>
-#include <pthread.h>
 #include <stdint.h>
 
-#include "vm/vm.h"
+#include "base/strand.h"
+#include "base/thread.h"
+#include "vm/where.h"
 
 /* The lowest address of this thread's stack; 0: not known yet. */
 static _Thread_local uintptr_t bottom;
+WORLD_OWN(bottom)
 
 static void find_bottom(void)
 {
-    pthread_attr_t attr;
-    void *lowest = NULL;
-    size_t size;
+    void *lowest;
+    size_t bytes;
     bottom = 1; /* unknown: everything counts as room */
-    if (pthread_getattr_np(pthread_self(), &attr))
-        return;
-    if (pthread_attr_getstack(&attr, &lowest, &size) == 0)
+    if (thread_stack(&lowest, &bytes))
         bottom = (uintptr_t)lowest;
-    pthread_attr_destroy(&attr);
 }
 
 void stack_check(lua_State *L, size_t bytes)
@@ -30,7 +29,7 @@ void stack_check(lua_State *L, size_t bytes)
         return;
     char file[256];
     int line;
-    if (vm_where(L, file, sizeof file, &line))
+    if (where_find(L, file, sizeof file, &line))
         lua_pushfstring(L, "%s:%d: ", file, line);
     else
         lua_pushliteral(L, "");
@@ -39,7 +38,7 @@ void stack_check(lua_State *L, size_t bytes)
     lua_error(L);
 }
 
-static int check(lua_State *L)
+static int check_room(lua_State *L)
 {
     stack_check(L, STACK_FOR_LUA);
     return 0;
@@ -48,7 +47,7 @@ static int check(lua_State *L)
 int stack_open(lua_State *L)
 {
     lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, check);
+    lua_pushcfunction(L, check_room);
     lua_setfield(L, -2, "check");
     return 1;
 }

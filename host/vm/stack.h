@@ -1,12 +1,12 @@
 /* stack - how much of its thread's C stack Lua may still use.
  *
- * LuaJIT counts the slots of a coroutine's own stack, but not the C stack, which grows when a C
- * function calls Lua (string.gsub, table.sort) and when a coroutine resumes another one. Nobody
- * else would stop a recursion through these before the thread's end, which is the process's. So
- * it is looked at where such a recursion passes: in each function of the host, in string.gsub with
- * a callback, in coroutine.resume and what coroutine.wrap returns.
+ * LuaJIT counts the slots of a coroutine's own stack, but not the C stack. That grows when a C
+ * function calls Lua (string.gsub, table.sort), and when a coroutine resumes another one. Without
+ * this unit, a recursion through these would overflow the stack and crash the process. So the stack
+ * is checked where such a recursion passes: in each function of the host, in string.gsub with a
+ * callback, in coroutine.resume, and in what coroutine.wrap returns.
  *
- * Any thread; it looks at the calling thread's stack. */
+ * Any thread; it checks the calling thread's stack. */
 #ifndef MOONBUS_VM_STACK_H
 #define MOONBUS_VM_STACK_H
 
@@ -15,7 +15,7 @@
 /* What a function of the host may need, with all that it calls. */
 #define STACK_FOR_HOST ((size_t)512 << 10)
 
-/* What one coroutine can use between two looks: until its 65,500 slots were full, string.format
+/* What one coroutine can use between two checks: until its 65,500 slots were full, string.format
  * with a __tostring that calls it took 3.9 MB, table.sort 1.2 MB. */
 #define STACK_FOR_LUA ((size_t)6 << 20)
 

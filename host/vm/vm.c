@@ -1,14 +1,17 @@
+/* Allocation under a limit, coroutines in a pool, and lua_resume. */
 #include "vm/vm.h"
 
 #include <luajit.h>
 #include <lualib.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "vm/guard.h"
-#include "vm/internal.h"
+#include "vm/machine_code.h"
+#include "vm/vm_private.h"
 
 /* Finished coroutines that are kept, about 1 KB each: as many as a busy consumer has handlers that
  * wait, and no more than a part of the limit. */
@@ -93,7 +96,7 @@ static void drop_held(struct vm *vm, struct vm_block *block)
     struct vm_held *held = (struct vm_held *)((char *)block + vm->held_at);
     if (!held->next)
         return;
-    vm_let_go(held);
+    vm_unhold(held);
     held->drop(held);
 }
 
@@ -190,9 +193,12 @@ void vm_free(struct vm *vm)
 
 void vm_discard(struct vm *vm)
 {
+    struct vm_block *own = vm->L ? (struct vm_block *)vm->L - 1 : NULL;
+    if (own)
+        machine_code_free(vm->L, malloc_usable_size(own) - sizeof *own);
     while (vm->held.next != &vm->held) {
         struct vm_held *held = vm->held.next;
-        vm_let_go(held);
+        vm_unhold(held);
         held->drop(held);
     }
     while (vm->blocks.next != &vm->blocks) {
@@ -214,7 +220,7 @@ void vm_hold(lua_State *L, struct vm_held *held, void (*drop)(struct vm_held *he
     vm->held.prev = held;
 }
 
-void vm_let_go(struct vm_held *held)
+void vm_unhold(struct vm_held *held)
 {
     if (!held->next)
         return;
@@ -243,7 +249,7 @@ void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struc
     block->prev |= 1;
     vm_hold(L, held, drop);
     vm->external_bytes += bytes;
-    /* Who keeps it may allocate nothing more, and would never be refused anything. */
+    /* A script that keeps it may allocate nothing more, so nothing would ever be refused. */
     if (vm->limit_bytes && in_use_bytes(vm) > vm->limit_bytes)
         vm->refused = true;
     if (vm->external_bytes < vm->external_most)
@@ -301,7 +307,7 @@ bool vm_has_room(struct vm *vm)
     return vm_has_room_for(vm, 1);
 }
 
-int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err)
+int vm_checkout(struct vm *vm, struct coroutine *coroutine, struct err *err)
 {
     if (vm->pooled > 0) {
         *coroutine = vm->pool[--vm->pooled];
@@ -312,11 +318,11 @@ int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err)
     *coroutine = (struct coroutine){.ref = LUA_NOREF};
     /* While another coroutine runs the limit must not raise on the main state: it is looked at
      * beforehand. */
-    int rc = vm_has_room(vm) ? lua_cpcall(vm->L, new_coroutine, coroutine) : LUA_ERRMEM;
-    if (rc && rc != LUA_ERRMEM)
+    int code = vm_has_room(vm) ? lua_cpcall(vm->L, new_coroutine, coroutine) : LUA_ERRMEM;
+    if (code && code != LUA_ERRMEM)
         lua_pop(vm->L, 1);
     vm->enforcing = enforcing;
-    if (rc) {
+    if (code) {
         vm->refused = true;
         return err_set(err, ERR_MEMORY, "no memory for another coroutine");
     }
@@ -340,7 +346,7 @@ static bool pool_has_room(struct vm *vm)
     return true;
 }
 
-void vm_give(struct vm *vm, struct coroutine coroutine, bool reusable)
+void vm_checkin(struct vm *vm, struct coroutine coroutine, bool reusable)
 {
     if (!coroutine.L)
         return;

@@ -1,8 +1,9 @@
 /* vm - one Lua state: its allocator with a limit, its libraries, its pool of coroutines, and the
  * only place of the host that calls lua_resume.
  *
- *   vm_take ─▶ coroutine ── push function, arguments ──▶ vm_resume ─▶ VM_YIELDED ... vm_resume
- *                                                           └▶ VM_RETURNED / VM_FAILED ─▶ vm_give
+ *   vm_checkout ─▶ coroutine ── push function, arguments ──▶ vm_resume ─▶ VM_YIELDED ... vm_resume
+ *                                                               └▶ VM_RETURNED, VM_FAILED
+ *   vm_checkin ◀─────────────────────────────────────────────────────────────┘
  *
  * vm knows no NATS and nothing of tasks. A state is used by one thread at a time, any thread.
  *
@@ -20,14 +21,15 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "vm/where.h"
 
 struct coroutine {
     lua_State *L; /* NULL: none */
     int ref;      /* in the registry, as long as it lives */
 };
 
-/* What a userdata holds of the host's, so that it can be let go without the collector. First in the
- * userdata. */
+/* Something of the host's that a userdata holds, so that it can be released without the collector.
+ * First in the userdata. */
 struct vm_held {
     struct vm_held *prev, *next;
     void (*drop)(struct vm_held *held); /* never touches Lua */
@@ -41,7 +43,7 @@ struct vm_block {
 
 struct vm {
     lua_State *L;
-    void *owner; /* not owned; vm_owner finds it again from any of its coroutines */
+    void *owner; /* not owned; found by vm_of(L)->owner, from any of its coroutines */
     size_t used_bytes, limit_bytes; /* limit 0: none */
     bool enforcing;                 /* Lua is running: the limit holds */
     bool exhausted;                 /* an allocation was refused since the last vm_resume */
@@ -61,7 +63,7 @@ struct vm {
     size_t external_bytes, external_most; /* that they hold; when to collect because of it */
     volatile sig_atomic_t allocating;
     bool broken;    /* it was left by a jump: vm_free discards it */
-    bool eager;     /* MOONBUS_GC=aggressive: for who looks for values that nothing holds */
+    bool eager;     /* MOONBUS_GC=aggressive: to find values that nothing holds */
     int64_t cpu_ns; /* one resume may take so long; 0: any time */
     bool jit_off;
 };
@@ -102,7 +104,7 @@ struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err);
 void vm_free(struct vm *vm);
 
 /* The same for a state that is broken (VM_BROKEN): runs no finalizer, touches nothing of Lua; lets
- * go what userdata hold, and frees the blocks. */
+ * go what userdata hold, unmaps what was compiled, and frees the blocks. */
 void vm_discard(struct vm *vm);
 
 /* Memory was refused, and a full collection has not made room: whoever comes next will fail too.
@@ -121,10 +123,10 @@ bool vm_has_room(struct vm *vm);
 /* Compiled code or only the interpreter, from now on. */
 void vm_set_jit(struct vm *vm, bool on);
 
-/* A userdata of L's holds something: drop releases it when the state is discarded. vm_let_go in its
+/* A userdata of L's holds something: drop releases it when the state is discarded. vm_unhold in its
  * __gc, or when it holds nothing any more. */
 void vm_hold(lua_State *L, struct vm_held *held, void (*drop)(struct vm_held *held));
-void vm_let_go(struct vm_held *held);
+void vm_unhold(struct vm_held *held);
 
 /* The same for the userdata on top of the stack, without a __gc, and with nothing pushed since it
  * was made; all such userdata of a vm have their `held` at the same place. drop also releases it
@@ -138,10 +140,10 @@ void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struc
 struct vm *vm_of(lua_State *L);
 
 /* A coroutine from the pool, or a new one; its stack is empty. 0 or ERR_MEMORY. */
-int vm_take(struct vm *vm, struct coroutine *coroutine, struct err *err);
+int vm_checkout(struct vm *vm, struct coroutine *coroutine, struct err *err);
 
 /* Back to the pool when it has finished normally (reusable), else dropped. */
-void vm_give(struct vm *vm, struct coroutine coroutine, bool reusable);
+void vm_checkin(struct vm *vm, struct coroutine coroutine, bool reusable);
 
 /* Moves so many values from the top of L, which runs, to a coroutine that does not. */
 void vm_move(struct vm *vm, lua_State *L, struct coroutine to, int count);
@@ -171,20 +173,38 @@ int vm_yield(lua_State *L);
 /* False where a yield would have to cross a C function (table.sort, string.gsub, require ...). */
 bool vm_may_yield(lua_State *L);
 
-/* Describes the value at index as an error: its code, text, place. For error values of any type
- * (also of those whose __tostring fails). L: a coroutine that does not run, where the value is; one
- * on top (-1) is popped. at: the coroutine whose stack tells the place, or NULL. False: its
- * __tostring could only be left by a jump, which is what failure tells, and only vm_discard may be
- * called now. */
+/* Describes the value at index as an error: its code, text, place. For error values of any type,
+ * also those whose __tostring fails. L: a coroutine that does not run and has the value; if that is
+ * on top
+ * (-1), it is popped. at: the coroutine whose stack has the place, or NULL. False: its __tostring
+ * could only be left by a jump; failure says so, and only vm_discard may be called now. */
 bool vm_describe(struct vm *vm, lua_State *L, int index, lua_State *at, struct failure *failure);
+
+/* Pops the table in which moonbus.task keeps the error that it last raised in another coroutine
+ * than its own: value, file, line, traceback. What describes an error (vm_describe) looks there for
+ * its first place. In failure.c. */
+void vm_keep_raised(lua_State *L);
 
 /* Pushes a table as a short text, {reason = "x"}, cut at some 200 bytes; runs none of its
  * metamethods. May raise: no memory, no room on the stack. In show.c. */
 const char *vm_show_table(lua_State *L, int index);
 
-/* "orders.lua", 14: the innermost function of a script that is running on L. file is NUL-ended in
- * buf; false when there is none. */
-bool vm_where(lua_State *L, char *buf, size_t size, int *line);
+/* The names (string keys) of a table, in the order of their bytes; each is good as long as its
+ * field is there. */
+struct vm_name {
+    const char *text;
+    size_t len;
+};
+
+#define VM_NAMES_MOST 1000
+
+/* Pushes what *names lives in; returns how many there are, -1 (with nil pushed) when they are more
+ * than VM_NAMES_MOST. index: from the bottom. May raise: no memory. In show.c. */
+int vm_push_names(lua_State *L, int index, struct vm_name **names);
+
+/* Replaces the value at index by the table behind it if it is a read-only view of one; true: it
+ * was. Wants two more slots of the stack; never raises. In view.c. */
+bool vm_see_through(lua_State *L, int index);
 
 /* lua-cjson, within bounds: loaders of package.preload. In json_module.c. */
 int vm_open_cjson(lua_State *L);

@@ -6,8 +6,8 @@
 --- A size: `"64KB"`, `"64MB"`, `"1GB"` (1024-based), or a number of bytes.
 ---@alias moonbus.Size string|integer
 
---- What is sent: a string as it is (`content-type: text/plain`), a table as JSON
---- (`application/json`), nil as nothing.
+--- What is sent: a string as it is, bytes without a `content-type`; a table as JSON
+--- (`content-type: application/json`); nil as nothing.
 ---@alias moonbus.Data string|table|nil
 
 --- Names and values; a list for several values of one name. No line breaks. A `content-type` here
@@ -30,23 +30,36 @@
 ---| "no_responders"   # nobody serves the subject
 ---| "no_stream"       # no stream takes the subject
 ---| "disconnected"    # no connection, and the buffer is full
----| "too_large"       # above the server's max_payload
+---| "too_large"       # above the server's max_payload, or `max` of an HTTP answer
 ---| "permission"      # the server refuses the subject to this user
 ---| "settled"         # the message has had its verdict
----| "bad_payload"     # not JSON
+---| "bad_payload"     # not JSON, or an integer that a number cannot hold
 ---| "wrong_sequence"  # an `expect` that was not met
+---| "no_ack"          # sent to a stream that confirms nothing
+---| "dns"             # HTTP: no such host
+---| "refused"         # HTTP: nobody listens there
+---| "tls"             # HTTP: the certificate is not accepted
+---| "protocol"        # HTTP: what the server said is no HTTP, or redirects without end
 ---| "service_error"   # the responder answered with an error; see `status`
 ---| "api_error"       # JetStream refused; the message has its words
 ---| "cancelled"       # the handler was told to end; always raised, never returned
 ---| "full"            # a bound of the host is reached
 ---| "lease_lost"      # the server may have given the message to someone else
----| "closed"          # the host is stopping
+---| "closed"          # the host is stopping; or an HTTP connection ended too early
 ---| "offload_error"   # an offloaded function raised, or its module does not load
 ---| "not_found"       # no such module, function, stream, consumer or file
 ---| "memory"          # no memory
+---| "invalid"         # a value that is not allowed where it stands
+---| "handler_error"   # a handler raised or returned an error that has no code of this list
+---| "cpu"             # it computed for longer than `limits.cpu` without waiting
+---| "mismatch"        # the server has it with other settings
+---| "taken"           # another script of this process handles it
+---| "system"          # the operating system refused
+---| "unavailable"     # JetStream has no leader or no quorum, for now
 ---| string
 
---- A message: what a handler gets, or what `bus.request` returns. Its fields cannot be set.
+--- A message: what a handler gets, or what `bus.request` returns. Its fields cannot be set; a name that is none of
+--- these raises.
 ---@class moonbus.Message
 ---@field subject string
 ---@field data string the payload as it came
@@ -61,10 +74,15 @@
 ---@field id? string JetStream only: the same over all redeliveries
 local Message = {}
 
----@class moonbus.JsonOptions
----@field strict? boolean default true; false: `nil, err` instead of an error
+--- What becomes of integers beyond 2^53, which a number cannot hold: `bad_payload`, a string with
+--- their digits, or the nearest number.
+---@alias moonbus.BigIntegers "error"|"string"|"number"
 
---- The payload as JSON. Raises `bad_payload` when it is none, which sends a JetStream message
+---@class moonbus.JsonOptions
+---@field strict? boolean default true; false: `nil, err` instead of an error, and null is `bus.json.null`
+---@field big? moonbus.BigIntegers default: `json.big` of the config, which is "error"
+
+--- The payload as JSON. Raises `bad_payload` when it is none, or has integers beyond 2^53, which sends a JetStream message
 --- straight to the dead letter, and answers a core request with an error 400.
 ---@param opts? moonbus.JsonOptions
 ---@return any value
@@ -85,7 +103,8 @@ function Message:header_values(name) end
 ---@field headers? moonbus.Headers
 
 --- Answers a core request now; what the handler returns then means nothing. Raises when there is no
---- reply subject.
+--- reply subject, and in a handler with `reply = false`. Not sent, with the code `permission`, where
+--- the reply subject is the server's own (`$JS...`).
 ---@param data moonbus.Data
 ---@param opts? moonbus.RespondOptions
 ---@return true? ok
@@ -133,7 +152,7 @@ local bus = {}
 ---@type string
 bus.version = ""
 
---- `settings` of the config file.
+--- `settings` of the config file; cannot be written.
 ---@type table
 bus.settings = {}
 
@@ -142,18 +161,24 @@ bus.settings = {}
 ---@field timeout? moonbus.Duration the handler's limit, from its start; default 20s
 ---@field concurrency? integer handlers at a time, over all workers of this process; default 256
 ---@field drop? "new"|"old" which message goes when the queue is full; default "new"
+---@field reply? boolean false: it only looks on, and never replies, not even with errors
 
---- Handles messages of core NATS. What the handler returns is the reply; `nil, err` or an error
---- is an error reply. Only while the script loads.
+--- Handles messages of core NATS. What the handler returns is the reply, nothing is no reply, `""`
+--- an empty one; `nil, err` or an error is an error reply. Only while the script loads.
 ---@param subject string wildcards are allowed
 ---@param handler fun(msg: moonbus.Message): any, any
 ---@overload fun(subject: string, opts: moonbus.SubscribeOptions, handler: fun(msg: moonbus.Message): any, any)
 function bus.subscribe(subject, handler) end
 
+---@class moonbus.OnOptions
+---@field required? boolean "start": the version serves when it has ended, and fails with it
+---@field timeout? moonbus.Duration its limit; default: none, 1m when it is required
+
 --- Runs once per process, when the script has begun to serve ("start"), or when its last handler
---- has ended ("stop"). Only while the script loads.
+--- has ended ("stop"). A "start" that fails is a reason in /readyz. Only while the script loads.
 ---@param event "start"|"stop"
 ---@param fn fun()
+---@overload fun(event: "start"|"stop", opts: moonbus.OnOptions, fn: fun())
 function bus.on(event, fn) end
 
 ---@class moonbus.ScriptOptions
@@ -170,7 +195,7 @@ function bus.script(opts) end
 ---@field headers? moonbus.Headers
 ---@field reply? string where answers shall go
 
---- Publishes on core NATS: whoever listens now gets it. While disconnected it is kept, up to a
+--- Publishes on core NATS: every subscriber of the moment gets it. While disconnected it is kept, up to a
 --- bound. Not sent, with the code "full", when too much of this script waits to be written.
 ---@param subject string
 ---@param data? moonbus.Data
@@ -243,8 +268,90 @@ function bus.spawn(fn, ...) end
 ---@return any ...
 function bus.gather(functions) end
 
+---@class moonbus.HttpTls
+---@field ca? string PEM file of the authorities to trust; default: the system's
+---@field cert? string PEM file of the client's certificate
+---@field key? string PEM file of its key
+---@field verify? boolean false trusts everybody: for tests only
+
+---@class moonbus.HttpOptions
+---@field headers? table<string, string|number|boolean|(string|number|boolean)[]>
+---@field query? table<string, string|number|boolean|(string|number|boolean)[]> put behind the URL, encoded
+---@field body? string sent as it is
+---@field json? any sent as JSON
+---@field form? table<string, string|number|boolean|(string|number|boolean)[]> sent as a form
+---@field timeout? moonbus.Duration of the whole; default 30s
+---@field follow? boolean|integer redirects, at most; default 10
+---@field max? moonbus.Size of the body, after it is unpacked; default 8MB, with a sink none
+---@field sink? fun(piece: string) gets the body of a 2xx piece by piece; it may wait
+---@field tls? moonbus.HttpTls
+---@field unix? string the socket to connect to, in place of the URL's host
+---@field idempotency_key? string|boolean|moonbus.Message true: made from the input; in a batch, its message
+
+---@class moonbus.HttpRequest : moonbus.HttpOptions
+---@field url string
+---@field method? string default GET, with a body POST
+
+--- What a server has answered, whatever its status.
+---@class moonbus.HttpAnswer
+---@field status integer
+---@field headers table<string, string> read without regard to case
+---@field body string unpacked; empty when a sink got it
+---@field url string where it came from
+---@field redirects integer how many led there
+local HttpAnswer = {}
+
+--- The body as a value; nil and an error (`protocol`) when it is not JSON.
+---@param opts? moonbus.JsonOptions
+---@return any value
+---@return moonbus.Error? err
+function HttpAnswer:json(opts) end
+
+--- All values of a header, as they came.
+---@param name string
+---@return string[]
+function HttpAnswer:header_values(name) end
+
+---@class moonbus.HttpRetries
+---@field attempts? integer default 3
+---@field backoff? moonbus.Duration|{ min?: moonbus.Duration, max?: moonbus.Duration }
+---@field on? (integer|moonbus.ErrorCode)[] statuses and codes after which it is tried again
+
+---@class moonbus.HttpClientOptions
+---@field base? string what stands before each path: "https://api.example.com/v1"
+---@field headers? table<string, string|number|boolean|(string|number|boolean)[]>
+---@field timeout? moonbus.Duration
+---@field retries? moonbus.HttpRetries
+---@field follow? boolean|integer
+---@field max? moonbus.Size
+---@field tls? moonbus.HttpTls
+---@field unix? string
+---@field idempotency_key? boolean a key of its own for each POST and PATCH
+
+---@class moonbus.HttpClient
+---@field request fun(self: moonbus.HttpClient, opts: moonbus.HttpRequest): moonbus.HttpAnswer?, moonbus.Error?
+---@field get fun(self: moonbus.HttpClient, path: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field head fun(self: moonbus.HttpClient, path: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field post fun(self: moonbus.HttpClient, path: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field put fun(self: moonbus.HttpClient, path: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field patch fun(self: moonbus.HttpClient, path: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field delete fun(self: moonbus.HttpClient, path: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+
+--- Calls of HTTP servers: an answer, or nil and an error (`timeout`, `dns`, `refused`, `tls`, `too_large`, `closed`,
+--- `protocol`). They wait.
+---@class moonbus.Http
+---@field request fun(opts: moonbus.HttpRequest): moonbus.HttpAnswer?, moonbus.Error?
+---@field get fun(url: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field head fun(url: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field post fun(url: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field put fun(url: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field patch fun(url: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field delete fun(url: string, opts?: moonbus.HttpOptions): moonbus.HttpAnswer?, moonbus.Error?
+---@field client fun(opts?: moonbus.HttpClientOptions): moonbus.HttpClient for many calls that are alike
+bus.http = {}
+
 ---@class moonbus.OffloadOptions
----@field timeout? moonbus.Duration of one call, the wait for a thread included; default 30s
+---@field timeout? moonbus.Duration of one call, the wait for a thread included; default: what its handler has left
 
 --- The functions of a module, run on the host's offload threads: each call waits, and gives the
 --- function's results, or `nil, err` (`offload_error` with `traceback`, `timeout`, `not_found`, ...).
@@ -336,7 +443,7 @@ function log.error(text, fields) end
 
 bus.log = log
 
---- JSON, as payloads use it. Integers up to 2^53 survive exactly.
+--- JSON, as payloads use it. Integers up to 2^53 survive exactly; larger ones are refused, unless `big` says otherwise.
 ---@class moonbus.Json
 ---@field null lightuserdata null where a nil cannot stand: in arrays, and as a field that is sent
 local json = {}
@@ -346,11 +453,12 @@ local json = {}
 ---@return string
 function json.encode(value) end
 
---- `null` in objects becomes nil, in arrays `bus.json.null`; an empty array stays one.
+--- `null` in objects becomes nil, elsewhere `bus.json.null`; an empty array stays one.
 ---@param text string
+---@param opts? { big?: moonbus.BigIntegers }
 ---@return any value
 ---@return moonbus.Error? err code `bad_payload`
-function json.decode(text) end
+function json.decode(text, opts) end
 
 --- Marks a table as an array, so that an empty one is `[]` and not `{}`.
 ---@generic T: table

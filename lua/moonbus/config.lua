@@ -8,8 +8,11 @@
 -- `takes` says when a change takes effect that is read while the host runs: "now"; "scripts": with a
 -- new generation of every script; nothing: at the next start; "server": the same, but the private
 -- server of `dev` knows none of it.
+local context = require "moonbus.config_context"
 local kinds = require "moonbus.config_kinds"
 local settings = require "moonbus.config_settings"
+local shower = require "moonbus.config_shown"
+local telemetry = require "moonbus.config_telemetry"
 
 local config = {}
 
@@ -21,10 +24,13 @@ local leaves = {
   { "auth.password", kinds.text, secret = true, takes = "server" },
   { "auth.token", kinds.text, secret = true, takes = "server" },
   { "auth.nkey", kinds.path, takes = "server" },
+  { "auth.jwt", kinds.jwt, secret = true, takes = "server" },
+  { "auth.seed", kinds.seed, secret = true, takes = "server" },
   { "tls.ca", kinds.path, takes = "server" },
   { "tls.cert", kinds.path, takes = "server" },
   { "tls.key", kinds.path, takes = "server" },
   { "tls.verify", kinds.boolean, default = true, takes = "server" },
+  { "tls.first", kinds.boolean, default = false, takes = "server" },
   { "jetstream.domain", kinds.name "JetStream domain", takes = "server" },
   { "jetstream.api_prefix", kinds.prefix, takes = "server" },
   { "inbox_prefix", kinds.prefix },
@@ -37,16 +43,19 @@ local leaves = {
   { "reconnect.wait", kinds.duration "1ms", default = "250ms" },
   { "reconnect.max_wait", kinds.duration "1ms", default = "5s" },
   { "reconnect.jitter", kinds.duration "0s", default = "100ms" },
+  { "json.big", kinds.choice { "error", "string", "number" }, default = "error", takes = "now" },
   { "request_timeout", kinds.duration "1ms", default = "5s", takes = "now" },
   { "publish.timeout", kinds.duration "1ms", default = "5s", takes = "now" },
   { "publish.attempts", kinds.integer(1, 1000000), default = 10, takes = "now" },
   { "publish.backoff.min", kinds.duration "1ms", default = "100ms", takes = "now" },
   { "publish.backoff.max", kinds.duration "1ms", default = "5s", takes = "now" },
+  { "http.max_per_host", kinds.integer(1, 10000), default = 256, takes = "now" },
   { "graceful_timeout", kinds.duration "1ms", default = "25s", takes = "now" },
   { "limits.memory", kinds.size "1MB", default = "64MB", takes = "scripts" },
   { "limits.cpu", kinds.duration "10ms", default = "5s", takes = "scripts" },
   { "limits.offload_threads", kinds.integer(1, 256), default = 4, takes = "now" },
   { "limits.max_stuck", kinds.integer(1, 256), default = 3, takes = "now" },
+  { "limits.generations", kinds.integer(1, 1000), default = 8, takes = "now" },
   { "watch", kinds.boolean, default = false, takes = "now" },
   { "trust", kinds.boolean, default = false, takes = "scripts" },
   { "admin", kinds.address, default = "127.0.0.1:8223" },
@@ -55,12 +64,14 @@ local leaves = {
   { "log.format", kinds.choice { "auto", "text", "json" }, default = "auto", takes = "now" },
   { "settings", settings.kind, takes = "scripts" },
 }
+for _, leaf in ipairs(telemetry.leaves) do leaves[#leaves + 1] = leaf end
 
 -- What the nats command line reads, as it reads it.
 local nats_variables = {
   NATS_URL = "servers", NATS_CREDS = "auth.creds", NATS_USER = "auth.user",
   NATS_PASSWORD = "auth.password", NATS_TOKEN = "auth.token", NATS_NKEY = "auth.nkey",
-  NATS_CA = "tls.ca", NATS_CERT = "tls.cert", NATS_KEY = "tls.key",
+  NATS_CA = "tls.ca", NATS_CERT = "tls.cert", NATS_KEY = "tls.key", NATS_JWT = "auth.jwt",
+  NATS_SEED = "auth.seed", NATS_TIMEOUT = "request_timeout",
 }
 
 -- Not settings: where the host's own Lua is read from while developing.
@@ -69,7 +80,8 @@ local other_variables = { MOONBUS_LUA_DIR = true, MOONBUS_GC = true }
 -- Ways to authenticate; a connection uses one of them.
 local methods = {
   ["auth.creds"] = "creds", ["auth.user"] = "user+password", ["auth.password"] = "user+password",
-  ["auth.token"] = "token", ["auth.nkey"] = "nkey",
+  ["auth.token"] = "token", ["auth.nkey"] = "nkey", ["auth.jwt"] = "jwt+seed",
+  ["auth.seed"] = "jwt+seed",
 }
 
 local by_key, by_variable, variable_tails, tree = {}, {}, {}, {}
@@ -254,6 +266,7 @@ local function read_file(self, file)
     fail("%s: must return a table, not %s%s", file, self.show(values),
       values == nil and " (is `return` missing?)" or "")
   end
+  self.values = values
   local folder = file:match "^(.*/)[^/]*$" or ""
   read_table(self, values, tree, "", { file = file, folder = folder, layer = "file" })
 end
@@ -265,6 +278,11 @@ local function read_environment(self, variables)
       state(self, by_key[nats_variables[name]], value, name, { text = true, layer = "nats" })
     end
   end
+  telemetry.read(variables, function(key, value, source)
+    local ok, failure = pcall(state, self, by_key[key], value, source, { text = true, layer = "otel" })
+    if not ok and not failure.complaint then error(failure, 0) end
+    return ok, not ok and failure.complaint or nil
+  end, function(text) self.warnings[#self.warnings + 1] = text end)
   for _, name in ipairs(sorted_keys(variables)) do
     local leaf, value = by_variable[name], variables[name]
     if leaf and value ~= "" then
@@ -292,10 +310,25 @@ local function read_flags(self, flags, layer)
   end
 end
 
+local strength = { default = 0, file = 1, nats = 2, environment = 3, flag = 4 }
+for layer, value in pairs(context.strength) do strength[layer] = value end
+
+local function read_context(self, input)
+  return context.read(self, input, { fail = fail, strength = strength,
+    state = function(key, text, source, layer)
+      state(self, by_key[key], text, source, { text = true, layer = layer })
+    end })
+end
+
+-- Is it in the way of a private server that runs in this folder?
+local function is_given(self, key)
+  local stated = self.stated[key]
+  return stated ~= nil and stated.layer ~= "file" and stated.layer ~= "context_selected"
+end
+
 -- One way to authenticate: that of the strongest source. What a weaker one says of another way is
 -- left out, so that `--creds` does not quarrel with a file's user and password.
 local function choose_auth(self)
-  local strength = { file = 1, nats = 2, environment = 3, flag = 4 }
   local best
   for _, key in ipairs(sorted_keys(methods)) do
     local stated = self.stated[key]
@@ -307,7 +340,7 @@ local function choose_auth(self)
     local stated = self.stated[key]
     if stated and methods[key] ~= methods[best] then
       if stated.layer == self.stated[best].layer then
-        fail("%s and %s: one way to authenticate at a time: creds, user+password, token or nkey",
+        fail("%s and %s: one way to authenticate at a time: creds, user+password, token, nkey or jwt+seed",
           self.stated[best].source, stated.source)
       end
       self.stated[key] = nil
@@ -362,9 +395,12 @@ end
 local function as_shown(self, leaf, raw)
   if leaf.secret or leaf.key == "settings" then return "" end
   if raw == nil then return "none" end
-  if type(raw) ~= "table" then return self.hide(tostring(raw)) end
+  local function shown(value)
+    return self.hide(leaf.key == "servers" and kinds.shown_url(tostring(value)) or tostring(value))
+  end
+  if type(raw) ~= "table" then return shown(raw) end
   local items = {}
-  for index, item in ipairs(raw) do items[index] = self.hide(tostring(item)) end
+  for index, item in ipairs(raw) do items[index] = shown(item) end
   return table.concat(items, ", ")
 end
 
@@ -385,6 +421,7 @@ local function judge(self, input)
   if input.file then read_file(self, input.file) end
   read_environment(self, input.environment)
   read_flags(self, input.flags, "flag")
+  local note = read_context(self, input)
   choose_auth(self)
   check_tls(self)
   check_jetstream(self)
@@ -399,48 +436,53 @@ local function judge(self, input)
   result.workers = result.workers or input.workers
   check_order(self, result, "reconnect.wait", "reconnect.max_wait")
   check_order(self, result, "publish.backoff.min", "publish.backoff.max")
+  telemetry.judge(result, self.stated, function(source, complaint) fail("%s: %s", source, complaint) end)
   result.servers_stated = self.stated.servers ~= nil
-  result.servers_given = self.stated.servers ~= nil and self.stated.servers.layer ~= "file"
-  result.admin_given = self.stated.admin ~= nil and self.stated.admin.layer ~= "file"
+  result.servers_given = is_given(self, "servers")
+  result.admin_given = is_given(self, "admin")
+  result.context_note = note
   result.tls = (self.stated["tls.ca"] or self.stated["tls.cert"] or self.stated["tls.verify"]) ~= nil
+    or result["tls.first"]
   result.warnings = self.warnings
   result.leaves = describe(self, result)
   return result
 end
 
--- How a value looks in a message. What secret() gave never does, nor a password in a URL.
-local function shower(secrets)
-  local function hide(text)
-    for secret in pairs(secrets) do
-      local from, to = text:find(secret, 1, true)
-      while from and secret ~= "" do
-        text = text:sub(1, from - 1) .. "(secret)" .. text:sub(to + 1)
-        from, to = text:find(secret, from + #"(secret)", true)
-      end
+-- How the log would be written, as far as anybody says, when there is no config.
+local function stated_format(self, input)
+  local format
+  local function take(value)
+    if value == "auto" or value == "text" or value == "json" then format = value end
+  end
+  local function take_flags(flags)
+    for _, flag in ipairs(flags) do
+      if flag.key == "log.format" then take(flag.value) end
     end
-    return (text:gsub("://[^/@%s]+@", "://...@"))
   end
-  local function show(value)
-    if type(value) == "string" then return '"' .. hide(value) .. '"' end
-    if type(value) == "table" then return "a table" end
-    if type(value) == "function" then return "a function" end
-    return tostring(value)
-  end
-  return show, hide
+  take_flags(input.defaults)
+  local log = self.values and rawget(self.values, "log")
+  if type(log) == "table" then take(rawget(log, "format")) end
+  take(input.environment.MOONBUS_LOG_FORMAT)
+  take_flags(input.flags)
+  return format or "auto"
 end
 
 -- input: file (or nil), environment (a map), flags and defaults (lists of key, value, spelling),
--- workers (the default of that), host (duration, size, subject, name, json: C's own judgement). The
--- result, or nil and what is wrong.
+-- workers (the default of that), context (a name, or nil), no_selected_context, host (duration, size,
+-- subject, name, json: C's own judgement; context: reads one). The result, or nil, what is wrong, and
+-- the log's format all the same.
 ---@param input table
 ---@return table|nil result
 ---@return string|nil complaint
+---@return string|nil format
 function config.load(input)
   local self = { host = input.host, stated = {}, warnings = {}, secrets = {} }
   self.show, self.hide = shower(self.secrets)
   local ok, result = pcall(judge, self, input)
   if ok then return result end
-  if type(result) == "table" and result.complaint then return nil, result.complaint end
+  if type(result) == "table" and result.complaint then
+    return nil, result.complaint, stated_format(self, input)
+  end
   error(result, 0)
 end
 

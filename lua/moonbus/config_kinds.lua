@@ -36,6 +36,16 @@ function kinds.path(value, context)
   return value
 end
 
+function kinds.jwt(value, context)
+  if type(value) == "string" and value:find "^eyJ[%w%-_.]+$" then return value end
+  return wanted("a JWT (eyJ...), not a file: for that there is creds", value, context)
+end
+
+function kinds.seed(value, context)
+  if type(value) == "string" and value:find "^SU[A-Z2-7]+$" then return value end
+  return wanted("a user's seed (SU...), not a file: for that there is nkey", value, context)
+end
+
 function kinds.boolean(value, context)
   if type(value) == "boolean" then return value end
   if context.text then
@@ -129,7 +139,7 @@ end
 -- ADDR:PORT, or "off".
 function kinds.address(value, context)
   if value == "off" then return value end
-  local port = type(value) == "string" and value:match "^[^%s%c:]+:(%d+)$"
+  local port = type(value) == "string" and value:match "^[^%s%c:]*:(%d+)$"
     or type(value) == "string" and value:match "^%[[%x:.]+%]:(%d+)$"
   if not port or not port_of(port) then
     return wanted('"ADDR:PORT" or "off"', value, context)
@@ -137,10 +147,27 @@ function kinds.address(value, context)
   return value
 end
 
+-- What of a URL may be shown, however malformed it is. Nothing before the last "@", as a password may
+-- hold "@", "/" or "://"; nor what stands where a port should, as the "@" may have been forgotten.
+function kinds.shown_url(text)
+  local scheme = text:match "^%a[%w+.-]*://" or ""
+  local at = text:match "^.*()@"
+  if at and #scheme > at then scheme = "" end
+  local rest = at and "...@" .. text:sub(at + 1) or text:sub(#scheme + 1)
+  local host, tail = rest:match "^(%[[^%]]*%])(.*)$"
+  if not host then host, tail = rest:match "^([^:/]*)(.*)$" end
+  if not (tail:match "^:%d+/?$" and #tail <= 7) and tail:match "^/?(.*)$" ~= "" then
+    tail = tail:sub(1, 1) .. "..."
+  end
+  return scheme .. host .. tail
+end
+
 -- [nats://|tls://][user[:password]@]host[:port]
 function kinds.url(value, context)
   local what = 'a URL such as "nats://127.0.0.1:4222" or "tls://host:4222"'
-  if type(value) ~= "string" or value:find "[%z%c]" then return wanted(what, value, context) end
+  if type(value) ~= "string" then return wanted(what, value, context) end
+  local shown = kinds.shown_url(value)
+  if value:find "[%z%c]" then return wanted(what, shown, context) end
   local scheme, rest = value:match "^(%a[%w+.-]*)://(.*)$"
   rest = (rest or value):gsub("/$", "")
   local host = rest:match "^.*@(.*)$" or rest
@@ -148,7 +175,7 @@ function kinds.url(value, context)
   if not name then name, port = host:match "^([%w._-]+)(.*)$" end
   local bad = not name or (scheme and scheme ~= "nats" and scheme ~= "tls")
     or (port ~= "" and not (port:match "^:%d+$" and port_of(port:sub(2))))
-  if bad then return wanted(what, value, context) end
+  if bad then return wanted(what, shown, context) end
   return (scheme or "nats") .. "://" .. rest
 end
 

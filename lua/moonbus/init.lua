@@ -1,20 +1,22 @@
 --- "moonbus": what every script requires. Thin: options are checked by moonbus.options, waits are
 --- finished by moonbus.task, the rest is the host's (moonbus.core).
 local core = require("moonbus.core")
+local http = require("moonbus.http")
+local logged = require("moonbus.logged")
+local nearest = require("moonbus.nearest")
 local offload = require("moonbus.offload")
 local options = require("moonbus.options")
 local task = require("moonbus.task")
+local views = require("moonbus.views")
 
 local resumed = task.resumed
 
---- What is logged becomes text here: a __tostring is a script's code, which must not run inside of
---- the host's.
 local function log_of(level)
   local write = core.log[level]
   return function(...)
     if select("#", ...) == 0 then core.misuse(("bus.log.%s: a text is missing"):format(level)) end
     local text, fields = ...
-    return write(tostring(text), fields)
+    return write(logged(text), fields)
   end
 end
 
@@ -23,7 +25,8 @@ local M = {
     debug = log_of("debug"), info = log_of("info"), warn = log_of("warn"), error = log_of("error"),
   },
   now = core.now,
-  settings = core.settings,
+  settings = views.of(core.settings, "bus.settings",
+    "settings are the config's, in each state of a script the same; keep it in a local, or in bus.shared"),
   version = core.version,
   json = {
     encode = core.json_encode,
@@ -34,6 +37,7 @@ local M = {
   spawn = task.spawn,
   gather = task.gather,
   offload = offload,
+  http = http,
 }
 
 -- Only while a script loads -----------------------------------------------------------------------
@@ -44,9 +48,9 @@ function M.subscribe(subject, opts, fn)
   core.register("subscribe", spec, fn)
 end
 
-function M.on(event, fn)
-  event, fn = options.on(event, fn)
-  core.register(event, {}, fn)
+function M.on(event, opts, fn)
+  event, opts, fn = options.on(event, opts, fn)
+  core.register(event, opts, fn)
 end
 
 function M.script(opts)
@@ -69,6 +73,25 @@ end
 
 local ack = core.methods.ack
 function core.methods.ack(...) return resumed(ack(...)) end
+
+--- What it is called elsewhere.
+local ELSEWHERE = {
+  body = "data", payload = "data", content = "data", topic = "subject", seq = "sequence",
+  stream_sequence = "sequence", num_delivered = "attempt", deliveries = "attempt",
+  reply_to = "reply", time = "timestamp", durable = "consumer", nack = "nak", decode = "json",
+}
+
+setmetatable(core.methods, {
+  __index = function(members, name)
+    local names = {}
+    for each in pairs(members) do names[#names + 1] = each end
+    table.sort(names)
+    local shown = type(name) == "string" and "." .. name or ("[%s]"):format(logged(name))
+    local meant = ELSEWHERE[name] or type(name) == "string" and nearest(name, names)
+    core.misuse(("msg%s: a message has no such field: %s"):format(shown,
+      meant and ("did you mean %q?"):format(meant) or "there are " .. table.concat(names, ", ")))
+  end,
+})
 
 -- What instances share ---------------------------------------------------------------------------
 

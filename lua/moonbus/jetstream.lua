@@ -71,7 +71,6 @@ function M.publish_async(subject, data, opts)
   opts = copy(opts)
   opts.id, opts.derived = id, derived
   if opts.headers then opts.headers = copy_headers(opts.headers) end
-  if content_type == nil then text = nil end
   return task.spawn_kept(send, subject, text, opts, content_type)
 end
 

@@ -1,12 +1,16 @@
 --- The environment of a script: its own globals, its own copies of the library's tables, its own
---- `require`. What could harm the process is walled off, with an error that tells the way out.
+--- `require`. What could harm the process is walled off (moonbus.walls).
 ---
 ---     run ─▶ environment ─▶ load_file ─▶ the script's top level
 ---                              └─ require ─▶ the script's folder, then lib ─▶ load_file ...
----
---- Protection is against mistakes, not against hostile code.
 local misuse = require("moonbus.options_kinds").misuse
 local check_stack = require("moonbus.stack").check
+local logged = require("moonbus.logged")
+local tostring = require("moonbus.tostring")
+local walls = require("moonbus.walls")
+require("moonbus.views") -- pairs and next
+
+local wall, walled_function, walled_table = walls.wall, walls.walled_function, walls.walled_table
 
 --- The library's own searchers of the file system, for trusted scripts.
 local file_loaders = rawget(package, "file_loaders")
@@ -17,7 +21,9 @@ local real = {
 }
 
 local PUBLIC = { ["moonbus"] = true, ["moonbus.jetstream"] = true }
-local LIBRARIES = { "string", "table", "math", "bit", "coroutine", "os", "debug" }
+local LIBRARIES = {
+  "string", "table", "math", "bit", "coroutine", "os", "debug", "io", "jit", "package",
+}
 local PLAIN = {
   "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget",
   "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "unpack", "xpcall",
@@ -34,28 +40,6 @@ local function copy(from, names)
     for name, value in pairs(from) do to[name] = value end
   end
   return to
-end
-
-local function wall(what, whole)
-  return misuse(("%s: handlers have no %s; set trust = true in the config to allow it")
-    :format(what, whole or what))
-end
-
---- A table whose walled fields say why they are not there. With every_field, any of them; a test
---- such as `if io then` stays harmless.
-local function walled_table(name, fields, from)
-  return setmetatable(fields, {
-    __index = function(_, key)
-      if from == nil or from[key] ~= nil then
-        wall(name .. "." .. tostring(key), from and name .. "." .. tostring(key) or name)
-      end
-    end,
-    __metatable = false,
-  })
-end
-
-local function walled_function(name)
-  return function() wall(name) end
 end
 
 --- With a callback it can be called inside itself, which only the C stack would end.
@@ -159,7 +143,7 @@ end
 
 local function print_to_log(...)
   local parts = {}
-  for i = 1, select("#", ...) do parts[i] = tostring((select(i, ...))) end
+  for i = 1, select("#", ...) do parts[i] = logged((select(i, ...))) end
   return real.require("moonbus").log.info(table.concat(parts, "\t"))
 end
 
@@ -175,8 +159,7 @@ local function add_libraries(env)
   env.string.dump = walled_function("string.dump")
   env.table, env.math, env.bit = copy(table), copy(math), copy(require("bit"))
   env.os = walled_table("os", copy(os, OS_ALLOWED), os)
-  env.debug = walled_table("debug", { traceback = debug.traceback }, debug)
-  env.io, env.package = walled_table("io", {}), walled_table("package", {})
+  env.debug, env.jit, env.io = walls.debug(), walls.jit(), walled_table("io", { type = io.type }, io)
   env.dofile, env.loadfile = walled_function("dofile"), walled_function("loadfile")
   env.collectgarbage = guarded_collectgarbage
   add_evaluation(env)
@@ -205,16 +188,30 @@ local function add_all(env)
   env.loadstring = function(text, name) return real.load(text, name or text, nil, env) end
 end
 
---- The metatable of the globals: a first write to a name is told, with its place.
+local GLOBALS_TOLD = 100 -- names; beyond, they are only counted
+local NAME_SHOWN = 64 -- bytes
+
+--- The metatable of the globals: a first write to a name is told, with its place. Names are made up by
+--- loops as well, and come from payloads: so few of them are kept, and little of each.
 local function watch_globals(env, warn)
-  local seen = {}
+  local seen, count = {}, 0
+
+  local function is_new(name)
+    if seen[name] then return false end
+    if count >= GLOBALS_TOLD then return true end
+    seen[name] = true
+    count = count + 1
+    return true
+  end
+
   return setmetatable(env, {
     __newindex = function(globals, name, value)
       rawset(globals, name, value)
-      if seen[name] or type(name) ~= "string" then return end
-      seen[name] = true
+      if type(name) ~= "string" then return end
+      local shown = #name > NAME_SHOWN and name:sub(1, NAME_SHOWN):gsub("[\192-\255][\128-\191]*$", "") or name
+      if not is_new(shown) then return end
       local info = real.getinfo(2, "Sl")
-      warn(name, info and info.source:gsub("^[@=]", "") or "?", info and info.currentline or 0)
+      warn(shown, info and info.source:gsub("^[@=]", "") or "?", info and info.currentline or 0, #name - #shown)
     end,
     __metatable = false,
   })
@@ -224,6 +221,7 @@ local function environment(options)
   local env = {}
   if options.trust then add_all(env) else add_libraries(env) end
   env._G = env
+  env.tostring = tostring
   env.string.gsub = gsub
   env.coroutine = task_coroutine()
   env.print = print_to_log
@@ -281,6 +279,13 @@ local function places(options, name)
   return list
 end
 
+--- package.path: the same, for any name.
+local function search_path(options)
+  local list = {}
+  for index, place in ipairs(places(options, "?")) do list[index] = place.path end
+  return table.concat(list, ";")
+end
+
 --- Does the script lie where a module of that name may be? Then it finds another one than its neighbours.
 local function shadows(options, name)
   for _, place in ipairs(places(options, name)) do
@@ -329,10 +334,10 @@ local function host_module(env, options, name)
   end
   if options.trust then
     if name == "ffi" then return copy(real.require("ffi")) end
-    return package.loaded[name] and (env[name] or package.loaded[name])
-      or nil
-  elseif name == "ffi" or name == "io" or name == "jit" or name:find("^jit%.")
-    or name == "package" then
+    if package.loaded[name] then return env[name] or package.loaded[name] end
+    if package.preload[name] then return real.require(name) end -- "table.new", "jit.util"
+    return nil
+  elseif name == "ffi" or name:find("^jit%.") then
     wall(('require %q'):format(name), name)
   elseif name == "table.new" or name == "table.clear" then
     return real.require(name)
@@ -392,6 +397,16 @@ local function make_require(env, options)
     return (run())
   end
 
+  --- What package.loaded has of a script.
+  local function find_loaded(name)
+    if loaded[name] ~= nil or name == "_G" then return loaded[name] or env end
+    for _, library in ipairs(LIBRARIES) do
+      if name == library then return env[name] end
+    end
+  end
+
+  if not options.trust then env.package = walls.package(search_path(options), find_loaded) end
+
   return function(name)
     check_module_name(name)
     local value = loaded[name]
@@ -402,6 +417,32 @@ local function make_require(env, options)
     loaded[name] = value
     return value
   end
+end
+
+--- What does not come from a file.
+local function is_builtin(name)
+  for _, library in ipairs(LIBRARIES) do
+    if name == library then return true end
+  end
+  return package.loaded[name] ~= nil or package.preload[name] ~= nil or name:find("^cjson") ~= nil
+end
+
+--- Is there a module of that name for an offload thread, and can it be compiled? It is not run: what it
+--- needs may be there on its thread alone. It is read as the script's own files are, so the watch sees it.
+local function check_offloaded(options, name)
+  check_module_name(name)
+  local tried = {}
+  if is_builtin(name) then return end
+  for _, place in ipairs(places(options, name)) do
+    local text = not is_script(options, place.path) and options.read(place.path)
+    if text then
+      compile({}, text, place.name, true)
+      return
+    end
+    tried[#tried + 1] = place.path
+  end
+  if find_installed(name, tried) then return end
+  misuse(("bus.offload: module %q not found; looked for %s"):format(name, table.concat(tried, ", ")))
 end
 
 local M = {}
@@ -417,6 +458,7 @@ M.search_installed = search_installed
 --- read(path) -> text, or nil and why not; warn(global, file, line).
 function M.run(options)
   local env = environment(options)
+  M.check_offloaded = function(name) check_offloaded(options, name) end
   env.require = make_require(env, options)
   if options.trust then
     env.loadfile = function(path) return compile(env, assert(read_file(path)), path, true) end

@@ -2,6 +2,7 @@
 local core = require("moonbus.core")
 local options = require("moonbus.options")
 local resumed = require("moonbus.task").resumed
+local loader = require("moonbus.loader")
 local misuse = core.misuse
 
 --- The first answer may be a ticket: the queue was full, and now there is a place in it.
@@ -17,6 +18,10 @@ end
 --- module: its name, as for require.
 return function(module, opts)
   local timeout = options.offload(module, opts).timeout
+  if not core.in_task() then
+    loader.check_offloaded(module)
+    core.register("offload", { module = module, timeout = timeout })
+  end
   local proxy, functions = {}, setmetatable({}, { __mode = "v" })
 
   local function get(_, name)

@@ -1,4 +1,4 @@
---- What runs in the Lua state of an offload thread (host/engine/offload_state.c): finds the module of
+--- What runs in the Lua state of an offload thread (host/engine/offload/offload_state.c): finds the module of
 --- a call, loads it anew when its file has changed, and calls its function.
 ---
 ---     run ─▶ core.target ─▶ module (loaded once; checked at each call) ─▶ function ─▶ core.keep
@@ -10,6 +10,8 @@ local core = require("moonbus.offload_core")
 local loader = require("moonbus.loader")
 local check_stack = require("moonbus.stack").check
 local misuse = require("moonbus.options_kinds").misuse
+local logged = require("moonbus.logged")
+local tostring = require("moonbus.tostring")
 
 -- The library -------------------------------------------------------------------------------------
 
@@ -58,9 +60,10 @@ replace(coroutine, {
 require("moonbus.finalizers")(function(text) core.log("error", text) end)
 
 replace(_G, {
+  tostring = tostring,
   print = function(...)
     local parts = {}
-    for i = 1, select("#", ...) do parts[i] = tostring((select(i, ...))) end
+    for i = 1, select("#", ...) do parts[i] = logged((select(i, ...))) end
     core.log("info", table.concat(parts, "\t"))
   end,
 })

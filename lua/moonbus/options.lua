@@ -27,21 +27,28 @@ local SUBSCRIBE = {
     timeout = { "duration", default = 20 },
     concurrency = { "integer", max = 1000000, default = 256 },
     drop = { check = check_drop, default = "new" },
+    reply = { "boolean", default = true },
   },
   hints = {
     drop_policy = "drop", overflow = "drop", queue_group = "queue", group = "queue", max_in_flight = "concurrency",
-    max_inflight = "concurrency", workers = "concurrency",
-    durable = "it belongs to js.consume", ack_wait = "it belongs to js.consume",
+    max_inflight = "concurrency", workers = "concurrency", respond = "reply", replies = "reply",
+    no_reply = "write reply = false", durable = "it belongs to js.consume", ack_wait = "it belongs to js.consume",
     attempts = "it belongs to js.consume", dead_letter = "it belongs to js.consume",
   },
   later = { schema = true, batch = true, order_by = true },
 }
+
+--- Or is the default taken?
+local function is_stated(opts, name)
+  return opts ~= nil and opts[name] ~= nil
+end
 
 function M.subscribe(subject, opts, fn)
   local binding = "bus.subscribe"
   opts, fn = need_function(binding, opts, fn, "the handler")
   subject = kinds.pattern(binding, "subject", subject)
   local spec = check(binding, opts, SUBSCRIBE)
+  spec.timeout_stated = is_stated(opts, "timeout")
   spec.subject = subject
   return spec, fn
 end
@@ -72,14 +79,22 @@ function M.timer(binding, period, fn)
   return { period = kinds.duration(binding, "duration", period, {}) }, fn
 end
 
---- The kind of registration ("start" or "stop"), and the function.
-function M.on(event, fn)
+local ON = {
+  fields = { required = { "boolean", default = false }, timeout = "duration" },
+  hints = { require = "required", wait = "required", must = "required" },
+}
+local REQUIRED_TIMEOUT = 60
+
+--- The kind of registration ("start" or "stop"), its options, and the function.
+function M.on(event, opts, fn)
   if event ~= "start" and event ~= "stop" then
     refuse("bus.on", "event", '"start" or "stop"', event)
   end
-  local _
-  _, fn = need_function("bus.on", nil, fn, "what to run")
-  return event, fn
+  opts, fn = need_function("bus.on", opts, fn, "what to run")
+  local spec = check("bus.on", opts, ON)
+  if spec.required and event == "stop" then misuse('bus.on: required is for "start"') end
+  if spec.required then spec.timeout = spec.timeout or REQUIRED_TIMEOUT end
+  return event, spec, fn
 end
 
 local SCRIPT = {
@@ -99,7 +114,7 @@ end
 -- Blocking work ----------------------------------------------------------------------------------
 
 local OFFLOAD = {
-  fields = { timeout = { "duration", default = 30 } },
+  fields = { timeout = "duration" },
   hints = { threads = "it is limits.offload_threads of the config", max_wait = "timeout" },
 }
 
@@ -245,6 +260,7 @@ local STREAM = {
   sources = "table", mirror = "table", placement = "table", republish = "table",
   metadata = "table", subject_transform = "table",
   consumer_limits = { check = check_consumer_limits },
+  update = "boolean",
 }
 
 local STREAM_HINTS = {
@@ -274,7 +290,9 @@ function M.stream(settings)
     local value = check_value(binding, name, given, type(spec) == "table" and spec or {})
     result[name] = copy_plain(binding, name, value)
   end
-  return result
+  local update = result.update -- ours; all else is NATS'
+  result.update = nil
+  return { settings = result, update = update }
 end
 
 -- JetStream: consuming ----------------------------------------------------------------------------
@@ -317,8 +335,10 @@ end
 local RFC3339 = "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d[%.%d]*[Z%+%-][%d:]*$"
 
 local function check_deliver(binding, field, value)
-  local wanted = '"all", "new", "last", {sequence=42} or {time="2026-01-01T00:00:00Z"}'
-  if value == "all" or value == "new" or value == "last" then return { from = value } end
+  local wanted = '"all", "new", "last", "last_per_subject", {sequence=42} or {time="2026-01-01T00:00:00Z"}'
+  if value == "all" or value == "new" or value == "last" or value == "last_per_subject" then
+    return { from = value }
+  end
   if type(value) ~= "table" then refuse(binding, field, wanted, value) end
   for key in pairs(value) do
     if key ~= "sequence" and key ~= "time" then
@@ -338,6 +358,7 @@ local function check_deliver(binding, field, value)
   return { from = "time", time = value.time }
 end
 
+local NO_GROUPS = "not supported: the host's pulls belong to no priority group, and such a consumer refuses them"
 local PULL_ONLY = "js.consume pulls: it has no settings for pushing"
 local EXPLICIT = "it is always explicit: returning from the handler acknowledges"
 
@@ -349,6 +370,7 @@ local OURS = {
   filter_subjects = "filter", max_ack_pending = "max_ack_pending", ack_policy = EXPLICIT,
   deliver_subject = PULL_ONLY, deliver_group = PULL_ONLY, flow_control = PULL_ONLY,
   idle_heartbeat = PULL_ONLY, rate_limit_bps = PULL_ONLY,
+  priority_groups = NO_GROUPS, priority_policy = NO_GROUPS, priority_timeout = NO_GROUPS,
 }
 
 local function check_consumer(binding, field, value)
@@ -384,6 +406,14 @@ local function check_order(binding, field, value)
     value)
 end
 
+local function check_dead_letter(binding, field, value)
+  if value == false then return value end
+  if type(value) ~= "string" then
+    refuse(binding, field, "a subject, or false (what fails is terminated)", value)
+  end
+  return kinds.subject(binding, field, value)
+end
+
 local BATCH = {
   fields = {
     size = { "integer", max = 10000, required = true },
@@ -403,17 +433,17 @@ local CONSUME = {
     bind = { "boolean", default = false },
     filter = "patterns",
     ack_wait = { "duration", min = 0.1 },
-    timeout = { "duration", default = 20 },
+    timeout = { "duration", default = 300 },
     concurrency = { "integer", max = 65536, default = 64 },
     attempts = { "integer", max = 1000000, default = 5 },
     backoff = { check = check_backoff },
-    dead_letter = "subject",
+    dead_letter = { check = check_dead_letter },
     order_by = { check = check_order },
     batch = { check = check_batch },
     deliver = { check = check_deliver },
     max_ack_pending = { "integer", min = -1 },
     consumer = { check = check_consumer },
-    update = { "boolean", default = false },
+    update = "boolean",
   },
   hints = {
     max_inflight = "concurrency", max_in_flight = "concurrency", workers = "concurrency",
@@ -430,7 +460,7 @@ end
 for _, name in ipairs({
   "inactive_threshold", "max_waiting", "max_batch", "max_expires", "max_bytes", "headers_only",
   "num_replicas", "mem_storage", "sample_freq", "replay_policy", "description", "metadata",
-  "pause_until", "priority_policy", "priority_groups",
+  "pause_until",
 }) do
   CONSUME.hints[name] = ("write consumer = { %s = ... }"):format(name)
 end
@@ -440,6 +470,7 @@ function M.consume(stream, opts, fn)
   opts, fn = need_function(binding, opts, fn, "the handler")
   stream = kinds.name(binding, "stream", stream, {})
   local spec = check(binding, opts, CONSUME)
+  spec.timeout_stated = is_stated(opts, "timeout")
   if spec.max_ack_pending == 0 then
     refuse(binding, "max_ack_pending", "an integer from 1, or -1 for no limit", 0)
   end

@@ -7,6 +7,7 @@
 --- { check = function(binding, field, value) ... end }. A hint is the name of one of the fields, or
 --- a sentence.
 local nearest = require("moonbus.nearest")
+local tostring = require("moonbus.tostring")
 local core = package.loaded["moonbus.core"]
 
 --- Raises text with the place of the innermost line of a script.

@@ -30,15 +30,51 @@ end
 
 -- Errors ------------------------------------------------------------------------------------------
 
---- The traceback without the host's own lines.
-local function traceback()
+--- The error that was last raised in another coroutine than its own: what it was (value), where
+--- (file, line), and its traceback there, with what ran that coroutine at its end. The engine reads
+--- it, too. So an error that passes from a function of bus.gather to its handler keeps the lines of
+--- that function.
+local raised = setmetatable({}, { __mode = "v" })
+core.keep_raised(raised)
+
+--- Long enough for any people; and for an error that passes through thousands of coroutine.wrap.
+local TRACEBACK_MOST, WRAPPED_MOST = 16384, 4096
+
+--- A traceback without the host's own lines.
+local function clean(text)
   local lines = {}
-  for line in debug.traceback("", 3):gmatch("[^\n]+") do
+  for line in text:gmatch("[^\n]+") do
     if not line:find("^%s*moonbus[.%w_]*:") and not line:find("^%s*%[C%]: in function 'xpcall'") then
       lines[#lines + 1] = line
     end
   end
   return table.concat(lines, "\n")
+end
+
+--- The traceback of an error that has come to this place: if it has been raised elsewhere before,
+--- that one first. And where that was.
+local function trace(value, text, file, line)
+  text = clean(text)
+  local before = raised.traceback
+  local same = value ~= nil and rawequal(value, raised.value)
+  if not before or not same or (file == raised.file and line == raised.line) then return text, file, line end
+  local rest = text:gsub("^stack traceback:", ""):gsub("^\n%s*%[C%]: in function 'error'", "")
+  return #before < TRACEBACK_MOST and before .. rest or before, raised.file, raised.line
+end
+
+--- What ran a child: "run by bus.spawn at orders.lua:14". child: a future or a timer.
+local function run_by(child)
+  return child.file and ("run by %s at %s:%d"):format(child.binding, child.file, child.line)
+    or "run by " .. child.binding
+end
+
+--- Raises an error of another coroutine here. failure: as keep made it; by: what ran that one.
+local function raise_again(failure, by)
+  if failure.traceback then
+    raised.value, raised.file, raised.line = failure.value, failure.file, failure.line
+    raised.traceback = failure.traceback .. "\n\t(" .. by .. ")"
+  end
+  error(failure.value, 0)
 end
 
 local function field(value, name)
@@ -54,16 +90,16 @@ end
 --- then it is a bare error value.
 local KEPT = {}
 
-local function kept_of(raised)
-  if type(raised) == "table" and rawget(raised, "kept") == KEPT then return raised end
-  return { value = raised }
+local function kept_of(caught)
+  if type(caught) == "table" and rawget(caught, "kept") == KEPT then return caught end
+  return { value = caught }
 end
 
 --- Handler for xpcall: the error value, and where it was raised. Thousands may be cancelled at once.
 local function keep(value)
   if is_cancellation(value) then return { kept = KEPT, value = value } end
-  local file, line = core.where()
-  return { kept = KEPT, value = value, file = file, line = line, traceback = traceback() }
+  local text, file, line = trace(value, debug.traceback("", 2), core.where())
+  return { kept = KEPT, value = value, file = file, line = line, traceback = text }
 end
 
 --- A __tostring is a script's code, and may fail.
@@ -81,8 +117,9 @@ local function text_of(value)
   return ("an error of type %s%s"):format(kind, kind == "table" and ": " .. core.show(value) or "")
 end
 
---- The error as the engine reads it, with its first place and traceback.
-local function report(failure)
+--- The error as the engine reads it, with its first place and traceback. child: whose it is; nil: what
+--- ran it is not told.
+local function report(failure, child)
   local value = failure.value
   local text = field(value, "message")
   if type(text) ~= "string" then text = field(value, "code") end
@@ -93,10 +130,9 @@ local function report(failure)
     local at_file, at_line, rest = value:match("^([^:\n]+):(%d+): (.*)$")
     if at_file then file, line, text = at_file, tonumber(at_line), rest end
   end
-  return {
-    code = field(value, "code"), message = text, file = file, line = line,
-    traceback = failure.traceback,
-  }
+  local where = failure.traceback
+  if where and child then where = where .. "\n\t(" .. run_by(child) .. ")" end
+  return { code = field(value, "code"), message = text, file = file, line = line, traceback = where }
 end
 
 -- Futures -----------------------------------------------------------------------------------------
@@ -122,7 +158,7 @@ local function hold(future, failure)
   core.park(parking)
   core.unpark(parking)
   future.holding = nil
-  if not future.observed then error(report(failure), 0) end
+  if not future.observed then error(report(failure, future), 0) end
 end
 
 local function complete(future, ok, ...)
@@ -142,8 +178,9 @@ local function body(future, fn, ...)
   complete(future, xpcall(fn, keep, ...))
 end
 
-local function spawn(kept, fn, ...)
-  local future = setmetatable({ done = false, waiting = {} }, Future)
+local function spawn(kept, binding, fn, ...)
+  local file, line = core.where()
+  local future = setmetatable({ done = false, waiting = {}, binding = binding, file = file, line = line }, Future)
   is_future[future] = true
   future.handle = core.spawn(kept, body, future, fn, ...)
   return future
@@ -164,7 +201,7 @@ function Future:wait()
   self.observed = true
   if self.holding then core.wake(self.holding) end
   if self.ok then return unpack(self, 1, self.count) end
-  error(self[1].value, 0)
+  raise_again(self[1], run_by(self))
 end
 
 --- Its pending binding, or its next one, raises. A function that has ended is left alone.
@@ -180,12 +217,12 @@ function M.spawn(fn, ...)
   if type(fn) ~= "function" then
     misuse(("bus.spawn: what to run must be a function, got %s"):format(type(fn)))
   end
-  return spawn(false, fn, ...)
+  return spawn(false, "bus.spawn", fn, ...)
 end
 
 --- A child that its handler's end waits for.
 function M.spawn_kept(fn, ...)
-  return spawn(true, fn, ...)
+  return spawn(true, "js.publish_async", fn, ...)
 end
 
 -- Gather ------------------------------------------------------------------------------------------
@@ -239,7 +276,7 @@ function M.gather(functions)
     group.handles[place] = core.spawn(false, member, group, place, functions[place])
   end
   park(group.parking)
-  if group.failure then error(group.failure.value, 0) end
+  if group.failure then raise_again(group.failure, "run by bus.gather") end
   return unpack(group.results, 1, count)
 end
 
@@ -282,35 +319,36 @@ local function sleep(timer, seconds, binding)
 end
 
 --- Nobody can wait for a timer, so its error fails the handler at once.
-local function run(fn)
+local function run(timer, fn)
   local ok, failure = xpcall(fn, keep)
-  if not ok and not core.cancelled() then error(report(kept_of(failure)), 0) end
+  if not ok and not core.cancelled() then error(report(kept_of(failure), timer), 0) end
   return ok
 end
 
 local function after_body(timer, seconds, fn)
-  if not core.cancelled() and sleep(timer, seconds, "bus.after") then run(fn) end
+  if not core.cancelled() and sleep(timer, seconds, "bus.after") then run(timer, fn) end
   core.release(timer.handle)
 end
 
 local function every_body(timer, seconds, fn)
   local due = core.clock() + seconds
   while not core.cancelled() and sleep(timer, math.max(0, due - core.clock()), "bus.every") do
-    if not run(fn) or timer.cancelled then break end
+    if not run(timer, fn) or timer.cancelled then break end
     -- What was missed is not made up for.
     due = math.max(due + seconds, core.clock())
   end
   core.release(timer.handle)
 end
 
-local function start_timer(timer_body, seconds, fn)
+local function start_timer(binding, timer_body, seconds, fn)
   local timer = new_timer()
+  timer.binding, timer.file, timer.line = binding, core.where()
   timer.handle = core.spawn(false, timer_body, timer, seconds, fn)
   return timer
 end
 
-function M.after(seconds, fn) return start_timer(after_body, seconds, fn) end
-function M.every(seconds, fn) return start_timer(every_body, seconds, fn) end
+function M.after(seconds, fn) return start_timer("bus.after", after_body, seconds, fn) end
+function M.every(seconds, fn) return start_timer("bus.every", every_body, seconds, fn) end
 
 -- Scripts' coroutines -----------------------------------------------------------------------------
 
@@ -342,14 +380,19 @@ local function resume(co, ...)
   return pass(co, co_resume(co, ...))
 end
 
-local function unwrap(ok, ...)
+local function unwrap(co, ok, ...)
   if ok then return ... end
-  error((...), 0)
+  local value = ...
+  -- Each traceback would be refused memory again.
+  local long = raised.traceback and #raised.traceback >= WRAPPED_MOST and rawequal(value, raised.value)
+  if value == "not enough memory" or long or is_cancellation(value) then error(value, 0) end
+  local text, file, line = trace(value, debug.traceback(co), core.where(co))
+  raise_again({ value = value, traceback = text, file = file, line = line }, "run by coroutine.wrap")
 end
 
 local function wrap(fn)
   local co = co_create(fn)
-  return function(...) return unwrap(resume(co, ...)) end
+  return function(...) return unwrap(co, resume(co, ...)) end
 end
 
 local function status(co)

@@ -13,7 +13,7 @@ return {
   request_timeout  = "5s",
   publish          = { timeout = "5s", attempts = 10, backoff = { min = "100ms", max = "5s" } },
   graceful_timeout = "25s",                  -- below Kubernetes' 30 s
-  limits   = { memory = "64MB", cpu = "5s", offload_threads = 4, max_stuck = 3 },  -- memory: per script and worker; cpu: one resume without yielding
+  limits   = { memory = "64MB", cpu = "5s", offload_threads = 4, max_stuck = 3, generations = 8 },  -- memory: per script and worker; cpu: one resume without yielding
   watch    = false,
   admin    = "127.0.0.1:8223",               -- "off" for none; off loopback, POST needs admin_token
   log      = { level = "info", format = "auto" },   -- auto: text on a terminal, else json

@@ -34,11 +34,10 @@ describe("the command line", function()
       assert.equal(0, run.status)
       local listed = {}
       for command in run.stdout:gmatch "\n%s*moonbus (%l+)" do listed[command] = true end
-      for _, command in ipairs { "run", "dev", "pub", "req", "sub", "redrive", "version" } do
+      for _, command in ipairs { "run", "dev", "check", "pub", "req", "sub", "redrive", "tune", "version" } do
         assert.is_true(listed[command], command .. " in\n" .. run.stdout)
       end
-      for _, command in ipairs { "init", "check", "test", "replay",
-        "tune" } do
+      for _, command in ipairs { "init", "test", "replay" } do
         assert.is_nil(listed[command], command)
       end
     end)
@@ -83,7 +82,7 @@ describe("the command line", function()
     end)
 
     it("does not know the commands that are still to come", function()
-      wrong({ "tune", "X" }, "tune")
+      wrong({ "replay", "X" }, "replay")
     end)
 
     it("names an option that does not exist, and says where the options are", function()
@@ -150,7 +149,7 @@ describe("the command line", function()
     end)
 
     it("names a file that cannot be read", function()
-      wrong({ "run", "nowhere.lua", "-s", w.server.url }, "nowhere.lua", "No such file")
+      wrong({ "run", "nowhere.lua", "--admin", "off", "-s", w.server.url }, "nowhere.lua", "No such file")
       wrong({ "run", "-c", "nowhere.conf", "-s", w.server.url }, "nowhere.conf", "No such file")
       wrong({ "pub", "a", "b", "--creds", "nowhere.creds", "-s", w.server.url }, "nowhere.creds")
       wrong({ "pub", "a", "b", "--nkey", "nowhere.nk", "-s", w.server.url }, "nowhere.nk")
@@ -158,7 +157,7 @@ describe("the command line", function()
     end)
 
     it("says that there is no handler where it looked", function()
-      wrong({ "run", "-s", w.server.url }, "handlers")
+      wrong({ "run", "--admin", "off", "-s", w.server.url }, "handlers")
     end)
   end)
 
@@ -196,6 +195,22 @@ describe("the command line", function()
       assert.equal(0, w:cli({ "pub", "--count", "5", "cli.pub", "x" }).status)
       assert.equal(5, #sub:take(5))
       assert.is_nil(sub:next(0.05))
+    end)
+
+    it("numbers what it repeats: {{n}} in subject, headers and data", function()
+      local sub = w.client:subscribe "cli.*"
+      assert.equal(0, w:cli({ "pub", "--count", "2", "cli.{{n}}", '{"id":{{n}},"n":"{{Count}}"}', "-H", "K: k{{n}}" })
+        .status)
+      for index, message in ipairs(sub:take(2)) do
+        assert.same({ "cli." .. index, ('{"id":%d,"n":"%d"}'):format(index, index), { "k" .. index } },
+          { message.subject, message.data, message.headers.K })
+      end
+    end)
+
+    it("leaves {{n}} alone without --count", function()
+      local sub = w.client:subscribe "cli.pub"
+      assert.equal(0, w:cli({ "pub", "cli.pub", "{{n}}" }).status)
+      assert.equal("{{n}}", sub:next().data)
     end)
 
     it("waits with -J until it is stored, and says where", function()
@@ -250,6 +265,27 @@ describe("the command line", function()
       assert.equal("a|b\n", run.stdout)
     end)
 
+    it("prints exactly the reply's bytes with --raw", function()
+      w:run(ECHO)
+      for _, bytes in ipairs { "hello", "two\n\n", "\0\255" } do
+        assert.equal(bytes, w:cli({ "req", "echo", "--raw" }, { stdin = bytes }).stdout)
+      end
+    end)
+
+    it("waits for several replies with --replies", function()
+      for index = 1, 2 do
+        w:run(('require "moonbus".subscribe("many", function() return "reply %d" end)'):format(index))
+      end
+      local run = w:cli { "req", "many", "x", "--replies", "2" }
+      assert.equal(0, run.status, run.stderr)
+      assert.is_truthy(run.stdout:find("reply 1\n", 1, true) and run.stdout:find("reply 2\n", 1, true), run.stdout)
+      local all = w:cli { "req", "many", "x", "--replies", "0", "--timeout", "300ms" }
+      assert.same({ 0, #"reply 1\nreply 2\n" }, { all.status, #all.stdout })
+      local few = w:cli { "req", "many", "x", "--replies", "3", "--timeout", "300ms" }
+      assert.equal(1, few.status)
+      assert.matches("timeout: 2 of 3 replies came", few.stderr)
+    end)
+
     it("exits 1 at once when nobody serves the subject", function()
       local run = w:cli { "req", "nobody", "x", "--timeout", "30s" }
       assert.equal(1, run.status)
@@ -299,6 +335,16 @@ describe("the command line", function()
       local _, lines = sub:stdout():gsub("hello", "")
       assert.equal(2, lines)
       assert.matches("cli%.sub%.a", sub:output())
+    end)
+
+    it("ends after --count in order, however much more has come by then", function()
+      local sub = subscribe { "cli.sub", "--count", "1" }
+      assert.equal(0, feed(sub, function()
+        for _ = 1, 100 do w.client:send("cli.sub", "hello") end
+        w.client:flush()
+      end))
+      local _, lines = sub:stdout():gsub("hello", "")
+      assert.equal(1, lines)
     end)
 
     it("prints one JSON object for each message with --json", function()
@@ -432,7 +478,7 @@ describe("the command line", function()
       local host = w:start {
         handlers = { ["talk.lua"] = [[
           local bus = require "moonbus"
-          bus.subscribe("talk", function() bus.log.info("a word", { n = 1 }) end)
+          bus.subscribe("talk", function() bus.log.info("a word", { n = 1 }) return "" end)
         ]] },
         format = false, args = { "--log-format", "text" },
       }

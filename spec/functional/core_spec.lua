@@ -148,20 +148,16 @@ end)]]):format(body))
   end)
 
   describe("what a handler returns", function()
-    it("is the reply, with its content-type", function()
+    it("is the reply, as bytes without a content-type", function()
       local reply = reply_of [[ return "text" ]]
       assert.equal("text", reply.data)
-      assert.equal("text/plain", reply:header "content-type")
+      assert.is_nil(reply:header "content-type")
     end)
 
     it("is JSON when it is a table", function()
       local reply = reply_of [[ return { total = 42, items = { "a", "b" } } ]]
       assert.same({ total = 42, items = { "a", "b" } }, reply:json())
       assert.equal("application/json", reply:header "content-type")
-    end)
-
-    it("is an empty reply when it is nothing", function()
-      assert.equal("", reply_of([[ return ]]).data)
     end)
 
     it("is bytes as they are", function()
@@ -363,7 +359,7 @@ bus.subscribe("fine", function() return "fine" end)]]
         local bus = require "moonbus"
         bus.script { workers = 1 }
         local kept
-        bus.subscribe("keep", function(msg) kept = msg end)
+        bus.subscribe("keep", function(msg) kept = msg return "kept" end)
         bus.subscribe("say", function()
           collectgarbage()
           kept:respond("late")
@@ -372,7 +368,7 @@ bus.subscribe("fine", function() return "fine" end)]]
       ]]
       local late = w.client:subscribe "late"
       w.client:publish("keep", "a word", nil, "late")
-      assert.equal("", late:next().data)
+      assert.equal("kept", late:next().data)
       assert.same({ "keep", "a word", "late", "nil" }, w.client:request("say", ""):json())
       assert.equal("late", late:next().data)
     end)
@@ -438,6 +434,7 @@ bus.subscribe("fine", function() return "fine" end)]]
           bus.log.info("two", { order = 7, who = "ada" })
           bus.log.warn("three")
           bus.log.error("four")
+          return ""
         end)
       ]]
       w.client:request("talk", "")

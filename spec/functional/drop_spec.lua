@@ -19,11 +19,11 @@ bus.subscribe("flood", { concurrency = 1, drop = %q, timeout = "1m" }, function(
   while not open do bus.sleep "10ms" end
   bus.publish("seen", msg.data:match "^%%d+")
 end)
-bus.subscribe("open", function() open = true end)
+bus.subscribe("open", function() open = true return "" end)
 bus.subscribe("good", function(msg) return msg.data end)]]):format(drop))
     local seen = w.client:subscribe "seen"
     local filler = ("x"):rep(size or 0)
-    for index = 1, count do w.client:publish("flood", index .. " " .. filler) end
+    for index = 1, count do w.client:send("flood", index .. " " .. filler) end
     w.client:flush()
     return host, seen
   end

@@ -1,9 +1,10 @@
 local posix = require "spec.support.posix"
 local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
+local web = require "spec.support.web"
 local world = require "spec.support.world"
 
-local EXAMPLES = { "hello.lua", "orders.lua", "ticker.lua", "fanout.lua", "usage.lua" }
+local EXAMPLES = { "hello.lua", "orders.lua", "ticker.lua", "fanout.lua", "usage.lua", "webhook.lua" }
 
 describe("the examples", function()
   local w = world.new()
@@ -94,6 +95,17 @@ describe("the examples", function()
     local answer = w.client:request("quote.bread", ""):json()
     assert.same({ "bread", "south", 290 }, { answer.item, answer.best, answer.cents })
     assert.is_true(answer.seconds < 0.25 * wait.slow)
+  end)
+
+  it("post an event to a URL", function()
+    local server = web.start()
+    assert.equal(0, moonbus("pub", "-J", "webhooks.order",
+      ('{"url":"%s","event":{"id":1}}'):format(server:url "/flaky/1/hook")).status)
+    wait.eventually(function() return dev:stderr():find("delivered", 1, true) end, 10, function()
+      return dev:stderr()
+    end)
+    assert.equal(2, server:stats().hook)
+    server:close()
   end)
 
   it("measure a folder beside the handlers", function()

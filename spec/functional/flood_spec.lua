@@ -136,7 +136,7 @@ describe("while a script floods the connection", function()
   end)
 
   it("a reload of another does not wait for its end", function()
-    local host = run(ENDLESS:gsub("1s", "5s", 1), OTHER)
+    local host = run(ENDLESS:gsub("1s", "3s", 1), OTHER)
     w.client:publish("flood", "")
     w.client:request("other", "")
     temp.write(host.folder, "handlers/other.lua", OTHER .. "-- new")

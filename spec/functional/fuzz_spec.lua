@@ -6,13 +6,18 @@ local PROGRAM = os.getenv "MOONBUS":match "^(.*)/" .. "/moonbus_replay"
 local READERS = {
   value = "durations, sizes, subjects and names",
   text = "what is escaped for the log",
-  wire = "ack subjects, PubAcks, header fields and statuses",
+  wire = "ack subjects, PubAcks and header fields",
+  headers = "header blocks and statuses",
   jsapi = "answers of JetStream's API",
   letter = "stored messages and dead letters",
   pull = "what a server answers to pull requests",
+  change = "what happens to a handler file",
   json = "JSON texts",
   config = "config files, the environment and URLs",
   cli = "command lines",
+  http = "URLs, redirects and headers of requests",
+  trace = "headers of traces",
+  context = "contexts of the nats command line",
 }
 
 local function exists(path)
@@ -45,6 +50,6 @@ describe("any bytes are read, or refused, as", function()
       assert.is_truthy(READERS[target], target)
       count = count + 1
     end
-    assert.equal(9, count)
+    assert.equal(14, count)
   end)
 end)

@@ -65,7 +65,7 @@ bus.subscribe("answer", function() return words.answer .. " " .. require("late")
 
   it("is loaded also when the file is gone", function()
     local host = run()
-    temp.remove(host.folder .. "/handlers/handler.lua")
+    assert(os.remove(host.folder .. "/handlers/handler.lua"))
     wear_out(host, 1)
     assert.equal("one late one", ask "answer")
   end)
@@ -124,7 +124,7 @@ end)]]
 bus.subscribe("burn." .. ("%.6f"):format(bus.now()), function() end)]])
     host:signal "HUP"
     host:wait_log({ level = "error",
-      msg = "generation 1 keeps running: a further instance registered other handlers" }, 10)
+      msg = "generation 1 keeps running: burn%.%d.* is registered by " }, 10)
     assert.equal("one", w.client:request("burn", "").data)
   end)
 end)

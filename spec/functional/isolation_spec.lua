@@ -1,3 +1,4 @@
+-- Runs alone: it measures.
 -- While one script misbehaves, whatever it does, nobody else notices: another script keeps its rate,
 -- what sleeps there wakes in time, heartbeats go on, the admin endpoint answers; and what the
 -- script itself has under way is finished or handed back at once, with nothing lost.
@@ -5,7 +6,7 @@ local posix = require "spec.support.posix"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
--- The jump out of compiled code is left out of sanitized builds: there such a thread is given up
+-- The jump out of compiled code is left out of sanitized builds: there such a thread is lost
 -- after more than a second, and after max_stuck of them so is the process.
 local escapes = not (os.getenv "ASAN_OPTIONS" or os.getenv "TSAN_OPTIONS")
 
@@ -53,7 +54,7 @@ local bus = require "moonbus"
 bus.subscribe("%s", function(msg) return msg.data end)
 bus.subscribe("%s", { concurrency = 100 }, function(msg)
   local late = bus.json.array {}
-  for index = 1, 15 do
+  for index = 1, 5 do
     local due = bus.now() + 0.1
     bus.sleep("100ms")
     late[index] = bus.now() - due
@@ -65,8 +66,8 @@ end)
   -- Held: messages with a short ack_wait.
   local GOOD = CONTROL:format("good", "sleeper") .. [[
 local js = require "moonbus.jetstream"
-js.consume("HELD", { durable = "held", ack_wait = "1s", timeout = "20s" }, function(msg)
-  bus.sleep("2500ms")
+js.consume("HELD", { durable = "held", ack_wait = "500ms", timeout = "20s" }, function(msg)
+  bus.sleep("750ms")
   bus.publish("held.done", msg.data)
 end)]]
 
@@ -107,7 +108,7 @@ end)]]
         ["bad.lua"] = BAD:format(tostring(abuse.jit == true), abuse[2]),
       },
       config = [[return { workers = 2,
-        limits = { cpu = "200ms", memory = "16MB", max_stuck = 50 } }]],
+        limits = { cpu = "100ms", memory = "16MB", max_stuck = 50 } }]],
       admin = true,
     }
   end
@@ -127,6 +128,20 @@ end)]]
       for _, seconds in ipairs(reply:json()) do late[#late + 1] = seconds end
     end
     return late
+  end
+
+  local function mean(times)
+    local sum = 0
+    for _, seconds in ipairs(times) do sum = sum + seconds end
+    return sum / #times
+  end
+
+  -- Its rate: fifty round trips a second are far below what an idle host gives. A busy machine gives
+  -- the process beside it less, too.
+  local function keeps_rate(times, control)
+    local limit = 0.02 * wait.slow + 3 * mean(control)
+    assert.is_true(mean(times) < limit, ("%d requests took %.4f s on average, where %.4f s are allowed")
+      :format(#times, mean(times), limit))
   end
 
   -- Within 0.1 s, but for one in twenty, and for what the machine does to the process beside it.
@@ -153,8 +168,8 @@ end)]]
         end
         for index = 1, 20 do w.client:store("own", tostring(index)) end
         local began, sent, times_taken, control_taken = wait.now(), 0, {}, {}
-        while wait.now() - began < 2 do
-          if sent < times and (times > 100 or wait.now() - began > sent * 0.3) then
+        while wait.now() - began < 0.6 do
+          if sent < times and (times > 100 or wait.now() - began > sent * 0.13) then
             for _ = 1, times > 100 and 100 or 1 do w.client:publish("abuse", "x") end
             sent = sent + (times > 100 and 100 or 1)
           end
@@ -162,8 +177,7 @@ end)]]
           control_taken[#control_taken + 1] = time "control.good"
           if #times_taken % 50 == 1 then assert.equal("200", admin(host, "/healthz")) end
         end
-        -- Its rate: a hundred round trips a second are far below what an idle host gives.
-        assert.is_true(#times_taken > 100 / wait.slow, ("%d requests in 2 s"):format(#times_taken))
+        keeps_rate(times_taken, control_taken)
         in_time("requests", times_taken, control_taken)
         in_time("sleepers", lateness(inbox), lateness(control))
         -- Heartbeats: none of them was redelivered, as ack_wait is shorter than the work.

@@ -104,6 +104,21 @@ describe("JetStream", function()
       assert.equal("new", seen:next().data)
     end)
 
+    for filter, name in pairs { [""] = "no filter", ['filter = "in.>", '] = "a filter" } do
+      it("starts with the last of each subject where deliver says so, with " .. name, function()
+        local seen = w.client:subscribe "seen"
+        w.client:stream("IN", { "in.>" })
+        for _, subject in ipairs { "in.a", "in.b", "in.a", "in.b", "in.a" } do w.client:store(subject, "") end
+        local host = w:run(consumer(filter .. 'deliver = "last_per_subject"',
+          [[ bus.publish("seen", tostring(msg.sequence)) ]]))
+        local both = { seen:next().data, seen:next().data } -- of two handlers at a time
+        table.sort(both)
+        assert.same({ "4", "5" }, both)
+        assert.is_nil(seen:next(0.1))
+        assert.same({}, host:logged "no filter is stated")
+      end)
+    end
+
     it("goes on where it was, after a restart of the host", function()
       local seen = w.client:subscribe "seen"
       local script = consumer(nil, [[ bus.publish("seen", msg.data) ]])

@@ -80,6 +80,31 @@ end)]]):format(body) }, config = options and options.config }
       assert.same({ good = 2, receipt = "nil", code = "wrong_sequence" }, result)
     end)
 
+    it("gives nil, err with wrong_sequence when another stream takes the subject than is expected", function()
+      local result = result_of [[
+        local good = js.publish("out.a", "x", { expect = { stream = "OUT" } })
+        local receipt, err = js.publish("out.a", "y", { expect = { stream = "OTHER" } })
+        return { good = good.seq, receipt = tostring(receipt), code = err.code }
+      ]]
+      assert.same({ good = 1, receipt = "nil", code = "wrong_sequence" }, result)
+      assert.equal(1, count "OUT")
+    end)
+
+    it("into a work queue says once that its server forgets ids when it restarts", function()
+      local host = w:run [[
+        local bus, js = require "moonbus", require "moonbus.jetstream"
+        js.stream { name = "JOBS", subjects = { "jobs.>" }, retention = "workqueue" }
+        js.stream { name = "LOG", subjects = { "log.>" } }
+        bus.subscribe("spec", function()
+          for _ = 1, 3 do js.publish("jobs.a", "x") js.publish("log.a", "x") end
+          return "done"
+        end)]]
+      assert.equal("done", w.client:request("spec").data)
+      local list = host:logged { level = "warn", msg = "forgets" }
+      assert.equal(1, #list)
+      assert.matches("stream JOBS keeps only what its consumers have not taken: it forgets the ids", list[1].msg)
+    end)
+
     it("gives nil, err with timeout when nothing is stored in time", function()
       w.client:subscribe "void" -- a subscriber that is no stream
       local result = result_of [[

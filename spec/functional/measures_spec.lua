@@ -1,3 +1,4 @@
+-- Runs alone: it measures.
 local world = require "spec.support.world"
 
 describe("measures", function()

@@ -5,7 +5,7 @@ local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
--- The jump out of compiled code is left out of sanitized builds: there such a thread is given up.
+-- The jump out of compiled code is left out of sanitized builds: there such a thread is lost.
 local escapes = not (os.getenv "ASAN_OPTIONS" or os.getenv "TSAN_OPTIONS")
 
 describe("bus.offload", function()
@@ -268,12 +268,12 @@ end }]], [[ return { work.child() } ]])
     end)
 
     it("when the module does not load, until it does", function()
-      local host = run("return {\n  x = = 1\n}", [[ return describe(work.x()) ]])
+      local host = run("error 'not today'", [[ return describe(work.x()) ]])
       local err = ask()
       assert.equal("offload_error", err.code)
-      assert.matches("lib/work%.lua:2: unexpected symbol", err.message)
-      temp.write(host.folder, "lib/work.lua", "error 'not today'")
-      assert.matches("lib/work%.lua:1: not today", ask().message)
+      assert.matches("lib/work%.lua:1: not today", err.message)
+      temp.write(host.folder, "lib/work.lua", "return {\n  x = = 1\n}")
+      assert.matches("lib/work%.lua:2: unexpected symbol", ask().message)
       temp.write(host.folder, "lib/work.lua", "return 5")
       assert.matches('module "work" gives a number', ask().message)
       temp.write(host.folder, "lib/work.lua", "return { x = function() return 'mended' end }")
@@ -353,7 +353,7 @@ return {
       assert.same({ "timeout", "fine" }, { err.code, err.fine })
       assert.is_true(err.seconds < 0.7 * wait.slow, err.seconds)
       host:wait_log { script = "handler.lua", msg = "^the offloaded function work%.block is in a call that "
-        .. "cannot be interrupted: its thread is left to it until it returns %(1 of at most 1" }
+        .. "cannot be interrupted: its thread is lost until it returns %(1 of at most 1" }
       local now = status(host)
       assert.same({ 1, 1, 1 }, { now.threads, now.lost, now.running })
       temp.write(host.folder, "go", "")
@@ -375,7 +375,7 @@ return {
       end
       assert.matches("work%.block found no thread free within 100ms", ask().message)
       assert.equal(0, status(host).threads)
-      host:wait_log "from here on there is none in its place"
+      host:wait_log "none takes its place any more"
       alive()
       local code, body = posix.http(tonumber(host.admin:match "%d+$"), "GET", "/readyz")
       assert.equal(503, code)
@@ -725,7 +725,7 @@ bus.subscribe("version", function() return %q end)]]):format(version, version, v
   it("can be named while a script loads, and called only after that", function()
     local failed = w:fail { handlers = { ["handler.lua"] = [[
 local bus = require "moonbus"
-bus.offload("work").f()]] } }
+bus.offload("work").f()]] }, files = { ["lib/work.lua"] = "return {}" } }
     assert.equal(2, failed.status)
     assert.matches('work%.f: not while the script loads', failed.events[1].msg)
     assert.equal(2, failed.events[1].line)

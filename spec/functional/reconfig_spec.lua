@@ -95,15 +95,28 @@ bus.subscribe("asks", function() local _, err = bus.request("silent", "") return
     assert.equal("timeout", ask "asks")
   end)
 
-  it("bounds a generation, and the stop, by a graceful_timeout that has come since", function()
-    local host = run('return { graceful_timeout = "1h" }', { handlers = { ["handler.lua"] = [[
+  local HANGS = [[
 local bus = require "moonbus"
-bus.subscribe("hang", function() bus.publish("hangs", "") bus.sleep("1h") end)]] } })
+bus.subscribe("hang", { timeout = "1h" }, function() bus.publish("hangs", "") bus.sleep("1h") end)]]
+
+  local function hang(host)
     local hangs = w.client:subscribe "hangs"
     w.client:flush()
     w.client:publish("hang", "")
     hangs:take(1)
+    return host
+  end
+
+  it("bounds the stop by a graceful_timeout that has come since", function()
+    local host = hang(run('return { graceful_timeout = "1h" }', { handlers = { ["handler.lua"] = HANGS } }))
     save(host, 'return { graceful_timeout = "300ms" }')
+    assert.equal(0, reload(host).status)
+    assert.equal(3, host:stop())
+  end)
+
+  it("bounds how many generations live by a limits.generations that has come since", function()
+    local host = hang(run("return {}", { handlers = { ["handler.lua"] = HANGS } }))
+    save(host, "return { limits = { generations = 1 } }")
     assert.equal(0, reload(host).status)
     save(host, HANDLER, "handlers/handler.lua")
     assert.equal(0, reload(host).status)
@@ -151,7 +164,7 @@ bus.subscribe("hoard", function() return tostring(#("x"):rep(8 * 1024 * 1024)) e
     local result = reload(host)
     assert.equal(0, result.status, result.stderr)
     assert.matches("moonbus%.lua: handlers: one/ %-> two/, c%.lua\n", result.stdout)
-    assert.matches("a%.lua: the config's handlers do not lead to it any more; nothing of it is served",
+    assert.matches("a%.lua: the config's handlers no longer lead to it; it is no longer served",
       result.stdout)
     assert.same({ "here", "here" }, { ask "b", ask "c" })
     assert.is_nil((w.client:request("a", "")))

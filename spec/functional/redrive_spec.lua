@@ -1,4 +1,5 @@
 local posix = require "spec.support.posix"
+local raw = require "spec.support.raw"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
@@ -109,7 +110,8 @@ describe("moonbus redrive", function()
       local run = redrive()
       assert.equal(0, run.status, run.stdout)
       assert.equal("newer x", data_of "ORDERS")
-      assert.same({ ["Nats-Msg-Id"] = { id_of(1) } }, w.client:message("ORDERS", 2).headers)
+      assert.same({ ["Nats-Msg-Id"] = { id_of(1) }, -- a rollup's own: no newer one may be in its place
+        ["Nats-Expected-Last-Subject-Sequence"] = { "1" } }, w.client:message("ORDERS", 2).headers)
     end)
 
     it("is stored although the stream remembers the original's id", function()
@@ -211,6 +213,21 @@ describe("moonbus redrive", function()
       assert.equal("a note another", data_of "DEAD")
     end)
 
+    it("leaves alone what is no dead letter, whatever its headers; a letter that cannot be sent is kept", function()
+      streams()
+      raw.publish(w.server, "dead.note", { "Bad Name: x", "K: v" }, "a note")
+      raw.publish(w.server, "dead.billing",
+        { "Bad Name: x", "Moonbus-Subject: orders.created", "Moonbus-Stream: ORDERS" }, "a letter")
+      w.client:await_stored("DEAD", 2)
+      local run = redrive()
+      assert.equal(1, run.status)
+      assert.same({
+        '2 dead.billing -> kept: invalid: the header name "Bad Name" cannot be sent',
+        "0 put back, 1 kept, 1 skipped: no dead letter",
+      }, lines_of(run))
+      assert.equal("a note a letter", data_of "DEAD")
+    end)
+
     it("ends at what was there when it began", function()
       -- The last of them becomes a dead letter in the same stream once more.
       w.client:stream("BOTH", { "orders.>", "dead.>" })
@@ -231,7 +248,8 @@ describe("moonbus redrive", function()
       local run = redrive "--dry-run"
       assert.equal(1, run.status)
       local lines = lines_of(run)
-      assert.equal("1 orders.created -> would be stored in ORDERS", lines[1])
+      assert.equal("1 orders.created -> would be stored in ORDERS "
+        .. "(handler_error: no paper, attempt 5 of ORDERS/billing)", lines[1])
       has(lines[2], "2 lost.created -> would be kept: no_stream: ", '"lost.created"')
       assert.equal("1 would be put back, 1 would be kept", lines[3])
       assert.equal(2, left())
@@ -336,7 +354,7 @@ describe("moonbus redrive", function()
       w.client:api("STREAM.MSG.DELETE.ORDERS", { seq = 1 })
       local run = redrive()
       assert.equal(1, run.status)
-      has(run.stdout, "kept: not_found: only a reference to stream ORDERS, sequence 1")
+      has(run.stdout, "kept: not_found: it is only a reference to stream ORDERS, sequence 1")
       assert.equal(1, left())
     end)
 

@@ -1,3 +1,4 @@
+-- Runs alone: it measures.
 -- 100 reloads under a steady load, some of them of broken code: nothing is lost, nothing runs twice,
 -- nothing runs on a version that is not live, the neighbours notice nothing, nothing is left behind.
 --

@@ -24,8 +24,9 @@ local function is_over() return bus.request("version", "").data == "two" end
 js.consume("WORK", { durable = "a", dead_letter = "dead", filter = "work.>", %s }, function(msg)
   bus.publish("begun", version)
   %s
-  for _, each in ipairs(msg[1] and msg or { msg }) do
-    js.publish("done." .. version, each.data, { from = msg[1] and each or nil })
+  local batch = type(msg) == "table"
+  for _, each in ipairs(batch and msg or { msg }) do
+    js.publish("done." .. version, each.data, { from = batch and each or nil })
   end
 end)
 bus.subscribe("version", function() return version end)]]):format(version, options or "", body)

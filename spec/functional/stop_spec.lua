@@ -121,19 +121,6 @@ end)]]
     host:wait_log "^ended\tfalse"
   end)
 
-  it("stops at once at a second signal", function()
-    local begin = w.client:subscribe "begin"
-    local host = slow "30s"
-    w.client:publish("slow", "x")
-    begin:take(1)
-    host:signal "TERM"
-    host:wait_log "[Dd]rain"
-    local began = wait.now()
-    host:signal "TERM"
-    host:wait(5)
-    assert.is_true(wait.now() - began < 2 * wait.slow)
-  end)
-
   it("is bounded when the server is down", function()
     local begin = w.client:subscribe "begin"
     local host = slow("400ms", "--graceful-timeout", "2s")
@@ -180,7 +167,7 @@ end)]]
     local began = wait.now()
     host:signal "TERM"
     host:wait_log "[Dd]rain"
-    assert.is_true(wait.now() - began < 0.1 + 2 * (wait.slow - 1))
+    assert.is_true(wait.now() - began < 0.5 + 2 * (wait.slow - 1))
     host:wait(10)
     assert.is_true(wait.now() - began < 1 + 3 * wait.slow)
   end)
@@ -201,7 +188,7 @@ end)]]
       end
       return longest > 0 and now >= 40
     end, 10)
-    assert.is_true(longest < 0.1 + 2 * (wait.slow - 1), "a tick took " .. longest)
+    assert.is_true(longest < 0.5 + 2 * (wait.slow - 1), "a tick took " .. longest)
   end)
 
   it("answers at once to what goes to either connection while the server is frozen", function()
@@ -224,7 +211,7 @@ end)]]
     w.client:store("held", "1")
     host:wait_log "begun"
     w.server:freeze()
-    local longest = host:wait_log("longest", 10).msg:match "longest%s+(%S+)"
-    assert.is_true(tonumber(longest) < 0.1 + 2 * (wait.slow - 1), "it took " .. longest)
+    local longest = host:wait_log("^longest", 10).msg:match "longest%s+(%S+)"
+    assert.is_true(tonumber(longest) < 0.5 + 2 * (wait.slow - 1), "it took " .. longest)
   end)
 end)

@@ -205,6 +205,7 @@ end)]] },
       reply_of [[
         bus.spawn(function() while true do bus.publish("tick", "") bus.sleep("10ms") end end)
         bus.sleep("50ms")
+        return ""
       ]]
       assert.is_true(#ticks:arrived() >= 2)
       assert.is_nil(ticks:next(0.1))

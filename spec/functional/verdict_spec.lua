@@ -64,15 +64,6 @@ describe("JetStream:", function()
       assert.equal(3, #host:logged { level = "error", handler = "IN/worker" })
     end)
 
-    it("is terminated after the last attempt without a dead letter", function()
-      local seen = w.client:subscribe "seen"
-      w:run(consumer(QUICK .. ", attempts = 2", [[ bus.publish("seen", "") error "no" ]]))
-      w.client:store("in.a", "x")
-      seen:take(2)
-      settled()
-      assert.is_nil(seen:next(0.2))
-    end)
-
     it("on bad JSON goes straight to the dead letter, with no retries", function()
       local seen = w.client:subscribe "seen"
       w:run(consumer(DEAD, [[ bus.publish("seen", "") return msg:json() ]]))
@@ -300,11 +291,13 @@ describe("JetStream:", function()
 
     it("is the handler's while it burns CPU, longer than ack_wait", function()
       local seen = w.client:subscribe "seen"
-      w:run(consumer('ack_wait = "1s"', [[
+      local body = consumer('ack_wait = "1s"', [[
         bus.publish("seen", tostring(msg.attempt))
         local began, n = os.clock(), 0
         while os.clock() - began < 1.8 do for i = 1, 1000 do n = n + i % 7 end end
-      ]]))
+      ]])
+      -- On a busy machine 1.8 s of CPU take long.
+      w:run { handlers = { ["handler.lua"] = body }, config = 'return { limits = { cpu = "1m" } }' }
       w.client:store("in.a", "x")
       assert.equal("1", seen:next().data)
       settled(20)

@@ -63,7 +63,7 @@ describe("watching", function()
       save(host, text)
       local count = #host:logged "refused"
       wait.eventually(function() return #host:logged "refused" > count end)
-      host:wait_log "refused, generation 1 keeps running: it registers nothing any more"
+      host:wait_log "refused, generation 1 keeps running: it no longer registers anything"
       says "one"
     end
     save(host, answers "two")
@@ -162,6 +162,17 @@ describe("watching", function()
     host:wait_log "handler%.lua: refused, generation 1 keeps running: .*cannot read handlers/handler%.lua"
     says "one"
     sh(host, "rm -rf handlers/handler.lua")
+    save(host, answers "two")
+    says "two"
+  end)
+
+  it("refuses what comes back as something that cannot be read, too", function()
+    local host = watching(answers "one")
+    sh(host, "mv handlers/handler.lua kept")
+    wait.holds(function() return w.client:request("version", "").data == "one" end, 0.15, "gone for a moment")
+    sh(host, "mkdir handlers/handler.lua")
+    host:wait_log "handler%.lua: refused, generation 1 keeps running: .*cannot read handlers/handler%.lua"
+    sh(host, "rmdir handlers/handler.lua && mv kept handlers/handler.lua")
     save(host, answers "two")
     says "two"
   end)

@@ -2,6 +2,7 @@
 -- deadline on everything.
 local ffi = require "ffi"
 local cjson = require "cjson"
+local posix = require "spec.support.posix"
 local wait = require "spec.support.wait"
 
 if not pcall(ffi.typeof, "struct moonbus_spec_nats") then
@@ -58,7 +59,8 @@ if not pcall(ffi.typeof, "struct moonbus_spec_nats") then
   ]]
 end
 
-local nats = ffi.load "libnats.so.3.4"
+local nats = posix.load "nats" -- by the link of libnats-dev, whichever release that is
+
 local TIMEOUT, NO_RESPONDERS = "Timeout", "no responders available for request"
 
 local function check(status, what)

@@ -4,6 +4,7 @@ local bit = require "bit"
 local cjson = require "cjson"
 local process = require "spec.support.process"
 local temp = require "spec.support.temp"
+local wait = require "spec.support.wait"
 
 local credentials = {}
 
@@ -133,8 +134,9 @@ end
 -- TLS ----------------------------------------------------------------------------------------
 
 -- Writes ca.pem, and a certificate and key for the server (127.0.0.1) and for a client, into a
--- folder.
-function credentials.tls(folder)
+-- folder. days: { server = 0 }: for how many days they are valid (2); 0: expired when this returns
+-- (no openssl makes one that ends before it begins).
+function credentials.tls(folder, days)
   local function key(name)
     openssl(folder, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1",
       "-out", name)
@@ -149,7 +151,12 @@ function credentials.tls(folder)
     openssl(folder, "req", "-new", "-key", name .. "-key.pem", "-subj", "/CN=" .. name,
       "-out", name .. ".csr")
     openssl(folder, "x509", "-req", "-in", name .. ".csr", "-CA", "ca.pem", "-CAkey", "ca-key.pem",
-      "-CAcreateserial", "-days", "2", "-extfile", name .. ".ext", "-out", name .. ".pem")
+      "-CAcreateserial", "-days", tostring(days and days[name] or 2),
+      "-extfile", name .. ".ext", "-out", name .. ".pem")
+  end
+  local made = os.time()
+  for _, valid in pairs(days or {}) do
+    if valid == 0 then wait.eventually(function() return os.time() > made end) end
   end
   return folder
 end

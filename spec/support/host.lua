@@ -28,6 +28,13 @@ local function lay_out(self, options)
   if options.config then temp.write(self.folder, "moonbus.lua", options.config) end
 end
 
+local function has(list, value)
+  for _, each in ipairs(list or {}) do
+    if each == value then return true end
+  end
+  return false
+end
+
 -- Starts it without waiting. options:
 --   handlers  { ["orders.lua"] = text }, written to handlers/
 --   files     { ["lib/x.lua"] = text }, written beside handlers/
@@ -36,6 +43,7 @@ end
 --   command   "run" (default) or "dev";  args: further arguments;  env: further environment
 --   level     --log-level (default debug); false: none
 --   folder    an existing folder to run in, which stays
+--             `dev` gets a --nats-port that is free, as hosts run side by side here
 --   admin     true: an admin endpoint at a free port, as self.admin; false: what moonbus does by
 --             itself; default: none, as hosts run side by side here
 function host.start(options)
@@ -52,6 +60,9 @@ function host.start(options)
   local serves = command[2] == "run" or command[2] == "dev"
   if serves and options.admin ~= false then append(command, { "--admin", self.admin or "off" }) end
   append(command, options.args)
+  if command[2] == "dev" and not has(options.args, "--nats-port") then
+    append(command, { "--nats-port", tostring(posix.free_port()) })
+  end
   self.began = wait.now()
   self.process = process.start {
     command = command, folder = self.folder, env = options.env, stdin = options.stdin,
@@ -181,6 +192,14 @@ end
 function host:memory_mb()
   local status = temp.read("/proc/" .. self.pid .. "/status")
   return tonumber(status:match "VmRSS:%s*(%d+)") / 1024
+end
+
+-- How many seconds of CPU it has used.
+function host:cpu_seconds()
+  local stat = temp.read("/proc/" .. self.pid .. "/stat"):match "%) (.*)"
+  local fields = {}
+  for field in stat:gmatch "%S+" do fields[#fields + 1] = tonumber(field) or field end
+  return (fields[12] + fields[13]) / 100
 end
 
 -- How often its threads went to sleep, so far.

@@ -22,6 +22,7 @@ if not pcall(ffi.typeof, "struct moonbus_spec_pollfd") then
     void _exit(int status);
     int waitpid(int pid, int *status, int options);
     int kill(int pid, int signal);
+    int setpriority(int which, unsigned int who, int priority);
     void (*signal(int number, void (*handler)(int)))(int);
     int open(const char *path, int flags, ...);
     int dup2(int from, int to);
@@ -32,14 +33,25 @@ if not pcall(ffi.typeof, "struct moonbus_spec_pollfd") then
     long syscall(long number, ...);
     int chdir(const char *path);
     int chmod(const char *path, unsigned int mode);
+    int mkdir(const char *path, unsigned int mode);
+    int rmdir(const char *path);
+    int unlink(const char *path);
+    struct moonbus_spec_dirent {
+      unsigned long inode; long offset; unsigned short length; unsigned char type; char name[256];
+    };
+    void *opendir(const char *path);
+    struct moonbus_spec_dirent *readdir(void *folder);
+    int closedir(void *folder);
     char *mkdtemp(char *template);
     char *realpath(const char *path, char *resolved);
     void free(void *pointer);
     char *strerror(int number);
+    void *dlopen(const char *file, int flags);
     int socket(int domain, int type, int protocol);
     int bind(int fd, const struct moonbus_spec_sockaddr *address, unsigned int size);
-    int getsockname(int fd, struct moonbus_spec_sockaddr *address, unsigned int *size);
+    int setsockopt(int fd, int level, int option, const int *value, unsigned int size);
     int connect(int fd, const struct moonbus_spec_sockaddr *address, unsigned int size);
+    int shutdown(int fd, int how);
     unsigned short htons(unsigned short host);
     unsigned int htonl(unsigned int host);
   ]]
@@ -49,11 +61,22 @@ local C = ffi.C
 local posix = { C = C }
 
 posix.signals = {
-  HUP = 1, INT = 2, QUIT = 3, KILL = 9, USR2 = 12, TERM = 15, CONT = 18, STOP = 19,
+  HUP = 1, INT = 2, QUIT = 3, KILL = 9, USR1 = 10, USR2 = 12, ALRM = 14, TERM = 15, CONT = 18, STOP = 19,
+  WINCH = 28,
 }
 
 function posix.error(what)
   error(what .. ": " .. ffi.string(C.strerror(ffi.errno())), 3)
+end
+
+local RTLD_NOW, RTLD_NODELETE = 2, 0x1000
+
+-- A library by its name ("nats") or path, which stays in memory until the process has ended. By
+-- ffi.load alone it goes with the Lua state, which is too early: its threads still run, and what
+-- libraries do at exit finds each other half taken down (nats.c and OpenSSL free the same list).
+function posix.load(name)
+  C.dlopen(name:find "/" and name or ("lib%s.so"):format(name), RTLD_NOW + RTLD_NODELETE)
+  return ffi.load(name)
 end
 
 -- The absolute path of something that exists.
@@ -74,15 +97,48 @@ function posix.loopback(port)
   return address
 end
 
--- A TCP port of 127.0.0.1 that was free a moment ago.
-function posix.free_port()
-  local fd = C.socket(2, 1, 0)
-  local address = posix.loopback(0)
-  local size = ffi.new("unsigned int[1]", ffi.sizeof(address))
-  if C.bind(fd, address, size[0]) ~= 0 then posix.error "bind" end
-  C.getsockname(fd, address, size)
+-- Below the ports that the kernel gives to outgoing connections.
+local PORTS_FROM, SLOTS, PORTS_IN_SLOT = 12000, 100, 200
+local SOCK_STREAM_CLOEXEC = 0x80001
+
+-- A socket that is bound to the port; nil: somebody has it.
+local function bind(port)
+  local fd = C.socket(2, SOCK_STREAM_CLOEXEC, 0)
+  if C.bind(fd, posix.loopback(port), 16) == 0 then return fd end
   C.close(fd)
-  return tonumber(C.htons(address.port))
+end
+
+-- Each runner has ports of its own, also for a server that is down at the moment: others look for
+-- theirs at the same time. Who has bound the first port of a slot, for as long as this module
+-- lives, has all of them.
+local slot
+
+local function take_slot()
+  for index = 0, SLOTS - 1 do
+    local first = PORTS_FROM + index * PORTS_IN_SLOT
+    local fd = bind(first)
+    if fd then
+      slot = { first = first, last_given = 0, guard = newproxy(true) }
+      getmetatable(slot.guard).__gc = function() C.close(fd) end
+      return
+    end
+  end
+  error "too many specs run at a time: no slot of ports is free"
+end
+
+-- A TCP port of 127.0.0.1 that nobody listens at, and that no other spec is given.
+function posix.free_port()
+  if not slot then take_slot() end
+  for _ = 1, PORTS_IN_SLOT - 1 do
+    slot.last_given = slot.last_given % (PORTS_IN_SLOT - 1) + 1
+    local port = slot.first + slot.last_given
+    local fd = bind(port)
+    if fd then
+      C.close(fd)
+      return port
+    end
+  end
+  error "no free port on the loopback"
 end
 
 -- A connection to 127.0.0.1:port on which `text` was sent; nil when nobody listens. The caller
@@ -94,6 +150,11 @@ function posix.dial(port, text)
     return nil
   end
   return fd
+end
+
+-- What is written to it goes out at once (TCP_NODELAY).
+function posix.hasten(fd)
+  C.setsockopt(fd, 6, 1, ffi.new("int[1]", 1), 4)
 end
 
 -- What comes on a connection until its end, or until nothing comes for `seconds`; and which of the

@@ -26,6 +26,7 @@ local function environment(extra)
     end
     index = index + 1
   end
+  variables.XDG_CONFIG_HOME = "/nonexistent" -- somebody's own context of the nats command line
   variables.MOONBUS_GC = os.getenv "SPEC_GC"
   for name, value in pairs(extra or {}) do variables[name] = value or nil end
   local list = {}

@@ -36,12 +36,21 @@ end
 function proxy:delay(ms) self:tell("delay " .. ms) end
 -- Connections stay, and new ones are accepted, but no byte arrives any more.
 function proxy:swallow() self:tell "swallow" end
+-- Cuts every connection; new ones are accepted, and get what the server says first, its INFO, but
+-- nothing more passes either way.
+function proxy:greet() self:tell "greet" end
 -- As if it were not there; connections whose bytes were swallowed are cut.
 function proxy:pass() self:tell "pass" end
 -- Cuts every connection, and takes no new ones.
 function proxy:down() self:tell "down" end
+-- Cuts every connection by an RST, in the middle of whatever is on its way; new ones are as before.
+function proxy:reset() self:tell "reset" end
 -- Cuts a connection, once, when the server says something that contains `text`, which is lost.
 function proxy:cut_at(text) self:tell("cut_at " .. text) end
+
+-- From now on: has a client said something that contains `text`?
+function proxy:look_for(text) self:tell("look_for " .. text) end
+function proxy:seen() return (pcall(self.tell, self, "seen")) end
 
 function proxy:close() self.process:close() end
 

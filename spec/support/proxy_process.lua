@@ -72,10 +72,12 @@ end
 
 -- Bytes that came from `side`, on their way to its peer.
 local function take(side, data)
-  if mode.swallow then
+  if mode.swallow or mode.greet and (side.greeted or not side.from_server) then
     side.poisoned = true -- with a hole in its bytes it can never be used again
     return
   end
+  side.greeted = true
+  if mode.wanted and not side.from_server and data:find(mode.wanted, 1, true) then mode.seen = true end
   if side.from_server and mode.cut_at and data:find(mode.cut_at, 1, true) then
     mode.cut_at = nil
     drop(side)
@@ -111,6 +113,10 @@ end
 local commands = {
   delay = function(ms) mode.delay = tonumber(ms) / 1000 end,
   swallow = function() mode.swallow = true end,
+  greet = function()
+    mode = { delay = 0, greet = true }
+    drop_if(function() return true end)
+  end,
   pass = function()
     mode = { delay = 0, swallow = false }
     drop_if(function(side) return side.poisoned or side.peer.poisoned end)
@@ -119,7 +125,14 @@ local commands = {
     mode.down = true
     drop_if(function() return true end)
   end,
+  reset = function()
+    local abort = ffi.new("int[2]", 1, 0) -- struct linger: what was not sent is thrown away, by an RST
+    for fd in pairs(ends) do C.setsockopt(fd, 1, 13, abort, 8) end
+    drop_if(function() return true end)
+  end,
   cut_at = function(text) mode.cut_at = text end,
+  look_for = function(text) mode.wanted, mode.seen = text, false end,
+  seen = function() return mode.seen or false end,
 }
 
 local function obey(control)
@@ -127,10 +140,7 @@ local function obey(control)
   if fd < 0 then return end
   local count = tonumber(C.read(fd, buffer, CHUNK))
   local name, text = ffi.string(buffer, math.max(count, 0)):match "^(%S+) ?([^\n]*)\n$"
-  if commands[name] then
-    commands[name](text)
-    C.write(fd, "ok\n", 3)
-  end
+  if commands[name] and commands[name](text) ~= false then C.write(fd, "ok\n", 3) end
   C.close(fd)
 end
 

@@ -1,7 +1,12 @@
 -- busted's output: one line for each promise, the failures in full at the end, and the counts to
 -- the file that spec/run reads.
 local busted = require "busted"
+local ffi = require "ffi"
 local pretty = require "pl.pretty"
+
+-- A sanitizer that spec/run preloads is for this process: a shell that inherits it crashes.
+ffi.cdef "int unsetenv(const char *name);"
+ffi.C.unsetenv "LD_PRELOAD"
 
 local function message_of(failure)
   local message = failure.message

@@ -27,7 +27,7 @@ local function launch(self)
   local path = temp.write(self.folder, "server.conf", configuration(self))
   self.process = process.start {
     command = { os.getenv "NATS_SERVER" or "nats-server", "-c", path },
-    folder = self.folder,
+    folder = self.folder, env = self.env,
   }
   local ready = pcall(wait.eventually, function()
     if not self.process:running() then return "ended" end
@@ -37,7 +37,7 @@ local function launch(self)
 end
 
 -- options: config (text added to the configuration),
--- name, jetstream (default true), start (default true), login (options for its clients).
+-- name, env (of its process), jetstream (default true), start (default true), login (options for its clients).
 function server.start(options)
   options = options or {}
   local self = setmetatable({}, server)
@@ -45,7 +45,7 @@ function server.start(options)
   self.name = options.name or "spec"
   self.jetstream = options.jetstream ~= false
   self.login = options.login
-  self.config = options.config
+  self.config, self.env = options.config, options.env
   self:move()
   if options.start == false then return self end -- server:up() does
   for _ = 1, 3 do -- someone else may have taken the port since

@@ -5,8 +5,34 @@ local posix = require "spec.support.posix"
 local temp = {}
 local folders = {}
 
-local function quote(path)
-  return "'" .. path:gsub("'", "'\\''") .. "'"
+-- By calls of our own: a shell for each would cost more than all else that starts with a host.
+local C = posix.C
+local DIRECTORY = 4 -- DT_DIR
+
+local function make_folders(path)
+  local at = 1
+  while at do
+    at = path:find("/", at + 1, true)
+    C.mkdir(at and path:sub(1, at - 1) or path, 511) -- 0777
+  end
+end
+
+-- Symbolic links are removed, not followed.
+local function remove_all(path)
+  C.chmod(path, 448) -- 0700: a spec may have taken its rights away
+  local folder = C.opendir(path)
+  if folder == nil then return end
+  while true do
+    local entry = C.readdir(folder)
+    if entry == nil then break end
+    local name = ffi.string(entry.name)
+    if name ~= "." and name ~= ".." then
+      local child = path .. "/" .. name
+      if entry.type == DIRECTORY then remove_all(child) else C.unlink(child) end
+    end
+  end
+  C.closedir(folder)
+  C.rmdir(path)
 end
 
 -- A new, empty folder; its absolute path.
@@ -22,7 +48,7 @@ end
 -- Writes folder/name, with the folders on the way; gives the path back.
 function temp.write(folder, name, content)
   local path = folder .. "/" .. name
-  os.execute("mkdir -p " .. quote(path:match "^(.*)/"))
+  make_folders(path:match "^(.*)/")
   local file = assert(io.open(path, "wb"))
   file:write(content)
   file:close()
@@ -40,13 +66,13 @@ end
 function temp.remove(folder)
   if not folders[folder] then return end
   folders[folder] = nil
-  os.execute("rm -rf " .. quote(folder))
+  remove_all(folder)
 end
 
 -- Lives as long as this module; its end removes what a failed spec has left.
 temp.guard = newproxy(true)
 getmetatable(temp.guard).__gc = function()
-  for folder in pairs(folders) do os.execute("rm -rf " .. quote(folder)) end
+  for folder in pairs(folders) do remove_all(folder) end
 end
 
 return temp

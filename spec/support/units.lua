@@ -1,6 +1,7 @@
 -- The floors without Lua, through the FFI: units.include "base/wheel.h" declares what the header
 -- declares (the header itself is read, so specs cannot drift from it), units.lib has the functions.
 local ffi = require "ffi"
+local posix = require "spec.support.posix"
 
 local units = {}
 
@@ -9,6 +10,7 @@ local prelude = [[
 typedef struct __natsMsg natsMsg;
 typedef struct __natsConnection natsConnection;
 typedef struct __natsSubscription natsSubscription;
+typedef uint64_t atomic_uint_least64_t;
 typedef int marker_prelude;
 ]]
 
@@ -38,14 +40,15 @@ function units.include(header)
   for included in text:gmatch '\n#include "([^"]+)"' do
     units.include(included)
   end
-  text = ("\n" .. text):gsub("\n[ \t]*#[^\n]*", "\n")
+  text = ("\n" .. text):gsub("\n[ \t]*#[^\n]*", "\n"):gsub("\nstatic inline[^{;]*%b{}", "\n")
+  text = text:gsub("%f[%w_]U?N?LOCKS%b()", ""):gsub("%f[%w_]NEEDS%b()", ""):gsub("MUTEX_TYPE", "")
   local ok, message = pcall(ffi.cdef, text .. "\ntypedef int " .. marker .. ";")
   if not ok then
     error(header .. ": " .. message, 2)
   end
 end
 
-units.lib = ffi.load(os.getenv "MOONBUS_UNITS" or "build/libmoonbus_units.so")
+units.lib = posix.load(os.getenv "MOONBUS_UNITS" or "build/libmoonbus_units.so")
 
 units.include "base/err.h"
 

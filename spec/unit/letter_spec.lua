@@ -38,7 +38,7 @@ end
 
 local function parse(reply)
   local json = lib.cJSON_Parse(type(reply) == "string" and reply or cjson.encode(reply))
-  local stored, err = ffi.new "struct stored", units.err()
+  local stored, err = ffi.new "struct stored_message", units.err()
   local code = lib.stored_parse(json, stored, err)
   lib.cJSON_Delete(json)
   ffi.gc(stored, lib.stored_clear)

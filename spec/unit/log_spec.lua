@@ -5,6 +5,7 @@ local temp = require "spec.support.temp"
 local units = require "spec.support.units"
 
 units.include "base/log.h"
+units.include "base/log_line.h"
 units.include "base/text.h"
 local lib = units.lib
 
@@ -90,12 +91,51 @@ describe("The log", function()
     event.time = nil
     assert.same({
       level = "error", msg = 'say "no"', script = "orders.lua", handler = "ORDERS/billing", stream = "ORDERS",
-      consumer = "billing", subject = "orders.created", sequence = 4711, attempt = 2, code = "no_responders",
-      file = "orders.lua", line = 14,
+      consumer = "billing", subject = "orders.created", sequence = 4711, attempt = 2, attempts = 5,
+      code = "no_responders", file = "orders.lua", line = 14,
     }, event)
     event = json("INFO", "started")
     event.time = nil
     assert.same({ level = "info", msg = "started" }, event)
+  end)
+
+  it("says for machines what became of the message", function()
+    local event = json("ERROR", "no", { verdict = "nak", delayed = true, delay_ns = 2100000000LL,
+      dead_letter = "dead.billing", duration_ns = 12345678LL, generation = 3 })
+    event.time = nil
+    assert.same({ level = "error", msg = "no", verdict = "nak", delay_ms = 2100, dead_letter = "dead.billing",
+      duration_ms = 12.345, generation = 3 }, event)
+    assert.equal(0, json("ERROR", "no", { delayed = true }).delay_ms)
+  end)
+
+  it("has the keys that the documents list, and no others", function()
+    local listed = {}
+    local section = temp.read("docs/OPERATING.md"):match '<a id="log%-keys">.-\n\n(.-)\n\n'
+    for names in section:gmatch "\n| (`[^|]*) |" do
+      for name in names:gmatch "`([%w_]+)`" do listed[#listed + 1] = name end
+    end
+    -- Every field of the struct, whatever it is.
+    local context = ffi.new "struct log_context"
+    local struct = temp.read("host/base/log.h"):match "struct log_context (%b{})":gsub("/%*.-%*/", "")
+    for kind, names in struct:gsub("const ", ""):gmatch "([%w_]+) ([^;]+);" do
+      for name in names:gmatch "[%w_]+" do
+        context[name] = kind:find "char" and (name == "fields" and "{}" or "x") or kind:find "bool" and true or 1
+      end
+    end
+    local out, written = ffi.new "struct text", {}
+    lib.text_init(out)
+    lib.log_line_json(ffi.new("struct log_line", { context = context, message = "m", repeated = 1 }), out)
+    for name in pairs(cjson.decode(ffi.string(out.bytes, out.len))) do written[#written + 1] = name end
+    lib.text_clear(out)
+    table.sort(listed)
+    table.sort(written)
+    assert.same(written, listed)
+  end)
+
+  it("leaves a code out of the text where the sentence says it all", function()
+    local context = { script = "a.lua", file = "a.lua", line = 3, code = "handler_error", tacit = true }
+    assert.matches("ERROR a.lua a.lua:3: boom\n$", text("ERROR", "boom", context))
+    assert.equal("handler_error", json("ERROR", "boom", context).code)
   end)
 
   it("shows the user's fields, with every digit of a number", function()
@@ -209,5 +249,26 @@ describe("The log", function()
       assert.is_false(lib.log_parse_level(name, level))
       assert.is_false(lib.log_parse_format(name, format))
     end
+  end)
+
+  it("has a listener, who gets warnings and errors as JSON whatever the format is", function()
+    local heard = {}
+    local hear = ffi.cast("void (*)(void *, const char *, size_t)", function(_, line, len)
+      heard[#heard + 1] = ffi.string(line, len)
+    end)
+    lib.log_listen(ffi.C.LOG_WARN, hear, nil)
+    local function say(level, message) text(level, message, { script = "a.lua" }) end
+    jit.off(log) -- compiled code may not be called back
+    say("INFO", "nothing")
+    say("WARN", "careful")
+    say("ERROR", 'a "fault"')
+    lib.log_listen(ffi.C.LOG_OFF, nil, nil)
+    say("ERROR", "nobody listens")
+    hear:free()
+    assert.equal(2, #heard)
+    local first, second = cjson.decode(heard[1]), cjson.decode(heard[2])
+    assert.same({ "warn", "careful", "a.lua" }, { first.level, first.msg, first.script })
+    assert.same({ "error", 'a "fault"' }, { second.level, second.msg })
+    assert.matches("^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ$", first.time)
   end)
 end)

@@ -1,7 +1,7 @@
 local ffi = require "ffi"
 local units = require "spec.support.units"
 
-units.include "bus/pull.h"
+units.include "bus/consume/pull.h"
 local lib = units.lib
 
 local MS, S = 1e6, 1e9
@@ -29,7 +29,7 @@ local function machine(base, most, max_bytes)
         max_bytes = tonumber(action.max_bytes),
         expires = tonumber(action.expires_ns),
         heartbeat = tonumber(action.heartbeat_ns),
-        epoch = action.epoch,
+        number = tonumber(action.request),
       })
       if not self.held_back then
         self:sent(true)
@@ -48,8 +48,9 @@ local function machine(base, most, max_bytes)
   function self.sent(_, ok)
     note(lib.pull_sent(pull, ok, self.now))
   end
-  function self.status(_, code, description, pending)
-    note(lib.pull_status(pull, code, description or "", pending or -1, self.now))
+  -- About the last request; or about an older one, by its number.
+  function self.status(_, code, description, pending, number)
+    note(lib.pull_status(pull, number or pull.requests, code, description or "", pending or -1, self.now))
   end
   function self.stop()
     note(lib.pull_stop(pull))
@@ -458,14 +459,74 @@ describe("statuses", function()
     assert.equal(5 * S, waited[10])
   end)
 
-  it("409 Leadership Change forgets the credit and pulls again", function()
+  describe("409 Leadership Change", function()
+    it("forgets the credit and pulls again, when all has come that the leader has to say", function()
+      local m = connected(8)
+      m:message(4)
+      m:released(4) -- three requests are under way
+      m.requests = {}
+      m:wait(1 * S)
+      local before = m.now
+      for number = 1, 3 do m:status(409, "Leadership Change", nil, number) end
+      assert.is_nil(m.asked())
+      assert.equal(0, m.pull.asked)
+      m.wake()
+      assert.equal(50 * MS, m.now - before)
+      assert.equal(8, m.asked())
+      assert.equal(PULLING, m.state())
+      assert.same({}, m.warnings)
+    end)
+
+    it("is news, whichever request it answers: a newer one may have gone to the last leader", function()
+      local m = connected(4)
+      m:wait(5 * S)
+      m:tick() -- silence: the first request is forgotten, and there is a second one
+      assert.equal(2, tonumber(m.pull.requests))
+      m.requests = {}
+      m:wait(1 * S)
+      m:status(409, "Leadership Change", nil, 1)
+      assert.equal(0, m.pull.asked)
+      m.wake()
+      assert.equal(4, m.asked())
+    end)
+
+    it("of leaders that change all the time does not make it spin", function()
+      local m = connected(4)
+      m.requests = {}
+      local from = m.now
+      for _ = 1, 20 do
+        m:status(409, "Leadership Change")
+        m.wake()
+      end
+      assert.is_true(m.now - from > 60 * S)
+      assert.equal(20, #m.requests)
+    end)
+
+    it("is no news to a consumer that is looked for, or has no connection", function()
+      local m = connected(4)
+      m:status(409, "Consumer Deleted")
+      m:status(409, "Leadership Change", nil, 1)
+      assert.equal(LOOKING, m.state())
+      m:disconnected()
+      m:status(409, "Leadership Change", nil, 1)
+      assert.equal(PAUSED, m.state())
+    end)
+  end)
+
+  it("of a request that is not counted on any more give nothing back, and are no sign of life", function()
     local m = connected(4)
-    m.asked()
+    m:wait(5 * S)
+    m:tick()
+    m.requests = {}
+    local heard = m.pull.heard_ns
     m:wait(1 * S)
-    m:status(409, "Leadership Change")
-    assert.equal(4, m.asked())
+    for code, text in pairs { [100] = "Idle Heartbeat", [404] = "No Messages", [408] = "Request Timeout",
+      [409] = "Batch Completed", [503] = "" } do
+      m:status(code, text, 4, 1)
+    end
     assert.equal(4, m.pull.asked)
-    assert.equal(PULLING, m.state())
+    assert.is_true(heard == m.pull.heard_ns)
+    assert.same({}, m.requests)
   end)
 
   it("409 Server Shutdown waits for the reconnect", function()
@@ -710,12 +771,15 @@ describe("the connection", function()
     assert.equal(PULLING, m.state())
   end)
 
-  it("gives each request the epoch of its credit", function()
+  it("gives each request a number of its own, over all connections", function()
     local m = connected(4)
-    local first = m.requests[1].epoch
+    m:message(2)
+    m:released(2)
     m:disconnected()
     m:connected()
-    assert.is_true(m.requests[2].epoch ~= first)
+    local numbers = {}
+    for _, request in ipairs(m.requests) do table.insert(numbers, request.number) end
+    assert.same({ 1, 2, 3 }, numbers)
   end)
 
   it("keeps in mind that the consumer was gone", function()

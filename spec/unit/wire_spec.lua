@@ -1,7 +1,7 @@
 local ffi = require "ffi"
 local units = require "spec.support.units"
 
--- What bus/jsapi.h has from cJSON's own header; the library comes with the units.
+-- What bus/request/jsapi.h has from cJSON's own header; the library comes with the units.
 if not pcall(ffi.typeof, "cJSON") then
   ffi.cdef [[
     typedef struct cJSON cJSON;
@@ -10,7 +10,7 @@ if not pcall(ffi.typeof, "cJSON") then
   ]]
 end
 units.include "bus/wire.h"
-units.include "bus/jsapi.h"
+units.include "bus/request/jsapi.h"
 local lib = units.lib
 
 describe("the reply subject of a JetStream message", function()
@@ -117,6 +117,16 @@ describe("the answer to a JetStream publish", function()
     end
   end)
 
+  it("keeps a sequence beyond what a double holds", function()
+    local json = '{"stream":"ORDERS", "seq":9007199254740993}'
+    for _, more in ipairs { "", "123" } do
+      local text = json:gsub("}$", more .. "}")
+      local out, err = ffi.new "struct receipt", units.err()
+      assert.equal(0, lib.wire_parse_puback(text, #text, out, ffi.new "int[1]", ffi.new "bool[1]", err))
+      assert.equal("9007199254740993" .. more .. "ULL", tostring(out.sequence))
+    end
+  end)
+
   it("is none when it is cut off, or something else", function()
     for _, json in ipairs {
       "", "{", '{"stream":"', '{"stream":"ORDERS', '{"stream":"ORDERS"', '{"stream":"ORDERS",',
@@ -144,7 +154,7 @@ describe("the answer to a JetStream publish", function()
     return err
   end
 
-  for _, err_code in ipairs { 10070, 10071, 10164 } do
+  for _, err_code in ipairs { 10060, 10070, 10071, 10164 } do
     it("names an expectation that was not met: " .. err_code, function()
       local err = refusal(400, err_code, "wrong last sequence: 5")
       assert.equal("wrong_sequence", err.code)
@@ -166,10 +176,13 @@ describe("the answer to a JetStream publish", function()
     assert.matches("10077", err.message, 1, true)
   end)
 
-  it("of the wrong stream is not", function()
-    local err = refusal(400, 10060, "expected stream does not match")
-    assert.equal("api_error", err.code)
-    assert.is_false(err.transient)
+  it("of a stream whose replicas are still agreeing on the id is worth another try", function()
+    assert.is_true(refusal(409, 10158, "duplicate message id is in process").transient)
+    assert.is_true(refusal(429, 10167, "too many requests").transient)
+  end)
+
+  it("of a sealed stream is not", function()
+    assert.is_false(refusal(400, 10109, "invalid operation on sealed stream").transient)
   end)
 
   it("of an account without JetStream is not", function()
@@ -189,44 +202,6 @@ describe("the answer to a JetStream publish", function()
       assert.is_false(err.transient)
     end)
   end
-end)
-
-describe("how many messages of a pull request will not come", function()
-  if not pcall(function() return ffi.C.natsMsg_Destroy end) then
-    ffi.cdef [[
-      int nats_Open(int64_t spin);
-      int natsMsg_Create(natsMsg **msg, const char *subject, const char *reply, const char *data, int len);
-      int natsMsgHeader_Set(natsMsg *msg, const char *name, const char *value);
-      void natsMsg_Destroy(natsMsg *msg);
-    ]]
-  end
-
-  local function pending(text)
-    local msg = ffi.new "natsMsg *[1]"
-    lib.nats_Open(-1)
-    lib.natsMsg_Create(msg, "a", nil, nil, 0)
-    if text then lib.natsMsgHeader_Set(msg[0], "Nats-Pending-Messages", text) end
-    local number = lib.wire_pending(msg[0])
-    lib.natsMsg_Destroy(msg[0])
-    return number
-  end
-
-  it("is read", function()
-    assert.equal(0, pending "0")
-    assert.equal(17, pending "17")
-  end)
-
-  it("is unknown where the header is absent, or no number", function()
-    for _, text in ipairs { "", "-1", " 1", "1x", "x" } do
-      assert.equal(-1, pending(text), text)
-    end
-    assert.equal(-1, pending(nil))
-  end)
-
-  it("is very many when it is more than can be counted", function()
-    assert.equal(0x7fffffff, pending "4294967295")
-    assert.equal(0x7fffffff, pending "99999999999999999999")
-  end)
 end)
 
 describe("header fields", function()
@@ -266,6 +241,17 @@ describe("header fields", function()
     assert.equal(3, headers.count)
   end)
 
+  it("that were received are sent again, a CR or LF alone as a space, and never with a NUL", function()
+    local function again(name, value)
+      return lib.headers_add_received(headers, name, { at = value, len = #value }, units.err())
+    end
+    assert.equal(0, again("A", "a\rb\nc"))
+    assert.equal(0, again("Empty", ""))
+    assert.is_true(again("B", "a\0b") < 0)
+    assert.is_true(again("B c", "x") < 0)
+    assert.same({ { "A", "a b c" }, { "Empty", "" } }, all())
+  end)
+
   it("are found without regard to case, the first of several", function()
     add("Content-Type", "text/plain")
     add("content-type", "other")
@@ -279,6 +265,14 @@ describe("header fields", function()
     end
     assert.equal(("v"):rep(1000), get "Key-1000")
     assert.equal(1000, #all())
+  end)
+
+  it("are 4096 at most", function()
+    for _ = 1, 4096 do assert.is_true(add("A", "")) end
+    local ok, code, message = add("B", "")
+    assert.is_nil(ok)
+    assert.equal("invalid", code)
+    assert.matches('header "B": more than 4096 headers', message, 1, true)
   end)
 
   it("know their size on the wire", function()

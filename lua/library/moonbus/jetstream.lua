@@ -7,6 +7,7 @@ local js = {}
 --- is not named here is passed through.
 ---@class moonbus.StreamSettings
 ---@field name string
+---@field update? boolean an existing stream with other settings is updated; default: in `dev` only
 ---@field subjects? string|string[]
 ---@field description? string
 ---@field storage? "file"|"memory"
@@ -45,16 +46,16 @@ function js.stream(settings) end
 ---@field bind? boolean never create or update the consumer, only use it
 ---@field filter? string|string[] subjects; default: all of the stream; a list needs server 2.10
 ---@field ack_wait? moonbus.Duration default 30s; kept alive by the host
----@field timeout? moonbus.Duration the handler's limit, from its start; default 20s
+---@field timeout? moonbus.Duration the handler's limit, from its start; default 5m
 ---@field concurrency? integer handlers at a time, over all workers of this process; default 64
----@field attempts? integer deliveries, then the dead letter; default 5
+---@field attempts? integer deliveries, then the dead letter; without one it comes again at the longest backoff; default 5
 ---@field backoff? moonbus.Backoff
 ---@field order_by? "subject"|integer|string one at a time for each key: a token's number, "header:Name"
 ---@field batch? {size: integer, wait: moonbus.Duration?} the handler gets a list of messages
----@field dead_letter? string a subject that a stream takes; without one, it is terminated
----@field deliver? "all"|"new"|"last"|{sequence: integer}|{time: string} where a new consumer begins
+---@field dead_letter? string|false a subject that a stream takes; without one what fails is never given up; false: terminated
+---@field deliver? "all"|"new"|"last"|"last_per_subject"|{sequence: integer}|{time: string} where a new consumer begins
 ---@field max_ack_pending? integer default: derived from concurrency
----@field update? boolean an existing consumer with other settings is updated
+---@field update? boolean an existing consumer with other settings is updated: true: always, false: never; default: if this script made it
 ---@field consumer? table NATS' own fields, passed through
 
 --- Handles messages of a stream. Returning acknowledges, after the handler's publishes are stored;
@@ -77,7 +78,7 @@ function js.consume(stream, opts, handler) end
 ---@field headers? moonbus.Headers
 ---@field timeout? moonbus.Duration of one try
 ---@field attempts? integer tries
----@field from? moonbus.Message the message of a batch that this comes from
+---@field from? moonbus.Message the message of the handler's batch that this comes from
 ---@field expect? moonbus.Expect
 
 ---@class moonbus.Receipt

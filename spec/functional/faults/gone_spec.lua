@@ -122,10 +122,10 @@ describe("under a running host", function()
     assert.is_true(cpu_share(host, function() return host:running() end) > 0.01)
   end)
 
-  it("a durable of the same name with other settings ends the second host with status 2", function()
+  it("a durable of the same name with other settings and update = false ends the second host with status 2", function()
     local first = w:run(consumer(DEAD .. 'ack_wait = "7s", max_ack_pending = 50', COPY))
     local before = w.client:consumer_info("IN", "worker")
-    local second = w:fail(consumer(DEAD .. 'ack_wait = "9s", max_ack_pending = 50', COPY))
+    local second = w:fail(consumer(DEAD .. 'update = false, ack_wait = "9s", max_ack_pending = 50', COPY))
     assert.equal(2, second.status, second.output)
     for _, text in ipairs { "IN/worker", "ack_wait", "7s", "9s" } do
       assert.is_truthy(second.output:find(text, 1, true), text .. " in " .. second.output)

@@ -1,0 +1,55 @@
+/* puller_private - what puller.c (messages, life), puller_credit.c (pulls), puller_watch.c (what
+ * CONSUMER.INFO says) and puller_gap.c (what was lost) share. Nobody else includes it. */
+#ifndef MOONBUS_BUS_CONSUME_PULLER_PRIVATE_H
+#define MOONBUS_BUS_CONSUME_PULLER_PRIVATE_H
+
+#include "bus/consume/puller.h"
+#include "bus/wire.h"
+
+/* --- puller.c --- */
+
+/* A call up from a thread other than the subscription's. False: the owner's source may be gone. */
+bool puller_call_begin(struct puller *puller);
+void puller_call_end(struct puller *puller);
+
+/* --- puller_credit.c --- */
+
+void puller_credit_init(struct puller *puller, int concurrency);
+/* The connection came or went. */
+void puller_on_link(struct link_listener *listener, enum link_state state);
+
+/* With the lock held: does what the pull machine says. Returns its warning, or NULL, for
+ * puller_unlock. */
+const char *puller_act(struct puller *puller, struct pull_action action);
+
+/* With the lock held: asks for one request's worth beyond the bytes that it may hold, for what is
+ * missing, which a server sends before anything new. Returns a warning for puller_unlock. Then:
+ * the bound is as before. */
+const char *puller_make_room(struct puller *puller);
+void puller_end_room(struct puller *puller);
+
+/* --- puller_gap.c --- */
+
+void puller_gap_init(struct puller *puller);
+/* With the lock held: a delivery came, which is not taken yet. The event is for puller_gap_act,
+ * without the lock, when the delivery was handed on. */
+enum gap_event puller_gap_arrived(struct puller *puller, const struct ack_subject *ack,
+                                  uint64_t now_ns);
+/* With the lock held: there was no memory for what came after `before`: the next one shows that it
+ * is missing. */
+void puller_gap_unseen(struct puller *puller, const struct gap *before, uint64_t now_ns);
+void puller_gap_act(struct puller *puller, enum gap_event event);
+/* With the lock held: the answer to a question about the consumer. The same. */
+enum gap_event puller_gap_info(struct puller *puller, const struct cJSON *info);
+
+/* --- puller_watch.c --- */
+
+void puller_watch_init(struct puller *puller);
+/* With the lock held: from now on CONSUMER.INFO is asked for. */
+void puller_watch_start(struct puller *puller);
+/* With the lock held: a message was settled. */
+void puller_poll_settled(struct puller *puller, uint64_t now_ns);
+/* With the lock held: something is missing, so the ack floor is asked for soon. */
+void puller_poll_soon(struct puller *puller, uint64_t now_ns);
+
+#endif

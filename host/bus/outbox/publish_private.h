@@ -1,0 +1,179 @@
+/* publish_private - what the files of the outbox share; nobody else includes it.
+ *
+ *   publish.c         the list, the ends, the public functions
+ *   publish_try.c     the window, sending, backoff
+ *   publish_answer.c  what an answer, or its absence, means for a publish
+ *   publish_streams.c what is known of the streams that are published to */
+#ifndef MOONBUS_BUS_OUTBOX_PUBLISH_PRIVATE_H
+#define MOONBUS_BUS_OUTBOX_PUBLISH_PRIVATE_H
+
+#include <cjson/cJSON.h>
+#include <stdatomic.h>
+
+#include "base/sync.h"
+#include "bus/outbox/publish.h"
+
+/* What a publish waits for. Every change is made under the outbox's lock. */
+enum stage {
+    STAGE_QUEUED,   /* for a place in the window */
+    STAGE_SENT,     /* for the PubAck: `call` is the inbox's request */
+    STAGE_BACKOFF,  /* for its deadline, then it is tried again */
+    STAGE_ASKING,   /* nobody answered: for STREAM.NAMES; `call` is the request */
+    STAGE_LOCATING, /* "wrong last sequence" after a retry: for the stream's name */
+    STAGE_READING,  /* ... and for the message at that place */
+    STAGE_DOUBTING, /* no PubAck at the last try: does the stream confirm at all? */
+    STAGE_OVER,
+};
+
+/* Where a message that was refused for its sequence may be our own first send; or whose stream may
+ * be one that confirms nothing. */
+struct publish_place {
+    char stream[256];
+    struct err refused; /* what to say if it is not */
+};
+
+/* What is known of a stream; direct-mapped by the hash of its name. */
+#define KNOWN_STREAMS 256
+
+struct outbox_stream {
+    uint64_t name;     /* hash; 0: empty */
+    bool no_ack;       /* it confirms nothing */
+    bool forgets;      /* ids, when its server restarts */
+    int64_t window_ns; /* within which it knows them; 0: not known */
+    bool told_no_ack, told_forgets;
+    uint64_t told_unsure_ns;
+};
+
+/*      QUEUED ─▶ SENT ─▶ stored
+ *                 │ ▲ └─ 503 ─▶ ASKING ─▶ no_stream
+ *   error, timeout▼ │ due, reconnect │
+ *               BACKOFF ◀────────────┘         retried, wrong sequence: LOCATING ─▶ READING
+ *
+ * Without a PubAck it is asked, beside the tries, whether the stream confirms at all; after the
+ * last try its answer is waited for (DOUBTING).
+ *
+ * References: the outbox's list; each call and armed deadline; each frame in the link's lane. */
+struct publish {
+    struct deadline deadline;
+    struct link_gate gate;
+    struct publish *prev, *next; /* outbox->window or ->queue, in order of arrival */
+    struct publish *index_next;  /* its bucket */
+    struct outbox *outbox;       /* a reference */
+    uint64_t id;
+    atomic_int references;
+    atomic_int frames; /* in the link's lane */
+    atomic_bool over;
+
+    enum stage stage;
+    bool in_window;
+    uint64_t call;     /* inbox request under way; 0: none */
+    unsigned tries;    /* sent so often */
+    unsigned failures; /* that count against `attempts` */
+    int attempts;
+    int64_t timeout_ns;
+    bool doubted;           /* it was asked what its stream is */
+    bool asks_beside;       /* that question is under way, and not waited for */
+    unsigned unsure;        /* answers "duplicate" without a sequence; they are no failures */
+    uint64_t unsure_ns;     /* the first one */
+    struct link_flow *flow; /* not owned; or NULL */
+    struct outbox_account *account; /* the outbox's; or NULL */
+    uint64_t began_ns;              /* when it was to be sent first; 0: not yet */
+    outbox_fn on_result;
+    void *owner;
+
+    char *subject; /* owned, with data in the same block */
+    const char *data;
+    size_t len, size;            /* size: as it counts against the capacity */
+    struct headers headers;      /* owned; with Nats-Msg-Id */
+    struct publish_place *place; /* owned; while LOCATING, READING and DOUBTING, else NULL */
+};
+
+#define BUCKETS 4096
+
+struct outbox {
+    struct inbox *inbox; /* not owned */
+    struct jsapi *jsapi; /* not owned */
+    struct link *link;   /* not owned */
+    struct clock *clock; /* not owned */
+    struct outbox_options options;
+    atomic_int references; /* the owner's, and one of each publish */
+
+    /* Guards what is below and the stages. inbox_request, inbox_cancel, jsapi_call, clock and
+     * link_send are called with it held; none of them calls back on the same thread. */
+    struct mutex lock;
+    struct cond changed; /* nothing is pending, or the link has changed: outbox_wait */
+    struct publish *window, *queue;
+    struct publish *buckets[BUCKETS];
+    int in_window, pending;
+    int doubts; /* questions beside the tries that are under way */
+    struct outbox_stream known[KNOWN_STREAMS];
+    bool knows_forgetful;
+    size_t bytes;
+    uint64_t last_id;
+    bool closed;
+    struct outbox_account *accounts; /* owned */
+};
+
+/* How a publish ended, to be reported without the lock. */
+struct publish_outcome {
+    struct publish *publish; /* with the list's reference; NULL: nothing ended */
+    bool stored;
+    struct receipt receipt;
+    struct err err;
+};
+
+void publish_retain(struct publish *publish);
+void publish_release(struct publish *publish);
+
+/* With the outbox's lock held. Report the outcome when the lock is not held. */
+void publish_end_stored(struct publish *publish, const struct receipt *receipt,
+                        struct publish_outcome *outcome);
+void publish_end_failed(struct publish *publish, const struct err *err,
+                        struct publish_outcome *outcome);
+/* Ends what it waits for, as far as that has not begun to end by itself. */
+void publish_disarm(struct publish *publish);
+/* Calls JetStream's API for the publish, which waits in `stage` meanwhile. request: NULL for none
+ * because of no memory. */
+bool publish_ask(struct publish *publish, enum stage stage, const char *operation,
+                 const cJSON *request, jsapi_fn on_reply);
+
+/* publish_try.c, with the lock held. */
+
+/* After a backoff, or the end if that was its last attempt. */
+void publish_try_later(struct publish *publish, const struct err *err,
+                       struct publish_outcome *outcome);
+/* After a backoff that is no failure: the nth of its kind. */
+void publish_back_off(struct publish *publish, unsigned nth);
+/* Where a failure cannot be reported: the clock tries again at once, and reports it. */
+void publish_try_or_arm(struct publish *publish);
+/* Of the queue, as many as there is room for. */
+void publish_fill_window(struct outbox *outbox);
+/* The first one of the queue, when there is room. */
+void publish_enter_window(struct publish *publish, struct publish_outcome *outcome);
+
+/* Its deadline's, on the clock; its gate's: of a publish that waits in the lane more than once, the
+ * last frame goes. */
+void publish_on_due(struct deadline *deadline);
+struct link_gate publish_gate(void);
+
+/* Without the lock. */
+void publish_tell(struct publish_outcome *outcome);
+
+/* publish_answer.c: the inbox's callback of each try. */
+void publish_on_puback(void *owner, struct packet *reply, enum err_code code);
+
+/* publish_streams.c, with the lock held. */
+
+/* No PubAck in time: err, unless its stream is one that confirms nothing. */
+void publish_unconfirmed(struct publish *publish, const struct err *err,
+                         struct publish_outcome *outcome);
+/* The stream of the receipt says "duplicate", but not of what. */
+void publish_unsure(struct publish *publish, const struct receipt *receipt, const struct err *err,
+                    struct publish_outcome *outcome);
+/* It was stored: says once what its stream cannot promise. */
+void publish_note_stored(struct publish *publish, const struct receipt *receipt);
+
+const char *publish_first_name(const cJSON *reply);
+cJSON *publish_names_request(const struct publish *publish);
+
+#endif

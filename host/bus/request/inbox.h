@@ -1,0 +1,65 @@
+/* inbox - requests and their replies: one wildcard subscription, a token for each request.
+ *
+ * The callback of a request runs exactly once, unless inbox_cancel returned true: with the reply,
+ * or with the reason why there is none. Its deadline is the clock's, so a reply that arrived in
+ * time is never a timeout, however busy its reader is.
+ *
+ * Any thread. on_reply runs on nats.c's delivery thread or the clock, without locks held, and
+ * must not block. */
+#ifndef MOONBUS_BUS_REQUEST_INBOX_H
+#define MOONBUS_BUS_REQUEST_INBOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "bus/link/link.h"
+
+struct inbox;
+
+/* reply: when code is ERR_NONE, else NULL; packet_take keeps it. code: ERR_TIMEOUT,
+ * ERR_NO_RESPONDERS, ERR_PERMISSION, ERR_CLOSED. */
+typedef void (*inbox_fn)(void *owner, struct packet *reply, enum err_code code);
+
+/* Subscribes to <prefix>.<unique>.* on the link. Link and clock outlive the inbox. */
+struct inbox *inbox_new(struct link *link, struct clock *clock, const char *prefix,
+                        struct err *err);
+
+/* Ends every pending request with ERR_CLOSED; from now on inbox_request says so. */
+void inbox_close(struct inbox *inbox);
+
+/* Ends every pending request with ERR_CLOSED, then frees. After the link has stopped. */
+void inbox_free(struct inbox *inbox);
+
+/* Sends frame (its reply is set here) and waits for one reply until deadline_ns (monotonic).
+ * Returns the request's id, never 0; or 0 with err as of link_send: then on_reply is not called. */
+uint64_t inbox_request(struct inbox *inbox, const struct link_frame *frame, uint64_t deadline_ns,
+                       inbox_fn on_reply, void *owner, struct err *err);
+
+/* The same, for what may be asked twice (JetStream's API, acks): when the connection goes before
+ * the answer is there, it is sent again on the next one, under the same id and deadline. For units
+ * that wrap their owner's callback in a struct of their own: when inbox_cancel returns true, it has
+ * called on_drop(owner), if there is one, in place of on_reply. */
+uint64_t inbox_request_safe(struct inbox *inbox, const struct link_frame *frame,
+                            uint64_t deadline_ns, inbox_fn on_reply, void (*on_drop)(void *owner),
+                            void *owner, struct err *err);
+
+/* The state of its link has changed. */
+void inbox_on_link(struct inbox *inbox, enum link_state state);
+
+/* The link that its requests go over. */
+struct link *inbox_link(const struct inbox *inbox);
+
+/* Writes so many random base62 digits and a NUL: for names and ids that nobody else has (22 digits
+ * are 131 bits). */
+void inbox_random(char *buf, size_t digits);
+
+/* True: on_reply will not be called. False: it was, or is being, called. */
+bool inbox_cancel(struct inbox *inbox, uint64_t id);
+
+/* Ends the pending requests to a subject with ERR_PERMISSION: NATS reports a refused publish later,
+ * by its subject. */
+void inbox_refuse(struct inbox *inbox, const char *subject);
+
+#endif

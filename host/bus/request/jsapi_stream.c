@@ -1,0 +1,139 @@
+/* Making sure of a stream: created, compared, updated. */
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/value.h"
+#include "bus/jscode.h"
+#include "bus/request/jsapi.h"
+#include "bus/request/jsfield.h"
+
+struct ensure {
+    struct jsapi *jsapi;
+    const char *name;
+    const cJSON *stated;
+    uint64_t deadline_ns;
+    cJSON *info; /* owned: the last answer that told the stream's settings */
+};
+
+static bool call_stream(struct ensure *ensure, const char *operation, const cJSON *request,
+                        int *api_code, struct err *err)
+{
+    char full[300];
+    jsapi_stream(operation, ensure->name, full, sizeof full);
+    cJSON *reply = jsapi_wait(ensure->jsapi, full, request, ensure->deadline_ns, api_code, err);
+    if (!reply)
+        return false;
+    cJSON_Delete(ensure->info);
+    ensure->info = reply;
+    return true;
+}
+
+static const cJSON *config_of(const struct ensure *ensure)
+{
+    return cJSON_GetObjectItemCaseSensitive(ensure->info, "config");
+}
+
+/* Puts what is stated over what is there, in depth: what others have set beside it stays. */
+static void set_stated(cJSON *config, const cJSON *stated)
+{
+    const cJSON *field;
+    cJSON_ArrayForEach(field, stated) {
+        cJSON *there = cJSON_GetObjectItemCaseSensitive(config, field->string);
+        if (cJSON_IsObject(field) && cJSON_IsObject(there)) {
+            set_stated(there, field);
+            continue;
+        }
+        cJSON_DeleteItemFromObjectCaseSensitive(config, field->string);
+        cJSON_AddItemToObject(config, field->string, cJSON_Duplicate(field, true));
+    }
+}
+
+/* why: the difference. */
+static int update_stream(struct ensure *ensure, const struct err *why, struct err *err)
+{
+    cJSON *config = cJSON_Duplicate(config_of(ensure), true);
+    struct err refused = {.code = ERR_NONE};
+    set_stated(config, ensure->stated);
+    bool taken = call_stream(ensure, "UPDATE", config, NULL, &refused);
+    cJSON_Delete(config);
+    if (!taken)
+        return err_set(err, err_passes(refused.code) ? refused.code : ERR_MISMATCH,
+                       "stream \"%s\" cannot be updated: %s: %s", ensure->name, why->message,
+                       refused.message);
+    if (jsapi_compare(ensure->stated, config_of(ensure), NULL, &refused) != 0)
+        return err_set(err, ERR_MISMATCH,
+                       "stream \"%s\" was updated, but this server does not take every setting: %s",
+                       ensure->name, refused.message);
+    log_info("stream %s: updated on the server: %s", ensure->name, why->message);
+    return 0;
+}
+
+static int compare_or_update(struct ensure *ensure, bool may_update, struct err *err)
+{
+    char command[600];
+    struct err why;
+    if (jsapi_compare(ensure->stated, config_of(ensure), NULL, &why) == 0)
+        return 0;
+    if (may_update)
+        return update_stream(ensure, &why, err);
+    if (jsfield_is_fixed(why.message))
+        return err_set(err, ERR_MISMATCH,
+                       "stream \"%s\" exists with other settings: %s (no server changes it: state "
+                       "what the server has, or delete the stream)",
+                       ensure->name, why.message);
+    return err_set(err, ERR_MISMATCH,
+                   "stream \"%s\" exists with other settings: %s (state what the server has, allow "
+                   "update = true, or run: %s)",
+                   ensure->name, why.message,
+                   jsapi_remedy("stream edit", ensure->name, ensure->stated, why.message, command,
+                                sizeof command));
+}
+
+static int check_echo(const struct ensure *ensure, struct err *err)
+{
+    struct err why = {.code = ERR_NONE};
+    char since[64];
+    if (jsapi_compare(ensure->stated, config_of(ensure), NULL, &why) == 0)
+        return 0;
+    return err_set(err, ERR_MISMATCH,
+                   "stream \"%s\" was created, but this server does not take every setting: %s%s",
+                   ensure->name, why.message, jsfield_since(why.message, since, sizeof since));
+}
+
+static int ensure_it(struct ensure *ensure, bool may_update, struct err *err)
+{
+    struct err why = {.code = ERR_NONE};
+    int api_code = 0;
+    bool there = call_stream(ensure, "INFO", NULL, &api_code, &why);
+    if (!there && why.code == ERR_NOT_FOUND) {
+        if (call_stream(ensure, "CREATE", ensure->stated, &api_code, &why))
+            return check_echo(ensure, err);
+        if (api_code == JSCODE_STREAM_EXISTS) /* someone else was faster */
+            there = call_stream(ensure, "INFO", NULL, &api_code, &why);
+    }
+    if (!there)
+        return err_set(err, why.code, "stream \"%s\": %s", ensure->name, why.message);
+    return compare_or_update(ensure, may_update, err);
+}
+
+int jsapi_ensure_stream(struct jsapi *jsapi, const cJSON *stated, bool may_update, cJSON **info,
+                        uint64_t deadline_ns, struct err *err)
+{
+    const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(stated, "name"));
+    *info = NULL;
+    if (!name)
+        return err_set(err, ERR_INVALID, "a stream needs a name");
+    if (name_check("stream", name, strlen(name), err) != 0)
+        return ERR_INVALID;
+    struct ensure ensure = {
+        .jsapi = jsapi, .name = name, .stated = stated, .deadline_ns = deadline_ns};
+    int code = ensure_it(&ensure, may_update, err);
+    if (code == 0)
+        *info = ensure.info;
+    else
+        cJSON_Delete(ensure.info);
+    return code;
+}

@@ -1,0 +1,126 @@
+/* bindings - what a binding may do: the one header of the engine that the floor of bindings
+ * includes. It has the task that runs, the ops that it waits for, and its requests to NATS, the
+ * clock, the offload threads and the stores.
+ *
+ * A function that waits gets its op; the other side holds a reference to that from then on:
+ *
+ *   op_new ─▶ binding_request(op, ...) ─▶ 0: task_wait
+ *                                     └─▶ an error: nothing has begun; the op is the caller's still
+ *
+ * Each has a function to cancel it, in the form that op_new takes. The worker that has the
+ * instance. */
+#ifndef MOONBUS_ENGINE_BINDINGS_H
+#define MOONBUS_ENGINE_BINDINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/number.h"
+#include "bus/link/link.h"
+#include "bus/outbox/publish.h"
+#include "bus/request/inbox.h"
+#include "engine/hooks.h"
+#include "engine/kinds/kinds.h"
+#include "engine/kinds/spec.h"
+#include "engine/offload/offload.h"
+#include "engine/run/op.h"
+#include "engine/run/task.h"
+#include "engine/shared.h"
+#include "engine/source/handling.h"
+#include "engine/version/instance.h"
+#include "engine/version/registration.h"
+
+struct log_context;
+
+/* --- the running task --- */
+
+const char *binding_script_name(const struct instance *instance);
+/* Of the script: which of its versions this is, from 1. */
+unsigned binding_generation(const struct instance *instance);
+/* bus.settings, as JSON; the host's version. */
+const char *binding_settings(const struct instance *instance);
+const char *binding_version(const struct instance *instance);
+/* What the config says of a request that states no timeout, and of integers beyond 2^53. */
+int64_t binding_request_timeout_ns(const struct instance *instance);
+enum number_big binding_json_big(const struct instance *instance);
+
+/* --- core NATS --- */
+
+/* Hands a frame over to the publish connection; its flow is set here. 0, or as of link_send. */
+int binding_send(struct task *task, struct link_frame *frame, struct err *err);
+/* Adds the trace of the run (engine/run/run_trace.h) to the headers of so many bytes of data, where
+ * there is room: for a reply. */
+void binding_carry_trace(struct task *task, size_t len, struct headers *headers);
+/* The same for anything else, with a span of its own: task_trace_send, with the room filled in. The
+ * span goes to the op, or to binding_end_span. */
+struct trace_span *binding_trace_send(struct task *task, struct task_sending *sending,
+                                      struct headers *headers);
+/* err: NULL: it worked. span: NULL: nothing happens. */
+void binding_end_span(struct task *task, struct trace_span *span, const struct err *err);
+/* The id that the outbox gave to a message which came without one. The side that completes it. */
+void binding_name_span(struct op *op, const char *id);
+/* The op has failed in a way that its code does not tell. */
+void binding_fail_span(struct op *op, const struct err *err);
+/* The op was not begun, and is to be tried again, with a span of its own: nothing is recorded. */
+void binding_drop_span(struct op *op);
+/* The same as texts, for a caller that has headers of its own: a traceparent, and the tracestate
+ * ("": none), which is the run's. False: the run has none. */
+#define BINDING_PARENT_SIZE 56
+bool binding_trace_texts(struct task *task, char *parent, const char **state);
+/* Puts the ids of the run's trace in. */
+void binding_log_trace(struct task *task, struct log_context *context);
+/* Too much of the script waits: is that to be logged (now and then it is)? */
+bool binding_may_log_full(struct task *task);
+
+/* on_reply gets the op. 0, or as of inbox_request. */
+int binding_request(struct op *op, struct link_frame *frame, int64_t timeout_ns, inbox_fn on_reply,
+                    struct err *err);
+void binding_cancel_request(struct op *op);
+
+/* For the metrics: a message was published to core NATS; a request of binding_request has ended so,
+ * at once or after a while. */
+void binding_count_publish(struct task *task);
+void binding_count_request(const struct op *op, enum err_code code);
+
+/* Is a message to this subject a command or an ack to the server? */
+bool binding_is_servers_own(const struct task *task, const char *subject);
+/* A reply of the run was kept back, as its subject is the server's own: is that to be logged? Once
+ * for each subscription. */
+bool binding_may_log_kept(const struct task *root);
+
+/* --- JetStream --- */
+
+/* on_result gets the op; the message's flow is set here. 0, or as of outbox_publish. */
+int binding_publish(struct op *op, struct outbox_message *message, outbox_fn on_result,
+                    struct err *err);
+void binding_cancel_publish(struct op *op);
+
+/* Acks, and waits for the server to confirm it; to be cancelled as a request. 0, or as of
+ * delivery_ack_sync. */
+int binding_ack(struct op *op, struct delivery *delivery, inbox_fn on_reply, struct err *err);
+
+/* --- time --- */
+
+/* The op completes in so long. */
+void binding_sleep(struct op *op, int64_t ns);
+void binding_cancel_sleep(struct op *op);
+/* `:cancel()` of a timer that was made while the script loaded: index of its registration. For the
+ * whole process, whichever instance asks. */
+void binding_cancel_timer(struct instance *instance, int index);
+
+/* --- values beyond the instance --- */
+
+struct http;
+/* What calls HTTP servers; NULL: nothing does. */
+struct http *binding_http(const struct instance *instance);
+
+/* How what is passed between threads is copied; each: "argument", "result". */
+struct plain_rules binding_plain_rules(const struct task *task, const char *each);
+/* A call of the function of that module, not under way yet (offload_submit). NULL: no memory. */
+struct offload_call *binding_offload(struct task *task, const char *module, const char *function,
+                                     int64_t timeout_ns);
+/* As of shared_open. */
+struct store *binding_store(struct instance *instance, const char *name, size_t size_bytes,
+                            struct err *err);
+
+#endif

@@ -1,0 +1,32 @@
+/* engine_private - the engine itself: what engine.c, drain.c, snapshot.c and bindings.c share;
+ * nobody else includes it. The rooms below take what they need of it, never the whole. */
+#ifndef MOONBUS_ENGINE_ENGINE_PRIVATE_H
+#define MOONBUS_ENGINE_ENGINE_PRIVATE_H
+
+#include "engine/engine.h"
+#include "engine/sched/dispatch.h"
+#include "engine/version/script.h"
+
+struct offload;
+struct shared;
+struct watchdog;
+struct workers;
+
+struct engine {
+    struct scripts scripts;
+    struct dispatch dispatch;
+    struct workers *workers;   /* owned */
+    struct watchdog *watchdog; /* owned */
+    struct offload *offload;   /* owned */
+    struct shared *shared;     /* owned */
+    const char *version;       /* not owned */
+    struct http *http;         /* not owned; or NULL */
+    _Atomic int64_t request_timeout_ns;
+    atomic_int json_big;     /* enum number_big */
+    uint64_t drain_began_ns; /* main's */
+    struct {
+        uint64_t takes, since_ns;
+    } stall; /* engine_stalled_ns' */
+};
+
+#endif

@@ -1,0 +1,56 @@
+/* stream - js.stream: a stream that a script states. It has no handler; it is made sure of. */
+#include <cjson/cJSON.h>
+#include <lauxlib.h>
+
+#include "bus/bus.h"
+#include "engine/kinds/kinds.h"
+#include "engine/kinds/spec.h"
+#include "engine/serve/setup.h"
+#include "engine/version/generation.h"
+#include "engine/version/instance.h"
+#include "engine/version/script.h"
+#include "engine/version/trial.h"
+
+static const char *read_stream(lua_State *L, int spec, struct registration *registration)
+{
+    registration->update = spec_update(L, spec);
+    spec_push(L, spec, "settings");
+    int settings = lua_gettop(L);
+    const char *wrong = spec_json(L, settings, &registration->stream);
+    if (wrong)
+        return wrong;
+    spec_push(L, settings, "name");
+    spec_name(L, registration, "stream", "%s", lua_tostring(L, -1));
+    lua_settop(L, settings - 1);
+    struct trial *trial = instance_of(L)->generation->scripts->trial;
+    if (trial)
+        trial_take_stream(trial, registration->stream);
+    return NULL;
+}
+
+static int ensure_stream(struct scripts *scripts, const struct registration *registration,
+                         uint64_t deadline_ns, struct err *err)
+{
+    cJSON *info;
+    int code =
+        jsapi_ensure_stream(scripts->bus->jsapi, registration->stream,
+                            setup_stated_wins(scripts, registration), &info, deadline_ns, err);
+    if (!code)
+        outbox_learn(scripts->bus->outbox, info);
+    cJSON_Delete(info);
+    return code;
+}
+
+static bool is_declared(const struct registration *now, const struct registration *then)
+{
+    return cJSON_Compare(now->stream, then->stream, true);
+}
+
+const struct kind kind_stream = {
+    .name = "stream",
+    .binding = "js.stream",
+    .declared = true,
+    .read = read_stream,
+    .declare = ensure_stream,
+    .is_declared = is_declared,
+};

@@ -1,0 +1,115 @@
+/* serve - from one version of a script to the next. */
+#include "engine/serve/serve.h"
+
+#include <utlist.h>
+
+#include "base/clock.h"
+#include "bus/bus.h"
+#include "engine/serve/setup.h"
+#include "engine/source/kind.h"
+#include "engine/source/source.h"
+#include "engine/version/generation.h"
+#include "engine/version/script.h"
+
+static bool is_heir(const struct script *script, const struct registration *registration)
+{
+    const struct source *source;
+    LL_SEARCH_SCALAR(script->sources, source, heir, registration);
+    return source != NULL;
+}
+
+static bool goes_on(const struct registration *now, const struct registration *then)
+{
+    return now->kind == then->kind && now->kind->continues && now->kind->continues(now, then);
+}
+
+/* alike: only where the handler's function is the same, too, so that
+ * of two on one subject none gets what is queued for the other. */
+static void choose_heirs(struct script *script, struct generation *generation, bool alike)
+{
+    struct source *source;
+    for (int i = 0; i < generation->registration_count; i++) {
+        struct registration *registration = generation->registrations[i];
+        if (is_heir(script, registration))
+            continue;
+        LL_FOREACH(script->sources, source) {
+            if (source->state.phase == SOURCE_SERVING && source->generation == script->live &&
+                !source->heir && (!alike || registration->alike == source->registration->alike) &&
+                goes_on(registration, source->registration)) {
+                source->heir = registration;
+                break;
+            }
+        }
+    }
+}
+
+void serve_choose_heirs(struct script *script, struct generation *generation)
+{
+    struct dispatch *dispatch = script->scripts->dispatch;
+    struct source *source;
+    dispatch_lock(dispatch);
+    LL_FOREACH(script->sources, source)
+        source->heir = NULL;
+    if (generation) {
+        choose_heirs(script, generation, true);
+        choose_heirs(script, generation, false);
+    }
+    dispatch_unlock(dispatch);
+}
+
+struct source *serve_heir_of(struct script *script, const struct registration *registration)
+{
+    struct source *source;
+    dispatch_lock(script->scripts->dispatch);
+    LL_SEARCH_SCALAR(script->sources, source, heir, registration);
+    dispatch_unlock(script->scripts->dispatch);
+    return source && registration->kind->change ? source : NULL;
+}
+
+void serve_switch(struct script *script, struct generation *generation)
+{
+    struct generation *old = script->live;
+    struct source *source;
+    LL_FOREACH(script->sources, source) {
+        if (source->generation == old && source->heir)
+            source_hand_over(source, generation);
+        else if (source->generation == old)
+            source_cancel(source);
+    }
+    script->unloaded = !generation;
+    if (generation)
+        script->live = generation;
+}
+
+static int start_some(struct script *script, bool hooks, struct err *err)
+{
+    int code = 0;
+    struct source *source;
+    mutex_lock(&script->starting);
+    if (atomic_load(&script->scripts->draining))
+        code = err_set(err, ERR_CLOSED, "the host is stopping");
+    LL_FOREACH(script->sources, source) {
+        bool hook = source->state.brings == SOURCE_BRINGS_START;
+        if (!code && hook == hooks && source_phase(source) == SOURCE_IDLE)
+            code = source_start(source, err);
+    }
+    mutex_unlock(&script->starting);
+    return code;
+}
+
+int serve_start(struct script *script, struct err *err)
+{
+    int code = start_some(script, false, err);
+    if (!code) {
+        link_flush(script->scripts->bus->consume, clock_now_ns() + SETUP_TRY_NS);
+        code = start_some(script, true, err);
+    }
+    return code;
+}
+
+void serve_note(struct script *script)
+{
+    dispatch_lock(script->scripts->dispatch);
+    script->served = true;
+    dispatch_unlock(script->scripts->dispatch);
+}

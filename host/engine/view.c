@@ -1,0 +1,46 @@
+/* view - what the floors above see of a registration. */
+#include "engine/engine.h"
+#include "engine/kinds/kinds.h"
+#include "engine/version/generation.h"
+#include "engine/version/registration.h"
+#include "engine/version/script.h"
+
+static void view_consumer(const struct registration *registration, struct registration_view *out)
+{
+    out->consumer = &registration->consumer;
+    out->attempts = registration->attempts;
+    out->batch_size = registration->batch_size;
+    out->retries_ns = registration_retries_ns(registration);
+    out->backoff_max_ns = registration->backoff.max_ns;
+    out->dead_letter = registration->dead_letter;
+    out->drops = registration->drops;
+}
+
+bool engine_registration(struct engine *engine, struct script *script, int i,
+                         struct registration_view *out)
+{
+    (void)engine;
+    struct generation *generation = script->live;
+    if (i < 0 || i >= generation->registration_count)
+        return false;
+    const struct registration *registration = generation->registrations[i];
+    *out = (struct registration_view){.script = script->name,
+                                      .handler = registration->handler,
+                                      .what = registration->what,
+                                      .file = registration->file,
+                                      .line = registration->line,
+                                      .binding = registration->kind->binding,
+                                      .declared = registration->kind->declared,
+                                      .timeout_ns = registration->timeout_ns,
+                                      .timeout_stated = registration->timeout_stated,
+                                      .concurrency = registration->concurrency,
+                                      .subject = registration->subject,
+                                      .queue = registration->queue,
+                                      .looks_on = registration->looks_on,
+                                      .stream = registration->stream,
+                                      .update_stated = registration->update != UPDATE_UNSTATED,
+                                      .update = registration->update == UPDATE_YES};
+    if (registration->kind == &kind_consume)
+        view_consumer(registration, out);
+    return true;
+}

@@ -1,0 +1,172 @@
+/* http_answer - what libcurl hands over of an answer: its head, and its body, unpacked. */
+#include <string.h>
+#include <strings.h>
+
+#include "http/http_private.h"
+
+/* Names and values of an answer's headers; servers stay below 16 KB. */
+#define HEAD_MOST ((size_t)64 << 10)
+/* Of the body of a redirect, which nobody reads, for the sake of the connection. */
+#define IGNORED_MOST ((size_t)64 << 10)
+
+/* The answer's head -----------------------------------------------------------------------------
+ */
+
+void http_answer_forget(struct http_call *call)
+{
+    call->head.len = call->body.len = 0;
+    call->head_count = 0;
+    call->head_done = call->moves = call->streams = false;
+    call->body_seen = 0;
+    call->failed.code = ERR_NONE;
+    call->result.status = 0;
+    call->result.headers = NULL; /* head may move while the next one comes */
+    call->result.header_count = 0;
+}
+
+/* The value of a header of the answer; NULL: it has none of that name. */
+const char *http_answer_header(const struct http_call *call, const char *wanted)
+{
+    const char *at = call->head.at;
+    for (size_t i = 0; i < call->head_count; i++) {
+        const char *value = at + strlen(at) + 1;
+        if (strcasecmp(at, wanted) == 0)
+            return value;
+        at = value + strlen(value) + 1;
+    }
+    return NULL;
+}
+
+static int fail(struct http_call *call, enum err_code code, const char *why)
+{
+    return err_set(&call->failed, code, "%s", why);
+}
+
+static int fail_memory(struct http_call *call)
+{
+    return fail(call, ERR_MEMORY, "no memory for the answer");
+}
+
+static int fail_too_large(struct http_call *call)
+{
+    return err_set(&call->failed, ERR_TOO_LARGE, "the answer is larger than %zu bytes",
+                   call->request.max_bytes);
+}
+
+static bool is_redirect(int status)
+{
+    return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+/* Its length is too much already: none of it needs to be read. What it is when it is unpacked is
+ * not known yet. */
+static bool announces_too_much(const struct http_call *call)
+{
+    curl_off_t length = -1;
+    size_t most = call->request.max_bytes;
+    curl_easy_getinfo(call->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    return most && length > 0 && (uint64_t)length > most && !call->moves &&
+           strcmp(call->method, "HEAD") != 0 && !http_answer_header(call, "content-encoding");
+}
+
+/* All of the head is there; of an answer that is meant (no 100, no 103). */
+static int end_head(struct http_call *call)
+{
+    long status = 0, version = 0;
+    struct http_result *result = &call->result;
+    curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status < 200)
+        return 0; /* another head follows */
+    curl_easy_getinfo(call->easy, CURLINFO_HTTP_VERSION, &version);
+    call->head_done = true;
+    call->phase = PHASE_ANSWER;
+    call->moves = is_redirect((int)status) && call->request.follow > 0 &&
+                  http_answer_header(call, "location");
+    call->streams = call->request.pieces && status >= 200 && status < 300;
+    result->version = version == CURL_HTTP_VERSION_1_0   ? 10
+                      : version == CURL_HTTP_VERSION_2_0 ? 20
+                                                         : 11;
+    result->status = (int)status;
+    result->headers = call->head.at;
+    result->header_count = call->head_count;
+    return announces_too_much(call) ? fail_too_large(call) : 0;
+}
+
+/* "Name: value" without its line break. */
+static int keep_header(struct http_call *call, const char *line, size_t len)
+{
+    const char *colon = memchr(line, ':', len);
+    if (!colon || memchr(line, '\0', len))
+        return 0;
+    const char *value = colon + 1, *end = line + len;
+    while (value < end && (*value == ' ' || *value == '\t'))
+        value++;
+    while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    size_t name_len = (size_t)(colon - line), value_len = (size_t)(end - value);
+    if (call->head.len + name_len + value_len + 2 > HEAD_MOST)
+        return fail(call, ERR_TOO_LARGE, "the headers of the answer are larger than 64 KB");
+    if (!http_bytes_add(&call->head, line, name_len) || !http_bytes_add(&call->head, "", 1) ||
+        !http_bytes_add(&call->head, value, value_len) || !http_bytes_add(&call->head, "", 1))
+        return fail_memory(call);
+    call->head_count++;
+    return 0;
+}
+
+size_t http_answer_head(char *bytes, size_t size, size_t count, void *owner)
+{
+    struct http_call *call = owner;
+    size_t all = size * count, len = all;
+    if (call->head_done)
+        return all; /* a trailer */
+    while (len > 0 && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r'))
+        len--;
+    int code;
+    if (len >= 5 && memcmp(bytes, "HTTP/", 5) == 0) {
+        http_answer_forget(call);
+        code = 0;
+    } else {
+        code = len == 0 ? end_head(call) : keep_header(call, bytes, len);
+    }
+    return code ? 0 : all;
+}
+
+/* Its body ------------------------------------------------------------------------------------- */
+
+/* When enough waits to be taken, no more is read. What libcurl has read already and unpacks comes
+ * in one go when it goes on: it is not refused (CURL_WRITEFUNC_PAUSE), for then libcurl would copy
+ * all that is left of it for each piece. */
+static int stream(struct http_call *call, const char *bytes, size_t len)
+{
+    int code = http_call_offer(call, bytes, len);
+    if (code == ERR_MEMORY)
+        return fail_memory(call);
+    if (code)
+        return fail(call, code, "what it unpacks to does not end");
+    if (http_call_full(call)) {
+        call->paused = true;
+        curl_easy_pause(call->easy, CURLPAUSE_RECV);
+    }
+    return 0;
+}
+
+size_t http_answer_body(char *bytes, size_t size, size_t count, void *owner)
+{
+    struct http_call *call = owner;
+    size_t len = size * count, most = call->request.max_bytes;
+    if (call->moves) {
+        call->body_seen += len;
+        return call->body_seen > IGNORED_MOST ? 0 : len;
+    }
+    if (most && call->body_seen + len > most) {
+        fail_too_large(call);
+        return 0;
+    }
+    call->body_seen += len;
+    if (call->streams)
+        return stream(call, bytes, len) == 0 ? len : 0;
+    if (http_bytes_add(&call->body, bytes, len))
+        return len;
+    fail_memory(call);
+    return 0;
+}

@@ -1,0 +1,30 @@
+/* vm_private - what the files of vm/ share. */
+#ifndef MOONBUS_VM_VM_PRIVATE_H
+#define MOONBUS_VM_VM_PRIVATE_H
+
+#include "vm/vm.h"
+
+/* Registry key: the host's own `require`. */
+#define VM_REQUIRE "moonbus.require"
+
+/* library.c. Protected: opens the standard libraries, lua-cjson, the host's modules. */
+int vm_open_libraries(lua_State *L);
+
+/* show.c. A loader of package.preload: a function that gives a table as a text for the log, tables
+ * in it shown as well, {1, 2, {id = 7}}; cut at some 4,000 bytes. */
+int show_open(lua_State *L);
+
+/* view.c. A loader of package.preload: a function (metatable, table) that makes it one of a view of
+ * that table, for vm_see_through. */
+int view_open(lua_State *L);
+
+/* failure.c. Describes the value on top of L and pops it. at: the coroutine whose stack tells place
+ * and traceback, or NULL; skip: how many of its innermost levels are the host's (when at is L). Not
+ * while the limit holds. Never raises. */
+void failure_fill(lua_State *L, lua_State *at, int skip, struct failure *failure);
+
+/* Place and traceback of what runs on L; err is left alone. Never raises, but when the process is
+ * out of memory. */
+void failure_trace(lua_State *L, struct failure *failure);
+
+#endif

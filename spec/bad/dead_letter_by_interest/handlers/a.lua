@@ -1,0 +1,10 @@
+-- DEAD drops what no consumer wants.
+local js = require "moonbus.jetstream"
+
+js.stream { name = "IN", subjects = { "in.>" } }
+js.stream { name = "DEAD", subjects = { "dead.>" }, retention = "interest" }
+js.consume("IN", {
+  durable = "worker",
+  dead_letter = "dead.in",
+  timeout = "10s",
+}, function() end)

@@ -1,0 +1,1 @@
+return { resize = function(data) return data end }

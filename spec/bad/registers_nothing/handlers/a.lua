@@ -1,0 +1,2 @@
+-- This is a module, and belongs into lib/.
+return { a = "module that belongs into lib/" }

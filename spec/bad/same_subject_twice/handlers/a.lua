@@ -1,0 +1,4 @@
+-- The same subject as in the other file.
+local bus = require "moonbus"
+
+bus.subscribe("a", function() return 1 end)

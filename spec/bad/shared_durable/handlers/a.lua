@@ -1,0 +1,10 @@
+-- The same durable as in the other file.
+local js = require "moonbus.jetstream"
+
+js.stream { name = "IN", subjects = { "in.>" } }
+js.stream { name = "DEAD", subjects = { "dead.>" } }
+js.consume("IN", {
+  durable = "worker",
+  dead_letter = "dead.in",
+  timeout = "10s",
+}, function() end)

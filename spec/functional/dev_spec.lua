@@ -1,0 +1,84 @@
+-- Who writes handlers saves broken files all the time: `dev` is there for them, and stays.
+local temp = require "spec.support.temp"
+local wait = require "spec.support.wait"
+local world = require "spec.support.world"
+
+describe("moonbus dev", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  local GOOD = [[require "moonbus".subscribe("good", function() return "here" end)]]
+  local MENDED = [[require "moonbus".subscribe("mended", function() return "here" end)]]
+
+  local function dev(handlers)
+    return w:run { command = "dev", handlers = handlers, server = false, args = { "handlers" } }
+  end
+
+  local function req(host, subject)
+    return w:moonbus({ "req", subject, "--timeout", "5s" }, { folder = host.folder })
+  end
+
+  -- Its greeting is there, which standard output has a moment after the log.
+  local function greeted(host)
+    wait.eventually(function() return host:stdout():find "does not serve" end)
+  end
+
+  local function mends(broken, pattern)
+    local host = dev { ["good.lua"] = GOOD, ["broken.lua"] = broken }
+    local event = host:wait_log { level = "error" }
+    assert.matches(pattern, (event.file or "") .. " " .. event.msg)
+    greeted(host)
+    assert.matches("good%.lua +good +request/reply", host:stdout())
+    assert.matches("broken%.lua +does not serve", host:stdout())
+    assert.equal("here\n", req(host, "good").stdout)
+    temp.write(host.folder, "handlers/broken.lua", MENDED)
+    host:wait_log "broken%.lua: generation %d live"
+    assert.equal("here\n", req(host, "mended").stdout)
+    assert.equal("here\n", req(host, "good").stdout)
+    assert.equal(0, host:stop())
+  end
+
+  it("serves what loads when a file is broken at its start, and the rest when that is mended", function()
+    mends("local x = = 1", "broken%.lua .*unexpected symbol")
+  end)
+
+  it("does so when the server refuses one of them", function()
+    mends([[
+require "moonbus.jetstream".consume("NOWHERE", { durable = "d", dead_letter = "dead" }, print)]], "NOWHERE")
+  end)
+
+  it("does so when two of them handle one durable", function()
+    local text = [[
+local js = require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work", "dead" } }
+js.consume("WORK", { durable = "d", dead_letter = "dead", filter = "work" }, function() end)]]
+    local host = dev { ["a.lua"] = text, ["b.lua"] = text }
+    host:wait_log { level = "error", script = "b.lua", msg = "already" }
+    greeted(host)
+    assert.matches("a%.lua +WORK/d", host:stdout())
+    assert.matches("b%.lua +does not serve", host:stdout())
+    temp.write(host.folder, "handlers/b.lua", MENDED)
+    host:wait_log "b%.lua: generation 2 live"
+  end)
+
+  it("waits for the save also when nothing loads at all", function()
+    local host = dev { ["broken.lua"] = "error 'not today'" }
+    host:wait_log { level = "error", msg = "not today" }
+    temp.write(host.folder, "handlers/broken.lua", MENDED)
+    host:wait_log "broken%.lua: generation %d live"
+    assert.equal("here\n", req(host, "mended").stdout)
+  end)
+end)
+
+describe("moonbus run", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  it("ends with 2 when a file is broken at its start: what is deployed half is not served", function()
+    assert.equal(2, w:fail({ handlers = { ["broken.lua"] = "local x = = 1", ["good.lua"] = "" } }).status)
+  end)
+end)

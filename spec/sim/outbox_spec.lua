@@ -1,0 +1,130 @@
+local sim = require "spec.sim.sim"
+
+describe("A publish to a stream, in virtual time", function()
+  local world
+
+  before_each(function() world = sim.new() end)
+  after_each(function() world:close() end)
+
+  local STREAMS = [[
+    js.stream { name = "IN", subjects = { "in.>" } }
+    js.stream { name = "OUT", subjects = { "out.>" }, duplicate_window = "2m" }
+  ]]
+
+  -- A subscription "go" with this body.
+  local function serve(body, settings)
+    return world:host { settings = settings, scripts = { ["out.lua"] = sim.script(STREAMS .. ([[
+      bus.subscribe("go", { timeout = "5m" }, function(msg) %s end)
+    ]]):format(body)) } }
+  end
+
+  local function go(timeout) return world:request("go", "", { timeout = timeout or "5m" }).data end
+
+  it("returns once it is stored, with its sequence", function()
+    serve [[
+      local first, second = js.publish("out.a", "1"), js.publish("out.a", "2")
+      return first.stream .. " " .. first.seq .. " " .. second.seq
+    ]]
+    assert.equal("OUT 1 2", go())
+    assert.same({ "1", "2" }, world:data_of "OUT")
+  end)
+
+  it("whose answer is lost is sent again under its id, and stored once", function()
+    serve [[
+      local stored, err = js.publish("out.a", "1")
+      return stored and "stored " .. stored.seq or err.code
+    ]]
+    world:lose_answers(1)
+    assert.equal("stored 1", go())
+    assert.same({ "1" }, world:data_of "OUT")
+    assert.is_true(world:now() >= 5000, "it waited for its answer")
+  end)
+
+  it("is stored after an outage in the middle, once", function()
+    serve [[
+      for i = 1, 20 do assert(js.publish("out.a", tostring(i))); bus.sleep "100ms" end
+      return "done"
+    ]]
+    world:publish("go", "", { reply = "_OUTSIDE.done" })
+    world:advance "1s"
+    world:cut "5s"
+    world:advance "1m"
+    assert.equal("done", world:came()[1].data)
+    local want = {}
+    for i = 1, 20 do want[i] = tostring(i) end
+    assert.same(want, world:data_of "OUT")
+  end)
+
+  it("is given up after its attempts when nobody answers", function()
+    serve([[
+      local stored, err = js.publish("out.a", "1")
+      return stored and "stored" or err.code
+    ]], { ["publish.attempts"] = 3, ["publish.timeout"] = "1s" })
+    world:lose_answers(100)
+    assert.equal("timeout", go())
+    world:lose_answers(0)
+    assert.same({ "1" }, world:data_of "OUT")
+  end)
+
+  it("to no stream fails at once", function()
+    serve [[local _, err = js.publish("nowhere", "1"); return err.code]]
+    assert.equal("no_stream", go())
+    assert.is_true(world:now() < 1000)
+  end)
+
+  it("knows a duplicate within the window, and stores it again after that", function()
+    serve [[
+      local function put() return js.publish("out.a", "1", { id = "the-one" }) end
+      local first, second = put(), put()
+      bus.sleep "2m1s"
+      local third = put()
+      return tostring(first.duplicate) .. " " .. tostring(second.duplicate) .. " " .. third.seq
+    ]]
+    assert.equal("false true 2", go())
+  end)
+
+  it("of a handler that runs again is not stored again", function()
+    world:host { scripts = { ["out.lua"] = sim.script(STREAMS .. [[
+      js.consume("IN", { durable = "copy", dead_letter = false, backoff = { min = "1s", jitter = 0 } },
+        function(msg)
+          js.publish("out.a", msg.data .. "-1")
+          js.publish("out.a", msg.data .. "-2")
+          if msg.attempt < 3 then error "again" end
+        end)
+    ]]) } }
+    world:publish("in.a", "x")
+    world:publish("in.a", "y")
+    world:advance "1m"
+    local stored = world:data_of "OUT"
+    table.sort(stored)
+    assert.same({ "x-1", "x-2", "y-1", "y-2" }, stored)
+  end)
+
+  it("is waited for before the handler's message is acked", function()
+    world:host { scripts = { ["out.lua"] = sim.script(STREAMS .. [[
+      js.consume("IN", { durable = "copy", dead_letter = false }, function(msg)
+        for i = 1, 5 do js.publish_async("out.a", msg.data .. i) end
+        sim.note "returned"
+      end)
+    ]]) } }
+    world:lose_answers(2)
+    world:publish("in.a", "x")
+    world:advance "1s"
+    assert.same({ "returned" }, world:said())
+    assert.equal(1, world:consumer("IN", "copy").num_ack_pending)
+    world:advance "1m"
+    assert.equal(0, world:consumer("IN", "copy").num_ack_pending)
+    assert.equal(5, #world:messages "OUT")
+  end)
+
+  it("waits when too many are on their way, and all are stored", function()
+    serve [[
+      local futures = {}
+      for i = 1, 2000 do futures[i] = js.publish_async("out.a", tostring(i)) end
+      for i = 1, 2000 do assert(futures[i]:wait()) end
+      return "all"
+    ]]
+    assert.equal("all", go())
+    assert.equal(2000, world:stream("OUT").state.messages)
+  end)
+end)

@@ -1,0 +1,121 @@
+/* sim - the host in a simulated world: engine, bindings, bus and link as they are, a broker inside
+ * the process in the place of a server, and time and order by a seed (base/world.h). What of the
+ * program stays out of it: the uv loop with its signals, files and HTTP, the watchdog's signals,
+ * offload threads, nats.c.
+ *
+ *   Lua (spec/sim/sim.lua) ── sim_* ─▶ world ─▶ fibers: workers, clock, pool, writers, loads
+ *                                        └────▶ broker (host/broker) ◀─ links of each host
+ *
+ * Several hosts may live in one world, as processes do beside one server. The functions here are
+ * for the one OS thread that has the world, from outside of it. Those that wait let time pass. A
+ * text that is returned is the sim's until the next call that returns one. */
+#ifndef MOONBUS_SPEC_SIM_H
+#define MOONBUS_SPEC_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sim;
+struct sim_host;
+struct sim_settings;
+
+/* Settings of moonbus.lua for hosts, as "workers=2\nlimits.generations=3"; of any sim. NULL: see
+ * sim_settings_error. */
+struct sim_settings *sim_settings_new(const char *lines);
+void sim_settings_free(struct sim_settings *settings);
+const char *sim_settings_error(void);
+
+struct sim *sim_new(uint64_t seed, unsigned yields, unsigned false_wakes);
+/* Ends the server: when there are no hosts any more. False: it does not end. */
+bool sim_close(struct sim *sim);
+/* And what is left in it. */
+void sim_free(struct sim *sim);
+
+/* Milliseconds since the beginning. */
+double sim_now_ms(const struct sim *sim);
+/* False: it is stuck, sim_error tells. */
+bool sim_advance(struct sim *sim, double ms);
+/* As long as somebody can run at this time. */
+bool sim_settle(struct sim *sim);
+
+uint64_t sim_trace(const struct sim *sim);
+uint64_t sim_steps(const struct sim *sim);
+int sim_fibers(const struct sim *sim);
+double sim_random(struct sim *sim);
+/* Who waits for what. */
+const char *sim_report(struct sim *sim);
+/* Why the last call failed. */
+const char *sim_error(const struct sim *sim);
+
+/* What has been noted since the last call: a line for each, "<ms>\t<kind>\t<text>", where kind is
+ * "log" (a line of the log as JSON), "note" (of a handler, by its module "sim"), "sent1"
+ * (what the links of the first host wrote), "got1" (the ack subject of what came to it), "sim". */
+const char *sim_notes(struct sim *sim);
+/* What hosts send to subjects that begin so (static; "": all) is noted, too. NULL: nothing. */
+void sim_note_wire(struct sim *sim, const char *subjects);
+
+/* --- the server --- */
+
+/* A client that is no host publishes; headers: the whole block, or NULL. after_ms > 0: so much
+ * later, by itself, in a race with all else that happens then. */
+void sim_publish(struct sim *sim, double after_ms, const char *subject, const char *reply,
+                 const char *headers, const char *data, size_t len);
+/* The next message that came to it, at "_OUTSIDE.>"; everything is the sim's until the next call.
+ * False: none. */
+struct sim_message {
+    const char *subject, *reply, *headers, *data;
+    size_t headers_len, len;
+};
+bool sim_take(struct sim *sim, struct sim_message *out);
+/* --- faults; those that last end by themselves --- */
+
+/* The connection of a link (numbered from 0 in the order of their start: of each host consume, then
+ * publish; -1: all) is lost, with what is in flight: 1 to the server, 2 from it, 3 both, 0 nothing.
+ * For so long no connection is made. */
+void sim_cut(struct sim *sim, int link, int loss, double back_ms);
+/* The server reads and writes nothing. */
+void sim_freeze(struct sim *sim, double ms);
+/* It is away, and then it starts with all that it had. */
+void sim_down(struct sim *sim, double ms);
+/* Each message takes so long, in each direction. */
+void sim_delay(struct sim *sim, int each_ms, double ms);
+/* The next `count` messages to hosts on this subject (a pattern; static) are lost. */
+void sim_lose(struct sim *sim, const char *subject, int count);
+
+/* --- a host --- */
+
+/* With an engine, but nothing loaded. NULL: sim_error. */
+struct sim_host *sim_host_new(struct sim *sim, const struct sim_settings *settings);
+/* Loads a file. */
+bool sim_host_load(struct sim_host *host, const char *path, const char *name);
+/* Connects, and serves what is loaded. */
+bool sim_host_serve(struct sim_host *host);
+/* Begins to load the file anew and to switch to it; a note "reloaded" or "refused: why" tells the
+ * end. */
+void sim_host_reload(struct sim_host *host, const char *path, const char *name);
+bool sim_host_reloading(const struct sim_host *host);
+/* Begins to stop, with so much time for it; a note "stopped" tells the end. */
+void sim_host_stop(struct sim_host *host, double graceful_ms);
+bool sim_host_stopped(const struct sim_host *host);
+/* Waits for the end of a stop (which it begins, if need be), and frees the host. How many handlers
+ * did not end in time; -1: something of it still ran at the deadline, where a process would end
+ * without more: it is left in the world. -2: the stop does not end. */
+int sim_host_end(struct sim_host *host, double graceful_ms);
+/* What it has at hand, as JSON: the engine's report, running, generations, frames, publishes,
+ * requests. */
+const char *sim_host_status(struct sim_host *host);
+/* The spans that it has recorded since the last call, as requests of OTLP, one a line; it records
+ * them with the setting telemetry.endpoint. */
+const char *sim_host_spans(struct sim_host *host);
+
+/* Bytes that this OS thread has allocated and not freed; 0 where that is not known. */
+int64_t sim_bytes(void);
+
+/* --- for handlers, by spec/sim/lib/sim.lua: on a worker's fiber --- */
+
+void sim_handler_note(const char *text);
+/* Computes for so long: the others go on meanwhile. */
+void sim_handler_burn(double ms);
+
+#endif

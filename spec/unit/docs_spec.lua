@@ -1,0 +1,209 @@
+-- The documents lead somewhere: each link names a file and a heading that are there, and each option
+-- that a handler may state has its line in the reference.
+local function read(path)
+  local file = io.open(path)
+  if not file then return nil end
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+local function documents()
+  local pipe = io.popen "ls *.md docs/*.md docs/internals/*.md"
+  local list = {}
+  for path in pipe:lines() do list[#list + 1] = path end
+  pipe:close()
+  return list
+end
+
+-- Without its fenced blocks, in which nothing is a link or a heading.
+local function prose(path)
+  return (("\n" .. assert(read(path), path)):gsub("\n```.-\n```", "\n"))
+end
+
+-- The anchors of a document, as GitHub makes them of its headings, and those that it states.
+local function anchors(path)
+  local list = {}
+  for heading in prose(path):gmatch "\n#+ ([^\n]+)" do
+    local name = heading:lower():gsub("[^%w%-_ \128-\255]", ""):gsub(" ", "-")
+    list[name] = true
+  end
+  for name in prose(path):gmatch '<a id="([^"]+)">' do list[name] = true end
+  return list
+end
+
+-- "docs/a.md" and "../b.md" are "b.md".
+local function resolve(from, target)
+  local path = (from:match "^(.*/)" or "") .. target
+  local found
+  repeat path, found = path:gsub("[^/]+/%.%./", "", 1) until found == 0
+  return path
+end
+
+local function exists(path)
+  return os.execute(("test -e '%s'"):format(path)) == 0
+end
+
+describe("A link of the documents", function()
+  for _, path in ipairs(documents()) do
+    it("leads to what is there: " .. path, function()
+      for target in prose(path):gmatch "%]%(([^)%s]+)%)" do
+        if not target:find "^%a+:" then
+          local file, anchor = target:match "^([^#]*)#?(.*)$"
+          file = file == "" and path or resolve(path, file)
+          assert.is_true(exists(file), target)
+          if anchor ~= "" then assert.is_true(anchors(file)[anchor], target) end
+        end
+      end
+    end)
+  end
+
+  it("leads to each page from the README", function()
+    local readme = read "README.md"
+    for _, path in ipairs(documents()) do
+      local name = path:match "^docs/(%u[%u%-]+%.md)$"
+      if name and name ~= "HANDLERS.md" then
+        assert.is_truthy(readme:find("docs/" .. name, 1, true), path)
+      end
+    end
+  end)
+end)
+
+describe("The reference", function()
+  local kept = {}
+  local options
+  setup(function()
+    kept.path, kept.core = package.path, package.loaded["moonbus.core"]
+    package.path, package.loaded["moonbus.core"] = "lua/?.lua;" .. package.path, {}
+    options = require "moonbus.options"
+  end)
+  teardown(function()
+    package.path, package.loaded["moonbus.core"] = kept.path, kept.core
+    for _, name in ipairs { "options", "options_kinds", "nearest" } do
+      package.loaded["moonbus." .. name] = nil
+    end
+  end)
+
+  -- The fields of an options table, which the function that checks it keeps as an upvalue.
+  local function fields_of(check)
+    for index = 1, math.huge do
+      local name, value = debug.getupvalue(check, index)
+      if not name then return nil end
+      if type(value) == "table" and value.fields then return value.fields end
+    end
+  end
+
+  for check, heading in pairs {
+    subscribe = "bus.subscribe", publish = "bus.publish", request = "bus.request", on = "bus.on",
+    script = "bus.script", offload = "bus.offload", shared = "bus.shared", consume = "js.consume",
+    js_publish = "js.publish",
+  } do
+    it("has each option of " .. heading, function()
+      local text = read "docs/REFERENCE.md"
+      local first = assert(text:find("\n### " .. heading .. "\n", 1, true))
+      local section = text:sub(first, (text:find("\n##", first + 4, true)))
+      local fields = assert(fields_of(options[check]), check)
+      for name in pairs(fields) do
+        assert.is_truthy(section:find(("| `%s` |"):format(name), 1, true), name)
+      end
+    end)
+  end
+end)
+
+-- Each message of the troubleshooting page is one that the host has. What differs from case to case is
+-- "..." there, N and M are numbers; so the pieces between those are looked for.
+describe("The troubleshooting page", function()
+  -- The texts of the sources: what C and Lua split over lines is one again.
+  local function sources()
+    local pipe = io.popen "cat $(find host lua -name '*.[ch]' -o -name '*.lua')"
+    local text = pipe:read "*a"
+    pipe:close()
+    return (text:gsub('"%s*\n%s*"', ""):gsub('"%s*\n%s*%.%. "', ""):gsub('\\"', '"'))
+  end
+
+  -- One of its pieces is in the sources, or none is long enough to tell.
+  local function is_known(message, text)
+    local any = false
+    local pieces = message:gsub("%.%.%.", "\n"):gsub("%f[%w][NM]%f[%W]", "\n")
+    for piece in pieces:gmatch "[^\n:;,\"()%d]+" do
+      piece = piece:match "^%s*(.-)%s*$"
+      any = any or #piece >= 12
+      if #piece >= 12 and text:find(piece, 1, true) then return true end
+    end
+    return not any
+  end
+
+  it("has messages that the host has", function()
+    local text, missing = sources(), {}
+    local page = read("docs/TROUBLESHOOTING.md"):match "\n## At start.-\n## Known"
+    for cell in page:gmatch "\n| (`[^|]+) |" do
+      for message in cell:gmatch "`+([^`]+)`" do
+        if not is_known(message, text) then missing[#missing + 1] = message end
+      end
+    end
+    assert.same({}, missing)
+  end)
+end)
+
+-- A path in the pages for people who change the host is that of a file or a folder.
+describe("The pages about the host", function()
+  it("name files that are there", function()
+    local missing = {}
+    for _, path in ipairs(documents()) do
+      if path:find "^docs/internals/" or path:find "ARCHITECTURE" or path == "CONTRIBUTING.md" then
+        for name in prose(path):gmatch "`([%w_%-]+/[%w_/%.%-]+)`" do
+          if not (exists(name) or exists("host/" .. name) or exists("host/" .. name .. ".c") or name:find "^build"
+            or name:find "NAME") then
+            missing[#missing + 1] = path .. ": " .. name
+          end
+        end
+      end
+    end
+    assert.same({}, missing)
+  end)
+end)
+
+-- OPERATING has each setting of lua/moonbus/config.lua, its default, and when a change of it counts.
+describe("OPERATING", function()
+  local TAKES = { now = "at once", scripts = "with a new generation of every script", start = "at the next start" }
+
+  -- The row of a table that names the setting, or all of its section ("log.*").
+  local function row_of(text, key)
+    for row in text:gmatch "\n(|[^\n]*)" do
+      local first = row:match "^| ([^|]*) |" or ""
+      for name in first:gmatch "`([%w_.*]+)`" do
+        local beside = key:gsub("%.max$", ".min") -- "`publish.backoff.min`, `.max`"
+        if name == key or name == beside or name == key:gsub("%..*", ".*") then return row end
+      end
+    end
+  end
+
+  local page = read "docs/OPERATING.md"
+  local settings = page:match "\n## The config file\n(.-)\n## "
+  local changes = page:match "\n### The config file changes\n(.-)\n## "
+  local source = read "lua/moonbus/config.lua" .. read "lua/moonbus/config_telemetry.lua"
+  for key, rest in source:gmatch '\n  { "([%l_]+[%l_.]*)", (%l[^\n]*)},' do
+    it("has the setting " .. key, function()
+      local row = assert(row_of(settings, key), "not in the table of settings")
+      local default = rest:match 'default = "([^"]*)"' or rest:match "default = (%w+)"
+      if default then assert.is_truthy(row:find(default, 1, true), row) end
+      row = row_of(changes, key)
+      assert.is_truthy(assert(row, "not in the table of changes"):find(TAKES[rest:match 'takes = "(%w+)"'] or
+        TAKES.start, 1, true), row)
+    end)
+  end
+end)
+
+describe("What is judged", function()
+  local judged = require "spec.support.judged"
+
+  it("has the words of each row, in its order", function()
+    local section = read("docs/OPERATING.md"):match "\n## What is judged\n.-\n### "
+    local documented, known = {}, {}
+    for line in section:gmatch "\n(| `[^\n]+)" do documented[#documented + 1] = line end
+    for index, name in ipairs(judged.names()) do
+      known[index] = ("| `%s` | %s | %s |"):format(name, judged.row(index))
+    end
+    assert.same(known, documented)
+  end)
+end)
