@@ -65,6 +65,27 @@ function cluster:connect()
   return connected
 end
 
+-- A subscription of `connect`'s client that hears what is published on any of the servers that run.
+-- The other servers are told of a subscription when the client's own has answered already: what
+-- is published on them before is lost.
+function cluster:subscribe(connected, subject)
+  local subscription = connected:subscribe(subject)
+  for index, one in ipairs(self.servers) do
+    if one.process:running() then
+      local there, mark = one:connect(), "heard on server " .. index
+      wait.eventually(function()
+        there:publish(subject, mark)
+        local message = subscription:next(0.1)
+        while message and message.data ~= mark do message = subscription:next(0.1) end
+        return message
+      end, 30, "no interest in " .. subject .. " on server " .. index)
+      there:close()
+    end
+  end
+  subscription:arrived()
+  return subscription
+end
+
 local function named(self, name)
   for _, one in ipairs(self.servers) do
     if one.name == name then return one end

@@ -57,15 +57,14 @@ end
 -- The host gets what is stored.
 function quorum:handles(host, data)
   local client = self.world.client
-  local got = client:subscribe "got"
-  client:flush()
+  local got = self.world.server:subscribe(client, "got")
   wait.eventually(function()
     client:store("in.x", data)
     return true
   end, 30)
   wait.eventually(function()
     local message = got:next(1)
-    return message and message.data
+    return message and message.data:sub(1, #data) == data
   end, 30, function() return host:explain() end)
 end
 

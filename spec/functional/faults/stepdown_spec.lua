@@ -24,7 +24,7 @@ describe("the durables of a cluster of three", function()
 
   -- Each has a filter of its own, and tells what it has handled.
   local function run()
-    done = w.client:subscribe "done"
+    done = w.server:subscribe(w.client, "done")
     local host = w:start { level = "info", handlers = { ["handler.lua"] = ([[
       local bus = require "moonbus"
       local js = require "moonbus.jetstream"
