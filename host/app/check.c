@@ -16,6 +16,7 @@
 #include "trace/tracer.h"
 #include "vm/texts.h"
 
+#define CONNECTS 2 /* so many connect_timeouts a server has to take us */
 #define ASK_NS (10 * NS_PER_S)
 #define CLOSE_NS (1 * NS_PER_S)
 #define NATS_CLOSE_MS 2000
@@ -69,13 +70,13 @@ static int load_all(struct checking *checking, struct err *err)
 static int ask(struct checking *checking, struct err *err)
 {
     struct app *app = checking->app;
-    uint64_t until_ns = clock_now_ns() + ASK_NS;
+    uint64_t connected_ns = clock_now_ns() + CONNECTS * (uint64_t)app->config->connect_timeout_ns;
     int code = app_connect_bus(app, err);
     if (code)
         return code;
-    if (!bus_wait_connected(app->bus, until_ns))
+    if (!bus_wait_connected(app->bus, connected_ns))
         return err_set(err, ERR_DISCONNECTED, "the server does not answer: nothing was compared");
-    return facts_ask(checking->facts, app->bus, true, until_ns, err);
+    return facts_ask(checking->facts, app->bus, true, clock_now_ns() + ASK_NS, err);
 }
 
 /* --- all of it --- */

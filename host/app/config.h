@@ -110,6 +110,9 @@ struct config *config_load(const struct config_sources *sources, struct err *err
  */
 struct config *config_load_as(const struct config_sources *sources, enum log_format *format,
                               struct err *err);
+/* How the log is to be written as far as flags, environment and defaults state it; LOG_AUTO: they
+ * do not. */
+enum log_format config_stated_format(const struct config_sources *sources);
 /* An error of the log that says why, with the place in the file. prefix: before the sentence. */
 void config_log_refused(const struct config_sources *sources, const struct err *err,
                         const char *prefix);

@@ -264,8 +264,7 @@ static void on_late(struct aside *aside)
     reading_free((struct reading *)aside);
 }
 
-/* What the flags say, for when moonbus.config cannot. */
-static enum log_format format_of(const struct config_sources *sources)
+enum log_format config_stated_format(const struct config_sources *sources)
 {
     enum log_format format = LOG_AUTO;
     const char *variable = getenv("MOONBUS_LOG_FORMAT");
@@ -297,7 +296,7 @@ struct vm *config_read(const struct config_sources *sources, const char *file,
                                 .vm = vm,
                                 .sources = sources,
                                 .file = file,
-                                .format = format_of(sources)};
+                                .format = config_stated_format(sources)};
     *format = reading->format;
     enum aside_end end = aside_run(&reading->aside, err);
     if (end == ASIDE_LEFT) {

@@ -10,6 +10,7 @@
 #include "base/value.h"
 #include "cli/ask.h"
 #include "cli/cli.h"
+#include "cli/say.h"
 
 /* Returns how many there were. */
 static int print_notes(const cJSON *notes)
@@ -67,10 +68,8 @@ int cli_drain(struct cli *cli)
     int unfinished = (int)json_number(answer.json, "unfinished", 0);
     double pid = json_number(answer.json, "pid", 0);
     if (status == 0 && !json_true(answer.json, "ok")) {
-        fprintf(stderr,
-                "moonbus drain: the host at %s, pid %.0f: %d handler%s unfinished at the graceful "
-                "deadline\n",
-                answer.from, pid, unfinished, unfinished == 1 ? " was" : "s were");
+        say_error(cli, "the host at %s, pid %.0f: %d handler%s unfinished at the graceful deadline",
+                  answer.from, pid, unfinished, unfinished == 1 ? " was" : "s were");
         status = UNFINISHED;
     } else if (status == 0) {
         printf("drained: the host at %s, pid %.0f\n", answer.from, pid);

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/value.h"
 #include "cli/cli.h"
+#include "cli/say.h"
 
 #define TIMEOUT_NS (60 * NS_PER_S)
 #define CONNECT_MS 2000L
@@ -52,13 +53,10 @@ static void url_of(const struct config *config, const char *path, char *url, siz
 static void say_unreached(const struct cli *cli, const struct config *config)
 {
     bool by_file = config->file && !config->admin_given;
-    fprintf(stderr, "moonbus %s: no host listens at %s", cli->command->name, config->admin);
-    if (by_file)
-        fprintf(stderr,
-                ", the address in %s; a host that was started before that changed still listens at "
-                "the old one",
-                config->file);
-    fprintf(stderr, "; --admin ADDR:PORT says where\n");
+    say_error(cli, "no host listens at %s%s%s%s; --admin ADDR:PORT says where", config->admin,
+              by_file ? ", the address in " : "", by_file ? config->file : "",
+              by_file ? "; a host that was started before that changed still listens at the old one"
+                      : "");
 }
 
 /* 0, or an exit status, after it has said why. */
@@ -69,7 +67,7 @@ static int perform(const struct cli *cli, const struct config *config, const cha
     CURL *curl = curl_easy_init();
     struct curl_slist *headers = headers_of(config);
     if (!curl) {
-        fprintf(stderr, "moonbus %s: out of memory\n", cli->command->name);
+        say_error(cli, "out of memory");
         return CLI_FAILED;
     }
     url_of(config, path, url, sizeof url);
@@ -89,8 +87,7 @@ static int perform(const struct cli *cli, const struct config *config, const cha
     if (code == CURLE_COULDNT_CONNECT)
         say_unreached(cli, config);
     else if (code != CURLE_OK)
-        fprintf(stderr, "moonbus %s: %s: %s\n", cli->command->name, url,
-                *reason ? reason : curl_easy_strerror(code));
+        say_error(cli, "%s: %s", url, *reason ? reason : curl_easy_strerror(code));
     curl_slist_free_all(headers);
     curl_easy_cleanup(curl);
     return code == CURLE_OK ? 0 : CLI_FAILED;
@@ -108,26 +105,26 @@ void answer_clear(struct answer *answer)
 static struct config *load(const struct cli *cli)
 {
     struct err err;
-    const char *name = cli->command->name;
     struct config_sources sources = cli_sources(cli);
     struct config *without, *config = cli_config(&sources, &without, &err);
     bool misnamed = cli->config_file && access(cli->config_file, F_OK) != 0;
+    if (config || without)
+        say_as(config ? config : without);
     if (config) {
         if (!config->file && !config->admin_given)
-            fprintf(stderr, "moonbus %s: there is no %s here: asking the host at %s\n", name,
-                    config_path(&sources), config->admin);
+            say_note(cli, "there is no %s here: asking the host at %s", config_path(&sources),
+                     config->admin);
         return config;
     }
     if (without && without->admin_given && !misnamed) {
-        fprintf(stderr, "moonbus %s: %s; without it, asking the host at %s\n", name, err.message,
-                without->admin);
+        say_note(cli, "%s; without it, asking the host at %s", err.message, without->admin);
         return without;
     }
-    fprintf(stderr, "moonbus %s: %s%s\n", name, err.message,
-            !without   ? ""
-            : misnamed ? "; name the one that is there, or, without -c, --admin ADDR:PORT says "
-                         "where the host is"
-                       : "; so it does not tell where the host is: --admin ADDR:PORT says it");
+    say_error(cli, "%s%s", err.message,
+              !without   ? ""
+              : misnamed ? "; name the one that is there, or, without -c, --admin ADDR:PORT says "
+                           "where the host is"
+                         : "; so it does not tell where the host is: --admin ADDR:PORT says it");
     config_free(without);
     return NULL;
 }
@@ -138,15 +135,17 @@ static int judge_reply(const struct cli *cli, const struct config *config, struc
     const char *error = json_text_or(answer->json, "error", "");
     if (answer->json && !*error)
         return 0;
-    fprintf(stderr, "moonbus %s: ", cli->command->name);
     if (answer->json && answer->status == UNAUTHORIZED)
-        fprintf(stderr, "the host at %s %s: MOONBUS_ADMIN_TOKEN, or admin_token in the config file",
-                answer->from,
-                config->admin_token ? "has another admin_token than the one that was shown"
-                                    : "wants its admin_token");
+        say_error(cli,
+                  "the host at %s %s: MOONBUS_ADMIN_TOKEN, or admin_token in the config file (HTTP "
+                  "status %ld)",
+                  answer->from,
+                  config->admin_token ? "has another admin_token than the one that was shown"
+                                      : "wants its admin_token",
+                  answer->status);
     else
-        fprintf(stderr, "%s", *error ? error : "that is not a host of moonbus");
-    fprintf(stderr, " (HTTP status %ld)\n", answer->status);
+        say_error(cli, "%s (HTTP status %ld)", *error ? error : "that is not a host of moonbus",
+                  answer->status);
     return CLI_FAILED;
 }
 

@@ -14,6 +14,7 @@
 #include "cli/asyncapi.h"
 #include "cli/check_json.h"
 #include "cli/cli.h"
+#include "cli/say.h"
 
 #define LOG_FLUSH_MS 1000
 
@@ -241,9 +242,9 @@ int cli_check(struct cli *cli)
     sources.default_count = sizeof defaults / sizeof *defaults;
     struct config *config = config_load(&sources, &err);
     if (!config) {
-        fprintf(stderr, "moonbus check: %s\n", err.message);
+        say_error(cli, "%s", err.message);
         if (cli->json)
-            check_print_json_refused(&err);
+            check_print_json_failed("does_not_load", &err);
         return CLI_USAGE;
     }
     struct check_command command = {.cli = cli, .config = config};
@@ -259,8 +260,8 @@ int cli_check(struct cli *cli)
     };
     struct app_end end = check_run(&options);
     int status = end.status == APP_OK ? status_of(&command) : (int)end.status;
-    if (end.status == APP_USAGE && cli->json)
-        check_print_json_refused(&err);
+    if (end.status != APP_OK && cli->json)
+        check_print_json_failed(end.status == APP_USAGE ? "does_not_load" : "not_checked", &err);
     status = cli_flush(status);
     log_output_flush(LOG_FLUSH_MS);
     if (end.left_behind) /* as cli_run_app does */

@@ -83,11 +83,11 @@ static cJSON *finding_json(const struct judge_finding *finding)
     return object;
 }
 
-static cJSON *refusal_json(const struct check_refusal *refusal)
+static cJSON *refusal_json(const char *name, const struct check_refusal *refusal)
 {
     const struct failure *failure = refusal->failure;
     cJSON *object = cJSON_CreateObject();
-    add_text(object, "name", "does_not_load");
+    add_text(object, "name", name);
     add_text(object, "severity", judge_severity_name(JUDGE_ERROR));
     add_text(object, "text", failure->err.message);
     add_text(object, "script", refusal->name);
@@ -107,7 +107,8 @@ static bool is_good(const struct checked *checked)
     return checked->refusal_count == 0;
 }
 
-void check_print_json(const struct checked *checked)
+/* refusals: the name that those have. */
+static void print_named(const char *refusals, const struct checked *checked)
 {
     const struct judge_facts *facts = checked->facts;
     cJSON *all = cJSON_CreateObject();
@@ -125,7 +126,7 @@ void check_print_json(const struct checked *checked)
     }
     cJSON *findings = cJSON_AddArrayToObject(all, "findings");
     for (int i = 0; i < checked->refusal_count; i++)
-        cJSON_AddItemToArray(findings, refusal_json(&checked->refusals[i]));
+        cJSON_AddItemToArray(findings, refusal_json(refusals, &checked->refusals[i]));
     for (int i = 0; i < checked->findings->count; i++)
         cJSON_AddItemToArray(findings, finding_json(&checked->findings->list[i]));
     char *text = cJSON_Print(all);
@@ -134,16 +135,22 @@ void check_print_json(const struct checked *checked)
     cJSON_Delete(all);
 }
 
-void check_print_json_refused(const struct err *err)
+void check_print_json(const struct checked *checked)
+{
+    print_named("does_not_load", checked);
+}
+
+void check_print_json_failed(const char *name, const struct err *err)
 {
     const struct failure failure = {.err = *err};
     const struct check_refusal refusal = {.failure = &failure};
     const struct judge_facts facts = {0};
     const struct judge_findings findings = {0};
-    check_print_json(&(struct checked){
+    const struct checked checked = {
         .facts = &facts,
         .findings = &findings,
         .refusals = &refusal,
         .refusal_count = 1,
-    });
+    };
+    print_named(name, &checked);
 }

@@ -7,7 +7,7 @@ struct err;
 
 void check_print_json(const struct checked *checked);
 
-/* There is nothing to check: the config, or a path. */
-void check_print_json_refused(const struct err *err);
+/* Nothing was checked: the same object, with one finding of that name. */
+void check_print_json_failed(const char *name, const struct err *err);
 
 #endif

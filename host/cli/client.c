@@ -12,6 +12,7 @@
 #include "bus/wire.h"
 #include "cli/print.h"
 #include "cli/receive.h"
+#include "cli/say.h"
 
 #define COUNT_MOST 1000000000L
 
@@ -54,8 +55,7 @@ static int take_payload(const struct cli *cli, struct sent_data *payload)
         payload->data = cli->args[1];
         payload->len = strlen(cli->args[1]);
     } else if (!isatty(STDIN_FILENO) && read_stdin(payload) != 0) {
-        fprintf(stderr, "moonbus %s: cannot read standard input: %s\n", cli->command->name,
-                strerror(errno));
+        say_error(cli, "cannot read standard input: %s", strerror(errno));
         return CLI_FAILED;
     }
     return CLI_OK;

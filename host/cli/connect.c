@@ -20,7 +20,9 @@
 #include "bus/link/nats_reason.h"
 #include "bus/link/nats_tls.h"
 #include "bus/link/nats_watch.h"
+#include "cli/lookup.h"
 #include "cli/receive.h"
+#include "cli/say.h"
 
 /* Far more than nats.c takes, so that a fault of it holds nobody up for ever. */
 #define NATS_CLOSE_MS 2000
@@ -29,9 +31,7 @@ int client_failed(const struct client *client, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "moonbus %s: ", client->cli->command->name);
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "\n");
+    say_any(client->cli, LOG_ERROR, format, args);
     va_end(args);
     return CLI_FAILED;
 }
@@ -203,6 +203,17 @@ static int connect_with(struct client *client, struct link_options *options, boo
     return connect_with(client, options, lasting, status, err);
 }
 
+/* Those whose names are not resolved in time are not tried, so that the others are. Returns how
+ * many. kept: has room for all; the options borrow it. */
+static int leave_unnamed(struct link_options *options, const char **kept)
+{
+    int all = options->server_count;
+    options->server_count =
+        lookup_servers(options->servers, all, link_connect_timeout_ns(options), kept);
+    options->servers = kept;
+    return all - options->server_count;
+}
+
 static int connect_to(struct client *client, const char *found, bool lasting)
 {
     struct bus_options options;
@@ -211,14 +222,28 @@ static int connect_to(struct client *client, const char *found, bool lasting)
     char *servers = NULL, reason[256];
     config_bus_options(client->config, &options);
     guard_start(client, &options.link);
-    if (link_url_list(options.link.servers, options.link.server_count, &servers, &err) != 0 ||
-        connect_with(client, &options.link, lasting, &status, &err) != 0) {
+    const char **kept = calloc((size_t)options.link.server_count + 1, sizeof *kept);
+    if (!kept)
+        return client_failed(client, "out of memory");
+    int code = link_url_list(options.link.servers, options.link.server_count, &servers, &err);
+    int unnamed = code ? 0 : leave_unnamed(&options.link, kept);
+    bool none = unnamed > 0 && options.link.server_count == 0;
+    if (!code && !none)
+        code = connect_with(client, &options.link, lasting, &status, &err);
+    if (code) {
         free(servers);
+        free(kept);
         client_failed(client, "%s", err.message);
         return CLI_USAGE;
     }
     int result = CLI_OK;
-    if (status == NATS_OK) {
+    if (none) {
+        result = client_failed(client,
+                               "disconnected: cannot connect to %s: the resolver says nothing of "
+                               "%s within %.3gs (connect_timeout)",
+                               servers, unnamed == 1 ? "its name" : "their names",
+                               (double)link_connect_timeout_ns(&options.link) / 1e9);
+    } else if (status == NATS_OK) {
         nats_watch_close_on_exec(client->nc);
     } else {
         const char *only = options.link.server_count == 1 ? options.link.servers[0] : NULL;
@@ -229,6 +254,7 @@ static int connect_to(struct client *client, const char *found, bool lasting)
                                found ? ": does `moonbus dev` still run?)" : "");
     }
     free(servers);
+    free(kept);
     return result;
 }
 
@@ -242,22 +268,23 @@ int client_config(const struct cli *cli, struct config_sources *sources, char *p
     sources->no_selected = found;
     struct config *config = *out = cli_config(sources, &without, &err);
     if (!config) {
-        fprintf(stderr, "moonbus %s: %s%s\n", cli->command->name, err.message,
-                without ? "; mend the file, or name another one with -c" : "");
+        say_error(cli, "%s%s", err.message,
+                  without ? "; mend the file, or name another one with -c" : "");
         config_free(without);
         return CLI_USAGE;
     }
+    say_as(config);
     if (!found || config->servers_given) {
         *path = '\0';
     } else {
-        fprintf(stderr, "moonbus %s: using %s of %s\n", cli->command->name, url, path);
+        say_note(cli, "using %s of %s", url, path);
         if (config_use_server(config, url, &err) != 0) {
-            fprintf(stderr, "moonbus %s: %s\n", cli->command->name, err.message);
+            say_error(cli, "%s", err.message);
             return CLI_USAGE;
         }
     }
     if (config->context_note)
-        fprintf(stderr, "moonbus %s: %s\n", cli->command->name, config->context_note);
+        say_note(cli, "%s", config->context_note);
     return CLI_OK;
 }
 

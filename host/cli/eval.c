@@ -11,6 +11,7 @@
 #include "app/app.h"
 #include "base/text.h"
 #include "cli/connect.h"
+#include "cli/say.h"
 #include "vm/embedded.h"
 
 #define SCRIPT "moonbus.eval"
@@ -25,7 +26,8 @@ struct eval {
 
 /* --- the folder --- */
 
-static const char *const parts[] = {"eval.lua", "chunk", "name", "arguments", "timeout", "status"};
+static const char *const parts[] = {"eval.lua", "chunk",  "name",  "arguments",
+                                    "timeout",  "format", "status"};
 
 static void path_of(const struct eval *eval, const char *name, char *path, size_t size)
 {
@@ -131,9 +133,9 @@ static bool read_chunk(const char *argument, struct text *chunk, char *name, siz
     return ok;
 }
 
-static int print_errno(const char *what)
+static int print_errno(const struct cli *cli, const char *what)
 {
-    fprintf(stderr, "moonbus eval: %s: %s\n", what, strerror(errno));
+    say_error(cli, "%s: %s", what, strerror(errno));
     return CLI_FAILED;
 }
 
@@ -142,18 +144,20 @@ static int lay_out(struct eval *eval)
     const struct cli *cli = eval->cli;
     const struct embedded_module *script = find_script();
     const char *timeout = cli->timeout ? cli->timeout : FOREVER;
+    const char *format = eval->config->log_format == LOG_JSON ? "json" : "text";
     char name[PATH_MAX + 2];
     struct text chunk;
     text_init(&chunk);
     int status = CLI_OK;
     if (!read_chunk(cli->args[0], &chunk, name, sizeof name))
-        status = print_errno(cli->args[0]);
+        status = print_errno(cli, cli->args[0]);
     else if (!make_folder(eval) || !script ||
              !write_part(eval, "eval.lua", script->source, script->len) ||
              !write_part(eval, "chunk", chunk.bytes, chunk.len) ||
              !write_part(eval, "name", name, strlen(name)) || !write_arguments(eval) ||
-             !write_part(eval, "timeout", timeout, strlen(timeout)))
-        status = print_errno("a temporary folder");
+             !write_part(eval, "timeout", timeout, strlen(timeout)) ||
+             !write_part(eval, "format", format, strlen(format)))
+        status = print_errno(cli, "a temporary folder");
     text_clear(&chunk);
     path_of(eval, "eval.lua", eval->script, sizeof eval->script);
     setenv("MOONBUS_EVAL_FOLDER", eval->folder, 1);

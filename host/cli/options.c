@@ -144,7 +144,7 @@ static const struct option_spec specs[] = {
      "the config file (default: ./moonbus.lua, if it exists)"},
     {"--log-level", 0, "LEVEL", FLAG, "log.level", NULL, EVERY,
      "debug, info, warn, error or off (default: info)"},
-    {"--log-format", 0, "FORMAT", FLAG, "log.format", NULL, EVERY,
+    {"--log-format", 0, "FORMAT", FLAG, "log.format", NULL, EVERY | CLI_ADMIN,
      "auto, text or json (auto: text on a terminal)"},
 
     {"--server", 's', "URL", FLAG, "servers", NULL, EVERY,

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/log_output.h"
 #include "cli/cli.h"
+#include "cli/say.h"
 
 #define LOG_FLUSH_MS 1000 /* what the log may hold back is worth waiting for, but not long */
 
@@ -60,7 +61,7 @@ struct config *cli_host_config(const struct cli *cli, const struct config_source
     if (config)
         return config;
     if (format == LOG_TEXT || (format == LOG_AUTO && isatty(STDERR_FILENO))) {
-        fprintf(stderr, "moonbus %s: %s\n", cli->command->name, err.message);
+        say_error(cli, "%s", err.message);
         return NULL;
     }
     log_setup(LOG_INFO, format);

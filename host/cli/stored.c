@@ -13,6 +13,7 @@
 #include "base/value.h"
 #include "cli/jetstream.h"
 #include "cli/print.h"
+#include "cli/say.h"
 
 #define LOOK_NS (250 * NS_PER_MS) /* how often it is asked whether something has come */
 
@@ -212,7 +213,7 @@ static enum stored_step wait_for_server(struct stored_reader *reader, const stru
         return reader->js.stopped ? STEP_END : STEP_BROKEN;
     }
     if (!reader->troubled)
-        fprintf(stderr, "moonbus sub: %s: trying again\n", err->message);
+        say_note(reader->client->cli, "%s: trying again", err->message);
     reader->troubled = true;
     jetstream_pause(&reader->js, LOOK_NS);
     return STEP_ON;
@@ -232,10 +233,9 @@ static enum stored_step look_again(struct stored_reader *reader)
         return wait_for_server(reader, &err);
     reader->troubled = false;
     if (anew && reader->follows) {
-        fprintf(stderr,
-                "moonbus sub: stream \"%s\" was deleted and created again: on from its "
-                "beginning\n",
-                reader->stream);
+        say_note(reader->client->cli,
+                 "stream \"%s\" was deleted and created again: on from its beginning",
+                 reader->stream);
         reader->sequence = 1;
     } else if (anew) {
         client_failed(reader->client, "stream \"%s\" was deleted and created again",
@@ -262,8 +262,8 @@ static enum stored_step read_one(struct stored_reader *reader)
         reader->sequence = stored.sequence + 1;
         reader->troubled = false;
         if (readable && code)
-            fprintf(stderr, "moonbus sub: #%llu: %s\n", (unsigned long long)stored.sequence,
-                    err.message);
+            say_error(reader->client->cli, "#%llu: %s", (unsigned long long)stored.sequence,
+                      err.message);
         else if (!readable)
             print_failure(reader, &err);
         if (beyond)
@@ -317,8 +317,9 @@ static int begin_reading(struct stored_reader *reader, const struct stored_start
         return status;
     if (look(reader, &anew, &err) != 0 || find_place(reader, start, &err) != 0)
         return print_failure(reader, &err);
-    fprintf(stderr, "moonbus sub: stream %s on %s, last sequence %llu\n", reader->stream,
-            client_server(reader->client, server, sizeof server), (unsigned long long)reader->last);
+    say_note(reader->client->cli, "stream %s on %s, last sequence %llu", reader->stream,
+             client_server(reader->client, server, sizeof server),
+             (unsigned long long)reader->last);
     return read_all(reader);
 }
 

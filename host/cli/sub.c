@@ -12,6 +12,7 @@
 #include "bus/wire.h"
 #include "cli/print.h"
 #include "cli/receive.h"
+#include "cli/say.h"
 #include "cli/stored.h"
 
 #define COUNT_MOST 1000000000L
@@ -93,8 +94,8 @@ static int begin_watching(struct watching *watching)
     int result = client_flush(client, subject);
     if (result != CLI_OK)
         return result;
-    fprintf(stderr, "moonbus sub: subscribed to %s%s%s on %s\n", subject, queue ? ", queue " : "",
-            queue ? queue : "", client_server(client, server, sizeof server));
+    say_note(client->cli, "subscribed to %s%s%s on %s", subject, queue ? ", queue " : "",
+             queue ? queue : "", client_server(client, server, sizeof server));
     return CLI_OK;
 }
 

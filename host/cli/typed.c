@@ -5,19 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "base/value.h"
 #include "cli/cli.h"
+#include "cli/say.h"
 
 int cli_usage(const struct cli *cli, const char *format, ...)
 {
     va_list args;
+    struct text text;
+    text_init(&text);
     va_start(args, format);
-    fprintf(stderr, "moonbus%s%s: ", cli->command ? " " : "",
-            cli->command ? cli->command->name : "");
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "; see: moonbus help%s%s\n", cli->command ? " " : "",
-            cli->command ? cli->command->name : "");
+    text_vprintf(&text, format, args);
     va_end(args);
+    say_error(cli, "%s; see: moonbus help%s%s", text.failed ? "out of memory" : text.bytes,
+              cli->command ? " " : "", cli->command ? cli->command->name : "");
+    text_clear(&text);
     return CLI_USAGE;
 }
 

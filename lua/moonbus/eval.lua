@@ -1,6 +1,7 @@
 -- The script that `moonbus eval` serves: it runs a chunk once, as a "start" hook, prints what the chunk
--- returns, and has the host stop. host/cli/eval.c lays this file, the chunk, its name, its arguments
--- and the time that it has into a folder of their own, and looks there for the result afterwards.
+-- returns, and has the host stop. host/cli/eval.c lays this file, the chunk, its name, its arguments,
+-- the time that it has and how errors are written into a folder of their own, and looks there for the
+-- result afterwards.
 local bus = require "moonbus"
 local js = require "moonbus.jetstream"
 local ffi = require "ffi"
@@ -54,9 +55,20 @@ local function shown(value)
   return type(value) ~= "string" and ok and type(data) == "string" and data or tostring(value)
 end
 
+-- As the log has its lines. Bytes that are not UTF-8 stand in no JSON.
+local function as_json(text)
+  local now = bus.now()
+  local line = { level = "error", msg = text,
+    time = os.date("!%Y-%m-%dT%H:%M:%S", now) .. (".%03dZ"):format(math.floor(now % 1 * 1000)) }
+  local ok, encoded = pcall(bus.json.encode, line)
+  if ok then return encoded end
+  line.msg = text:gsub("[\128-\255]", function(byte) return ("\\x%02x"):format(byte:byte()) end)
+  return bus.json.encode(line)
+end
+
 local function complain(text)
   io.stdout:flush()
-  io.stderr:write("moonbus eval: ", text, "\n")
+  io.stderr:write(read "format" == "json" and as_json(text) or "moonbus eval: " .. text, "\n")
   return 1
 end
 
