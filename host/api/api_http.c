@@ -161,6 +161,7 @@ static void read_request(lua_State *L, const char *binding, struct http_request 
     request->timeout_ns = llround(number_field(L, "timeout") * (double)NS_PER_S);
     request->max_bytes = (size_t)number_field(L, "max");
     request->follow = (int)number_field(L, "follow");
+    request->downgrade = flag_field(L, "downgrade");
     request->pieces = flag_field(L, "pieces");
     request->unverified = flag_field(L, "unverified");
     read_headers(L, request);

@@ -19,8 +19,13 @@
  *
  * Only http and https, also where a server redirects to. What could forge a header or a second
  * request (CR, LF, NUL) is refused, not repaired. Redirects are followed here, not by libcurl: each
- * is checked, stands in the line of its host, and takes Authorization, Cookie, Host, the client's
- * certificate and the URL's password along only to the same origin.
+ * is checked, stands in the line of its host, and takes along only to the same origin: Host,
+ * Authorization, Cookie and other headers of that kind (http_is_secret), the client's certificate
+ * and the URL's password. None leads from https to http, unless that is wanted, nor from a socket
+ * to another origin.
+ *
+ * An answer is bounded in all its parts: its head, what comes before it (1xx) and behind the body
+ * (trailers), its body. One with two lengths, or with one that is none, is refused.
  *
  * It knows no Lua and no NATS, never retries, keeps no cookies, reads no .netrc. libcurl may send a
  * request once more whose connection, an old one, turned out to be closed before any answer. */
@@ -73,6 +78,7 @@ struct http_request {
     size_t body_len;
     int64_t timeout_ns;          /* of the whole: line, redirects and body; above 0 */
     int follow;                  /* redirects, at most; 0: one is an answer like any other */
+    bool downgrade;              /* a redirect from https to http is followed, too */
     size_t max_bytes;            /* of the body, once it is unpacked; 0: no bound */
     bool pieces;                 /* the body of a 2xx comes piece by piece */
     const char *unix_path;       /* the socket to connect to; NULL: by the URL's host */

@@ -6,13 +6,18 @@
 
 /* Names and values of an answer's headers; servers stay below 16 KB. */
 #define HEAD_MOST ((size_t)64 << 10)
+/* Lines of heads and trailers, whatever is kept of them. */
+#define LINES_MOST ((size_t)256 << 10)
+/* Answers of 1xx before the one that is meant. */
+#define INTERIMS_MOST 32
 /* Of the body of a redirect, which nobody reads, for the sake of the connection. */
 #define IGNORED_MOST ((size_t)64 << 10)
 
 /* The answer's head -----------------------------------------------------------------------------
  */
 
-void http_answer_forget(struct http_call *call)
+/* Another head is to come. */
+static void forget(struct http_call *call)
 {
     call->head.len = call->body.len = 0;
     call->head_count = 0;
@@ -22,6 +27,13 @@ void http_answer_forget(struct http_call *call)
     call->result.status = 0;
     call->result.headers = NULL; /* head may move while the next one comes */
     call->result.header_count = 0;
+}
+
+void http_answer_begin(struct http_call *call)
+{
+    forget(call);
+    call->head_seen = 0;
+    call->interims = 0;
 }
 
 /* The value of a header of the answer; NULL: it has none of that name. */
@@ -75,6 +87,9 @@ static int end_head(struct http_call *call)
     long status = 0, version = 0;
     struct http_result *result = &call->result;
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status < 200 && ++call->interims > INTERIMS_MOST)
+        return fail(call, ERR_PROTOCOL,
+                    "more than 32 interim answers (1xx), and none that is meant");
     if (status < 200)
         return 0; /* another head follows */
     curl_easy_getinfo(call->easy, CURLINFO_HTTP_VERSION, &version);
@@ -92,6 +107,21 @@ static int end_head(struct http_call *call)
     return announces_too_much(call) ? fail_too_large(call) : 0;
 }
 
+/* Where the body ends: one number. Who reads the first and who reads the last of several would
+ * disagree about that, and take the rest for another answer. */
+static int check_length(struct http_call *call, const char *value, size_t len)
+{
+    const char *before = http_answer_header(call, "content-length");
+    bool is_number = len > 0;
+    for (size_t i = 0; i < len; i++)
+        is_number = is_number && value[i] >= '0' && value[i] <= '9';
+    if (!is_number)
+        return fail(call, ERR_PROTOCOL, "its Content-Length is no number");
+    if (before && (strlen(before) != len || memcmp(before, value, len) != 0))
+        return fail(call, ERR_PROTOCOL, "it has two different Content-Length");
+    return 0;
+}
+
 /* "Name: value" without its line break. */
 static int keep_header(struct http_call *call, const char *line, size_t len)
 {
@@ -104,6 +134,10 @@ static int keep_header(struct http_call *call, const char *line, size_t len)
     while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
         end--;
     size_t name_len = (size_t)(colon - line), value_len = (size_t)(end - value);
+    static const char length[] = "content-length";
+    if (name_len == sizeof length - 1 && strncasecmp(line, length, name_len) == 0 &&
+        check_length(call, value, value_len) != 0)
+        return call->failed.code;
     if (call->head.len + name_len + value_len + 2 > HEAD_MOST)
         return fail(call, ERR_TOO_LARGE, "the headers of the answer are larger than 64 KB");
     if (!http_bytes_add(&call->head, line, name_len) || !http_bytes_add(&call->head, "", 1) ||
@@ -117,13 +151,20 @@ size_t http_answer_head(char *bytes, size_t size, size_t count, void *owner)
 {
     struct http_call *call = owner;
     size_t all = size * count, len = all;
+    call->head_seen += all;
+    if (call->head_seen > LINES_MOST) {
+        fail(call, ERR_TOO_LARGE,
+             "the headers of the answer are larger than 256 KB, those of interim "
+             "answers and trailers with them");
+        return 0;
+    }
     if (call->head_done)
         return all; /* a trailer */
     while (len > 0 && (bytes[len - 1] == '\n' || bytes[len - 1] == '\r'))
         len--;
     int code;
     if (len >= 5 && memcmp(bytes, "HTTP/", 5) == 0) {
-        http_answer_forget(call);
+        forget(call);
         code = 0;
     } else {
         code = len == 0 ? end_head(call) : keep_header(call, bytes, len);

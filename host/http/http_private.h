@@ -103,6 +103,8 @@ struct http_call {
     /* The answer. */
     struct http_bytes head, body;
     size_t head_count;
+    size_t head_seen; /* bytes of heads and trailers, interim answers' too */
+    int interims;     /* answers of 1xx that came before */
     bool head_done;
     bool moves;        /* to where it leads; what its body says does not matter */
     bool streams;      /* in pieces */
@@ -140,8 +142,8 @@ void http_host_found(struct http_call *call);
 
 /* http_answer.c: all on the thread. */
 
-/* Another answer is to come. */
-void http_answer_forget(struct http_call *call);
+/* A request is sent: nothing of its answer is there. */
+void http_answer_begin(struct http_call *call);
 /* The value of a header of the answer; NULL: it has none of that name. */
 const char *http_answer_header(const struct http_call *call, const char *wanted);
 /* For libcurl: a line of the head, some of the body. owner is the call. */

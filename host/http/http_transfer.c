@@ -73,8 +73,7 @@ static int on_connected(void *owner, char *peer, char *self, int peer_port, int 
 /* Does the header go along? */
 static bool goes_along(const struct http_call *call, const struct http_header *header)
 {
-    if (call->foreign && (is(header, "authorization") || is(header, "cookie") ||
-                          is(header, "proxy-authorization") || is(header, "host")))
+    if (call->foreign && (is(header, "host") || http_is_secret(header->name)))
         return false;
     return !call->bare || strncasecmp(header->name, "content-", 8) != 0;
 }
@@ -213,7 +212,7 @@ int http_transfer_begin(struct http_call *call, struct err *err)
     call->easy = http->handle_count ? http->handles[--http->handle_count] : curl_easy_init();
     call->phase = PHASE_CONNECT;
     call->reason[0] = '\0';
-    http_answer_forget(call);
+    http_answer_begin(call);
     if (call->easy && set_up(call))
         return 0;
     return err_set(err, ERR_MEMORY, "%s %s: no memory for a request", call->method,
@@ -306,6 +305,24 @@ static void change_method(struct http_call *call, int status)
     }
 }
 
+/* Whoever redirects may not have the request sent in the clear that was for TLS, nor to the network
+ * what was for a socket (whose server would be asked for what is elsewhere). */
+static int judge_redirect(const struct http_call *call, const struct http_url *next,
+                          struct err *err)
+{
+    const struct http_request *request = &call->request;
+    if (request->unix_path && strcmp(call->url.origin, next->origin) != 0)
+        return err_set(err, ERR_PROTOCOL,
+                       "%s %s: it redirects from the socket to another server, %s: call that by "
+                       "itself (follow = false tells where)",
+                       call->method, call->url.shown, next->shown);
+    if (call->url.tls && !next->tls && !request->downgrade)
+        return err_set(err, ERR_PROTOCOL,
+                       "%s %s: it redirects from https to http, %s: downgrade = true follows that",
+                       call->method, call->url.shown, next->shown);
+    return 0;
+}
+
 /* Where the answer leads to becomes what is called. */
 static int follow(struct http_call *call, struct err *err)
 {
@@ -316,6 +333,10 @@ static int follow(struct http_call *call, struct err *err)
     if (http_url_resolve(&call->url, http_answer_header(call, "location"), &next, err) != 0) {
         err_prefix(err, "%s %s: it redirects to where nobody goes", call->method, call->url.shown);
         err->code = err->code == ERR_INVALID ? ERR_PROTOCOL : err->code;
+        return err->code;
+    }
+    if (judge_redirect(call, &next, err) != 0) {
+        http_url_clear(&next);
         return err->code;
     }
     call->foreign = call->foreign || strcmp(call->url.origin, next.origin) != 0;

@@ -249,6 +249,27 @@ int http_check_method(const char *method, size_t len, struct err *err)
     return ERR_INVALID;
 }
 
+bool http_is_secret(const char *name)
+{
+    static const char *const words[] = {
+        "auth",       "authentication", "authorization", "cookie",
+        "credential", "credentials",    "jwt",           "key",
+        "apikey",     "token",          "session",       "sessionid",
+        "signature",  "secret",         "passwd",        "password"};
+    if (strcasecmp(name, "Idempotency-Key") == 0)
+        return false;
+    while (*name) {
+        size_t len = strcspn(name, "-_");
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+            if (is(name, len, words[i]))
+                return true;
+        }
+        name += len;
+        name += strspn(name, "-_");
+    }
+    return false;
+}
+
 static bool is_value(const char *value, size_t len)
 {
     for (size_t i = 0; i < len; i++) {

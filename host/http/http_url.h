@@ -38,4 +38,9 @@ int http_check_method(const char *method, size_t len, struct err *err);
  * ends, which is the host's to say. */
 int http_check_header(const struct http_header *header, struct err *err);
 
+/* May this header say who asks? By its name, of which one word (between - and _) is that of a
+ * credential: "Authorization", "X-Api-Key", "Private-Token", "Cookie"; Idempotency-Key is none. So
+ * it is not for another server than the one that it was meant for. */
+bool http_is_secret(const char *name);
+
 #endif

@@ -282,6 +282,7 @@ function bus.gather(functions) end
 ---@field form? table<string, string|number|boolean|(string|number|boolean)[]> sent as a form
 ---@field timeout? moonbus.Duration of the whole; default 30s
 ---@field follow? boolean|integer redirects, at most; default 10
+---@field downgrade? boolean true: a redirect from https to http is followed, too
 ---@field max? moonbus.Size of the body, after it is unpacked; default 8MB, with a sink none
 ---@field sink? fun(piece: string) gets the body of a 2xx piece by piece; it may wait
 ---@field tls? moonbus.HttpTls
@@ -323,6 +324,7 @@ function HttpAnswer:header_values(name) end
 ---@field timeout? moonbus.Duration
 ---@field retries? moonbus.HttpRetries
 ---@field follow? boolean|integer
+---@field downgrade? boolean
 ---@field max? moonbus.Size
 ---@field tls? moonbus.HttpTls
 ---@field unix? string

@@ -119,6 +119,7 @@ end
 
 local HINTS = {
   header = "headers", data = "body", params = "query", qs = "query", redirect = "follow",
+  insecure_redirects = "downgrade",
   redirects = "follow", allow_redirects = "follow", max_redirects = "follow", ssl = "tls",
   verify = "write tls = { verify = ... }", ca = "write tls = { ca = ... }", max_bytes = "max", limit = "max",
   on_data = "sink", callback = "sink", stream = "sink", socket = "unix", unix_socket = "unix", verb = "method",
@@ -130,8 +131,8 @@ local HINTS = {
 local FIELDS = {
   url = { check = check_url }, method = "string", headers = "table", query = "table",
   body = "string", json = { check = function(_, _, value) return value end }, form = "table",
-  timeout = "duration", follow = { check = check_follow }, tls = { check = check_tls },
-  max = { "size", min = 1 }, sink = { check = check_sink }, unix = "string",
+  timeout = "duration", follow = { check = check_follow }, downgrade = "boolean",
+  tls = { check = check_tls }, max = { "size", min = 1 }, sink = { check = check_sink }, unix = "string",
   idempotency_key = { check = check_key },
 }
 
@@ -180,7 +181,7 @@ end
 
 --- What a client says of its own server is not for others: a path may come out of a message.
 local function elsewhere(base)
-  return { timeout = base.timeout, follow = base.follow, max = base.max }
+  return { timeout = base.timeout, follow = base.follow, downgrade = base.downgrade, max = base.max }
 end
 
 --- method: what the binding calls by; nil: as the options say. base: the client's options, checked; or nil.
@@ -204,6 +205,7 @@ function M.request(binding, method, opts, base)
     headers = with_type(headers, content_type), body = body,
     timeout = opts.timeout or base.timeout or TIMEOUT,
     follow = opts.follow or base.follow or FOLLOW,
+    downgrade = opts.downgrade or opts.downgrade == nil and base.downgrade or false,
     max = max or (opts.sink and 0) or MAX, pieces = opts.sink ~= nil,
     unix = opts.unix or base.unix,
     ca = tls.ca, cert = tls.cert, key = tls.key, unverified = tls.verify == false,
@@ -278,8 +280,8 @@ end
 local CLIENT = {
   fields = {
     base = { check = check_base }, headers = { check = check_headers }, timeout = "duration",
-    retries = { check = check_retries }, follow = { check = check_follow }, tls = { check = check_tls },
-    max = { "size", min = 1 }, unix = "string", idempotency_key = "boolean",
+    retries = { check = check_retries }, follow = { check = check_follow }, downgrade = "boolean",
+    tls = { check = check_tls }, max = { "size", min = 1 }, unix = "string", idempotency_key = "boolean",
   },
   hints = { url = "base", base_url = "base", host = "base", retry = "retries", header = "headers",
     attempts = "write retries = { attempts = ... }", backoff = "write retries = { backoff = ... }",

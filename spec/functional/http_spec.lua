@@ -265,6 +265,20 @@ end)]]):format(server.base, top or "", body)
       temp.remove(folder)
     end)
 
+    it("leads from https to http where that is asked for, by a call or its client", function()
+      local folder = credentials.tls(temp.folder())
+      local other = web.start { tls = { cert = folder .. "/server.pem", key = folder .. "/server-key.pem" } }
+      local got = go(([[
+        local tls, to = { verify = false }, %q
+        local client = http.client { downgrade = true, tls = tls }
+        return { told(http.get(to, { tls = tls })).code, http.get(to, { tls = tls, downgrade = true }).status,
+          client:get(to).status, told(client:get(to, { downgrade = false })).code }]])
+        :format(other:url("/to/302?" .. server:url "/echo")))
+      assert.same({ "protocol", 200, 200, "protocol" }, got)
+      other:close()
+      temp.remove(folder)
+    end)
+
     it("is inherited by no program that a script starts", function()
       w:run { handlers = { ["handler.lua"] = handler [[
         assert(http.get(url "/echo"))

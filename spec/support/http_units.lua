@@ -41,7 +41,7 @@ function Client:new(request)
     timeout_ns = (request.timeout or 30) * wait.slow * 1e9, follow = request.follow or 10,
     max_bytes = request.max or 1048576, pieces = request.pieces or false,
     unix_path = request.unix, ca = request.ca, cert = request.cert, key = request.key,
-    unverified = request.unverified or false,
+    unverified = request.unverified or false, downgrade = request.downgrade or false,
     flow = ffi.cast("void *", request.flow or 0),
   })
   local err = units.err()

@@ -245,6 +245,36 @@ local PATHS = {
     c.more = function() number = number + 1 return ("X-%d: %s\r\n"):format(number, ("h"):rep(1000)) end
     c:send "HTTP/1.1 200 OK\r\n"
   end },
+  -- So many interim answers, each of SIZE more bytes, before the one that is meant.
+  { "^/interim/(%d+)/(%d+)", function(c, _, count, size)
+    local left = tonumber(count)
+    local one_more = ("HTTP/1.1 103 Early Hints\r\nLink: %s\r\n\r\n"):format(("l"):rep(tonumber(size)))
+    c.more = function()
+      left = left - 1
+      if left >= 0 then return one_more end
+      c.more = nil
+      done(c)
+      return "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nmeant"
+    end
+    c:flush()
+  end },
+  { "^/slow%-interim", function(c) -- one each 20 ms, for ever
+    local function one_more()
+      if connections[c.fd] ~= c then return end
+      c:send "HTTP/1.1 103 Early Hints\r\n\r\n"
+      after(0.02, one_more)
+    end
+    one_more()
+  end },
+  { "^/trailers", function(c)
+    c:send(CHUNKED .. chunk "one" .. "0\r\n")
+    c.more = function() return ("X-Trailer: %s\r\n"):format(("t"):rep(1000)) end
+    c:flush()
+  end },
+  { "^/lengths/([^/]+)/([^/]+)", function(c, _, first, second)
+    c.ending = "close"
+    c:send(("HTTP/1.1 200 OK\r\nContent-Length: %s\r\nContent-Length: %s\r\n\r\nfive!"):format(first, second))
+  end },
   { "^/long%-header", function(c)
     answer(c, 200, { "X-Long: " .. ("h"):rep(200000) })
   end },

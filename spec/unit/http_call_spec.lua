@@ -118,6 +118,38 @@ describe("HTTP:", function()
       end
     end)
 
+    it("comes after interim answers, but not after an endless row of them", function()
+      assert.same({ "none", "meant", 200 }, { get("/interim/32/10").code, get("/interim/32/10").body,
+        get("/interim/3/1000").status })
+      for path, wanted in pairs { ["/interim/33/1"] = "protocol", ["/interim/1000000/1"] = "protocol",
+        ["/interim/20/15000"] = "too_large" } do
+        local answer = get(path)
+        assert.equal(wanted, answer.code, path .. ": " .. answer.message)
+      end
+      local answer = get("/slow-interim", { timeout = 0.2 })
+      assert.equal("timeout", answer.code)
+    end)
+
+    it("has no endless trailers", function()
+      local answer = get "/trailers"
+      assert.equal("too_large", answer.code, answer.message)
+    end)
+
+    it("has one length", function()
+      assert.same({ "none", "five!" }, { get("/lengths/5/5").code, get("/lengths/5/5").body })
+      for path, wanted in pairs {
+        ["/lengths/5/3"] = "two different Content%-Length", ["/lengths/3/5"] = "two different Content%-Length",
+        ["/lengths/5,5/5"] = "no number", ["/lengths/0x5/0x5"] = "no number", ["/lengths/+5/+5"] = "no number",
+      } do
+        local answer = get(path)
+        assert.equal("protocol", answer.code, path .. ": " .. answer.message)
+        assert.matches(wanted, answer.message)
+      end
+      assert.equal("closed", get("/lengths/9/9").code)
+      -- The connection is not used again.
+      assert.equal(200, get("/echo").status)
+    end)
+
     it("that ends too early is none", function()
       for path, wanted in pairs {
         ["/cut"] = "closed", ["/nothing"] = "closed", ["/reset"] = "closed",
@@ -197,6 +229,37 @@ describe("HTTP:", function()
         assert.matches("it redirects to where nobody goes.*is neither http nor https", answer.message)
         assert.equal("", answer.body)
       end
+    end)
+
+    it("does not lead from a socket to another server", function()
+      local path = temp.folder() .. "/web.sock"
+      local other = web.start { unix = path }
+      local answer = client:call { url = "http://docker/to/302?/echo", unix = path }
+      assert.same({ 200, "http://docker/echo" }, { answer.status, answer.url })
+      answer = client:call { url = "http://docker/to/302?" .. server:url "/echo", unix = path }
+      assert.equal("protocol", answer.code)
+      assert.matches("it redirects from the socket to another server, http://127.0.0.1:%d+/echo", answer.message)
+      other:close()
+    end)
+
+    it("takes no header of a credential's name to another server", function()
+      local other = web.start()
+      local secret = { "Authorization", "Proxy-Authorization", "Cookie", "X-Api-Key", "api_key", "APIKEY",
+        "X-Auth-Token", "Private-Token", "X-Amz-Security-Token", "X-Client-Secret", "X-Session" }
+      local open = { "X-Monkey", "X-Author", "Idempotency-Key", "Accept-Language", "X-Tokens-Left" }
+      local headers = {}
+      for _, name in ipairs(secret) do headers[#headers + 1] = { name, "s" } end
+      for _, name in ipairs(open) do headers[#headers + 1] = { name, "o" } end
+      local near = get("/to/307?/echo", { headers = headers }).body
+      local far = get("/to/307?" .. other:url "/echo", { headers = headers }).body
+      for _, name in ipairs(secret) do
+        assert.is_truthy(near:find("\r\n" .. name .. ": s", 1, true), name)
+        assert.is_nil(far:find("\r\n" .. name .. ":", 1, true), name)
+      end
+      for _, name in ipairs(open) do
+        assert.is_truthy(far:find("\r\n" .. name .. ": o", 1, true), name)
+      end
+      other:close()
     end)
 
     it("takes what is secret along to the same server only", function()

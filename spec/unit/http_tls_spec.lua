@@ -49,6 +49,19 @@ describe("HTTP over TLS:", function()
     end
   end)
 
+  it("no redirect leads from it to http, unless that is asked for", function()
+    local plain = web.start()
+    local request = { url = server:url("/to/302?" .. plain:url "/echo"), ca = folder .. "/ca.pem" }
+    local answer = client:call(request)
+    assert.equal("protocol", answer.code)
+    assert.matches("it redirects from https to http, http://127.0.0.1:%d+/echo: downgrade = true follows that",
+      answer.message)
+    assert.equal(0, plain:stats().requests)
+    request.downgrade = true
+    assert.equal(200, client:call(request).status)
+    plain:close()
+  end)
+
   it("a certificate is for a name, and ends", function()
     local port = server.port
     local wrong = client:call { url = ("https://127.0.0.2:%d/"):format(port), ca = folder .. "/ca.pem" }
