@@ -96,6 +96,26 @@ static int core_register(lua_State *L)
     return 1;
 }
 
+/* core.check_loading(binding): raises when the script has loaded. */
+static int core_check_loading(lua_State *L)
+{
+    check_loading(L, luaL_checkstring(L, 1));
+    return 0;
+}
+
+/* core.replace_handler(binding, index, fn): fn is called in place of that registration's function,
+ * while the script loads. */
+static int core_replace_handler(lua_State *L)
+{
+    lua_settop(L, 3);
+    const struct loading *loading = check_loading(L, luaL_checkstring(L, 1));
+    int index = (int)luaL_checkinteger(L, 2);
+    luaL_checktype(L, 3, LUA_TFUNCTION);
+    luaL_argcheck(L, index >= 1 && index <= loading->count, 2, "no such registration");
+    instance_replace_handler(instance_of(L), L, index);
+    return 0;
+}
+
 /* core.script_limits{workers =, memory =, cpu =, jit =}, from moonbus.options. */
 static int core_script_limits(lua_State *L)
 {
@@ -115,6 +135,8 @@ void api_load_open(lua_State *L)
     api_collected(L, DRAFT_METATABLE, collect_draft);
     static const luaL_Reg functions[] = {
         {"register", core_register},
+        {"check_loading", core_check_loading},
+        {"replace_handler", core_replace_handler},
         {"script_limits", core_script_limits},
         {NULL, NULL},
     };

@@ -191,6 +191,12 @@ function bus.on(event, fn) end
 ---@param opts moonbus.ScriptOptions
 function bus.script(opts) end
 
+--- Runs fn around each handler of the script: those of messages, timers and hooks, in the order of the calls. What it
+--- returns or raises is what the handler would have. `next` runs the rest, once; what it is not given stays as it is.
+--- Only while the script loads.
+---@param fn fun(msg: moonbus.Message|moonbus.Message[]|nil, next: fun(...: any): (...: any), ...: any): ...
+function bus.use(fn) end
+
 ---@class moonbus.PublishOptions
 ---@field headers? moonbus.Headers
 ---@field reply? string where answers shall go

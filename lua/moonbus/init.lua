@@ -1,6 +1,7 @@
 --- "moonbus": what every script requires. Thin: options are checked by moonbus.options, waits are
 --- finished by moonbus.task, the rest is the host's (moonbus.core).
 local core = require("moonbus.core")
+local middleware = require("moonbus.middleware") -- first: it sees what is registered
 local http = require("moonbus.http")
 local logged = require("moonbus.logged")
 local nearest = require("moonbus.nearest")
@@ -38,6 +39,7 @@ local M = {
   gather = task.gather,
   offload = offload,
   http = http,
+  use = middleware,
 }
 
 -- Only while a script loads -----------------------------------------------------------------------

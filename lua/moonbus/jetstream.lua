@@ -1,5 +1,6 @@
 --- "moonbus.jetstream": streams, consumers, and publishes that are stored.
 local core = require("moonbus.core")
+require("moonbus.middleware") -- first: it sees what is registered
 local options = require("moonbus.options")
 local task = require("moonbus.task")
 require("moonbus") -- finishes the methods of messages

@@ -4,7 +4,8 @@ local wait = require "spec.support.wait"
 local web = require "spec.support.web"
 local world = require "spec.support.world"
 
-local EXAMPLES = { "hello.lua", "orders.lua", "ticker.lua", "fanout.lua", "usage.lua", "webhook.lua" }
+local EXAMPLES = { "hello.lua", "orders.lua", "ticker.lua", "fanout.lua", "usage.lua", "webhook.lua",
+  "middleware.lua" }
 
 describe("the examples", function()
   local w = world.new()
@@ -111,6 +112,12 @@ describe("the examples", function()
   it("measure a folder beside the handlers", function()
     assert.is_true(w.client:request("usage.of", folder):json().kilobytes > 0)
     assert.matches("No such file", w.client:request("usage.of", "/no'where"):header "Nats-Service-Error")
+  end)
+
+  it("let in who has the token", function()
+    local run = moonbus("req", "vault.open", "-H", "Token: sesame")
+    assert.same({ 0, "it is open\n" }, { run.status, run.stdout }, run.stderr)
+    assert.equal(1, moonbus("req", "vault.open").status)
   end)
 
   it("end cleanly, with their nats-server", function()

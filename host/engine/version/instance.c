@@ -117,6 +117,11 @@ int instance_register(struct instance *instance, lua_State *L, struct registrati
     return 0;
 }
 
+void instance_replace_handler(struct instance *instance, lua_State *L, int index)
+{
+    lua_rawseti(L, LUA_REGISTRYINDEX, instance->handlers[index - 1]);
+}
+
 /* Under vm_call: fills "moonbus.core". */
 static int open_bindings(lua_State *L)
 {

@@ -122,6 +122,10 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
  * registration is still the caller's. */
 int instance_register(struct instance *instance, lua_State *L, struct registration *registration);
 
+/* While the script loads: the function on top of L is called in place of the handler of that
+ * registration; pops it. */
+void instance_replace_handler(struct instance *instance, lua_State *L, int index);
+
 /* Closes the Lua state. Nothing of it runs, and nothing will. */
 void instance_close(struct instance *instance);
 
