@@ -2,11 +2,16 @@
 #include "app/metrics.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
 #include "app/metrics_private.h"
 #include "app/report.h"
+#include "base/hash.h"
+
+/* The longest name that differs from others: a subject, or a stream and a durable. */
+#define HANDLER_MOST 4096
 
 /* --- what there is --- */
 
@@ -23,12 +28,71 @@ static void view_bus(struct metrics_view *view, const struct bus *bus)
     view->publishes_pending = outbox_pending(bus->outbox);
 }
 
+/* Of a version that has not served yet nothing is shown. */
+static bool is_shown(const struct tally_stat *handler)
+{
+    return handler->handler &&
+           (handler->is_live || handler->sum.attempts > 0 || handler->sum.received > 0 ||
+            handler->sum.outcomes[OUTCOME_OK] + handler->sum.outcomes[OUTCOME_FAILED] > 0);
+}
+
+static bool same_labels(const struct metric_handler *a, const struct metric_handler *b)
+{
+    return a->hash == b->hash && a->stat->twin == b->stat->twin &&
+           strcmp(a->stat->handler, b->stat->handler) == 0 && strcmp(a->script, b->script) == 0;
+}
+
+/* What is counted is kept for handlers of versions that are gone, too, and labels do not say the
+ * kind: when a subscription has the name that a hook had, two have equal labels. The one that
+ * serves is shown; else the later one. */
+static void add_handler(struct metrics_view *view, const char *script,
+                        const struct tally_stat *stat)
+{
+    struct metric_handler handler = {.script = script, .stat = stat};
+    handler.hash = hash_add(HASH_START, script, strlen(script) + 1);
+    handler.hash = hash_add(handler.hash, stat->handler, strlen(stat->handler));
+    for (int i = 0; i < view->handler_count; i++) {
+        struct metric_handler *other = &view->handlers[i];
+        if (!same_labels(other, &handler))
+            continue;
+        if (stat->is_live || !other->stat->is_live)
+            *other = handler;
+        return;
+    }
+    view->handlers[view->handler_count++] = handler;
+}
+
+/* False: out of memory. */
+static bool view_handlers(struct metrics_view *view)
+{
+    size_t most = 1;
+    for (int i = 0; i < view->engine->script_count; i++)
+        most += (size_t)view->engine->scripts[i].tally_count;
+    view->handlers = calloc(most, sizeof *view->handlers);
+    for (int i = 0; view->handlers && i < view->engine->script_count; i++) {
+        const struct script_stat *script = &view->engine->scripts[i];
+        for (int j = 0; j < script->tally_count; j++) {
+            if (is_shown(&script->tallies[j]))
+                add_handler(view, script->name, &script->tallies[j]);
+        }
+    }
+    return view->handlers;
+}
+
+static void view_clear(struct metrics_view *view)
+{
+    free(view->handlers);
+    engine_snapshot_free(view->engine);
+}
+
 /* False: out of memory. */
 static bool view_make(struct metrics_view *view, struct app *app)
 {
     *view = (struct metrics_view){.app = app, .engine = engine_snapshot(app->engine)};
-    if (!view->engine)
+    if (!view->engine || !view_handlers(view)) {
+        view_clear(view);
         return false;
+    }
     engine_ask_lag(app->engine);
     view->ready = report_is_ready(app, view->engine);
     view->healthy = report_is_healthy(app);
@@ -47,10 +111,10 @@ static bool view_make(struct metrics_view *view, struct app *app)
 /* Of several handlers with one name the second is "orders.* (2)". */
 static void label_handler(struct text *labels, const char *script, const struct tally_stat *handler)
 {
-    char name[300];
+    char name[HANDLER_MOST];
     metric_label(labels, "script", script);
     if (handler->twin)
-        snprintf(name, sizeof name, "%.250s (%u)", handler->handler, handler->twin + 1);
+        snprintf(name, sizeof name, "%s (%u)", handler->handler, handler->twin + 1);
     metric_label(labels, "handler", handler->twin ? name : handler->handler);
 }
 
@@ -95,11 +159,11 @@ static void write_scripts(struct metric_out *out, const struct metrics_view *vie
     text_clear(&labels);
 }
 
-static void write_handler(struct metric_out *out, const struct script_stat *script,
+static void write_handler(struct metric_out *out, const char *script,
                           const struct tally_stat *handler, struct text *labels)
 {
     labels->len = 0;
-    label_handler(labels, script->name, handler);
+    label_handler(labels, script, handler);
     if (out->metric->of_durable) {
         metric_label(labels, "stream", handler->stream);
         metric_label(labels, "consumer", handler->durable);
@@ -119,25 +183,14 @@ static bool is_of(const struct metric *metric, const struct tally_stat *handler)
            (!metric->of_taker || handler->takes_messages);
 }
 
-/* Of a version that has not served yet nothing is shown. */
-static bool is_shown(const struct tally_stat *handler)
-{
-    return handler->handler &&
-           (handler->is_live || handler->sum.attempts > 0 || handler->sum.received > 0 ||
-            handler->sum.outcomes[OUTCOME_OK] + handler->sum.outcomes[OUTCOME_FAILED] > 0);
-}
-
 static void write_handlers(struct metric_out *out, const struct metrics_view *view)
 {
     struct text labels;
     text_init(&labels);
-    for (int i = 0; i < view->engine->script_count; i++) {
-        const struct script_stat *script = &view->engine->scripts[i];
-        for (int j = 0; j < script->tally_count; j++) {
-            const struct tally_stat *handler = &script->tallies[j];
-            if (is_shown(handler) && is_of(out->metric, handler))
-                write_handler(out, script, handler, &labels);
-        }
+    for (int i = 0; i < view->handler_count; i++) {
+        const struct metric_handler *handler = &view->handlers[i];
+        if (is_of(out->metric, handler->stat))
+            write_handler(out, handler->script, handler->stat, &labels);
     }
     text_clear(&labels);
 }
@@ -175,6 +228,6 @@ bool metrics_write(struct app *app, enum metrics_format format, struct text *tex
     write_table(metrics_scripts, metrics_scripts_count, &view, format, text);
     if (format == METRICS_OPEN)
         text_puts(text, "# EOF\n");
-    engine_snapshot_free(view.engine);
+    view_clear(&view);
     return !text->failed;
 }

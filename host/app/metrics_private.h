@@ -32,10 +32,19 @@ struct metric_link {
 };
 
 /* All that rows read from. Lives for one answer. */
+/* A handler that has samples. Its labels are those of no other. */
+struct metric_handler {
+    const char *script;
+    const struct tally_stat *stat;
+    uint64_t hash; /* of script and handler */
+};
+
 struct metrics_view {
     const struct app *app;
     bool ready, healthy;
-    struct engine_snapshot *engine; /* owned */
+    struct engine_snapshot *engine;  /* owned */
+    struct metric_handler *handlers; /* owned */
+    int handler_count;
     struct metric_link links[2];
     int link_count; /* 0: it is not set up yet */
     int publishes_pending;

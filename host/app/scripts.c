@@ -49,6 +49,24 @@ static bool name_taken(struct app *app, const char *name)
     return false;
 }
 
+/* The file's own name; its path, if another has that name; "./x.lua", if that path is another's
+ * name (of sub/x.lua). Owned by the caller; NULL: no memory. */
+static char *choose_name(struct app *app, const char *path)
+{
+    const char *name = base_name(path);
+    if (name_taken(app, name))
+        name = path;
+    char *chosen = strdup(name);
+    while (chosen && name_taken(app, chosen)) {
+        char *longer;
+        if (asprintf(&longer, "./%s", chosen) < 0)
+            longer = NULL;
+        free(chosen);
+        chosen = longer;
+    }
+    return chosen;
+}
+
 /* wanted: it is to be loaded. */
 static struct handler_file *add_file(struct app *app, const char *path, bool wanted)
 {
@@ -58,9 +76,8 @@ static struct handler_file *add_file(struct app *app, const char *path, bool wan
     file = calloc(1, sizeof *file);
     if (!file)
         return NULL;
-    const char *name = base_name(path);
     file->path = strdup(path);
-    file->name = strdup(name_taken(app, name) ? path : name);
+    file->name = choose_name(app, path);
     if (!file->path || !file->name) {
         free(file->path);
         free(file->name);

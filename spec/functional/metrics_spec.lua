@@ -292,3 +292,91 @@ end)]] }, config = 'return { graceful_timeout = "2s" }' }
     assert.equal(3, host:wait(10))
   end)
 end)
+
+describe("The metrics of a script whose handlers change their kind", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  local function no_sample_twice(host)
+    local _, _, body = metrics.get(host)
+    local seen = {}
+    for sample in body:gmatch "\n([^#\n]+) %S+" do
+      assert.is_nil(seen[sample], sample)
+      seen[sample] = true
+    end
+    assert.equal("0\n", promtool(body))
+  end
+
+  local STREAM = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "KIND", subjects = { "kind" }, storage = "memory" }
+]]
+  local DURABLE = STREAM .. 'js.consume("KIND", { durable = "one", dead_letter = false }, function() end)'
+  local CORE = STREAM .. [[
+bus.subscribe("KIND/one", function(msg)
+  if msg.data == "slow" then
+    bus.publish("runs", "")
+    bus.sleep("1m")
+  end
+  return msg.data
+end)]]
+  local LABELS = { script = "handler.lua", handler = "KIND/one" }
+
+  local function labels(more)
+    local all = {}
+    for _, list in ipairs { LABELS, more } do
+      for name, label in pairs(list) do all[name] = label end
+    end
+    return all
+  end
+
+  local function reload(host, text)
+    temp.write(host.folder, "handlers/handler.lua", text)
+    assert.equal(200, (posix.http(tonumber(host.admin:match "%d+$"), "POST", "/reload")))
+  end
+
+  it("have no two samples with the same labels, over reloads to and fro", function()
+    local host = w:run { admin = true, handlers = { ["handler.lua"] = DURABLE } }
+    local function becomes(wanted, name, more)
+      wait.eventually(function() return metrics.value(host, name, labels(more)) == wanted end, 10)
+    end
+    for round = 1, 3 do
+      w.client:store("kind", "x")
+      becomes(round, "moonbus_handler_settled_total", { verdict = "acked" })
+      reload(host, CORE .. " -- " .. round)
+      for _ = 1, 5 do assert(w.client:request("KIND/one", "x")) end
+      becomes(5 * round, "moonbus_handler_runs_total", { result = "ok" })
+      assert.equal(1, metrics.value(host, "moonbus_handler_info", labels { kind = "subscribe" }))
+      no_sample_twice(host)
+      reload(host, DURABLE .. " -- " .. round)
+      assert.equal(1, metrics.value(host, "moonbus_handler_info", labels { kind = "consume" }))
+      no_sample_twice(host)
+    end
+  end)
+
+  it("have none while the one before still runs, nor when its script has gone", function()
+    local host = w:run { admin = true, handlers = { ["handler.lua"] = CORE } }
+    local runs = w.client:subscribe "runs"
+    w.client:publish("KIND/one", "slow")
+    assert(runs:next(10))
+    reload(host, DURABLE)
+    no_sample_twice(host)
+    assert.equal(2, metrics.value(host, "moonbus_script_generations_alive", { script = "handler.lua" }))
+    os.remove(host.folder .. "/handlers/handler.lua")
+    assert.equal(200, (posix.http(tonumber(host.admin:match "%d+$"), "POST", "/reload")))
+    no_sample_twice(host)
+  end)
+
+  it("are of two files of one name, also when the second's path is the first's name", function()
+    local folder = w:folder()
+    temp.write(folder, "sub/x.lua", 'require("moonbus").subscribe("sub", function() return "" end)')
+    temp.write(folder, "x.lua", 'require("moonbus").subscribe("top", function() return "" end)')
+    local host = w:run { admin = true, folder = folder, args = { "sub/x.lua", "x.lua" } }
+    assert(w.client:request("sub", ""))
+    assert(w.client:request("top", ""))
+    no_sample_twice(host)
+    assert.equal(1, metrics.value(host, "moonbus_script_served", { script = "./x.lua" }))
+  end)
+end)
