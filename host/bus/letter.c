@@ -151,6 +151,37 @@ bool letter_renames(const char *name)
     return letter_acted_upon(name) || begins_with(name, OURS) || strcasecmp(name, MSG_SIZE) == 0;
 }
 
+/* Without the prefixes that it got in each letter but the last; *depth: how many. */
+static struct span strip(struct span name, unsigned *depth)
+{
+    const size_t len = strlen(ORIGINAL);
+    for (*depth = 0; name.len >= len && strncasecmp(name.at, ORIGINAL, len) == 0; ++*depth) {
+        name.at += len;
+        name.len -= len;
+    }
+    return name;
+}
+
+unsigned letter_hops(const struct header_block *headers)
+{
+    enum { HOPS_MOST = 1000000 };
+    struct header_field field;
+    size_t position = 0;
+    unsigned hops = 0, depth;
+    while (header_block_next(headers, &position, &field)) {
+        unsigned long long count = 0;
+        struct span name = strip(field.name, &depth);
+        if (span_is(name, OURS "Consumer"))
+            count = 1;
+        else if (!span_is(name, LETTER_HOPS) || !span_number(field.value, &count))
+            continue;
+        count = count < HOPS_MOST ? count : HOPS_MOST;
+        if (count + depth > hops)
+            hops = (unsigned)count + depth;
+    }
+    return hops;
+}
+
 /* Most of them had their effect when the original was stored, and must not have it again: a rollup
  * would remove newer messages, an expectation cannot be met, the id would be a duplicate. A TTL
  * stays: the message begins to wait again. A marker's field stays: it makes the message a marker.

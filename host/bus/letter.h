@@ -40,6 +40,12 @@ bool letter_acted_upon(const char *name);
 #define LETTER_ORIGINAL "Moonbus-Orig-"
 bool letter_renames(const char *name);
 
+/* How often what has these headers has been a dead letter, in a row: what LETTER_HOPS says, or as
+ * many letters as are in each other, of hosts that do not write it. 0: it is none. A redrive takes
+ * back one of them. */
+#define LETTER_HOPS "Moonbus-Hops"
+unsigned letter_hops(const struct header_block *headers);
+
 /* What a dead letter says of its original. Borrowed from the stored message. */
 struct letter {
     const char *subject, *stream;

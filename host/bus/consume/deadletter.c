@@ -178,7 +178,9 @@ static int build_headers(struct headers *headers, const struct deadletter *lette
             0 ||
         (code = add_number_field(headers, "Moonbus-Timestamp", delivery->timestamp_ns, err)) != 0 ||
         (code = add_field(headers, "Moonbus-Code", err_name(reason->code), err)) != 0 ||
-        (code = add_error_field(headers, reason->message, most, err)) != 0)
+        (code = add_error_field(headers, reason->message, most, err)) != 0 ||
+        (code = add_number_field(headers, LETTER_HOPS,
+                                 (int64_t)letter_hops(&delivery->packet.headers) + 1, err)) != 0)
         return code;
     return extent == REFERENCE_ONLY ? add_field(headers, "Moonbus-Reference", "true", err) : 0;
 }
@@ -190,6 +192,25 @@ static void warn_of_reference(const struct delivery *delivery, const char *why)
                                     .consumer = delivery->durable,
                                     .sequence = delivery->stream_sequence},
               "%s: only a reference to it is stored", why);
+}
+
+/* Where letters go round is not seen from here, but that they do. A message that waited for an end
+ * of that would keep a place of max_ack_pending, and anybody may write the header: it is
+ * terminated. */
+bool deadletter_circles(const struct delivery *delivery, const char *subject,
+                        const struct log_context *context, const struct err *reason)
+{
+    struct log_context with = *context;
+    if (!subject || letter_hops(&delivery->packet.headers) < DEADLETTER_HOPS_MOST)
+        return false;
+    with.verdict = "term";
+    with.only_trace = true;
+    log_event(
+        LOG_ERROR, &with,
+        "%s; terminated: it has been a dead letter %d times in a row, so dead letters go in a "
+        "circle, one leg of which is %s: let what consumes them have another dead_letter",
+        reason->message, DEADLETTER_HOPS_MOST, subject);
+    return true;
 }
 
 /* As much as goes through. 0: on_result will run. */

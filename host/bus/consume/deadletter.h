@@ -9,13 +9,27 @@
  * What a headers_only consumer delivered has no data: its original is fetched first; when it cannot
  * be, a reference.
  *
- *   Moonbus-Stream, -Consumer, -Sequence, -Subject, -Attempt, -Timestamp, -Code, -Error
+ *   Moonbus-Stream, -Consumer, -Sequence, -Subject, -Attempt, -Timestamp, -Code, -Error, -Hops
+ *
+ * Dead letters may be consumed, and die again. When they come back to where they began, by way of
+ * other streams and other hosts, of which no host sees the whole, only the letters tell: each
+ * counts how often it has been one (-Hops), and no more than DEADLETTER_HOPS_MOST in a row are
+ * written.
  *
  * Any thread. */
 #ifndef MOONBUS_BUS_CONSUME_DEADLETTER_H
 #define MOONBUS_BUS_CONSUME_DEADLETTER_H
 
+#include "base/log.h"
 #include "bus/consume/delivery.h"
+
+#define DEADLETTER_HOPS_MOST 8
+
+/* Has the message been a dead letter that often, so that there is to be none of it any more? Then
+ * the log says so, with reason's sentence. subject: where it would go; NULL: nowhere, which is no
+ * circle. context: what the log knows of it. */
+bool deadletter_circles(const struct delivery *delivery, const char *subject,
+                        const struct log_context *context, const struct err *reason);
 
 /* What goes along with a letter, and hears how it ended. */
 struct letter_escort {

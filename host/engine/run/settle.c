@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/value.h"
 #include "bus/consume/deadletter.h"
+#include "bus/letter.h"
 #include "engine/hooks.h"
 #include "engine/run/run_trace.h"
 #include "engine/run/run_trial.h"
@@ -153,6 +154,10 @@ static int64_t backoff_of(const struct task *task, const struct delivery *delive
 static void send_dead_letter(struct task *task, struct delivery *delivery, const struct err *reason)
 {
     const char *dead_letter = task->registration->dead_letter;
+    struct log_context context = context_for(task, delivery);
+    put_code(&context, reason->code);
+    if (deadletter_circles(delivery, dead_letter, &context, reason))
+        dead_letter = NULL;
     struct letter_escort *escort =
         dead_letter ? task_trace_letter(task, delivery, dead_letter) : NULL;
     if (deadletter_send(delivery, dead_letter, reason, backoff_of(task, delivery), escort, NULL) ==
@@ -209,10 +214,10 @@ static void dead_letter(struct task *task, struct delivery *delivery, struct log
         return;
     }
     put_dead_letter(context, registration);
-    if (registration->dead_letter)
+    if (registration->dead_letter && letter_hops(&delivery->packet.headers) < DEADLETTER_HOPS_MOST)
         log_event(LOG_ERROR, context, "%s; to the dead letter %s", reason->message,
                   registration->dead_letter);
-    else
+    else if (!registration->dead_letter)
         log_event(LOG_ERROR, context, "%s; terminated (dead_letter = false)", reason->message);
     send_dead_letter(task, delivery, reason);
 }
