@@ -7,7 +7,8 @@ return {
     engine = { "base", "trace", "bus", "vm" },
     api = { "base", "bus", "vm", "http", "engine" },
     app = { "base", "trace", "bus", "vm", "http", "judge", "engine", "api" },
-    cli = { "base", "bus", "vm", "judge", "engine", "api", "app" },
+    sim = { "base", "trace", "bus", "broker", "vm", "engine", "api", "app" },
+    cli = { "base", "bus", "vm", "judge", "engine", "api", "app", "sim" },
   },
 
   -- From the lowest to the highest. A room is a folder, or one unit at the floor's root; "*" is all
@@ -19,7 +20,7 @@ return {
 
   -- Of a floor these see one header.
   doors = {
-    engine = { api = "engine/bindings.h", app = "engine/engine.h", cli = "engine/engine.h" },
+    engine = { api = "engine/bindings.h", app = "engine/engine.h", sim = "engine/engine.h", cli = "engine/engine.h" },
   },
 
   -- These know no Lua.

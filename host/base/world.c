@@ -450,6 +450,11 @@ uint64_t world_steps(const struct world *world)
     return world->steps;
 }
 
+void world_allow(struct world *world, uint64_t steps)
+{
+    world->max_steps = world->steps + steps;
+}
+
 uint64_t world_trace(const struct world *world)
 {
     return world->trace;

@@ -70,6 +70,8 @@ uint64_t world_now_ns(const struct world *world);
 int world_fibers(const struct world *world);
 /* How often it was chosen who goes on. */
 uint64_t world_steps(const struct world *world);
+/* From here on it is WORLD_ENDLESS after so many more steps, in place of max_steps. */
+void world_allow(struct world *world, uint64_t steps);
 /* A number from the world's seed; for those that ask from outside, too. */
 uint64_t world_random(struct world *world);
 

@@ -18,6 +18,7 @@
 #ifndef MOONBUS_BROKER_BROKER_H
 #define MOONBUS_BROKER_BROKER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -78,6 +79,15 @@ void broker_unsubscribe(struct broker_client *client, uint64_t sid);
 /* Copies. 0, ERR_TOO_LARGE, ERR_INVALID for a subject with a wildcard or no subject, ERR_MEMORY. */
 int broker_publish(struct broker_client *client, const struct broker_message *message,
                    struct err *err);
+
+/* The next new message that this durable delivers counts as delivered so often before. False: there
+ * is no such durable. */
+bool broker_count_from(struct broker *broker, const char *stream, const char *durable,
+                       uint64_t deliveries);
+
+/* How many messages durables have not settled: delivered and not acknowledged, or not delivered
+ * yet. */
+uint64_t broker_unsettled(const struct broker *broker);
 
 /* The next packet for the client, in the order in which they came; the caller's to free(). NULL:
  * there is none. */

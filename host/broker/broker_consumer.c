@@ -208,7 +208,8 @@ static struct broker_pending *add_pending(struct broker_consumer *consumer, uint
         consumer->pending_capacity = capacity;
     }
     struct broker_pending *added = &consumer->pending[consumer->pending_count++];
-    *added = (struct broker_pending){.sequence = sequence};
+    *added = (struct broker_pending){.sequence = sequence, .attempts = consumer->count_from};
+    consumer->count_from = 0;
     return added;
 }
 

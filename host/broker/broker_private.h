@@ -5,6 +5,7 @@
  *   broker_settings.c  the JSON of their settings, with the server's defaults
  *   broker_consumer.c  consumers: what is delivered, verdicts, redeliveries
  *   broker_pull.c      their pull requests and how these end
+ *   broker_look.c      what is asked of durables from beside
  *   broker_accept.c    which settings of a consumer are taken for a stream
  *   broker_api.c       $JS.API.> */
 #ifndef MOONBUS_BROKER_BROKER_PRIVATE_H
@@ -202,6 +203,7 @@ struct broker_consumer {
     int64_t max_deliver, max_ack_pending, max_waiting, max_batch;
     bool ack_none, headers_only;
     uint64_t delivered, delivered_consumer; /* the last sequences */
+    uint64_t count_from; /* the next new message counts as delivered so often before */
     uint64_t floor, floor_consumer;
     uint64_t *first_ones; /* owned: of last_per_subject, what comes before all that is new */
     size_t first_count, first_at;

@@ -27,6 +27,13 @@ const struct cli_command cli_commands[] = {
      "would be right. With --server it also compares with what that server has.\n"
      "Exits 2 if something does not load or cannot be served; with --strict, 1 for a warning.\n",
      NULL, -1, CLI_CHECK, cli_check},
+    {"test", "[PATH...]", "run tests of handlers, without a server",
+     "Runs tests of handlers: each file that is named, and every *_test.lua in each folder and in\n"
+     "those below it. Without a PATH: in the handlers' folders, ./test and ./tests.\n"
+     "Scripts run with the host's own engine and bindings, in simulated time, against a server\n"
+     "inside the process: no nats-server is needed, and an hour takes a moment.\n"
+     "Exits 1 if a test fails, 2 if a file does not load or there is nothing to run.\n",
+     NULL, -1, CLI_TEST, cli_test},
     {"pub", "SUBJECT [DATA]", "publish a message",
      "Publishes DATA, or standard input, to SUBJECT.\n"
      "Exits 1 if the message was not sent, or with -J was not stored.\n",

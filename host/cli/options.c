@@ -87,6 +87,13 @@ static const struct option_spec specs[] = {
     {"--asyncapi", 0, NULL, SWITCH(asyncapi), NULL, NULL, CLI_CHECK,
      "an AsyncAPI 3 document of what is registered"},
 
+    {"--filter", 0, "PATTERN", TEXT(filter), NULL, NULL, CLI_TEST,
+     "only tests whose full name matches this Lua pattern"},
+    {"--junit", 0, "FILE", TEXT(junit), NULL, NULL, CLI_TEST,
+     "also write the results there, as JUnit's XML"},
+    {"--config", 'c', "FILE", TEXT(config_file), NULL, NULL, CLI_TEST,
+     "the config file (default: ./moonbus.lua, if it exists)"},
+
     {"--workers", 0, "N", FLAG, "workers", NULL, CLI_HOST,
      "Lua threads (default: CPUs or the container's quota, at most 4)"},
     {"--watch", 0, NULL, FLAG, "watch", "true", CLI_HOST, "reload a script when its file changes"},

@@ -97,6 +97,11 @@ void guard_reset(void);
 /* The watchdog: asks for an end of that run; the caller sends SIGURG to the thread. */
 void guard_ask(struct guard *guard, uint64_t number, enum guard_stage stage);
 
+/* In a simulated world, whose watchdog sees no real time: the calling thread has computed for so
+ * much longer. If that was one run of Lua, for longer than its limit, it is asked to end, and
+ * SIGURG is raised. One thread alone; for a handler of signals in which SIGURG is blocked. */
+void guard_tick(int64_t step_ns);
+
 /* For the allocator, when an allocation would pass the limit; bytes: in use with it. True: allocate
  * it all the same. When compiled code allocates, LuaJIT before 2023 writes the error of a failed
  * allocation over a live slot of the stack, and the process crashes. So in compiled code the error

@@ -5,7 +5,7 @@
 #include <lualib.h>
 #include <stdio.h>
 
-#include "sim.h"
+#include "sim/sim.h"
 
 static int run_file(lua_State *L)
 {

@@ -16,7 +16,7 @@ local world, host = {}, {}
 world.__index, host.__index = world, host
 
 if not pcall(ffi.typeof, "marker_sim") then
-  local file = assert(io.open "spec/sim/sim.h")
+  local file = assert(io.open "host/sim/sim.h")
   local text = file:read "*a"
   file:close()
   ffi.cdef((text:gsub("\n[ \t]*#[^\n]*", "\n")) .. "\ntypedef int marker_sim;")
@@ -257,7 +257,7 @@ end
 -- serve = false: it only loads.
 function world:host(options)
   local self_host = setmetatable({ world = self, number = #self.hosts + 1 }, host)
-  local given = { workers = 2 }
+  local given = { workers = 2, lib = "spec/sim/lib", trust = true }
   for key, value in pairs(options.settings or {}) do given[key] = value end
   self_host.raw = C.sim_host_new(self.raw, settings(given))
   self:check(self_host.raw ~= nil)

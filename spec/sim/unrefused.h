@@ -46,6 +46,9 @@ UNREFUSED(cJSON *, cJSON_AddFalseToObject, (cJSON * object, const char *name), (
 UNREFUSED(cJSON *, cJSON_AddObjectToObject, (cJSON * object, const char *name), (object, name))
 UNREFUSED(cJSON *, cJSON_AddArrayToObject, (cJSON * object, const char *name), (object, name))
 
+/* What the simulation notes is its own, also where the host's functions do it. */
+#define text_printf(...) (refuse_pause(), text_printf(__VA_ARGS__), refuse_resume())
+
 #undef strdup /* some libraries have it as a macro */
 #define malloc unrefused_malloc
 #define calloc unrefused_calloc

@@ -1,7 +1,7 @@
-/* sim - the host in a simulated world: engine, bindings, bus and link as they are, a broker inside
- * the process in the place of a server, and time and order by a seed (base/world.h). What of the
- * program stays out of it: the uv loop with its signals, files and HTTP, the watchdog's signals,
- * offload threads, nats.c.
+/* sim - the host in a simulated world, for `moonbus test` and for specs: engine, bindings, bus and
+ * link as they are, a broker inside the process in the place of a server, and time and order by a
+ * seed (base/world.h). What of the program stays out of it: the uv loop with its signals, files and
+ * HTTP, the watchdog's signals, offload threads, nats.c.
  *
  *   Lua (spec/sim/sim.lua) ── sim_* ─▶ world ─▶ fibers: workers, clock, pool, writers, loads
  *                                        └────▶ broker (host/broker) ◀─ links of each host
@@ -9,12 +9,15 @@
  * Several hosts may live in one world, as processes do beside one server. The functions here are
  * for the one OS thread that has the world, from outside of it. Those that wait let time pass. A
  * text that is returned is the sim's until the next call that returns one. */
-#ifndef MOONBUS_SPEC_SIM_H
-#define MOONBUS_SPEC_SIM_H
+#ifndef MOONBUS_SIM_SIM_H
+#define MOONBUS_SIM_SIM_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* In the error of what takes too many steps. */
+#define SIM_ENDLESS "it goes round and round"
 
 struct sim;
 struct sim_host;
@@ -23,6 +26,9 @@ struct sim_settings;
 /* Settings of moonbus.lua for hosts, as "workers=2\nlimits.generations=3"; of any sim. NULL: see
  * sim_settings_error. */
 struct sim_settings *sim_settings_new(const char *lines);
+/* The same of a config, which is theirs from now on. NULL: no memory. */
+struct config;
+struct sim_settings *sim_settings_of(struct config *config);
 void sim_settings_free(struct sim_settings *settings);
 const char *sim_settings_error(void);
 
@@ -38,6 +44,14 @@ double sim_now_ms(const struct sim *sim);
 bool sim_advance(struct sim *sim, double ms);
 /* As long as somebody can run at this time. */
 bool sim_settle(struct sim *sim);
+/* So many steps may each call take that lets time pass; one of more has lost its way. */
+void sim_allow(struct sim *sim, uint64_t steps);
+/* On to the next moment at which somebody can run, until_ms at the latest; then as sim_settle. */
+bool sim_step(struct sim *sim, double until_ms);
+
+/* Real time that Lua computes for counts from now on against limits.cpu, until the process ends: a
+ * handler that never ends is stopped, as the watchdog stops it elsewhere. */
+void sim_watch_cpu(void);
 
 uint64_t sim_trace(const struct sim *sim);
 uint64_t sim_steps(const struct sim *sim);
@@ -66,8 +80,25 @@ void sim_publish(struct sim *sim, double after_ms, const char *subject, const ch
 struct sim_message {
     const char *subject, *reply, *headers, *data;
     size_t headers_len, len;
+    bool diverted; /* sim_divert; only of what is sent */
 };
 bool sim_take(struct sim *sim, struct sim_message *out);
+
+/* What hosts send is kept from now on. */
+void sim_keep_sent(struct sim *sim);
+/* The oldest that is kept; everything is the sim's until the next call. headers: "name NUL value
+ * NUL" for each. False: there is none. */
+bool sim_take_sent(struct sim *sim, struct sim_message *out);
+/* Requests that hosts send to such subjects go no further, if they are kept: who takes them out
+ * answers. */
+void sim_divert(struct sim *sim, const char *pattern);
+/* NAKs wait on their way to the server; false: all that wait go on, and none waits any more. */
+bool sim_hold_naks(struct sim *sim, bool hold);
+/* The next new message that this durable delivers has been delivered so often before. */
+bool sim_count_from(struct sim *sim, const char *stream, const char *durable, uint64_t deliveries);
+/* How many messages durables have not settled. */
+uint64_t sim_unsettled(struct sim *sim);
+
 /* --- faults; those that last end by themselves --- */
 
 /* The connection of a link (numbered from 0 in the order of their start: of each host consume, then
@@ -102,6 +133,11 @@ bool sim_host_stopped(const struct sim_host *host);
  * did not end in time; -1: something of it still ran at the deadline, where a process would end
  * without more: it is left in the world. -2: the stop does not end. */
 int sim_host_end(struct sim_host *host, double graceful_ms);
+/* Does it run handlers, or wait for the server? */
+bool sim_host_busy(struct sim_host *host);
+/* What a script has registered (engine/engine.h), from 0 on. False: past the end. */
+struct registration_view;
+bool sim_host_registration(struct sim_host *host, int i, struct registration_view *out);
 /* What it has at hand, as JSON: the engine's report, running, generations, frames, publishes,
  * requests. */
 const char *sim_host_status(struct sim_host *host);

@@ -15,14 +15,12 @@
 #include "base/log.h"
 #include "base/value.h"
 #include "engine/engine.h"
-#include "engine/serve/rollout.h"
-#include "sim_private.h"
+#include "sim/sim_private.h"
 #include "trace/otlp.h"
 #include "trace/tracer.h"
 #include "vm/texts.h"
 
 #define SERVE_NS ((uint64_t)60 * (uint64_t)NS_PER_S)
-#define LIB "spec/sim/lib"
 
 struct sim_host {
     struct sim_host *prev, *next;
@@ -48,20 +46,16 @@ struct sim_host {
 static void *make_engine(void *arg)
 {
     struct sim_host *host = arg;
-    static const char *const lib[] = {LIB};
     host->tracer = exporter_tracer(host->config, &host->err);
     struct engine_options options = {
         .tracer = host->tracer,
         .workers = host->config->workers,
         .tuning = config_tuning(host->config),
-        .version = "simulated",
+        .version = MOONBUS_VERSION,
         .updates = true,
         .subscription_messages = 65536,
         .subscription_bytes = (size_t)64 << 20,
     };
-    options.tuning.trust = true;
-    options.tuning.lib = lib;
-    options.tuning.lib_count = 1;
     host->clock = clock_new(&host->err);
     host->pool = host->clock ? pool_new(4, &host->err) : NULL;
     host->engine =
@@ -309,6 +303,32 @@ int sim_host_end(struct sim_host *host, double graceful_ms)
 }
 
 /* --- what it has --- */
+
+struct question {
+    struct sim_host *host;
+    bool busy;
+};
+
+static void *ask_busy(void *arg)
+{
+    struct question *question = arg;
+    struct sim_host *host = question->host;
+    question->busy = engine_running(host->engine) > 0 || outbox_pending(host->bus->outbox) > 0 ||
+                     link_pending(host->bus->consume) + link_pending(host->bus->publish) > 0;
+    return NULL;
+}
+
+bool sim_host_busy(struct sim_host *host)
+{
+    struct question question = {.host = host};
+    return sim_call(host->sim, "main", ask_busy, &question) && question.busy;
+}
+
+bool sim_host_registration(struct sim_host *host, int i, struct registration_view *out)
+{
+    return engine_script_count(host->engine) > 0 &&
+           engine_registration(host->engine, engine_script(host->engine, 0), i, out);
+}
 
 static void *read_status(void *arg)
 {

@@ -1,6 +1,6 @@
 /* sim_private - what the files of sim share. */
-#ifndef MOONBUS_SPEC_SIM_PRIVATE_H
-#define MOONBUS_SPEC_SIM_PRIVATE_H
+#ifndef MOONBUS_SIM_SIM_PRIVATE_H
+#define MOONBUS_SIM_SIM_PRIVATE_H
 
 #include <stdatomic.h>
 
@@ -11,19 +11,24 @@
 #include "base/world.h"
 #include "broker/broker_transport.h"
 #include "bus/consume/intake.h"
-#include "sim.h"
+#include "sim/sim.h"
 
 struct sim_settings {
     struct config *config; /* owned */
 };
 
 struct sim {
-    struct world *world; /* owned */
-    uint64_t seed;
-    struct broker_server *server;          /* owned */
-    struct spy *spies;                     /* owned; of each host one */
-    struct broker_client *outside;         /* the broker's */
-    struct broker_packet *came;            /* owned: what sim_take returned */
+    struct world *world;           /* owned */
+    uint64_t seed, allowed;        /* steps of each call; 0: all of them together have a bound */
+    struct broker_server *server;  /* owned */
+    struct spy *spies;             /* owned; of each host one */
+    struct broker_client *outside; /* the broker's */
+    struct broker_packet *came;    /* owned: what sim_take returned */
+    bool keeps_sent, holds_naks;
+    struct diversion *diversions;          /* owned */
+    struct sent_message *sent;             /* owned; the oldest first */
+    struct sent_message *shown;            /* owned: what sim_take_sent returned */
+    struct sent_message *held;             /* owned: NAKs */
     int refusing, freezing, downs, delays; /* faults under way */
     struct mutex lock;                     /* closing, waiting */
     struct cond changed;
@@ -41,6 +46,12 @@ void sim_note(struct sim *sim, const char *kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Runs it on a fiber, for an hour at most. False: it does not end; sim->error tells. */
 bool sim_call(struct sim *sim, const char *name, void *(*run)(void *), void *arg);
+/* From now on it is the one whose handlers note and log. */
+void sim_enter(struct sim *sim);
+/* sim_sent.c: a host sends it. True: it goes no further. */
+struct transport_message;
+bool sim_sent(struct sim *sim, const struct transport_message *message);
+void sim_sent_free(struct sim *sim);
 /* sim_wire.c */
 void sim_wire_open(struct sim *sim);
 /* What the host of this number connects with. Owned by the sim. */

@@ -8,7 +8,7 @@
 #include "base/container.h"
 #include "base/value.h"
 #include "bus/link/transport.h"
-#include "sim_private.h"
+#include "sim/sim_private.h"
 
 /* --- what hosts send, and what of a durable comes to them, is noted --- */
 
@@ -41,6 +41,8 @@ static enum transport_sent note_and_publish(struct transport *transport,
     if (is_noted(spy->sim, message->subject))
         sim_note(spy->sim, spy->sent, "%s %.*s", message->subject, (int)message->len,
                  message->data);
+    if (sim_sent(spy->sim, message))
+        return TRANSPORT_SENT;
     return real->publish(transport, message, why);
 }
 

@@ -1,5 +1,5 @@
 /* sim - the world, its time, and what is noted in it. */
-#include "sim.h"
+#include "sim/sim.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/strand.h"
 #include "base/value.h"
-#include "sim_private.h"
+#include "sim/sim_private.h"
 
 #define CALL_NS ((uint64_t)3600 * (uint64_t)NS_PER_S)
 
@@ -63,6 +63,14 @@ struct sim_settings *sim_settings_new(const char *lines)
     return NULL;
 }
 
+struct sim_settings *sim_settings_of(struct config *config)
+{
+    struct sim_settings *settings = calloc(1, sizeof *settings);
+    if (settings)
+        settings->config = config;
+    return settings;
+}
+
 void sim_settings_free(struct sim_settings *settings)
 {
     config_free(settings->config);
@@ -73,14 +81,12 @@ void sim_settings_free(struct sim_settings *settings)
 
 void sim_note(struct sim *sim, const char *kind, const char *format, ...)
 {
-    char line[2048];
+    char line[16384];
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    refuse_pause();
     text_printf(&sim->notes, "%.3f\t%s\t%s\n", sim_now_ms(sim), kind, line);
-    refuse_resume();
     /* How much of the wire is noted is for who looks. */
     if (strncmp(kind, "sent", 4) != 0 && strncmp(kind, "got", 3) != 0)
         world_note(sim->world, line);
@@ -160,6 +166,7 @@ void sim_free(struct sim *sim)
     text_clear(&sim->notes);
     text_clear(&sim->taken);
     sim_wire_free(sim);
+    sim_sent_free(sim);
     free(sim->came);
     free(sim);
 }
@@ -167,8 +174,20 @@ void sim_free(struct sim *sim)
 static const char *const ends[] = {
     [WORLD_STUCK] = "nobody can run, and no time is waited for",
     [WORLD_LATE] = "it does not end within an hour",
-    [WORLD_ENDLESS] = "it goes round and round",
+    [WORLD_ENDLESS] = SIM_ENDLESS,
 };
+
+void sim_enter(struct sim *sim)
+{
+    here = sim;
+    if (sim->allowed)
+        world_allow(sim->world, sim->allowed);
+}
+
+void sim_allow(struct sim *sim, uint64_t steps)
+{
+    sim->allowed = steps;
+}
 
 static bool was_done(struct sim *sim, const char *what, enum world_end end)
 {
@@ -180,6 +199,7 @@ static bool was_done(struct sim *sim, const char *what, enum world_end end)
 bool sim_call(struct sim *sim, const char *name, void *(*run)(void *), void *arg)
 {
     uint64_t until_ns = world_now_ns(sim->world) + CALL_NS;
+    sim_enter(sim);
     return was_done(sim, name, world_call(sim->world, name, run, arg, until_ns, NULL));
 }
 
@@ -191,12 +211,37 @@ double sim_now_ms(const struct sim *sim)
 bool sim_advance(struct sim *sim, double ms)
 {
     uint64_t until_ns = world_now_ns(sim->world) + (uint64_t)(ms * NS_PER_MS);
+    sim_enter(sim);
     return was_done(sim, "advance", world_run_until(sim->world, until_ns));
 }
 
 bool sim_settle(struct sim *sim)
 {
+    sim_enter(sim);
     return was_done(sim, "settle", world_settle(sim->world));
+}
+
+struct moment {
+    const struct world *world;
+    uint64_t ns;
+};
+
+static bool has_passed(void *arg)
+{
+    const struct moment *moment = arg;
+    return world_now_ns(moment->world) > moment->ns;
+}
+
+bool sim_step(struct sim *sim, double until_ms)
+{
+    struct moment now = {sim->world, world_now_ns(sim->world)};
+    double ms = until_ms - sim_now_ms(sim);
+    uint64_t until_ns = now.ns + (uint64_t)((ms > 0 ? ms : 0) * NS_PER_MS);
+    sim_enter(sim);
+    enum world_end end = world_run_while_not(sim->world, has_passed, &now, until_ns);
+    if (end == WORLD_LATE) /* nothing happens until then */
+        end = world_run_until(sim->world, until_ns);
+    return was_done(sim, "step", end);
 }
 
 uint64_t sim_trace(const struct sim *sim)

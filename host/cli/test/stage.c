@@ -1,0 +1,323 @@
+/* stage - see stage.h. */
+#include "cli/test/stage.h"
+
+#include <dirent.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "bus/consume/consumer.h"
+#include "engine/engine.h"
+#include "sim/sim.h"
+
+#define TYPE "moonbus.stage"
+#define GRACEFUL_MS 1000.0
+#define STEPS 300000 /* a second or so of computing in which no time passes */
+
+struct test_stage {
+    struct sim *sim;       /* owned; NULL: closed */
+    struct sim_host *host; /* owned; NULL: nothing is loaded */
+    bool serves, left;     /* left: something hangs in it, or has no end, and stays */
+};
+
+static struct test_stage *check(lua_State *L)
+{
+    struct test_stage *stage = luaL_checkudata(L, 1, TYPE);
+    if (!stage->sim)
+        luaL_error(L, "the script under test has been closed");
+    return stage;
+}
+
+static int answer(lua_State *L, const struct test_stage *stage, bool ok)
+{
+    if (ok) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushstring(L, sim_error(stage->sim));
+    return 2;
+}
+
+/* --- life --- */
+
+static const struct sim_settings *settings_of(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, TYPE ".settings");
+    const struct sim_settings *settings = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return settings;
+}
+
+static int stage_new(lua_State *L)
+{
+    double seed = luaL_optnumber(L, 1, 1);
+    struct test_stage *stage = lua_newuserdata(L, sizeof *stage);
+    *stage = (struct test_stage){0};
+    luaL_getmetatable(L, TYPE);
+    lua_setmetatable(L, -2);
+    stage->sim = sim_new((uint64_t)seed, 0, 0);
+    sim_keep_sent(stage->sim);
+    sim_allow(stage->sim, STEPS);
+    log_set_level(LOG_DEBUG); /* there each run says how it ended */
+    return 1;
+}
+
+static int stage_load(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    const char *path = luaL_checkstring(L, 2), *name = luaL_checkstring(L, 3);
+    if (!stage->host)
+        stage->host = sim_host_new(stage->sim, settings_of(L));
+    return answer(L, stage, stage->host && sim_host_load(stage->host, path, name));
+}
+
+static int stage_serve(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    stage->serves = true;
+    return answer(L, stage, sim_host_serve(stage->host));
+}
+
+/* What does not end stays as it is: the process is about to end anyway. */
+static void end(struct test_stage *stage)
+{
+    struct sim *sim = stage->sim;
+    stage->sim = NULL;
+    if (!sim)
+        return;
+    if (stage->left)
+        return;
+    sim_hold_naks(sim, false);
+    if (stage->host && sim_host_end(stage->host, GRACEFUL_MS) < 0)
+        stage->left = true;
+    if (!stage->left && sim_close(sim))
+        sim_free(sim);
+}
+
+static int stage_close(lua_State *L)
+{
+    end(luaL_checkudata(L, 1, TYPE));
+    return 0;
+}
+
+/* --- time --- */
+
+static int stage_now(lua_State *L)
+{
+    lua_pushnumber(L, sim_now_ms(check(L)->sim));
+    return 1;
+}
+
+/* What goes round and round, or waits for nothing, is not gone on with. */
+static int went_on(lua_State *L, struct test_stage *stage, bool ok)
+{
+    stage->left = stage->left || !ok;
+    if (ok || !strstr(sim_error(stage->sim), SIM_ENDLESS))
+        return answer(L, stage, ok);
+    lua_pushnil(L);
+    lua_pushliteral(L,
+                    "it goes round and round, and no time passes: does a handler publish what it "
+                    "takes itself?");
+    return 2;
+}
+
+static int stage_settle(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    return went_on(L, stage, sim_settle(stage->sim));
+}
+
+static int stage_step(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    return went_on(L, stage, sim_step(stage->sim, luaL_checknumber(L, 2)));
+}
+
+static int stage_busy(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    lua_pushboolean(L, stage->serves && sim_host_busy(stage->host));
+    return 1;
+}
+
+static int stage_unsettled(lua_State *L)
+{
+    lua_pushnumber(L, (double)sim_unsettled(check(L)->sim));
+    return 1;
+}
+
+static int stage_notes(lua_State *L)
+{
+    lua_pushstring(L, sim_notes(check(L)->sim));
+    return 1;
+}
+
+/* --- messages --- */
+
+static int stage_publish(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    size_t len;
+    const char *subject = luaL_checkstring(L, 2), *data = luaL_checklstring(L, 3, &len);
+    const char *headers = luaL_optstring(L, 4, NULL), *reply = luaL_optstring(L, 5, NULL);
+    sim_publish(stage->sim, luaL_optnumber(L, 6, 0), subject, reply, headers, data, len);
+    return 0;
+}
+
+/* Those of a block are read in Lua; those of what is sent are "name NUL value NUL". */
+static void push_message(lua_State *L, const struct sim_message *message)
+{
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, message->subject);
+    lua_setfield(L, -2, "subject");
+    lua_pushlstring(L, message->data, message->len);
+    lua_setfield(L, -2, "data");
+    lua_pushlstring(L, message->headers ? message->headers : "", message->headers_len);
+    lua_setfield(L, -2, "headers");
+    lua_pushboolean(L, message->diverted);
+    lua_setfield(L, -2, "diverted");
+    if (message->reply) {
+        lua_pushstring(L, message->reply);
+        lua_setfield(L, -2, "reply");
+    }
+}
+
+static int stage_take(lua_State *L)
+{
+    struct sim_message message;
+    if (!sim_take(check(L)->sim, &message))
+        return 0;
+    push_message(L, &message);
+    return 1;
+}
+
+static int stage_sent(lua_State *L)
+{
+    struct sim_message message;
+    if (!sim_take_sent(check(L)->sim, &message))
+        return 0;
+    push_message(L, &message);
+    return 1;
+}
+
+static int stage_divert(lua_State *L)
+{
+    sim_divert(check(L)->sim, luaL_checkstring(L, 2));
+    return 0;
+}
+
+static int stage_hold_naks(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    return answer(L, stage, sim_hold_naks(stage->sim, lua_toboolean(L, 2)));
+}
+
+static int stage_count_from(lua_State *L)
+{
+    lua_pushboolean(L, sim_count_from(check(L)->sim, luaL_checkstring(L, 2), luaL_checkstring(L, 3),
+                                      (uint64_t)luaL_checknumber(L, 4)));
+    return 1;
+}
+
+/* --- what is registered --- */
+
+static void put_string(lua_State *L, const char *key, const char *value)
+{
+    lua_pushstring(L, value); /* NULL: nil */
+    lua_setfield(L, -2, key);
+}
+
+static void put_consumer(lua_State *L, const struct consumer_spec *consumer)
+{
+    put_string(L, "stream", consumer->stream);
+    put_string(L, "durable", consumer->durable);
+    lua_createtable(L, consumer->filter_count, 0);
+    for (int i = 0; i < consumer->filter_count; i++) {
+        lua_pushstring(L, consumer->filters[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "filters");
+}
+
+static int stage_registrations(lua_State *L)
+{
+    const struct test_stage *stage = check(L);
+    struct registration_view view;
+    lua_newtable(L);
+    for (int i = 0; stage->host && sim_host_registration(stage->host, i, &view); i++) {
+        lua_newtable(L);
+        put_string(L, "handler", view.handler);
+        put_string(L, "binding", view.binding);
+        put_string(L, "subject", view.subject);
+        lua_pushnumber(L, view.batch_size);
+        lua_setfield(L, -2, "batch_size");
+        if (view.consumer)
+            put_consumer(L, view.consumer);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/* --- files --- */
+
+/* The names in a folder, unsorted, without hidden ones; folders end in "/". nil: it is none. */
+static int stage_list(lua_State *L)
+{
+    const char *folder = luaL_checkstring(L, 1);
+    DIR *dir = opendir(folder);
+    if (!dir)
+        return 0;
+    lua_newtable(L);
+    const struct dirent *entry;
+    for (int count = 0; (entry = readdir(dir));) {
+        struct stat info;
+        if (entry->d_name[0] == '.' || fstatat(dirfd(dir), entry->d_name, &info, 0) != 0)
+            continue;
+        lua_pushfstring(L, S_ISDIR(info.st_mode) ? "%s/" : "%s", entry->d_name);
+        lua_rawseti(L, -2, ++count);
+    }
+    closedir(dir);
+    return 1;
+}
+
+static const luaL_Reg methods[] = {
+    {"load", stage_load},
+    {"serve", stage_serve},
+    {"close", stage_close},
+    {"now", stage_now},
+    {"settle", stage_settle},
+    {"step", stage_step},
+    {"busy", stage_busy},
+    {"unsettled", stage_unsettled},
+    {"notes", stage_notes},
+    {"publish", stage_publish},
+    {"take", stage_take},
+    {"sent", stage_sent},
+    {"divert", stage_divert},
+    {"hold_naks", stage_hold_naks},
+    {"count_from", stage_count_from},
+    {"registrations", stage_registrations},
+    {NULL, NULL},
+};
+
+int stage_open(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_setfield(L, LUA_REGISTRYINDEX, TYPE ".settings");
+    luaL_newmetatable(L, TYPE);
+    lua_newtable(L);
+    luaL_register(L, NULL, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, stage_close);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushcfunction(L, stage_new);
+    lua_setfield(L, -2, "new");
+    lua_pushcfunction(L, stage_list);
+    lua_setfield(L, -2, "list");
+    return 1;
+}

@@ -1,0 +1,18 @@
+/* stage - the simulated host as a Lua module, "moonbus.test.stage", for lua/moonbus/test/: a stage
+ * is a world with a server and one host, whose one script is under test.
+ *
+ *   stage.new(seed) ─▶ s:load(path, name) ─▶ s:serve() ─▶ s:publish, s:step, s:take, s:sent
+ *
+ * Whatever fails returns nil and a sentence. Data is strings. Times are milliseconds of the world.
+ * For the one Lua state of `moonbus test`, on the main thread. */
+#ifndef MOONBUS_CLI_TEST_STAGE_H
+#define MOONBUS_CLI_TEST_STAGE_H
+
+#include <lua.h>
+
+struct sim_settings;
+
+/* As package.preload wants it; settings (borrowed) is its upvalue, a light userdata. */
+int stage_open(lua_State *L);
+
+#endif

@@ -1,0 +1,194 @@
+/* sim_sent - what hosts send, kept for who looks at it; and NAKs that wait on their way, so that
+ * what they put back does not come again before it is wanted. */
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "base/value.h"
+#include "bus/link/transport.h"
+#include "sim/sim_private.h"
+
+/* One block of memory with its texts. */
+struct sent_message {
+    struct sent_message *prev, *next; /* utlist */
+    struct sim_message message;
+    char bytes[];
+};
+
+/* Requests to it go no further. */
+struct diversion {
+    struct diversion *next;
+    char pattern[];
+};
+
+static const char *put(char **at, const char *bytes, size_t len)
+{
+    char *copy = *at;
+    memcpy(copy, bytes ? bytes : "", len);
+    copy[len] = '\0';
+    *at += len + 1;
+    return copy;
+}
+
+static struct sent_message *copy_of(const struct transport_message *message)
+{
+    size_t subject_len = strlen(message->subject);
+    size_t reply_len = message->reply ? strlen(message->reply) : 0;
+    struct sent_message *sent =
+        malloc(sizeof *sent + subject_len + reply_len + message->headers_len + message->len + 4);
+    if (!sent)
+        return NULL;
+    char *at = sent->bytes;
+    const char *subject = put(&at, message->subject, subject_len);
+    const char *reply = put(&at, message->reply, reply_len);
+    const char *headers = put(&at, message->headers, message->headers_len);
+    sent->message = (struct sim_message){
+        .subject = subject,
+        .reply = message->reply ? reply : NULL,
+        .headers = headers,
+        .headers_len = message->headers_len,
+        .data = put(&at, message->data, message->len),
+        .len = message->len,
+    };
+    return sent;
+}
+
+static bool is_nak(const struct transport_message *message)
+{
+    return strncmp(message->subject, "$JS.ACK.", 8) == 0 && message->len >= 4 &&
+           memcmp(message->data, "-NAK", 4) == 0;
+}
+
+/* Requests alone: whoever asks gets the answer of who diverts. */
+static bool is_diverted(const struct sim *sim, const struct transport_message *message)
+{
+    const struct diversion *diversion;
+    if (!message->reply)
+        return false;
+    LL_FOREACH(sim->diversions, diversion) {
+        if (subject_matches(diversion->pattern, message->subject))
+            return true;
+    }
+    return false;
+}
+
+bool sim_sent(struct sim *sim, const struct transport_message *message)
+{
+    struct sent_message *sent = sim->keeps_sent ? copy_of(message) : NULL;
+    if (sent) {
+        sent->message.diverted = is_diverted(sim, message);
+        DL_APPEND(sim->sent, sent);
+    }
+    struct sent_message *held = sim->holds_naks && is_nak(message) ? copy_of(message) : NULL;
+    if (held)
+        DL_APPEND(sim->held, held);
+    return held || (sent && sent->message.diverted);
+}
+
+void sim_divert(struct sim *sim, const char *pattern)
+{
+    struct diversion *diversion = malloc(sizeof *diversion + strlen(pattern) + 1);
+    if (!diversion)
+        return;
+    strcpy(diversion->pattern, pattern);
+    LL_PREPEND(sim->diversions, diversion);
+}
+
+void sim_keep_sent(struct sim *sim)
+{
+    sim->keeps_sent = true;
+}
+
+bool sim_take_sent(struct sim *sim, struct sim_message *out)
+{
+    free(sim->shown);
+    sim->shown = sim->sent;
+    if (!sim->shown)
+        return false;
+    DL_DELETE(sim->sent, sim->shown);
+    *out = sim->shown->message;
+    return true;
+}
+
+static void free_list(struct sent_message *list)
+{
+    struct sent_message *sent, *next;
+    DL_FOREACH_SAFE(list, sent, next)
+        free(sent);
+}
+
+void sim_sent_free(struct sim *sim)
+{
+    free_list(sim->sent);
+    free_list(sim->held);
+    free(sim->shown);
+    struct diversion *diversion, *next;
+    LL_FOREACH_SAFE(sim->diversions, diversion, next)
+        free(diversion);
+}
+
+/* --- what waits --- */
+
+static void *send_held(void *arg)
+{
+    struct sim *sim = arg;
+    const struct sent_message *held;
+    broker_server_lock(sim->server);
+    DL_FOREACH(sim->held, held) {
+        const struct broker_message message = {
+            .subject = held->message.subject,
+            .reply = held->message.reply,
+            .data = held->message.data,
+            .len = held->message.len,
+        };
+        broker_publish(sim->outside, &message, NULL);
+    }
+    broker_server_unlock(sim->server);
+    free_list(sim->held);
+    sim->held = NULL;
+    return NULL;
+}
+
+bool sim_hold_naks(struct sim *sim, bool hold)
+{
+    sim->holds_naks = hold;
+    return hold || !sim->held || sim_call(sim, "outside", send_held, sim);
+}
+
+/* --- what the server knows of durables --- */
+
+struct durable_count {
+    struct sim *sim;
+    const char *stream, *durable;
+    uint64_t count;
+    bool known;
+};
+
+static void *set_count(void *arg)
+{
+    struct durable_count *job = arg;
+    struct broker *broker = broker_server_lock(job->sim->server);
+    job->known = broker_count_from(broker, job->stream, job->durable, job->count);
+    broker_server_unlock(job->sim->server);
+    return NULL;
+}
+
+bool sim_count_from(struct sim *sim, const char *stream, const char *durable, uint64_t deliveries)
+{
+    struct durable_count job = {sim, stream, durable, deliveries, false};
+    return sim_call(sim, "outside", set_count, &job) && job.known;
+}
+
+static void *count_unsettled(void *arg)
+{
+    struct durable_count *job = arg;
+    job->count = broker_unsettled(broker_server_lock(job->sim->server));
+    broker_server_unlock(job->sim->server);
+    return NULL;
+}
+
+uint64_t sim_unsettled(struct sim *sim)
+{
+    struct durable_count job = {.sim = sim};
+    return sim_call(sim, "outside", count_unsettled, &job) ? job.count : 0;
+}

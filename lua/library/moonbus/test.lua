@@ -1,0 +1,115 @@
+---@meta moonbus.test
+
+--- Tests of handlers, run by `moonbus test`: docs/TESTING.md.
+---@class moonbus.test
+local test = {}
+
+---@class moonbus.test.LoadOptions
+---@field streams? moonbus.StreamSettings[] streams that another script declares
+---@field seed? number of all chance; default 1
+
+--- Loads a handler file into a host and an empty server of its own. The path: from the current
+--- folder, else from the test file's.
+---@param path string
+---@param options? moonbus.test.LoadOptions
+---@return moonbus.test.Script
+function test.load(path, options) end
+
+--- Moves the clock of each script that is loaded. Returns what happened in the last of them.
+---@param duration moonbus.Duration
+---@return moonbus.test.Result
+function test.advance(duration) end
+
+--- A script under test.
+---@class moonbus.test.Script
+local script = {}
+
+---@class moonbus.test.DeliverOptions
+---@field headers? moonbus.Headers
+---@field attempt? integer of a durable: which delivery it is
+---@field reply? string|false of a request: `false`, none is asked for; or the subject for it
+---@field handler? string which is meant, where several take the subject: `"greet.*"`
+---@field stream? string
+---@field consumer? string
+
+--- Sends one message, and waits until its handler has ended. A durable's runs once: a nak stays on
+--- its way until `run` or `advance`.
+---@param subject string
+---@param data? string|table
+---@param options? moonbus.test.DeliverOptions
+---@return moonbus.test.Result
+function script:deliver(subject, data, options) end
+
+--- Sends a message, and waits for nothing.
+---@param subject string
+---@param data? string|table
+---@param options? moonbus.test.DeliverOptions
+---@return moonbus.test.Script
+function script:send(subject, data, options) end
+
+--- Lets time pass until each message of each durable has its end.
+---@return moonbus.test.Result
+function script:run() end
+
+--- Lets so much time pass.
+---@param duration moonbus.Duration
+---@return moonbus.test.Result
+function script:advance(duration) end
+
+--- Answers requests to a subject, which may have wildcards.
+---@param subject string
+---@param answer string|table|fun(request: moonbus.test.Message): (string|table?, any?)
+---@param options? { delay: moonbus.Duration }
+---@return moonbus.test.Script
+function script:stub(subject, answer, options) end
+
+--- Begins to serve, with its `start` hooks. The first use does so by itself.
+---@return moonbus.test.Script
+function script:start() end
+
+--- What a stream holds.
+---@param stream string
+---@return moonbus.test.Message[]
+function script:stored(stream) end
+
+--- Ends its host. What is loaded in a test ends with it anyway.
+function script:close() end
+
+---@class moonbus.test.Message
+---@field subject string
+---@field data string|table JSON as a table
+---@field raw string
+---@field headers table<string, string> read in any case
+---@field id? string
+---@field sequence? integer of what is stored
+
+---@class moonbus.test.Error
+---@field code moonbus.ErrorCode
+---@field message string
+---@field file? string
+---@field line? integer
+---@field traceback? string
+
+---@class moonbus.test.Run
+---@field verdict "ack"|"nak"|"term"|"dead_letter"|"handed_back"|"ok"|"failed"
+---@field handler string
+---@field subject string
+---@field attempt integer
+---@field stream? string
+---@field consumer? string
+---@field sequence? integer
+---@field delay? number of a nak, in seconds
+---@field error? moonbus.test.Error
+
+---@class moonbus.test.Result: moonbus.test.Run
+---@field reply? string|table
+---@field raw_reply? string
+---@field reply_headers? table<string, string>
+---@field published moonbus.test.Message[]
+---@field requests moonbus.test.Message[]
+---@field dead_letters moonbus.test.Message[]
+---@field dead_letter? moonbus.test.Message the first
+---@field logged { level: string, message: string, fields: table? }[]
+---@field runs moonbus.test.Run[]
+
+return test

@@ -1,0 +1,103 @@
+-- Messages as tests see them: data as tables where it is JSON, headers by name in any case.
+local cjson = require "cjson"
+
+local M = {}
+
+local by_any_case = {}
+by_any_case.__index = function(headers, name)
+  if type(name) ~= "string" then return nil end
+  for key, value in pairs(headers) do
+    if key:lower() == name:lower() then return value end
+  end
+end
+
+-- null is nil, as in handlers.
+local function without_null(value)
+  if value == cjson.null then return nil end
+  if type(value) ~= "table" then return value end
+  for key, item in pairs(value) do value[key] = without_null(item) end
+  return value
+end
+
+-- Of JSON its value; of anything else the text.
+function M.decode(text)
+  if not text:find "^%s*[%[{]" then return text end
+  local ok, value = pcall(cjson.decode, text)
+  if not ok then return text end
+  return without_null(value)
+end
+
+-- What is sent for a value: text and its content type, or nil and what is wrong.
+function M.encode(value)
+  if value == nil then return "" end
+  if type(value) == "string" then return value end
+  if type(value) ~= "table" then return nil, "data is a string or a table, not a " .. type(value) end
+  local ok, text = pcall(cjson.encode, value)
+  if not ok then return nil, "this table is no JSON: " .. tostring(text) end
+  return text, "application/json"
+end
+
+-- A header block; nil for no headers. status: "503".
+function M.block(headers, status)
+  local lines = { "NATS/1.0" .. (status and " " .. status or "") }
+  for name, value in pairs(headers or {}) do
+    for _, one in ipairs(type(value) == "table" and value or { value }) do
+      lines[#lines + 1] = name .. ": " .. tostring(one)
+    end
+  end
+  if #lines == 1 and not status then return nil end
+  return table.concat(lines, "\r\n") .. "\r\n\r\n"
+end
+
+local function add(headers, name, value)
+  if rawget(headers, name) == nil then headers[name] = value end
+end
+
+-- Of a block as it comes over the wire; the second value is its status.
+function M.read_block(text)
+  local headers = setmetatable({}, by_any_case)
+  local first, rest = text:match "^(NATS/1.0[^\r\n]*)\r\n(.*)$"
+  for name, value in (rest or ""):gmatch "([^:\r\n]+):[ \t]*([^\r\n]*)" do add(headers, name, value) end
+  return headers, first and first:match "^NATS/1.0 (%d+)"
+end
+
+-- Of what a host hands to its connection: "name NUL value NUL".
+function M.read_pairs(text)
+  local headers = setmetatable({}, by_any_case)
+  for name, value in text:gmatch "([^%z]*)%z([^%z]*)%z" do add(headers, name, value) end
+  return headers
+end
+
+-- One that came or was sent, as tests get it.
+function M.message(subject, text, headers)
+  return { subject = subject, data = M.decode(text), raw = text, headers = headers, id = headers["nats-msg-id"] }
+end
+
+-- Does a pattern with * and > take the subject?
+function M.matches(pattern, subject)
+  local rest = subject .. "."
+  for token in pattern:gmatch "[^.]+" do
+    if token == ">" then return rest ~= "" end
+    local got, after = rest:match "^([^.]+)%.(.*)$"
+    if not got or (token ~= "*" and token ~= got) then return false end
+    rest = after
+  end
+  return rest == ""
+end
+
+local UNITS = { ns = 1e-6, us = 1e-3, ms = 1, s = 1000, m = 60000, h = 3600000, d = 86400000 }
+
+-- "1m30s", or seconds, in milliseconds; nil when it is none.
+function M.milliseconds(duration)
+  if type(duration) == "number" then return duration >= 0 and duration * 1000 or nil end
+  if type(duration) ~= "string" then return nil end
+  local sum, rest = 0, duration
+  repeat
+    local number, unit, after = rest:match "^([%d.]+)(%a+)(.*)$"
+    if not number or not tonumber(number) or not UNITS[unit] then return nil end
+    sum, rest = sum + tonumber(number) * UNITS[unit], after
+  until rest == ""
+  return sum
+end
+
+return M

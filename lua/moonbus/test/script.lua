@@ -1,0 +1,349 @@
+-- A script under test: a host of its own, with a server inside the process, in simulated time.
+local blame = require "moonbus.test.blame"
+local cjson = require "cjson"
+local messages = require "moonbus.test.messages"
+local record = require "moonbus.test.record"
+local stage = require "moonbus.test.stage"
+local stubs = require "moonbus.test.stubs"
+
+local script = {}
+script.__index = script
+
+local MOST_MS = 3600 * 1000 -- of simulated time that a handler is waited for
+local ANSWER_MS = 5000
+
+-- --- what happens ---
+
+function script:check(ok, why)
+  if not ok then blame("%s: %s", self.name, tostring(why)) end
+end
+
+local function take_notes(self)
+  for line in self.stage:notes():gmatch "[^\n]+" do
+    local text = line:match "^[%d.]+\tlog\t(.*)$"
+    if text then record.hear(self.record, text) end
+  end
+end
+
+local function take_sent(self)
+  local any = false
+  for sent in function() return self.stage:sent() end do
+    record.see(self.record, sent)
+    if sent.diverted then
+      any = true
+      stubs.answer(self, sent)
+    end
+  end
+  return any
+end
+
+local function take_replies(self)
+  for came in function() return self.stage:take() end do
+    local headers, status = messages.read_block(came.headers)
+    self.replies[came.subject] = messages.message(came.subject, came.data, headers)
+    self.replies[came.subject].status = status
+  end
+end
+
+-- Everything that can happen at this time.
+function script:settle()
+  repeat
+    self:check(self.stage:settle())
+    take_notes(self)
+    take_replies(self)
+  until not take_sent(self)
+end
+
+-- Time goes on until is_so(), or for so long at most. False: it did not come.
+function script:wait(is_so, most_ms)
+  local until_ms = self.stage:now() + most_ms
+  while true do
+    self:settle()
+    if is_so() then return true end
+    if self.stage:now() >= until_ms then return false end
+    self:check(self.stage:step(until_ms))
+  end
+end
+
+-- Asks the server's API.
+function script:ask(operation, request)
+  self.asked = self.asked + 1
+  local inbox = "_OUTSIDE.api." .. self.asked
+  self.stage:publish("$JS.API." .. operation, request and cjson.encode(request) or "", nil, inbox)
+  self:wait(function() return self.replies[inbox] end, ANSWER_MS)
+  local reply = self.replies[inbox]
+  self.replies[inbox] = nil
+  return reply and reply.data
+end
+
+-- --- its beginning and end ---
+
+local function make_streams(self, streams)
+  for _, config in ipairs(streams or {}) do
+    local made = self:ask("STREAM.CREATE." .. tostring(config.name), config)
+    if type(made) ~= "table" or made.error then
+      blame("the stream %s cannot be made: %s", tostring(config.name),
+        made and made.error and made.error.description or "no answer")
+    end
+  end
+end
+
+local function known_streams(self)
+  local names = self:ask("STREAM.NAMES", {})
+  self.streams = {}
+  for _, name in ipairs(type(names) == "table" and names.streams or {}) do
+    local info = self:ask("STREAM.INFO." .. name)
+    self.streams[name] = info and info.config and info.config.subjects or {}
+  end
+end
+
+-- The durables of the script whose stream is none would be waited for as long as a server that is
+-- about to have it.
+local function check_streams(self)
+  local declared = {}
+  for _, each in ipairs(self.registrations) do
+    if each.binding == "js.stream" then declared[each.handler:match "%S+$"] = true end
+  end
+  known_streams(self)
+  for _, each in ipairs(self.registrations) do
+    if each.durable and not declared[each.stream] and not self.streams[each.stream] then
+      blame('%s: %s: there is no stream "%s" in this test: load(path, { streams = { { name = "%s", ' ..
+        'subjects = { ... } } } })', self.name, each.handler, each.stream, each.stream)
+    end
+  end
+end
+
+-- path: of a file that is there. options: streams, seed.
+function script.new(path, options)
+  local self = setmetatable({
+    path = path, name = path:match "[^/]+$", stubbed = {}, replies = {}, asked = 0, record = record.new(),
+  }, script)
+  self.stage = stage.new(options.seed)
+  make_streams(self, options.streams)
+  local ok, why = self.stage:load(path, self.name)
+  if not ok then
+    self:close()
+    blame("%s", (tostring(why):gsub("^load: ", "")))
+  end
+  self.registrations = self.stage:registrations()
+  return self
+end
+
+-- Begins to serve: the first use does so by itself. "start" hooks run here.
+function script:start()
+  if self.served then return self end
+  self.served = true
+  check_streams(self)
+  self:check(self.stage:serve())
+  self:wait(function() return not self.stage:busy() end, MOST_MS)
+  local failed = self.record.failures[1]
+  if failed then
+    blame('%s: %s failed: %s:%d: %s', self.name, failed.event.handler, tostring(failed.error.file),
+      failed.error.line or 0, failed.error.message)
+  end
+  known_streams(self)
+  return self
+end
+
+function script:close()
+  if self.stage then self.stage:close() end
+  self.closed = true
+end
+
+-- What is told of from here on; messages that were sent since are part of it.
+local function begin(self)
+  if self.closed then blame("%s: it has been closed: load it again", self.name) end
+  self:start()
+  if self.sending then return end
+  self:settle()
+  self.record = record.new()
+end
+
+-- --- messages ---
+
+local OPTIONS = { headers = "table", stream = "string", consumer = "string", handler = "string",
+  attempt = "number", reply = "any" }
+
+local function check_options(options)
+  for key, value in pairs(options) do
+    local kind = OPTIONS[key]
+    if not kind then blame('unknown option "%s": there are headers, stream, consumer, handler, ' ..
+      "attempt and reply", tostring(key)) end
+    if kind ~= "any" and type(value) ~= kind then
+      blame("%s: expected a %s, got a %s", key, kind, type(value))
+    end
+  end
+end
+
+local function wants(self, each, subject, options)
+  if options.handler and each.handler ~= options.handler then return false end
+  if options.stream and each.stream ~= options.stream then return false end
+  if options.consumer and each.durable ~= options.consumer then return false end
+  if each.durable then
+    local patterns = #each.filters > 0 and each.filters or { ">" }
+    local takes, stored = false, false
+    for _, pattern in ipairs(patterns) do takes = takes or messages.matches(pattern, subject) end
+    for _, pattern in ipairs(self.streams[each.stream] or {}) do
+      stored = stored or messages.matches(pattern, subject)
+    end
+    return takes and stored
+  end
+  return each.binding == "bus.subscribe" and messages.matches(each.subject, subject)
+end
+
+local function names_of(list)
+  local names = {}
+  for _, each in ipairs(list) do names[#names + 1] = each.handler end
+  return table.concat(names, ", ")
+end
+
+-- The handler that takes it.
+local function find(self, subject, options)
+  local found, able = {}, {}
+  for _, each in ipairs(self.registrations) do
+    if wants(self, each, subject, options) then found[#found + 1] = each end
+    if each.durable or each.binding == "bus.subscribe" then able[#able + 1] = each end
+  end
+  if #found == 1 then return found[1] end
+  if #found == 0 then
+    blame('no handler of %s takes "%s"; it has: %s', self.name, subject,
+      #able > 0 and names_of(able) or "none that takes messages")
+  end
+  blame('several handlers of %s take "%s": say which, as { handler = "..." }: %s', self.name, subject,
+    names_of(found))
+end
+
+-- Hands it to the server; returns the name of the inbox for what is answered.
+local function publish(self, subject, data, options, reply)
+  local text, kind = messages.encode(data)
+  if not text then blame("%s", kind) end
+  local headers = {}
+  if kind then headers["content-type"] = kind end
+  for name, value in pairs(options.headers or {}) do
+    if name:lower() == "content-type" then headers["content-type"] = nil end
+    headers[name] = value
+  end
+  self.asked = self.asked + 1
+  local inbox = reply == nil and "_OUTSIDE.reply." .. self.asked or reply or nil
+  self.stage:publish(subject, text, messages.block(headers), inbox)
+  return inbox
+end
+
+-- What a stream answered: its sequence.
+local function store(self, subject, data, options)
+  local inbox = publish(self, subject, data, options)
+  self:wait(function() return self.replies[inbox] end, ANSWER_MS)
+  local ack = self.replies[inbox] and self.replies[inbox].data
+  if type(ack) ~= "table" or not ack.seq then
+    blame('%s: the message to "%s" was not stored: %s', self.name, subject,
+      type(ack) == "table" and ack.error and ack.error.description or "no stream takes it")
+  end
+  return ack.seq
+end
+
+-- The run that is told of: the first of this handler since the message was sent.
+local function first_run(self, target, subject, sequence)
+  for _, run in ipairs(self.record.runs) do
+    if run.handler == target.handler and (sequence and run.sequence == sequence
+      or not sequence and run.subject == subject) then
+      return run
+    end
+  end
+end
+
+local function wait_for_run(self, target, subject, sequence)
+  local came = self:wait(function()
+    return first_run(self, target, subject, sequence) and not self.stage:busy()
+  end, MOST_MS)
+  if not came then
+    blame('%s: %s did not end within an hour of simulated time, or never began, with "%s"', self.name,
+      target.handler, subject)
+  end
+  return first_run(self, target, subject, sequence)
+end
+
+-- One message to the handler that takes it, and one run of that. A nak stays until script:run or
+-- advance.
+function script:deliver(subject, data, options)
+  options = options or {}
+  if type(subject) ~= "string" then blame("deliver: the subject is a string") end
+  check_options(options)
+  self.sending = false
+  begin(self)
+  local target = find(self, subject, options)
+  self:check(self.stage:hold_naks(true))
+  local sequence, inbox
+  if target.durable then
+    if options.attempt then self.stage:count_from(target.stream, target.durable, options.attempt - 1) end
+    sequence = store(self, subject, data, options)
+  else
+    inbox = publish(self, subject, data, options, options.reply)
+  end
+  local result = record.result(self.record, wait_for_run(self, target, subject, sequence))
+  local reply = inbox and self.replies[inbox]
+  if reply and not reply.status then
+    result.reply, result.reply_headers, result.raw_reply = reply.data, reply.headers, reply.raw
+  end
+  return result
+end
+
+-- A message that nobody waits for: script:run does.
+function script:send(subject, data, options)
+  options = options or {}
+  check_options(options)
+  begin(self)
+  self.sending = true
+  publish(self, subject, data, options, options.reply or false)
+  return self
+end
+
+-- --- time ---
+
+local function let_go(self)
+  self:check(self.stage:hold_naks(false))
+end
+
+-- Until every message has its end: redeliveries, batches, dead letters.
+function script:run()
+  begin(self)
+  self.sending = false
+  let_go(self)
+  local quiet = self:wait(function() return not self.stage:busy() and self.stage:unsettled() == 0 end, MOST_MS)
+  if not quiet then
+    blame("%s: after an hour of simulated time %d messages are not settled: without a dead_letter they come " ..
+      "again for ever; use script:advance", self.name, self.stage:unsettled())
+  end
+  return record.result(self.record)
+end
+
+function script:advance(duration)
+  local ms = messages.milliseconds(duration)
+  if not ms then blame('advance: expected a duration as "5m" or 300, got %s', tostring(duration)) end
+  begin(self)
+  self.sending = false
+  let_go(self)
+  self:wait(function() return false end, ms)
+  return record.result(self.record)
+end
+
+-- --- what others would answer ---
+
+function script:stub(subject, answer, options)
+  stubs.add(self, subject, answer, options or {})
+  return self
+end
+
+-- What a stream holds: a list of messages with their sequence.
+function script:stored(stream)
+  self:start()
+  local info = self:ask("STREAM.INFO." .. stream)
+  if type(info) ~= "table" or info.error then blame('%s: there is no stream "%s"', self.name, stream) end
+  local list = {}
+  for sequence = info.state.first_seq, info.state.last_seq do
+    local got = self:ask("STREAM.MSG.GET." .. stream, { seq = sequence })
+    if got and got.message then list[#list + 1] = stubs.stored(got.message) end
+  end
+  return list
+end
+
+return script
