@@ -19,5 +19,13 @@ bus.use(function(msg, next)
   return next(msg)
 end)
 
+-- How often: 10 in a second for each caller, and 20 at once.
+local function limit_of(who) return bus.limiter("vault " .. who, { rate = 10, burst = 20 }) end
+
+bus.use(function(msg, next)
+  if not limit_of(msg:header "From" or "somebody"):try() then return nil, "too many calls" end
+  return next(msg)
+end)
+
 bus.subscribe("vault.open", function() return "it is open" end)
 bus.subscribe("vault.close", function() return "it is closed" end)

@@ -341,6 +341,7 @@ static void open_all(lua_State *L)
     api_check_open(L);
     api_plain_open(L);
     api_shared_open(L);
+    api_permits_open(L);
     api_offload_open(L);
     api_http_open(L);
 }

@@ -37,6 +37,7 @@ void api_msg_open(lua_State *L);     /* the message object's metatable */
 void api_json_open(lua_State *L);    /* json_encode, json_decode, null, array */
 void api_plain_open(lua_State *L);   /* a metatable for grips */
 void api_shared_open(lua_State *L);  /* shared, shared_methods */
+void api_permits_open(lua_State *L); /* permit, permit_take, limiter_take ... */
 void api_offload_open(lua_State *L); /* offload, offload_results */
 void api_http_open(lua_State *L);    /* http_open, http_wait, http_piece, http_answer ... */
 

@@ -294,3 +294,13 @@ struct store *binding_store(struct instance *instance, const char *name, size_t 
 {
     return shared_open(engine_of(instance)->shared, name, size_bytes, err);
 }
+
+struct permits *binding_permits(const struct instance *instance)
+{
+    return engine_of(instance)->permits;
+}
+
+struct limiters *binding_limiters(const struct instance *instance)
+{
+    return engine_of(instance)->limiters;
+}

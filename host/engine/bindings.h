@@ -22,7 +22,9 @@
 #include "engine/hooks.h"
 #include "engine/kinds/kinds.h"
 #include "engine/kinds/spec.h"
+#include "engine/limiters.h"
 #include "engine/offload/offload.h"
+#include "engine/permits.h"
 #include "engine/run/op.h"
 #include "engine/run/task.h"
 #include "engine/shared.h"
@@ -122,5 +124,7 @@ struct offload_call *binding_offload(struct task *task, const char *module, cons
 /* As of shared_open. */
 struct store *binding_store(struct instance *instance, const char *name, size_t size_bytes,
                             struct err *err);
+struct permits *binding_permits(const struct instance *instance);
+struct limiters *binding_limiters(const struct instance *instance);
 
 #endif

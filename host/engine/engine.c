@@ -8,7 +8,9 @@
 #include "base/sync.h"
 #include "base/value.h"
 #include "engine/engine_private.h"
+#include "engine/limiters.h"
 #include "engine/offload/offload.h"
+#include "engine/permits.h"
 #include "engine/run/worker.h"
 #include "engine/sched/watchdog.h"
 #include "engine/serve/serve.h"
@@ -61,6 +63,8 @@ static void free_parts(struct engine *engine)
     offload_free(engine->offload);
     watchdog_free(engine->watchdog);
     shared_free(engine->shared);
+    permits_free(engine->permits);
+    limiters_free(engine->limiters);
     dispatch_clear(&engine->dispatch);
     policy_release(engine->scripts.policy);
     trial_free(engine->scripts.trial);
@@ -75,7 +79,9 @@ static int make_parts(struct engine *engine, const struct engine_options *option
     engine->watchdog = watchdog_new(clock, &engine->dispatch, on_threads_lost, engine);
     engine->offload = engine->watchdog ? offload_new(clock, engine->watchdog) : NULL;
     engine->shared = shared_new(clock);
-    if (!engine->offload || !engine->shared)
+    engine->permits = permits_new(clock);
+    engine->limiters = limiters_new(clock);
+    if (!engine->offload || !engine->shared || !engine->permits || !engine->limiters)
         return err_set(err, ERR_MEMORY, "no memory for the engine");
     int code = engine_tune(engine, &options->tuning, err);
     if (code)

@@ -7,7 +7,9 @@
 #include "engine/sched/dispatch.h"
 #include "engine/version/script.h"
 
+struct limiters;
 struct offload;
+struct permits;
 struct shared;
 struct watchdog;
 struct workers;
@@ -19,6 +21,8 @@ struct engine {
     struct watchdog *watchdog; /* owned */
     struct offload *offload;   /* owned */
     struct shared *shared;     /* owned */
+    struct permits *permits;   /* owned */
+    struct limiters *limiters; /* owned */
     const char *version;       /* not owned */
     struct http *http;         /* not owned; or NULL */
     _Atomic int64_t request_timeout_ns;

@@ -358,6 +358,32 @@ function HttpAnswer:header_values(name) end
 ---@field client fun(opts?: moonbus.HttpClientOptions): moonbus.HttpClient for many calls that are alike
 bus.http = {}
 
+--- A lock of the process: waits until nobody else holds it. It is given back when the function that took it ends,
+--- however it ends. With a function: runs it, and gives what it gives. Code `timeout` when `wait` is over.
+---@param name string
+---@param opts? moonbus.LockOptions
+---@return moonbus.Lock? lock
+---@return moonbus.Error? err
+---@overload fun(name: string, fn: fun(): ...): ...
+---@overload fun(name: string, opts: moonbus.LockOptions, fn: fun(): ...): ...
+function bus.lock(name, opts) end
+
+--- The same with several places: n may hold it at a time.
+---@param name string
+---@param n integer
+---@param opts? moonbus.LockOptions
+---@return moonbus.Permit? permit
+---@return moonbus.Error? err
+---@overload fun(name: string, n: integer, fn: fun(): ...): ...
+---@overload fun(name: string, n: integer, opts: moonbus.LockOptions, fn: fun(): ...): ...
+function bus.semaphore(name, n, opts) end
+
+--- The rate limit of that name: one for all scripts, instances and generations of the process.
+---@param name string
+---@param opts moonbus.LimiterOptions
+---@return moonbus.Limiter
+function bus.limiter(name, opts) end
+
 ---@class moonbus.OffloadOptions
 ---@field timeout? moonbus.Duration of one call, the wait for a thread included; default: what its handler has left
 
@@ -372,55 +398,6 @@ bus.http = {}
 ---@param opts? moonbus.OffloadOptions
 ---@return moonbus.Offload
 function bus.offload(module, opts) end
-
----@class moonbus.SharedOptions
----@field size? moonbus.Size bound of keys and values; default 16MB, or as it was stated before
-
----@class moonbus.SharedPutOptions
----@field ttl? moonbus.Duration forgotten after that; default: never
-
----@class moonbus.SharedIncrOptions
----@field init? number what a key that is not there begins with; default 0
----@field ttl? moonbus.Duration of a key that is not there; default: never
-
---- What is kept in a store: copied in and out.
----@alias moonbus.Plain nil|boolean|number|string|table
-
---- A store of the process. Not while the script loads.
----@class moonbus.Shared
-local Shared = {}
-
----@param key string
----@return moonbus.Plain value nil: it is not there
-function Shared:get(key) end
-
---- Replaces what was there, its ttl included.
----@param key string
----@param value moonbus.Plain
----@param opts? moonbus.SharedPutOptions
----@return true? ok
----@return moonbus.Error? err code `full` or `too_large`; nothing is evicted to make room
-function Shared:set(key, value, opts) end
-
---- Only if the key is not there: else it gives false.
----@param key string
----@param value moonbus.Plain
----@param opts? moonbus.SharedPutOptions
----@return boolean? added
----@return moonbus.Error? err
-function Shared:add(key, value, opts) end
-
---- Adds to a number, atomically. Raises when the value is none.
----@param key string
----@param by? number default 1
----@param opts? moonbus.SharedIncrOptions
----@return number? sum
----@return moonbus.Error? err
-function Shared:incr(key, by, opts) end
-
----@param key string
----@return boolean was_there
-function Shared:delete(key) end
 
 --- The store of that name: one for all scripts, instances and generations of the process.
 ---@param name string

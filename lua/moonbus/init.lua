@@ -7,6 +7,8 @@ local logged = require("moonbus.logged")
 local nearest = require("moonbus.nearest")
 local offload = require("moonbus.offload")
 local options = require("moonbus.options")
+local shared_options = require("moonbus.options_shared")
+local permits = require("moonbus.permits")
 local task = require("moonbus.task")
 local views = require("moonbus.views")
 
@@ -40,6 +42,9 @@ local M = {
   offload = offload,
   http = http,
   use = middleware,
+  lock = permits.lock,
+  semaphore = permits.semaphore,
+  limiter = permits.limiter,
 }
 
 -- Only while a script loads -----------------------------------------------------------------------
@@ -99,7 +104,7 @@ setmetatable(core.methods, {
 
 function M.shared(name, opts)
   if opts == nil then return core.shared(name) end
-  return core.shared(name, options.shared(opts).size)
+  return core.shared(name, shared_options.shared(opts).size)
 end
 
 local store = core.shared_methods
@@ -107,17 +112,17 @@ local set, add, incr = store.set, store.add, store.incr
 
 function store.set(self, key, value, opts)
   if opts == nil then return set(self, key, value) end
-  return set(self, key, value, options.shared_put("shared:set", opts).ttl)
+  return set(self, key, value, shared_options.shared_put("shared:set", opts).ttl)
 end
 
 function store.add(self, key, value, opts)
   if opts == nil then return add(self, key, value) end
-  return add(self, key, value, options.shared_put("shared:add", opts).ttl)
+  return add(self, key, value, shared_options.shared_put("shared:add", opts).ttl)
 end
 
 function store.incr(self, key, by, opts)
   if opts == nil then return incr(self, key, by) end
-  opts = options.shared_incr(opts)
+  opts = shared_options.shared_incr(opts)
   return incr(self, key, by, opts.init, opts.ttl)
 end
 

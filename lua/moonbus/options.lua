@@ -126,56 +126,6 @@ function M.offload(module, opts)
   return check("bus.offload", opts, OFFLOAD)
 end
 
--- What instances share ---------------------------------------------------------------------------
-
-local SHARED = {
-  fields = { size = { "size", min = 4096 } },
-  hints = { bytes = "size", max_bytes = "size", memory = "size", limit = "size",
-    ttl = "it belongs to shared:set, shared:add and shared:incr" },
-}
-
-function M.shared(opts)
-  return check("bus.shared", opts, SHARED)
-end
-
-local TTL_HINTS = { exptime = "ttl", expires = "ttl", expire = "ttl", timeout = "ttl", ex = "ttl",
-  init_ttl = "ttl", initial = "init", default = "init", start = "init" }
-local BELONGS_TO_INCR = "it belongs to shared:incr; shared:add sets only what is absent"
-local SHARED_PUT = {
-  fields = { ttl = "duration" },
-  hints = setmetatable({ init = BELONGS_TO_INCR, initial = BELONGS_TO_INCR, default = BELONGS_TO_INCR,
-    start = BELONGS_TO_INCR }, { __index = TTL_HINTS }),
-}
-local SHARED_INCR = {
-  fields = {
-    ttl = "duration",
-    init = { check = function(binding, field, value)
-      if type(value) ~= "number" then refuse(binding, field, "a number", value) end
-      return value
-    end },
-  },
-  hints = TTL_HINTS,
-}
-
---- Other stores take numbers at this place.
-local function need_table(binding, opts, example)
-  if type(opts) == "number" or type(opts) == "string" then
-    misuse(("%s: expected a table of options, got a %s: write %s"):format(binding, type(opts), example))
-  end
-end
-
---- binding: "shared:set" or "shared:add".
-function M.shared_put(binding, opts)
-  need_table(binding, opts, ('{ ttl = %s }'):format(show(opts)))
-  return check(binding, opts, SHARED_PUT)
-end
-
-function M.shared_incr(opts)
-  need_table("shared:incr", opts, ('{ init = %s }, with ttl = "10s" beside it if it is to end')
-    :format(show(opts)))
-  return check("shared:incr", opts, SHARED_INCR)
-end
-
 -- JetStream: publishing ---------------------------------------------------------------------------
 
 local EXPECT = {

@@ -280,6 +280,19 @@ function M.gather(functions)
   return unpack(group.results, 1, count)
 end
 
+-- What is given back ------------------------------------------------------------------------------
+
+local function give_back(binding, back, ok, ...)
+  back()
+  if ok then return ... end
+  raise_again(kept_of((...)), "run by " .. binding)
+end
+
+--- Runs fn, then back, however fn ends. fn's results, or its error.
+function M.run_within(binding, back, fn)
+  return give_back(binding, back, xpcall(fn, keep))
+end
+
 -- Timers inside a handler -------------------------------------------------------------------------
 
 local Timer = {}

@@ -7,7 +7,8 @@ local world = require "spec.support.world"
 -- "Message" -> { "ack", "json", ... }, of what has methods.
 local function methods()
   local found = {}
-  for _, path in ipairs { "lua/library/moonbus.lua", "lua/library/moonbus/jetstream.lua" } do
+  for _, path in ipairs { "lua/library/moonbus.lua", "lua/library/moonbus/jetstream.lua",
+    "lua/library/moonbus/shared.lua" } do
     for class, name in temp.read(path):gmatch "\nfunction (%w+):([%w_]+)%(" do
       found[class] = found[class] or {}
       table.insert(found[class], name)
@@ -252,6 +253,8 @@ local function methods_of(msg)
   local objects = {
     { "message", msg }, { "reply", (bus.request("echo", "")) }, { "future", bus.spawn(function() end) },
     { "timer", bus.after("1h", print) }, { "store", bus.shared and bus.shared("misuse") },
+    { "lock", (bus.lock("misuse " .. msg.subject)) }, { "permit", (bus.semaphore("misuse " .. msg.subject, 2)) },
+    { "limiter", bus.limiter("misuse", { rate = 1e6 }) },
   }
   for _, method in ipairs(METHODS) do
     for _, holder in ipairs(objects) do

@@ -75,28 +75,31 @@ describe("The reference", function()
   setup(function()
     kept.path, kept.core = package.path, package.loaded["moonbus.core"]
     package.path, package.loaded["moonbus.core"] = "lua/?.lua;" .. package.path, {}
-    options = require "moonbus.options"
+    options = setmetatable({}, { __index = require "moonbus.options" })
+    for name, check in pairs(require "moonbus.options_shared") do options[name] = check end
   end)
   teardown(function()
     package.path, package.loaded["moonbus.core"] = kept.path, kept.core
-    for _, name in ipairs { "options", "options_kinds", "nearest" } do
+    for _, name in ipairs { "options", "options_kinds", "options_shared", "nearest" } do
       package.loaded["moonbus." .. name] = nil
     end
   end)
 
-  -- The fields of an options table, which the function that checks it keeps as an upvalue.
+  -- The fields of an options table, which the function that checks it keeps as an upvalue, or one that
+  -- it calls.
   local function fields_of(check)
     for index = 1, math.huge do
       local name, value = debug.getupvalue(check, index)
       if not name then return nil end
-      if type(value) == "table" and value.fields then return value.fields end
+      local fields = type(value) == "table" and value.fields or name == "permit" and fields_of(value)
+      if fields then return fields end
     end
   end
 
   for check, heading in pairs {
     subscribe = "bus.subscribe", publish = "bus.publish", request = "bus.request", on = "bus.on",
     script = "bus.script", offload = "bus.offload", shared = "bus.shared", consume = "js.consume",
-    js_publish = "js.publish",
+    js_publish = "js.publish", lock = "bus.lock and bus.semaphore", limiter = "bus.limiter",
   } do
     it("has each option of " .. heading, function()
       local text = read "docs/REFERENCE.md"

@@ -1,0 +1,98 @@
+---@meta moonbus.shared
+
+---@class moonbus.SharedOptions
+---@field size? moonbus.Size bound of keys and values; default 16MB, or as it was stated before
+
+---@class moonbus.SharedPutOptions
+---@field ttl? moonbus.Duration forgotten after that; default: never
+
+---@class moonbus.SharedIncrOptions
+---@field init? number what a key that is not there begins with; default 0
+---@field ttl? moonbus.Duration of a key that is not there; default: never
+
+--- What is kept in a store: copied in and out.
+---@alias moonbus.Plain nil|boolean|number|string|table
+
+--- A store of the process. Not while the script loads.
+---@class moonbus.Shared
+local Shared = {}
+
+---@param key string
+---@return moonbus.Plain value nil: it is not there
+function Shared:get(key) end
+
+--- Replaces what was there, its ttl included.
+---@param key string
+---@param value moonbus.Plain
+---@param opts? moonbus.SharedPutOptions
+---@return true? ok
+---@return moonbus.Error? err code `full` or `too_large`; nothing is evicted to make room
+function Shared:set(key, value, opts) end
+
+--- Only if the key is not there: else it gives false.
+---@param key string
+---@param value moonbus.Plain
+---@param opts? moonbus.SharedPutOptions
+---@return boolean? added
+---@return moonbus.Error? err
+function Shared:add(key, value, opts) end
+
+--- Adds to a number, atomically. Raises when the value is none.
+---@param key string
+---@param by? number default 1
+---@param opts? moonbus.SharedIncrOptions
+---@return number? sum
+---@return moonbus.Error? err
+function Shared:incr(key, by, opts) end
+
+---@param key string
+---@return boolean was_there
+function Shared:delete(key) end
+
+---@class moonbus.LockOptions
+---@field wait? moonbus.Duration how long to wait for it; 0: not at all; default: as long as the handler may run
+---@field ttl? moonbus.Duration it is the next one's after that, whatever its holder does; default: never
+
+--- A lock that is held.
+---@class moonbus.Lock
+local Lock = {}
+
+--- Gives it back before its function ends.
+---@return boolean was_held false: its ttl is over, or it was given back before
+function Lock:release() end
+
+--- False when its ttl is over, or it was given back.
+---@return boolean
+function Lock:held() end
+
+--- A place of a semaphore that is held.
+---@class moonbus.Permit
+local Permit = {}
+
+--- Gives it back before its function ends.
+---@return boolean was_held false: its ttl is over, or it was given back before
+function Permit:release() end
+
+--- False when its ttl is over, or it was given back.
+---@return boolean
+function Permit:held() end
+
+---@class moonbus.LimiterOptions
+---@field rate number|string so many in a second, or "600/m"
+---@field burst? number how many at once, when none were taken for a while; default: the rate of a second, at least 1
+
+--- A rate limit of the process.
+---@class moonbus.Limiter
+local Limiter = {}
+
+--- Waits until there are n, and takes them.
+---@param n? number default 1, at most the burst
+---@return true? ok
+---@return moonbus.Error? err code `full`
+function Limiter:take(n) end
+
+--- Takes n if they are there now.
+---@param n? number default 1, at most the burst
+---@return boolean? taken
+---@return moonbus.Error? err code `full`
+function Limiter:try(n) end

@@ -1,0 +1,137 @@
+--- The options of what instances share, as moonbus.options has those of the rest: stores, locks,
+--- semaphores, rate limits.
+local common = require("moonbus.options_kinds")
+local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
+local show, need_function = common.show, common.need_function
+
+local M = {}
+
+-- Stores ------------------------------------------------------------------------------------------
+
+local SHARED = {
+  fields = { size = { "size", min = 4096 } },
+  hints = { bytes = "size", max_bytes = "size", memory = "size", limit = "size",
+    ttl = "it belongs to shared:set, shared:add and shared:incr" },
+}
+
+function M.shared(opts)
+  return check("bus.shared", opts, SHARED)
+end
+
+local TTL_HINTS = { exptime = "ttl", expires = "ttl", expire = "ttl", timeout = "ttl", ex = "ttl",
+  init_ttl = "ttl", initial = "init", default = "init", start = "init" }
+local BELONGS_TO_INCR = "it belongs to shared:incr; shared:add sets only what is absent"
+local SHARED_PUT = {
+  fields = { ttl = "duration" },
+  hints = setmetatable({ init = BELONGS_TO_INCR, initial = BELONGS_TO_INCR, default = BELONGS_TO_INCR,
+    start = BELONGS_TO_INCR }, { __index = TTL_HINTS }),
+}
+local SHARED_INCR = {
+  fields = {
+    ttl = "duration",
+    init = { check = function(binding, field, value)
+      if type(value) ~= "number" then refuse(binding, field, "a number", value) end
+      return value
+    end },
+  },
+  hints = TTL_HINTS,
+}
+
+--- Other stores take numbers at this place.
+local function need_table(binding, opts, example)
+  if type(opts) == "number" or type(opts) == "string" then
+    misuse(("%s: expected a table of options, got a %s: write %s"):format(binding, type(opts), example))
+  end
+end
+
+--- binding: "shared:set" or "shared:add".
+function M.shared_put(binding, opts)
+  need_table(binding, opts, ('{ ttl = %s }'):format(show(opts)))
+  return check(binding, opts, SHARED_PUT)
+end
+
+function M.shared_incr(opts)
+  need_table("shared:incr", opts, ('{ init = %s }, with ttl = "10s" beside it if it is to end')
+    :format(show(opts)))
+  return check("shared:incr", opts, SHARED_INCR)
+end
+
+-- Locks, semaphores, rate limits ------------------------------------------------------------------
+
+local PERMIT_NAME_MOST, PLACES_MOST, TOKENS_MOST = 1024, 1000000, 1e9
+
+local function check_name(binding, name)
+  if type(name) ~= "string" or name == "" or #name > PERMIT_NAME_MOST then
+    refuse(binding, "name", ("a string of 1 to %d bytes"):format(PERMIT_NAME_MOST),
+      type(name) == "string" and #name > 100 and name:sub(1, 100) .. "..." or name)
+  end
+  return name
+end
+
+local PERMIT = {
+  fields = { ttl = "duration", wait = { "duration", min = 0 } },
+  hints = { timeout = "wait", max_wait = "wait", expires = "ttl", exptime = "ttl" },
+}
+
+--- The function may stand in the place of the options, or be left out.
+local function permit(binding, opts, fn)
+  if fn == nil and type(opts) == "function" then opts, fn = nil, opts end
+  if fn ~= nil then need_function(binding, nil, fn, "what to run") end
+  return check(binding, opts, PERMIT), fn
+end
+
+function M.lock(name, opts, fn)
+  return check_name("bus.lock", name), permit("bus.lock", opts, fn)
+end
+
+function M.semaphore(name, places, opts, fn)
+  check_name("bus.semaphore", name)
+  kinds.integer("bus.semaphore", "n (how many at a time)", places, { max = PLACES_MOST })
+  return name, places, permit("bus.semaphore", opts, fn)
+end
+
+local PER = { s = 1, m = 60, h = 3600, d = 86400 }
+
+--- Tokens a second.
+local function check_rate(binding, field, value)
+  local rate = value
+  if type(value) == "string" then
+    local number, unit = value:match("^([%d.]+)%s*/%s*([smhd])$")
+    rate = tonumber(number) and tonumber(number) / PER[unit]
+  end
+  if type(rate) ~= "number" or not (rate >= 1e-6 and rate <= TOKENS_MOST) then
+    refuse(binding, field, 'how many a second (10), or "10/s", "600/m", "5/h", "1/d"', value)
+  end
+  return rate
+end
+
+local function is_tokens(value, most)
+  return type(value) == "number" and value > 0 and value <= most
+end
+
+local LIMITER = {
+  fields = {
+    rate = { check = check_rate, required = true },
+    burst = { check = function(binding, field, value)
+      if not is_tokens(value, TOKENS_MOST) or value < 1 then
+        refuse(binding, field, ("a number from 1 to %.0f"):format(TOKENS_MOST), value)
+      end
+      return value
+    end },
+  },
+  hints = { limit = "rate", per_second = "rate", capacity = "burst", max = "burst" },
+}
+
+--- Its burst is what comes in a second, unless it is stated.
+function M.limiter(name, opts)
+  check_name("bus.limiter", name)
+  local spec = check("bus.limiter", opts, LIMITER)
+  return { name = name, rate = spec.rate, burst = spec.burst or math.max(1, math.ceil(spec.rate)) }
+end
+
+function M.limiter_tokens(binding, tokens, burst)
+  if is_tokens(tokens, burst) then return end
+  refuse(binding, "n", ("a number above 0, at most the burst (%g)"):format(burst), tokens)
+end
+
+return M
