@@ -52,8 +52,9 @@ struct exporter {
 
     /* The thread's. */
     bool failing; /* the last try failed */
-    uint64_t said_ns, dropped_ns, told_dropped;
-    char why[1200];
+    uint64_t said_ns, dropped_ns, told[TRACER_DROPS];
+    char why[1200];  /* the last try failed; "": it did not */
+    char lost[1200]; /* why spans were dropped that the log has not told of yet */
 };
 
 /* --- waiting --- */
@@ -111,7 +112,15 @@ static void sleep_until(struct exporter *exporter, uint64_t until_ns)
 
 /* --- one try --- */
 
-enum attempt_end { TRY_TAKEN, TRY_REFUSED, TRY_AGAIN, TRY_UNREACHED };
+enum attempt_end { TRY_TAKEN, TRY_REFUSED, TRY_AGAIN, TRY_UNREACHED, TRY_NO_MEMORY };
+
+/* Spans are lost, for what `why` says. */
+static void lose(struct exporter *exporter, enum tracer_drop why, unsigned count)
+{
+    tracer_note_dropped(exporter->tracer, why, count);
+    if (count && why != TRACER_MEMORY)
+        memcpy(exporter->lost, exporter->why, sizeof exporter->lost);
+}
 
 static const char *answer_header(const struct http_result *result, const char *wanted)
 {
@@ -167,7 +176,8 @@ static enum attempt_end judge_answer(struct exporter *exporter, const struct htt
     if (refused)
         snprintf(exporter->why, sizeof exporter->why, "%s refused them: %s", exporter->target.shown,
                  why);
-    tracer_note(exporter->tracer, count - refused, refused);
+    tracer_note_exported(exporter->tracer, count - refused);
+    lose(exporter, TRACER_REFUSED, refused);
     return TRY_TAKEN;
 }
 
@@ -184,7 +194,7 @@ static enum attempt_end try_once(struct exporter *exporter, const struct text *b
     *retry_ns = 0;
     if (!call) {
         snprintf(exporter->why, sizeof exporter->why, "%s", err.message);
-        return TRY_REFUSED;
+        return TRY_NO_MEMORY;
     }
     exporter->answered = false;
     http_ask(call, on_answer, exporter);
@@ -212,19 +222,46 @@ static void say_trouble(struct exporter *exporter)
     log_warn("traces cannot be sent: %s; tried again", exporter->why);
 }
 
+/* "12 had no room in the queue, 3 were refused": those that were not told of. How many in all. */
+static uint64_t sum_up(struct exporter *exporter, const struct tracer_counts *counts,
+                       struct text *reasons)
+{
+    static const char *const verbs[TRACER_DROPS] = {
+        [TRACER_FULL] = "found no room in the queue",
+        [TRACER_MEMORY] = "found no memory",
+        [TRACER_REFUSED] = "were refused",
+        [TRACER_GIVEN_UP] = "were tried for a minute",
+        [TRACER_ENDED] = "were not sent before the end",
+    };
+    uint64_t all = 0;
+    for (int i = 0; i < TRACER_DROPS; i++) {
+        uint64_t dropped = counts->dropped[i] - exporter->told[i];
+        if (dropped)
+            text_printf(reasons, "%s%" PRIu64 " %s", all ? ", " : "", dropped, verbs[i]);
+        all += dropped;
+    }
+    return all;
+}
+
 /* Spans are dropped here, and where the queue is full. */
 static void say_dropped(struct exporter *exporter, bool now)
 {
     struct tracer_counts counts;
+    struct text reasons;
     uint64_t now_ns = clock_now_ns();
     tracer_count(exporter->tracer, &counts);
-    uint64_t dropped = counts.dropped - exporter->told_dropped;
-    if (dropped == 0 || (!now && exporter->dropped_ns && now_ns < exporter->dropped_ns + SAY_NS))
-        return;
-    exporter->dropped_ns = now_ns;
-    exporter->told_dropped = counts.dropped;
-    log_warn("traces: %" PRIu64 " spans dropped: %s", dropped,
-             *exporter->why ? exporter->why : "more came than could be sent");
+    text_init(&reasons);
+    uint64_t dropped = sum_up(exporter, &counts, &reasons);
+    const char *why = *exporter->why ? exporter->why : exporter->lost;
+    bool soon = !now && exporter->dropped_ns && now_ns < exporter->dropped_ns + SAY_NS;
+    if (dropped && !soon) {
+        exporter->dropped_ns = now_ns;
+        memcpy(exporter->told, counts.dropped, sizeof exporter->told);
+        log_warn("traces: %" PRIu64 " spans dropped: %s%s%s", dropped,
+                 reasons.failed ? "no memory to say why" : reasons.bytes, *why ? ": " : "", why);
+        exporter->lost[0] = '\0';
+    }
+    text_clear(&reasons);
 }
 
 /* How long to wait before the next try; UINT64_MAX: there is none. */
@@ -234,7 +271,7 @@ static uint64_t next_try_ns(struct exporter *exporter, enum attempt_end end, uns
     uint64_t until_ns, now_ns = clock_now_ns();
     uint64_t wait_ns = (uint64_t)WAIT_LEAST_NS << (tries < 5 ? tries : 5);
     bool stopping = is_stopping(exporter, &until_ns);
-    if (end == TRY_REFUSED || (stopping && end == TRY_UNREACHED))
+    if (end == TRY_REFUSED || end == TRY_NO_MEMORY || (stopping && end == TRY_UNREACHED))
         return UINT64_MAX;
     if (wait_ns > WAIT_MOST_NS)
         wait_ns = WAIT_MOST_NS;
@@ -247,11 +284,23 @@ static uint64_t next_try_ns(struct exporter *exporter, enum attempt_end end, uns
     return now_ns + wait_ns < until_ns ? now_ns + wait_ns : UINT64_MAX;
 }
 
+/* Why a batch is not sent whose last try ended so. */
+static enum tracer_drop reason_of(struct exporter *exporter, enum attempt_end end)
+{
+    uint64_t until_ns;
+    if (end == TRY_REFUSED)
+        return TRACER_REFUSED;
+    if (end == TRY_NO_MEMORY)
+        return TRACER_MEMORY;
+    return is_stopping(exporter, &until_ns) ? TRACER_ENDED : TRACER_GIVEN_UP;
+}
+
 static void send_batch(struct exporter *exporter, const struct text *body, unsigned count)
 {
     uint64_t give_up_ns = clock_now_ns() + TRY_NS, retry_ns, next_ns;
+    enum attempt_end end;
     for (unsigned tries = 0;; tries++) {
-        enum attempt_end end = try_once(exporter, body, count, &retry_ns);
+        end = try_once(exporter, body, count, &retry_ns);
         if (end == TRY_TAKEN) {
             if (exporter->failing)
                 log_info("traces are sent to %s again", exporter->target.shown);
@@ -266,7 +315,7 @@ static void send_batch(struct exporter *exporter, const struct text *body, unsig
         sleep_until(exporter, next_ns);
     }
     exporter->failing = true;
-    tracer_note(exporter->tracer, 0, count);
+    lose(exporter, reason_of(exporter, end), count);
 }
 
 /* "host:port", "[::1]:4222" of the server that is connected to. */
@@ -291,7 +340,7 @@ static void export_batch(struct exporter *exporter, struct trace_span *spans, un
     otlp_write(&body, &exporter->target.resource, spans);
     tracer_free_spans(spans);
     if (body.failed)
-        tracer_note(exporter->tracer, 0, count);
+        lose(exporter, TRACER_MEMORY, count);
     else
         send_batch(exporter, &body, count);
     text_clear(&body);
@@ -307,7 +356,7 @@ static void *run_exporter(void *arg)
         struct trace_span *spans = tracer_take(exporter->tracer, clock_now_ns() + DELAY_NS, &count);
         if (spans && last && clock_now_ns() >= until_ns) {
             tracer_free_spans(spans);
-            tracer_note(exporter->tracer, 0, count);
+            lose(exporter, TRACER_ENDED, count);
         } else if (spans) {
             export_batch(exporter, spans, count);
         }

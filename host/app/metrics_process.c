@@ -214,7 +214,20 @@ static void http_running(struct metric_out *out, const struct metrics_view *view
 static void trace_spans(struct metric_out *out, const struct metrics_view *view)
 {
     metric_count_by(out, "result", "exported", view->traces.exported);
-    metric_count_by(out, "result", "dropped", view->traces.dropped);
+    uint64_t dropped = 0;
+    for (int i = 0; i < TRACER_DROPS; i++)
+        dropped += view->traces.dropped[i];
+    metric_count_by(out, "result", "dropped", dropped);
+}
+
+static void trace_drops(struct metric_out *out, const struct metrics_view *view)
+{
+    static const char *const reasons[TRACER_DROPS] = {
+        [TRACER_FULL] = "queue_full",   [TRACER_MEMORY] = "memory", [TRACER_REFUSED] = "refused",
+        [TRACER_GIVEN_UP] = "given_up", [TRACER_ENDED] = "ended",
+    };
+    for (int i = 0; i < TRACER_DROPS; i++)
+        metric_count_by(out, "reason", reasons[i], view->traces.dropped[i]);
 }
 
 static void trace_queued(struct metric_out *out, const struct metrics_view *view)
@@ -388,6 +401,7 @@ const struct metric metrics_process[] = {
     ONE("moonbus_http_waiting", GAUGE, "HTTP calls that wait for their turn.", http_waiting),
     ONE("moonbus_trace_spans", COUNTER, "Spans of traces that a collector took, or did not get.",
         trace_spans),
+    ONE("moonbus_trace_spans_dropped", COUNTER, "Spans that were dropped, by why.", trace_drops),
     ONE("moonbus_trace_spans_queued", GAUGE, "Spans that wait to be sent.", trace_queued),
 
     ONE("moonbus_offload_threads", GAUGE, "Threads of bus.offload.", offload_threads),

@@ -63,7 +63,7 @@ static bool put_span(struct tracer *tracer, struct trace_span *span)
     must_hold(&tracer->lock);
     struct tracer_counts *counts = &tracer->counts;
     if (!span || counts->queued == tracer->most) {
-        counts->dropped++;
+        counts->dropped[span ? TRACER_FULL : TRACER_MEMORY]++;
         return false;
     }
     if (tracer->last)
@@ -120,11 +120,17 @@ void tracer_hurry(struct tracer *tracer)
     mutex_unlock(&tracer->lock);
 }
 
-void tracer_note(struct tracer *tracer, unsigned exported, unsigned dropped)
+void tracer_note_exported(struct tracer *tracer, unsigned count)
 {
     mutex_lock(&tracer->lock);
-    tracer->counts.exported += exported;
-    tracer->counts.dropped += dropped;
+    tracer->counts.exported += count;
+    mutex_unlock(&tracer->lock);
+}
+
+void tracer_note_dropped(struct tracer *tracer, enum tracer_drop why, unsigned count)
+{
+    mutex_lock(&tracer->lock);
+    tracer->counts.dropped[why] += count;
     mutex_unlock(&tracer->lock);
 }
 

@@ -15,9 +15,19 @@
 
 struct tracer;
 
+/* Why spans are dropped. */
+enum tracer_drop {
+    TRACER_FULL,     /* the queue had no room */
+    TRACER_MEMORY,   /* no memory: for a span, or to send a batch */
+    TRACER_REFUSED,  /* the collector does not want them */
+    TRACER_GIVEN_UP, /* it was tried for long enough to send them */
+    TRACER_ENDED,    /* the host ended before they were sent */
+    TRACER_DROPS
+};
+
 struct tracer_counts {
     uint64_t recorded; /* ended, and put into the queue */
-    uint64_t exported, dropped;
+    uint64_t exported, dropped[TRACER_DROPS];
     unsigned queued; /* now */
 };
 
@@ -42,7 +52,8 @@ struct trace_span *tracer_take(struct tracer *tracer, uint64_t until_ns, unsigne
 void tracer_hurry(struct tracer *tracer);
 
 /* What became of spans that were taken. */
-void tracer_note(struct tracer *tracer, unsigned exported, unsigned dropped);
+void tracer_note_exported(struct tracer *tracer, unsigned count);
+void tracer_note_dropped(struct tracer *tracer, enum tracer_drop why, unsigned count);
 /* Any thread. */
 void tracer_count(struct tracer *tracer, struct tracer_counts *counts);
 

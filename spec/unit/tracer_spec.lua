@@ -80,7 +80,9 @@ end
 local function counts_of(tracer)
   local counts = ffi.new "struct tracer_counts"
   lib.tracer_count(tracer, counts)
-  return tonumber(counts.recorded), tonumber(counts.dropped), tonumber(counts.queued), tonumber(counts.exported)
+  local dropped = 0
+  for i = 0, lib.TRACER_DROPS - 1 do dropped = dropped + tonumber(counts.dropped[i]) end
+  return tonumber(counts.recorded), dropped, tonumber(counts.queued), tonumber(counts.exported)
 end
 
 describe("the queue of spans", function()
@@ -107,8 +109,13 @@ describe("the queue of spans", function()
     for _ = 1, 5 do lib.tracer_end(tracer, new_span()) end
     lib.tracer_end(tracer, nil)
     assert.same({ 3, 3, 3, 0 }, { counts_of(tracer) })
-    lib.tracer_note(tracer, 2, 1)
+    lib.tracer_note_exported(tracer, 2)
+    lib.tracer_note_dropped(tracer, lib.TRACER_REFUSED, 1)
     assert.same({ 3, 4, 3, 2 }, { counts_of(tracer) })
+    local counts, reasons = ffi.new "struct tracer_counts", {}
+    lib.tracer_count(tracer, counts)
+    for i = 0, lib.TRACER_DROPS - 1 do reasons[i + 1] = tonumber(counts.dropped[i]) end
+    assert.same({ 2, 1, 1, 0, 0 }, reasons)
   end)
 end)
 
