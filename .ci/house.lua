@@ -7,7 +7,7 @@ return {
     engine = { "base", "trace", "bus", "vm" },
     api = { "base", "bus", "vm", "http", "engine" },
     app = { "base", "trace", "bus", "vm", "http", "judge", "engine", "api" },
-    sim = { "base", "trace", "bus", "broker", "vm", "engine", "api", "app" },
+    sim = { "base", "trace", "bus", "broker", "vm", "http", "engine", "api", "app" },
     cli = { "base", "bus", "vm", "judge", "engine", "api", "app", "sim" },
   },
 

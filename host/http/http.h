@@ -42,8 +42,9 @@ struct http;
 struct http_call;
 
 struct http_options {
-    int per_host;      /* calls to one server that are under way, at most */
-    const char *agent; /* User-Agent of who states none; copied */
+    int per_host;                         /* calls to one server that are under way, at most */
+    const char *agent;                    /* User-Agent of who states none; copied */
+    const struct http_stand_in *stand_in; /* NULL: the network is; outlives the http */
 };
 
 /* The main thread. Starts nothing yet. NULL, with err. */
@@ -132,6 +133,34 @@ struct http_result {
     size_t body_len;
 };
 const struct http_result *http_call_result(const struct http_call *call);
+
+/* In place of the network --------------------------------------------------------------------- */
+
+/* Answers calls itself, for tests: there is no thread, no line and no redirect, and nobody but the
+ * stand-in ends a call that takes too long. */
+struct http_stand_in {
+    void *owner;
+    /* A call begins; on the asking thread, without a lock. The stand-in has a reference, which
+     * http_answer gives back. */
+    void (*ask)(void *owner, struct http_call *call);
+};
+
+/* What is called; the call's. */
+const struct http_request *http_call_request(const struct http_call *call);
+const char *http_call_url(const struct http_call *call);
+
+/* err: ERR_NONE: it is answered. All is copied. */
+struct http_reply {
+    struct err err;
+    int status;
+    const char *headers; /* "name NUL value NUL" for each */
+    size_t header_count;
+    const char *body;
+    size_t body_len;
+};
+
+/* Once for each call. Any thread, without a lock; on_event may be called in it. */
+void http_answer(struct http_call *call, const struct http_reply *reply);
 
 /* Figures ------------------------------------------------------------------------------------- */
 

@@ -154,26 +154,29 @@ void http_ask(struct http_call *call, http_on_event *on_event, void *owner)
 {
     struct http *http = call->http;
     enum http_event event;
-    bool wake = false;
+    bool wake = false, begins = false;
     mutex_lock(&http->lock);
     BUG_ON(call->on_event);
     if (!call->begun && !call->ended) {
         http->counts.calls++;
         if (http->stopping)
             end_unbegun(call, ERR_CLOSED, "the host stops");
-        else if (!http_start(http))
+        else if (!http->stand_in && !http_start(http))
             end_unbegun(call, ERR_SYSTEM, "the thread for HTTP cannot be started");
     }
     bool known = has_event(call, &event);
     if (!known) {
         call->on_event = on_event;
         call->owner = owner;
-        wake = http_todo(call, call->begun ? WANT_MORE : WANT_START);
+        begins = http->stand_in && !call->begun;
+        wake = !http->stand_in && http_todo(call, call->begun ? WANT_MORE : WANT_START);
         call->begun = true;
     }
     mutex_unlock(&http->lock);
     if (wake)
         http_wake(http);
+    if (begins)
+        http->stand_in->ask(http->stand_in->owner, http_call_retain(call));
     if (known)
         on_event(owner, event);
 }
@@ -185,7 +188,7 @@ bool http_cancel(struct http_call *call)
     mutex_lock(&http->lock);
     bool won = call->on_event != NULL;
     call->on_event = NULL;
-    if (call->begun && !call->ended && !call->cancelled)
+    if (call->begun && !call->ended && !call->cancelled && !http->stand_in)
         wake = http_todo(call, WANT_CANCEL);
     call->cancelled = true;
     mutex_unlock(&http->lock);

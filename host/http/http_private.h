@@ -1,6 +1,6 @@
 /* http_private - what the files of http/ share: http.c the thread, http_call.c what other threads
- * see of a call, http_transfer.c one request, http_answer.c what comes back, http_host.c who may go
- * next.
+ * see of a call, http_stand_in.c who answers in place of the network, http_transfer.c one request,
+ * http_answer.c what comes back, http_host.c who may go next.
  *
  * A call belongs to the http thread from its first http_ask until it has ended. What others touch
  * meanwhile stands under `lock`, a leaf: nothing is called with it held. */
@@ -23,11 +23,12 @@
 
 struct http {
     struct mutex lock;
-    struct http_call *todo, *todo_last; /* lock; a reference each: calls that want something */
-    struct http_counts counts;          /* lock */
-    bool started, stopping;             /* lock */
-    struct thread thread;               /* while `started` */
-    int wake_fd, epoll_fd;              /* owned */
+    struct http_call *todo, *todo_last;   /* lock; a reference each: calls that want something */
+    struct http_counts counts;            /* lock */
+    bool started, stopping;               /* lock */
+    struct thread thread;                 /* while `started` */
+    int wake_fd, epoll_fd;                /* owned */
+    const struct http_stand_in *stand_in; /* not owned; NULL: the network is called */
     atomic_int per_host;
     char *agent;          /* owned; never changes */
     char *ca, *ca_folder; /* owned; SSL_CERT_FILE and SSL_CERT_DIR, or NULL */

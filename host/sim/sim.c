@@ -149,6 +149,7 @@ struct sim *sim_new(uint64_t seed, unsigned yields, unsigned false_wakes)
                                           .max_steps = UINT64_C(20000000)};
     text_init(&sim->notes);
     text_init(&sim->taken);
+    text_init(&sim->http_shown);
     sim->world = world_new(&options);
     sim->seed = seed;
     here = sim;
@@ -167,6 +168,7 @@ void sim_free(struct sim *sim)
     text_clear(&sim->taken);
     sim_wire_free(sim);
     sim_sent_free(sim);
+    sim_http_free(sim);
     free(sim->came);
     free(sim);
 }

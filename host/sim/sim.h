@@ -114,6 +114,29 @@ void sim_delay(struct sim *sim, int each_ms, double ms);
 /* The next `count` messages to hosts on this subject (a pattern; static) are lost. */
 void sim_lose(struct sim *sim, const char *subject, int count);
 
+/* --- calls of HTTP servers --- */
+
+/* Hosts that are made from now on can make them: who takes a call answers it. */
+void sim_answer_http(struct sim *sim);
+/* The oldest call that was not taken; everything is the sim's until the next call. headers: "name
+ * NUL value NUL" for each. False: there is none. */
+struct sim_http_call {
+    uint64_t number;
+    const char *method, *url, *headers, *body;
+    size_t headers_len, body_len;
+};
+bool sim_take_http(struct sim *sim, struct sim_http_call *out);
+/* So much later; after the call's timeout that comes in its place. error: the name of a code
+ * ("refused") and a sentence; NULL: it is answered. headers: as above. */
+struct sim_http_reply {
+    const char *error, *sentence;
+    int status;
+    const char *headers, *body;
+    size_t header_count, body_len;
+    double after_ms;
+};
+void sim_http_answer(struct sim *sim, uint64_t number, const struct sim_http_reply *reply);
+
 /* --- a host --- */
 
 /* With an engine, but nothing loaded. NULL: sim_error. */

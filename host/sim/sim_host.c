@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/value.h"
 #include "engine/engine.h"
+#include "http/http.h"
 #include "sim/sim_private.h"
 #include "trace/otlp.h"
 #include "trace/tracer.h"
@@ -27,6 +28,7 @@ struct sim_host {
     struct sim *sim;             /* not owned */
     const struct config *config; /* not owned */
     struct tracer *tracer;       /* NULL: traces are not recorded */
+    struct http *http;           /* NULL: handlers call no HTTP servers */
     struct clock *clock;
     struct pool *pool;
     struct engine *engine;
@@ -47,7 +49,9 @@ static void *make_engine(void *arg)
 {
     struct sim_host *host = arg;
     host->tracer = exporter_tracer(host->config, &host->err);
+    host->http = host->sim->answers_http ? sim_http_new(host->sim, &host->err) : NULL;
     struct engine_options options = {
+        .http = host->http,
         .tracer = host->tracer,
         .workers = host->config->workers,
         .tuning = config_tuning(host->config),
@@ -66,8 +70,11 @@ static void *make_engine(void *arg)
 static void *free_all(void *arg)
 {
     struct sim_host *host = arg;
-    if (ending_free(host->engine, host->bus, host->clock, host->pool))
+    sim_http_end(host->sim, host->http);
+    if (ending_free(host->engine, host->bus, host->clock, host->pool)) {
         tracer_free(host->tracer);
+        http_free(host->http);
+    }
     clock_free(host->clock);
     return NULL;
 }

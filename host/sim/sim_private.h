@@ -11,6 +11,7 @@
 #include "base/world.h"
 #include "broker/broker_transport.h"
 #include "bus/consume/intake.h"
+#include "http/http.h"
 #include "sim/sim.h"
 
 struct sim_settings {
@@ -24,7 +25,11 @@ struct sim {
     struct spy *spies;             /* owned; of each host one */
     struct broker_client *outside; /* the broker's */
     struct broker_packet *came;    /* owned: what sim_take returned */
-    bool keeps_sent, holds_naks;
+    bool keeps_sent, holds_naks, answers_http;
+    struct http_entry *http_calls; /* owned; the oldest first */
+    uint64_t http_count;
+    struct http_stand_in http_stand_in;
+    struct text http_shown;                /* what sim_take_http returned */
     struct diversion *diversions;          /* owned */
     struct sent_message *sent;             /* owned; the oldest first */
     struct sent_message *shown;            /* owned: what sim_take_sent returned */
@@ -52,7 +57,13 @@ void sim_enter(struct sim *sim);
 struct transport_message;
 bool sim_sent(struct sim *sim, const struct transport_message *message);
 void sim_sent_free(struct sim *sim);
-/* sim_wire.c */
+/* sim_http.c: what calls of a host go to, owned by it. NULL: no memory; and what is not answered
+ * ends, before the host is freed. */
+struct http *sim_http_new(struct sim *sim, struct err *err);
+void sim_http_end(struct sim *sim, struct http *http);
+void sim_http_free(struct sim *sim);
+/* sim_wire.c: on a fiber. False: the sim is being closed. */
+bool sim_wait_until(struct sim *sim, uint64_t until_ns);
 void sim_wire_open(struct sim *sim);
 /* What the host of this number connects with. Owned by the sim. */
 const struct transport_maker *sim_transport(struct sim *sim, int host);

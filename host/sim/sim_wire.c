@@ -119,8 +119,7 @@ void sim_wire_free(struct sim *sim)
 
 /* --- its beginning and end, on a fiber --- */
 
-/* False: the sim is being closed. */
-static bool wait_until(struct sim *sim, uint64_t until_ns)
+bool sim_wait_until(struct sim *sim, uint64_t until_ns)
 {
     mutex_lock(&sim->lock);
     sim->waiting++;
@@ -195,7 +194,7 @@ static void *publish(void *arg)
         .data = out->data,
         .len = out->len,
     };
-    if (wait_until(out->sim, out->at_ns)) {
+    if (sim_wait_until(out->sim, out->at_ns)) {
         broker_server_lock(out->sim->server);
         broker_publish(out->sim->outside, &message, NULL);
         broker_server_unlock(out->sim->server);
@@ -281,7 +280,7 @@ static void set_fault(struct fault *fault, bool on)
 static void *end_fault(void *arg)
 {
     struct fault *fault = arg;
-    if (wait_until(fault->sim, fault->until_ns))
+    if (sim_wait_until(fault->sim, fault->until_ns))
         set_fault(fault, false);
     free(fault);
     return NULL;

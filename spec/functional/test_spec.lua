@@ -147,6 +147,53 @@ describe("moonbus test", function()
       assert.matches("busy", s:deliver("orders.created", { id = 1 }).error.message)]]
   end)
 
+  it("answers calls of HTTP servers", function()
+    local ended = run({ ["a.lua"] = [[
+      local bus = require "moonbus"
+      bus.subscribe("get", function(msg)
+        local answer, err = bus.http.get(msg.data, { timeout = "2s", headers = { Accept = "x" } })
+        if not answer then return { code = err.code } end
+        return { status = answer.status, body = answer.body, kind = answer.headers["content-type"], at = bus.now() }
+      end)
+      bus.subscribe("pieces", function(msg)
+        local list = {}
+        bus.http.get(msg.data, { sink = function(piece) list[#list + 1] = piece end })
+        return table.concat(list, ",")
+      end)]], ["a_test.lua"] = [[
+      local s = require "moonbus.test".load "a.lua"
+      it("by URL, method and function", function()
+        s:stub_http("http://a.b/*", function(call)
+          assert.same({ "GET", "x" }, { call.method, call.headers.accept })
+          return { status = 201, json = { url = call.url } }
+        end)
+        s:stub_http("http://a.b/text", "text", { delay = "500ms" }):stub_http("*", "wrong", { method = "POST" })
+        local r = s:deliver("get", "http://a.b/c?d=1")
+        assert.equal(201, r.reply.status)
+        assert.equal('{"url":"http:\\/\\/a.b\\/c?d=1"}', r.reply.body)
+        assert.equal("application/json", r.reply.kind)
+        assert.equal("http://a.b/c?d=1", r.http[1].url)
+        local again = s:deliver("get", "http://a.b/text").reply
+        assert.same({ 200, "text" }, { again.status, again.body })
+        assert.is_true(again.at - r.reply.at >= 0.499)
+        assert.equal("text", s:deliver("pieces", "http://a.b/text").reply)
+      end)
+      it("with errors", function()
+        for _, code in ipairs { "refused", "dns", "timeout", "protocol" } do
+          s:stub_http("*", { error = code })
+          assert.equal(code, s:deliver("get", "http://a.b/").reply.code)
+        end
+        s:stub_http("*", "late", { delay = "3s" })
+        assert.equal("timeout", s:deliver("get", "http://a.b/").reply.code)
+      end)
+      it("that nobody stubs", function() require "moonbus.test".load("a.lua"):deliver("get", "http://a.b/") end)
+      it("wrongly", function() s:stub_http("*", { stat = 200 }) end)]] }, "a_test.lua")
+    assert.same({ 1, "" }, { ended.status, ended.stderr })
+    assert.matches("2 passed, 2 failed\n$", ended.stdout, nil, ended.stdout)
+    assert.is_truthy(ended.stdout:find('a_test.lua:26: a.lua: no stub answers GET http://a.b/: script:stub_http(' ..
+      '"http://a.b/", { status = 200 })', 1, true), ended.stdout)
+    assert.matches('a_test.lua:27: stub_http: unknown field "stat": there are status,', ended.stdout)
+  end)
+
   it("loads a script afresh, with streams that are another's", function()
     local ended = run({ ["a.lua"] = [[
       local js = require "moonbus.jetstream"

@@ -61,6 +61,7 @@ static int stage_new(lua_State *L)
     stage->sim = sim_new((uint64_t)seed, 0, 0);
     sim_keep_sent(stage->sim);
     sim_allow(stage->sim, STEPS);
+    sim_answer_http(stage->sim);
     log_set_level(LOG_DEBUG); /* there each run says how it ended */
     return 1;
 }
@@ -222,6 +223,44 @@ static int stage_count_from(lua_State *L)
     return 1;
 }
 
+/* --- calls of HTTP servers --- */
+
+static int stage_take_http(lua_State *L)
+{
+    struct sim_http_call call;
+    if (!sim_take_http(check(L)->sim, &call))
+        return 0;
+    lua_createtable(L, 0, 5);
+    lua_pushnumber(L, (double)call.number);
+    lua_setfield(L, -2, "number");
+    lua_pushstring(L, call.method);
+    lua_setfield(L, -2, "method");
+    lua_pushstring(L, call.url);
+    lua_setfield(L, -2, "url");
+    lua_pushlstring(L, call.headers, call.headers_len);
+    lua_setfield(L, -2, "headers");
+    lua_pushlstring(L, call.body, call.body_len);
+    lua_setfield(L, -2, "body");
+    return 1;
+}
+
+/* s:answer_http(number, status, headers, how many, body, after_ms [, code, sentence]) */
+static int stage_answer_http(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    struct sim_http_reply reply = {
+        .status = (int)luaL_checkinteger(L, 3),
+        .headers = luaL_checkstring(L, 4),
+        .header_count = (size_t)luaL_checkinteger(L, 5),
+        .after_ms = luaL_checknumber(L, 7),
+        .error = luaL_optstring(L, 8, NULL),
+        .sentence = luaL_optstring(L, 9, ""),
+    };
+    reply.body = luaL_checklstring(L, 6, &reply.body_len);
+    sim_http_answer(stage->sim, (uint64_t)luaL_checknumber(L, 2), &reply);
+    return 0;
+}
+
 /* --- what is registered --- */
 
 static void put_string(lua_State *L, const char *key, const char *value)
@@ -299,6 +338,8 @@ static const luaL_Reg methods[] = {
     {"divert", stage_divert},
     {"hold_naks", stage_hold_naks},
     {"count_from", stage_count_from},
+    {"take_http", stage_take_http},
+    {"answer_http", stage_answer_http},
     {"registrations", stage_registrations},
     {NULL, NULL},
 };

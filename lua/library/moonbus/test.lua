@@ -63,6 +63,27 @@ function script:advance(duration) end
 ---@return moonbus.test.Script
 function script:stub(subject, answer, options) end
 
+---@class moonbus.test.HttpCall
+---@field method string
+---@field url string
+---@field headers table<string, string> read in any case
+---@field raw string the body
+---@field data string|table the body; JSON as a table
+
+---@class moonbus.test.HttpAnswer
+---@field status? integer default 200
+---@field headers? table<string, string>
+---@field body? string
+---@field json? table in the place of `body`
+---@field error? string a code of `bus.http`; `"timeout"`: no answer ever comes
+
+--- Answers calls of `bus.http`. In the URL a `*` stands for any characters.
+---@param url string
+---@param answer string|moonbus.test.HttpAnswer|fun(call: moonbus.test.HttpCall): string|moonbus.test.HttpAnswer
+---@param options? { method?: string, delay?: moonbus.Duration }
+---@return moonbus.test.Script
+function script:stub_http(url, answer, options) end
+
 --- Begins to serve, with its `start` hooks. The first use does so by itself.
 ---@return moonbus.test.Script
 function script:start() end
@@ -107,6 +128,7 @@ function script:close() end
 ---@field reply_headers? table<string, string>
 ---@field published moonbus.test.Message[]
 ---@field requests moonbus.test.Message[]
+---@field http moonbus.test.HttpCall[]
 ---@field dead_letters moonbus.test.Message[]
 ---@field dead_letter? moonbus.test.Message the first
 ---@field logged { level: string, message: string, fields: table? }[]

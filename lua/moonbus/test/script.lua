@@ -5,6 +5,7 @@ local messages = require "moonbus.test.messages"
 local record = require "moonbus.test.record"
 local stage = require "moonbus.test.stage"
 local stubs = require "moonbus.test.stubs"
+local web = require "moonbus.test.web"
 
 local script = {}
 script.__index = script
@@ -51,7 +52,9 @@ function script:settle()
     self:check(self.stage:settle())
     take_notes(self)
     take_replies(self)
-  until not take_sent(self)
+    local asked = take_sent(self)
+    local called = web.answer_all(self)
+  until not asked and not called
 end
 
 -- Time goes on until is_so(), or for so long at most. False: it did not come.
@@ -116,7 +119,7 @@ end
 -- path: of a file that is there. options: streams, seed.
 function script.new(path, options)
   local self = setmetatable({
-    path = path, name = path:match "[^/]+$", stubbed = {}, replies = {}, asked = 0, record = record.new(),
+    path = path, name = path:match "[^/]+$", stubbed = {}, web = {}, replies = {}, asked = 0, record = record.new(),
   }, script)
   self.stage = stage.new(options.seed)
   make_streams(self, options.streams)
@@ -330,6 +333,11 @@ end
 
 function script:stub(subject, answer, options)
   stubs.add(self, subject, answer, options or {})
+  return self
+end
+
+function script:stub_http(url, answer, options)
+  web.add(self, url, answer, options or {})
   return self
 end
 
