@@ -8,20 +8,23 @@
 
 #define STORE_METATABLE "moonbus.shared"
 
-/* core.shared(name, size): the store's object. */
+/* core.shared(name, size, evict): the store's object. evict: "lru", "none", or nil. */
 static int core_shared(lua_State *L)
 {
     struct err err;
     size_t len = 0;
-    lua_settop(L, 2);
+    lua_settop(L, 3);
     if (lua_type(L, 1) != LUA_TSTRING)
         return api_misuse(L, "bus.shared: the name must be a string, got %s", api_type_name(L, 1));
     const char *name = lua_tolstring(L, 1, &len);
     if (len == 0 || len > SHARED_NAME_MAX || strlen(name) != len)
         return api_misuse(L, "bus.shared: a name has 1 to %d bytes, and no NUL among them",
                           SHARED_NAME_MAX);
+    enum store_evict evict = lua_isnil(L, 3)                          ? EVICT_AS_IT_IS
+                             : strcmp(lua_tostring(L, 3), "lru") == 0 ? EVICT_LRU
+                                                                      : EVICT_NONE;
     struct store **object = lua_newuserdata(L, sizeof(struct store *));
-    *object = binding_store(instance_of(L), name, (size_t)lua_tonumber(L, 2), &err);
+    *object = binding_store(instance_of(L), name, (size_t)lua_tonumber(L, 2), evict, &err);
     if (!*object)
         return api_misuse(L, "bus.shared: %s", err.message);
     luaL_getmetatable(L, STORE_METATABLE);
@@ -29,8 +32,8 @@ static int core_shared(lua_State *L)
     return 1;
 }
 
-/* The store at index 1 of a method, and its key at 2. Raises. */
-static struct store *check_call(lua_State *L, const char *method, struct store_key *key)
+/* The store at index 1 of a method. Raises. */
+static struct store *check_store(lua_State *L, const char *method)
 {
     struct store **object = lua_touserdata(L, 1);
     bool good = object && lua_type(L, 1) == LUA_TUSERDATA && lua_getmetatable(L, 1);
@@ -41,6 +44,13 @@ static struct store *check_call(lua_State *L, const char *method, struct store_k
     }
     if (!good)
         api_misuse(L, "%s: call it with a colon, on what bus.shared returned", method);
+    return *object;
+}
+
+/* The same, and its key at 2. Raises. */
+static struct store *check_call(lua_State *L, const char *method, struct store_key *key)
+{
+    struct store *store = check_store(L, method);
     if (lua_type(L, 2) != LUA_TSTRING)
         api_misuse(L, "%s: the key must be a string, got %s%s", method, api_type_name(L, 2),
                    lua_type(L, 2) == LUA_TNUMBER ? " (use tostring)" : "");
@@ -49,7 +59,7 @@ static struct store *check_call(lua_State *L, const char *method, struct store_k
         api_misuse(L, "%s: the key has %d bytes; a key has at most %d", method, (int)key->len,
                    SHARED_KEY_MAX);
     api_task(L, method);
-    return *object;
+    return store;
 }
 
 /* A ttl in seconds, which moonbus.options has checked. */
@@ -109,15 +119,15 @@ static int put(lua_State *L, const char *method, enum store_mode mode)
     struct store_key key;
     struct store_value value;
     struct err err;
-    bool present = false;
+    bool done = false;
     lua_settop(L, 4);
     struct store *store = check_call(L, method, &key);
     int code = check_value(L, store, method, &value, &err);
     if (code == 0)
-        code = store_put(store, mode, key, value, ttl_of(L, 4), &present, &err);
+        code = store_put(store, mode, key, value, ttl_of(L, 4), &done, &err);
     if (code)
         return api_fail(L, &err);
-    lua_pushboolean(L, !present);
+    lua_pushboolean(L, done);
     return 1;
 }
 
@@ -131,6 +141,12 @@ static int shared_set(lua_State *L)
 static int shared_add(lua_State *L)
 {
     return put(L, "shared:add", STORE_ADD);
+}
+
+/* store:replace(key, value, ttl): false when the key is not there. */
+static int shared_replace(lua_State *L)
+{
+    return put(L, "shared:replace", STORE_REPLACE);
 }
 
 static double number_at(lua_State *L, int index, const char *what, double otherwise)
@@ -173,6 +189,88 @@ static int shared_delete(lua_State *L)
     return 1;
 }
 
+/* store:ttl(key): seconds; false: for ever; nil: it is not there. */
+static int shared_ttl(lua_State *L)
+{
+    struct store_key key;
+    int64_t ttl_ns = 0;
+    lua_settop(L, 2);
+    struct store *store = check_call(L, "shared:ttl", &key);
+    if (!store_ttl(store, key, &ttl_ns))
+        lua_pushnil(L);
+    else if (ttl_ns)
+        lua_pushnumber(L, (double)ttl_ns / (double)NS_PER_S);
+    else
+        lua_pushboolean(L, false);
+    return 1;
+}
+
+/* store:expire(key, ttl): is it there? ttl: nil: for ever. */
+static int shared_expire(lua_State *L)
+{
+    struct store_key key;
+    struct err err;
+    bool there = false;
+    lua_settop(L, 3);
+    struct store *store = check_call(L, "shared:expire", &key);
+    if (store_expire(store, key, ttl_of(L, 3), &there, &err) != 0)
+        return api_fail(L, &err);
+    lua_pushboolean(L, there);
+    return 1;
+}
+
+/* store:keys(most): a list. */
+static int shared_keys(lua_State *L)
+{
+    lua_settop(L, 2);
+    struct store *store = check_store(L, "shared:keys");
+    unsigned most = (unsigned)luaL_checkinteger(L, 2);
+    api_task(L, "shared:keys");
+    size_t size = store_keys_bytes(store, most), len;
+    char *buf = lua_newuserdata(L, size);
+    unsigned count = store_keys(store, most, buf, size);
+    lua_createtable(L, (int)count, 0);
+    for (unsigned i = 1; i <= count; i++) {
+        memcpy(&len, buf, sizeof len);
+        lua_pushlstring(L, buf + sizeof len, len);
+        lua_rawseti(L, -2, (int)i);
+        buf += sizeof len + len;
+    }
+    return 1;
+}
+
+/* store:flush(): how many keys there were. */
+static int shared_flush(lua_State *L)
+{
+    struct store *store = check_store(L, "shared:flush");
+    api_task(L, "shared:flush");
+    lua_pushinteger(L, (lua_Integer)store_flush(store));
+    return 1;
+}
+
+/* store:stats(): a table of numbers. */
+static int shared_stats(lua_State *L)
+{
+    struct store_stat stat;
+    struct store *store = check_store(L, "shared:stats");
+    api_task(L, "shared:stats");
+    store_count(store, &stat);
+    const struct {
+        const char *name;
+        double value;
+    } fields[] = {
+        {"entries", stat.entries},         {"bytes", (double)stat.used_bytes},
+        {"size", (double)stat.size_bytes}, {"hits", (double)stat.hits},
+        {"misses", (double)stat.misses},   {"evicted", (double)stat.evicted},
+    };
+    lua_createtable(L, 0, sizeof fields / sizeof *fields);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        lua_pushnumber(L, fields[i].value);
+        lua_setfield(L, -2, fields[i].name);
+    }
+    return 1;
+}
+
 static int shared_tostring(lua_State *L)
 {
     struct store **object = luaL_checkudata(L, 1, STORE_METATABLE);
@@ -188,8 +286,10 @@ static int shared_newindex(lua_State *L)
 void api_shared_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"get", shared_get},   {"set", shared_set},       {"add", shared_add},
-        {"incr", shared_incr}, {"delete", shared_delete}, {NULL, NULL},
+        {"get", shared_get},         {"set", shared_set},       {"add", shared_add},
+        {"replace", shared_replace}, {"incr", shared_incr},     {"delete", shared_delete},
+        {"ttl", shared_ttl},         {"expire", shared_expire}, {"keys", shared_keys},
+        {"flush", shared_flush},     {"stats", shared_stats},   {NULL, NULL},
     };
     luaL_newmetatable(L, STORE_METATABLE);
     lua_newtable(L);

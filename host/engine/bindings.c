@@ -290,9 +290,9 @@ struct offload_call *binding_offload(struct task *task, const char *module, cons
 }
 
 struct store *binding_store(struct instance *instance, const char *name, size_t size_bytes,
-                            struct err *err)
+                            enum store_evict evict, struct err *err)
 {
-    return shared_open(engine_of(instance)->shared, name, size_bytes, err);
+    return shared_open(engine_of(instance)->shared, name, size_bytes, evict, err);
 }
 
 struct permits *binding_permits(const struct instance *instance)

@@ -123,7 +123,7 @@ struct offload_call *binding_offload(struct task *task, const char *module, cons
                                      int64_t timeout_ns);
 /* As of shared_open. */
 struct store *binding_store(struct instance *instance, const char *name, size_t size_bytes,
-                            struct err *err);
+                            enum store_evict evict, struct err *err);
 struct permits *binding_permits(const struct instance *instance);
 struct limiters *binding_limiters(const struct instance *instance);
 

@@ -1,15 +1,13 @@
 /* Hash tables with a bound in bytes, and times at which entries end. */
-#include "engine/shared.h"
-#include "base/container.h"
+#include "engine/shared_private.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
+#include "base/container.h"
 #include "base/number.h"
-#include "base/sync.h"
-#include "base/table.h"
 #include "base/value.h"
 
 #define TICK_NS ((uint64_t)NS_PER_MS)
@@ -18,34 +16,6 @@
 #define SWEEP_MOST 1000
 /* What malloc and the table of keys take for an entry, beside what we ask for. */
 #define OVERHEAD_BYTES 48
-
-struct entry {
-    struct wheel_timer timer; /* first: found by it. Armed when it has a ttl */
-    UT_hash_handle hh;
-    uint64_t expires_ns; /* 0: never */
-    struct store_value value;
-    size_t key_len;
-    char key[];
-};
-
-struct store {
-    struct store *next;
-    struct shared *shared;  /* not owned */
-    struct mutex lock;      /* all below but the name; before the clock's */
-    struct entry *entries;  /* owned; uthash */
-    struct wheel *wheel;    /* owned; ticks are milliseconds; NULL until something has a ttl */
-    struct deadline expiry; /* armed while something may expire */
-    uint64_t sweep_tick;    /* when; UINT64_MAX: not armed */
-    size_t used_bytes, size_bytes;
-    char name[]; /* immutable */
-};
-
-struct shared {
-    struct clock *clock;  /* not owned */
-    struct mutex lock;    /* the list; before a store's */
-    struct store *stores; /* owned */
-    int count;
-};
 
 /* Entries: with the lock held -------------------------------------------------------------------
  */
@@ -65,6 +35,7 @@ static void remove_entry(struct store *store, struct entry *entry)
     if (entry->expires_ns)
         wheel_remove(store->wheel, &entry->timer);
     HASH_DEL(store->entries, entry);
+    DL_DELETE(store->all, entry);
     store->used_bytes -= entry_bytes(entry->key_len, &entry->value);
     plain_release(entry->value.plain);
     free(entry);
@@ -78,6 +49,10 @@ static struct entry *find(struct store *store, struct store_key key, uint64_t no
     if (entry && entry->expires_ns && entry->expires_ns <= now) {
         remove_entry(store, entry);
         return NULL;
+    }
+    if (entry && store->lru && entry->next) {
+        DL_DELETE(store->all, entry);
+        DL_APPEND(store->all, entry);
     }
     return entry;
 }
@@ -113,7 +88,7 @@ static void on_expiry(struct deadline *deadline)
     mutex_lock(&store->lock);
     store->sweep_tick = UINT64_MAX;
     bool more = expire(store, now);
-    uint64_t next = wheel_next(store->wheel);
+    uint64_t next = store->wheel ? wheel_next(store->wheel) : UINT64_MAX; /* none: it was flushed */
     if (more || next != UINT64_MAX)
         arm_expiry(store, more ? now / TICK_NS + 1 : next);
     mutex_unlock(&store->lock);
@@ -148,11 +123,23 @@ static struct entry *new_entry(struct store *store, struct store_key key)
         free(entry);
         return NULL;
     }
+    DL_APPEND(store->all, entry);
     store->used_bytes += entry_bytes(key.len, &entry->value);
     return entry;
 }
 
-/* Is there room for so many bytes more? */
+/* Forgets what was used longest ago. False: nothing is there, or nothing may be forgotten. */
+static bool evict(struct store *store)
+{
+    if (!store->lru || !store->all)
+        return false;
+    remove_entry(store, store->all);
+    store->evicted++;
+    return true;
+}
+
+/* Is there room for so many bytes more? With EVICT_LRU what find has just found is the last to go.
+ */
 static int make_room(struct store *store, size_t more, size_t alone, uint64_t now, struct err *err)
 {
     if (alone > store->size_bytes)
@@ -160,7 +147,7 @@ static int make_room(struct store *store, size_t more, size_t alone, uint64_t no
                        "%zu bytes are more than all of the store \"%s\" (%zu bytes)", alone,
                        store->name, store->size_bytes);
     while (store->used_bytes + more > store->size_bytes) {
-        if (!expire(store, now) && store->used_bytes + more > store->size_bytes)
+        if (!expire(store, now) && store->used_bytes + more > store->size_bytes && !evict(store))
             return err_set(err, ERR_FULL,
                            "the store \"%s\" is full (%zu of %zu bytes are in use): delete "
                            "something, use a ttl, or state a larger size",
@@ -215,23 +202,26 @@ bool store_peek(struct store *store, struct store_key key, double *number, bool 
     if (entry) {
         *number = entry->value.number;
         *is_number = !entry->value.plain;
+        store->hits++;
+    } else {
+        store->misses++;
     }
     mutex_unlock(&store->lock);
     return entry != NULL;
 }
 
 int store_put(struct store *store, enum store_mode mode, struct store_key key,
-              struct store_value value, int64_t ttl_ns, bool *present, struct err *err)
+              struct store_value value, int64_t ttl_ns, bool *done, struct err *err)
 {
     uint64_t now = clock_now_ns();
     int code = 0;
     struct entry *put_at;
     mutex_lock(&store->lock);
     struct entry *entry = find(store, key, now);
-    *present = mode == STORE_ADD && entry;
-    if (!*present)
+    *done = mode == STORE_SET || (mode == STORE_ADD) == !entry;
+    if (*done)
         code = put(store, key, entry, &value, now, &put_at, err);
-    if (!code && !*present && !set_expiry(store, put_at, ttl_ns, now)) {
+    if (!code && *done && !set_expiry(store, put_at, ttl_ns, now)) {
         remove_entry(store, put_at);
         code = err_set(err, ERR_MEMORY, "not enough memory");
     }
@@ -281,6 +271,29 @@ bool store_delete(struct store *store, struct store_key key)
         remove_entry(store, entry);
     mutex_unlock(&store->lock);
     return entry != NULL;
+}
+
+bool store_ttl(struct store *store, struct store_key key, int64_t *ttl_ns)
+{
+    uint64_t now = clock_now_ns();
+    mutex_lock(&store->lock);
+    const struct entry *entry = find(store, key, now);
+    if (entry)
+        *ttl_ns = entry->expires_ns ? (int64_t)(entry->expires_ns - now) : 0;
+    mutex_unlock(&store->lock);
+    return entry != NULL;
+}
+
+int store_expire(struct store *store, struct store_key key, int64_t ttl_ns, bool *there,
+                 struct err *err)
+{
+    uint64_t now = clock_now_ns();
+    mutex_lock(&store->lock);
+    struct entry *entry = find(store, key, now);
+    *there = entry != NULL;
+    bool done = !entry || set_expiry(store, entry, ttl_ns, now);
+    mutex_unlock(&store->lock);
+    return done ? 0 : err_set(err, ERR_MEMORY, "not enough memory");
 }
 
 const char *store_name(const struct store *store)
@@ -374,34 +387,16 @@ static struct store *find_or_make(struct shared *shared, const char *name, struc
 }
 
 struct store *shared_open(struct shared *shared, const char *name, size_t size_bytes,
-                          struct err *err)
+                          enum store_evict evict, struct err *err)
 {
     mutex_lock(&shared->lock);
     struct store *store = find_or_make(shared, name, err);
     mutex_unlock(&shared->lock);
-    if (store && size_bytes) {
+    if (store && (size_bytes || evict != EVICT_AS_IT_IS)) {
         mutex_lock(&store->lock);
-        store->size_bytes = size_bytes;
+        store->size_bytes = size_bytes ? size_bytes : store->size_bytes;
+        store->lru = evict == EVICT_AS_IT_IS ? store->lru : evict == EVICT_LRU;
         mutex_unlock(&store->lock);
     }
     return store;
-}
-
-struct store_stat *shared_stat(struct shared *shared, int *count)
-{
-    struct store *store;
-    *count = 0;
-    mutex_lock(&shared->lock);
-    struct store_stat *all = shared->count > 0 ? calloc((size_t)shared->count, sizeof *all) : NULL;
-    for (store = all ? shared->stores : NULL; store; store = store->next) {
-        struct store_stat *stat = &all[(*count)++];
-        mutex_lock(&store->lock);
-        stat->name = store->name;
-        stat->entries = HASH_COUNT(store->entries);
-        stat->used_bytes = store->used_bytes;
-        stat->size_bytes = store->size_bytes;
-        mutex_unlock(&store->lock);
-    }
-    mutex_unlock(&shared->lock);
-    return all;
 }

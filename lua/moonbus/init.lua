@@ -104,11 +104,13 @@ setmetatable(core.methods, {
 
 function M.shared(name, opts)
   if opts == nil then return core.shared(name) end
-  return core.shared(name, shared_options.shared(opts).size)
+  opts = shared_options.shared(opts)
+  return core.shared(name, opts.size, opts.evict)
 end
 
 local store = core.shared_methods
-local set, add, incr = store.set, store.add, store.incr
+local set, add, replace, incr = store.set, store.add, store.replace, store.incr
+local expire, keys = store.expire, store.keys
 
 function store.set(self, key, value, opts)
   if opts == nil then return set(self, key, value) end
@@ -118,6 +120,19 @@ end
 function store.add(self, key, value, opts)
   if opts == nil then return add(self, key, value) end
   return add(self, key, value, shared_options.shared_put("shared:add", opts).ttl)
+end
+
+function store.replace(self, key, value, opts)
+  if opts == nil then return replace(self, key, value) end
+  return replace(self, key, value, shared_options.shared_put("shared:replace", opts).ttl)
+end
+
+function store.expire(self, key, ttl)
+  return expire(self, key, shared_options.expire(ttl))
+end
+
+function store.keys(self, most)
+  return keys(self, shared_options.keys(most))
 end
 
 function store.incr(self, key, by, opts)

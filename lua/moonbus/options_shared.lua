@@ -9,13 +9,30 @@ local M = {}
 -- Stores ------------------------------------------------------------------------------------------
 
 local SHARED = {
-  fields = { size = { "size", min = 4096 } },
-  hints = { bytes = "size", max_bytes = "size", memory = "size", limit = "size",
+  fields = {
+    size = { "size", min = 4096 },
+    evict = { "string", values = { lru = true, none = true } },
+  },
+  hints = { bytes = "size", max_bytes = "size", memory = "size", limit = "size", eviction = "evict", policy = "evict",
     ttl = "it belongs to shared:set, shared:add and shared:incr" },
 }
 
 function M.shared(opts)
   return check("bus.shared", opts, SHARED)
+end
+
+local KEYS_DEFAULT, KEYS_MOST = 1000, 100000
+
+function M.keys(most)
+  if most == nil then return KEYS_DEFAULT end
+  return kinds.integer("shared:keys", "max (how many keys at most)", most, { max = KEYS_MOST })
+end
+
+--- Seconds; nil: for ever.
+function M.expire(ttl)
+  if ttl == false then return nil end
+  if ttl == nil then refuse("shared:expire", "ttl", 'a duration ("10s"), or false: for ever', ttl) end
+  return kinds.duration("shared:expire", "ttl", ttl, {})
 end
 
 local TTL_HINTS = { exptime = "ttl", expires = "ttl", expire = "ttl", timeout = "ttl", ex = "ttl",
@@ -44,7 +61,7 @@ local function need_table(binding, opts, example)
   end
 end
 
---- binding: "shared:set" or "shared:add".
+--- binding: "shared:set", "shared:add" or "shared:replace".
 function M.shared_put(binding, opts)
   need_table(binding, opts, ('{ ttl = %s }'):format(show(opts)))
   return check(binding, opts, SHARED_PUT)

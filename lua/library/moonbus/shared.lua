@@ -2,6 +2,7 @@
 
 ---@class moonbus.SharedOptions
 ---@field size? moonbus.Size bound of keys and values; default 16MB, or as it was stated before
+---@field evict? "none"|"lru" when it is full: refuse, or forget what was used longest ago; default "none"
 
 ---@class moonbus.SharedPutOptions
 ---@field ttl? moonbus.Duration forgotten after that; default: never
@@ -26,7 +27,7 @@ function Shared:get(key) end
 ---@param value moonbus.Plain
 ---@param opts? moonbus.SharedPutOptions
 ---@return true? ok
----@return moonbus.Error? err code `full` or `too_large`; nothing is evicted to make room
+---@return moonbus.Error? err code `full` or `too_large`
 function Shared:set(key, value, opts) end
 
 --- Only if the key is not there: else it gives false.
@@ -36,6 +37,14 @@ function Shared:set(key, value, opts) end
 ---@return boolean? added
 ---@return moonbus.Error? err
 function Shared:add(key, value, opts) end
+
+--- Only if the key is there: else it gives false.
+---@param key string
+---@param value moonbus.Plain
+---@param opts? moonbus.SharedPutOptions
+---@return boolean? replaced
+---@return moonbus.Error? err
+function Shared:replace(key, value, opts) end
 
 --- Adds to a number, atomically. Raises when the value is none.
 ---@param key string
@@ -48,6 +57,37 @@ function Shared:incr(key, by, opts) end
 ---@param key string
 ---@return boolean was_there
 function Shared:delete(key) end
+
+--- How long it stays yet.
+---@param key string
+---@return number|false|nil seconds false: for ever; nil: it is not there
+function Shared:ttl(key) end
+
+---@param key string
+---@param ttl moonbus.Duration|false from now on; false: for ever
+---@return boolean? was_there
+---@return moonbus.Error? err
+function Shared:expire(key, ttl) end
+
+--- Keys, in no order.
+---@param max? integer how many at most; default 1000
+---@return string[]
+function Shared:keys(max) end
+
+---@class moonbus.SharedStats
+---@field entries integer
+---@field bytes integer
+---@field size integer
+---@field hits integer of get
+---@field misses integer of get
+---@field evicted integer
+
+---@return moonbus.SharedStats
+function Shared:stats() end
+
+--- Forgets all of it.
+---@return integer count how many keys there were
+function Shared:flush() end
 
 ---@class moonbus.LockOptions
 ---@field wait? moonbus.Duration how long to wait for it; 0: not at all; default: as long as the handler may run
