@@ -12,11 +12,13 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "app/admin_private.h"
+#include "app/port_owner.h"
 #include "base/value.h"
 
 /* Then the others have their turn. */
@@ -198,11 +200,15 @@ int admin_listen(struct admin *admin, struct err *err)
     const char *address = admin->app->config->admin, *port = split(admin, address);
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
+    char owner[400];
     int code = getaddrinfo(*admin->host ? admin->host : NULL, port, &hints, &found);
     if (code)
         return err_set(err, ERR_INVALID, "admin %s: %s", address, gai_strerror(code));
     int error = listen_at_all(admin, found);
     freeaddrinfo(found);
+    if (error == EADDRINUSE)
+        return err_set(err, ERR_SYSTEM, "admin %s: cannot listen: %s%s", address, strerror(error),
+                       port_owner(atoi(port), owner, sizeof owner));
     if (error)
         return err_set(err, ERR_SYSTEM, "admin %s: cannot listen: %s", address, strerror(error));
     return 0;

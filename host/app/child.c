@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "app/port_owner.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/value.h"
@@ -97,10 +98,11 @@ int child_free_port(void)
 static int choose_port(struct child *child, const struct child_options *options, struct err *err)
 {
     if (options->port) {
+        char owner[400];
         child->port = free_port(options->port);
         if (!child->port)
-            return err_set(err, ERR_SYSTEM, "port %d is taken: choose another with --nats-port",
-                           options->port);
+            return err_set(err, ERR_SYSTEM, "port %d is taken%s: choose another with --nats-port",
+                           options->port, port_owner(options->port, owner, sizeof owner));
     } else {
         child->port = options->apart ? 0 : free_port(NATS_PORT);
         if (!child->port)

@@ -99,6 +99,8 @@ void verdict_live(struct app *app, struct handler_file *file, uint64_t ended_ns)
 void verdict_unloaded(struct app *app, struct handler_file *file)
 {
     bool was_live = file->live_at_ns != 0;
+    if (file->script)
+        engine_drop_unserved(file->script);
     keep_error(file, NULL);
     file->live_at_ns = 0;
     log_verdict(app, file, LOG_INFO, false, NULL, "%s: %s; it %s", file->name,

@@ -186,6 +186,18 @@ void engine_drop_version(struct generation *generation)
     generation_release(generation);
 }
 
+void engine_drop_unserved(struct script *script)
+{
+    struct dispatch *dispatch = script->scripts->dispatch;
+    dispatch_lock(dispatch);
+    if (!script->served && !script->unloaded && !script->next_live) {
+        script->unloaded = true;
+        script->live->stop_ran = true;
+        retire_generation(script->live);
+    }
+    dispatch_unlock(dispatch);
+}
+
 int engine_script_count(struct engine *engine)
 {
     return engine->scripts.count;

@@ -94,6 +94,10 @@ struct generation *engine_build(struct engine *engine, struct script *script, st
 /* It will not serve. */
 void engine_drop_version(struct generation *generation);
 
+/* Of a script that was refused and never served: its file is gone, and it ends. One that has
+ * served, or has ended: no effect. */
+void engine_drop_unserved(struct script *script);
+
 /* Before anything is served: 0, or ERR_TAKEN with failure when another loaded script has a handler
  * for one of this one's durables. */
 int engine_check_loaded(struct script *script, struct failure *failure);

@@ -1,4 +1,6 @@
 -- Who writes handlers saves broken files all the time: `dev` is there for them, and stays.
+local cjson = require "cjson"
+local posix = require "spec.support.posix"
 local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
@@ -69,6 +71,47 @@ js.consume("WORK", { durable = "d", dead_letter = "dead", filter = "work" }, fun
     temp.write(host.folder, "handlers/broken.lua", MENDED)
     host:wait_log "broken%.lua: generation %d live"
     assert.equal("here\n", req(host, "mended").stdout)
+  end)
+
+  it("forgets what the server refused at its start when its file is gone, and serves it when it is back", function()
+    local host = w:run { command = "dev", server = false, admin = true, args = { "handlers" }, handlers = {
+      ["good.lua"] = GOOD, ["broken.lua"] = [[
+require "moonbus.jetstream".consume("NOWHERE", { durable = "d", dead_letter = "dead" }, print)]] } }
+    greeted(host)
+    local function names()
+      local body = posix.http_get(tonumber(host.admin:match "%d+$"), "/status")
+      local list = {}
+      for _, script in ipairs(cjson.decode(body).scripts) do list[#list + 1] = script.script or script.name end
+      table.sort(list)
+      return table.concat(list, " ")
+    end
+    assert.equal("broken.lua good.lua", names())
+    os.remove(host.folder .. "/handlers/broken.lua")
+    wait.eventually(function() return names() == "good.lua" end, 20, names)
+    temp.write(host.folder, "handlers/broken.lua", MENDED)
+    host:wait_log "broken%.lua: generation %d live"
+    assert.equal("here\n", req(host, "mended").stdout)
+    assert.equal("broken.lua good.lua", names())
+    os.remove(host.folder .. "/handlers/broken.lua")
+    wait.eventually(function() return names() == "good.lua" end, 20, names)
+    assert.equal(0, host:stop())
+  end)
+
+  it("says whose a port is that is taken", function()
+    local port = posix.free_port()
+    local first = w:run { command = "dev", server = false, admin = true, handlers = { ["good.lua"] = GOOD },
+      args = { "handlers", "--nats-port", tostring(port) } }
+    local folder = w:folder()
+    temp.write(folder, "handlers/good.lua", GOOD)
+    local run = w:moonbus({ "dev", "--nats-port", tostring(port), "--admin", "off" }, { folder = folder })
+    assert.equal(1, run.status)
+    local said = run.stdout .. run.stderr
+    assert.matches(("port %d is taken by nats%%-server, process %%d+ in "):format(port), said)
+    assert.is_truthy(said:find(first.folder .. ": choose another with --nats-port", 1, true), said)
+    local second = w:run { command = "dev", server = false, handlers = { ["good.lua"] = GOOD },
+      admin = false, args = { "handlers", "--admin", first.admin } }
+    local event = second:wait_log("cannot listen")
+    assert.matches(("Address already in use by moonbus, process %d in "):format(first.pid), event.msg)
   end)
 end)
 
