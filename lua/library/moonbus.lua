@@ -358,6 +358,12 @@ function HttpAnswer:header_values(name) end
 ---@field client fun(opts?: moonbus.HttpClientOptions): moonbus.HttpClient for many calls that are alike
 bus.http = {}
 
+--- Values that are loaded when they are wanted, kept for the process: one load at a time for a key.
+---@param name string
+---@param opts moonbus.CacheOptions
+---@return moonbus.Cache
+function bus.cache(name, opts) end
+
 --- A lock of the process: waits until nobody else holds it. It is given back when the function that took it ends,
 --- however it ends. With a function: runs it, and gives what it gives. Code `timeout` when `wait` is over.
 ---@param name string

@@ -2,6 +2,7 @@
 --- finished by moonbus.task, the rest is the host's (moonbus.core).
 local core = require("moonbus.core")
 local middleware = require("moonbus.middleware") -- first: it sees what is registered
+local cache = require("moonbus.cache")
 local http = require("moonbus.http")
 local logged = require("moonbus.logged")
 local nearest = require("moonbus.nearest")
@@ -42,6 +43,7 @@ local M = {
   offload = offload,
   http = http,
   use = middleware,
+  cache = cache,
   lock = permits.lock,
   semaphore = permits.semaphore,
   limiter = permits.limiter,

@@ -73,6 +73,42 @@ function M.shared_incr(opts)
   return check("shared:incr", opts, SHARED_INCR)
 end
 
+-- Caches ------------------------------------------------------------------------------------------
+
+local CACHE_NAME_MOST, CACHE_KEY_MOST = 200, 512
+
+local CACHE = {
+  fields = {
+    size = { "size", min = 4096 },
+    ttl = "duration", stale = "duration", error_ttl = "duration",
+    load = { required = true, check = function(binding, field, value)
+      if type(value) ~= "function" then refuse(binding, field, "a function of the key", value) end
+      return value
+    end },
+  },
+  hints = { loader = "load", fn = "load", negative_ttl = "error_ttl", max = "size", expires = "ttl" },
+}
+
+function M.cache(name, opts)
+  local binding = "bus.cache"
+  if type(name) ~= "string" or name == "" or #name > CACHE_NAME_MOST or name:find("%z") then
+    refuse(binding, "name", ("a string of 1 to %d bytes, and no NUL among them"):format(CACHE_NAME_MOST),
+      type(name) == "string" and #name > 100 and name:sub(1, 100) .. "..." or name)
+  end
+  local spec = check(binding, opts, CACHE)
+  if spec.stale and not spec.ttl then
+    misuse("bus.cache: stale: without a ttl no value becomes stale: state both")
+  end
+  spec.name = name
+  return spec
+end
+
+function M.cache_key(binding, key)
+  if type(key) == "string" and #key <= CACHE_KEY_MOST then return end
+  refuse(binding, "key", ("a string of at most %d bytes"):format(CACHE_KEY_MOST),
+    type(key) == "string" and key:sub(1, 100) .. "..." or key)
+end
+
 -- Locks, semaphores, rate limits ------------------------------------------------------------------
 
 local PERMIT_NAME_MOST, PLACES_MOST, TOKENS_MOST = 1024, 1000000, 1e9

@@ -280,6 +280,15 @@ function M.gather(functions)
   return unpack(group.results, 1, count)
 end
 
+M.raise_again = raise_again
+
+--- True and the first two results of fn, or false and its error, for raise_again.
+function M.attempt(fn, ...)
+  local ok, first, second = xpcall(fn, keep, ...)
+  if not ok then first = kept_of(first) end
+  return ok, first, second
+end
+
 -- What is given back ------------------------------------------------------------------------------
 
 local function give_back(binding, back, ok, ...)

@@ -99,7 +99,7 @@ describe("The reference", function()
   for check, heading in pairs {
     subscribe = "bus.subscribe", publish = "bus.publish", request = "bus.request", on = "bus.on",
     script = "bus.script", offload = "bus.offload", shared = "bus.shared", consume = "js.consume",
-    js_publish = "js.publish", lock = "bus.lock and bus.semaphore", limiter = "bus.limiter",
+    js_publish = "js.publish", lock = "bus.lock and bus.semaphore", limiter = "bus.limiter", cache = "bus.cache",
   } do
     it("has each option of " .. heading, function()
       local text = read "docs/REFERENCE.md"

@@ -89,6 +89,33 @@ function Shared:stats() end
 ---@return integer count how many keys there were
 function Shared:flush() end
 
+---@class moonbus.CacheOptions
+---@field load fun(key: string): moonbus.Plain, any gives the value of a key; or nil, or nil and an error
+---@field ttl? moonbus.Duration how long a value is fresh; default: until it is evicted
+---@field stale? moonbus.Duration how long after that it is served while one loads it anew
+---@field error_ttl? moonbus.Duration how long a failed load is kept; default: not at all
+---@field size? moonbus.Size default 16MB; what was used longest ago is forgotten
+
+---@class moonbus.Cache
+local Cache = {}
+
+--- The value, loaded if need be. Waits. What its load returned or raised, if that failed.
+---@param key string
+---@return moonbus.Plain value
+---@return any err
+function Cache:get(key) end
+
+---@param key string
+---@param value moonbus.Plain
+function Cache:set(key, value) end
+
+---@param key string
+---@return boolean was_there
+function Cache:delete(key) end
+
+--- Forgets all of it.
+function Cache:flush() end
+
 ---@class moonbus.LockOptions
 ---@field wait? moonbus.Duration how long to wait for it; 0: not at all; default: as long as the handler may run
 ---@field ttl? moonbus.Duration it is the next one's after that, whatever its holder does; default: never
