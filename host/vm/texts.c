@@ -102,6 +102,15 @@ static int read_all(struct text_file *file, int fd)
     return len < 0 ? errno : 0;
 }
 
+/* It stays for as long as its script has a version, and that is for as long as the host runs, also
+ * of scripts whose file has gone. */
+static void give_back_rest(struct text_file *file)
+{
+    char *text = realloc(file->text, file->len ? file->len : 1);
+    if (text)
+        file->text = text;
+}
+
 static int open_and_read(struct text_file *file)
 {
     int error, fd = regular_open(file->path, &error);
@@ -109,6 +118,8 @@ static int open_and_read(struct text_file *file)
         return error;
     error = read_all(file, fd);
     close(fd);
+    if (!error)
+        give_back_rest(file);
     return error;
 }
 
