@@ -39,7 +39,7 @@ js.consume("IN", { durable = "worker" }, function(msg) bus.log.info("got " .. ms
         w.client:store("in", "after")
         host:wait_log("publish connection to .* lost", 5)
         host:wait_log("got after", 8)
-        assert.is_true(wait.now() - began < 3 * wait.slow, ("%.1f s"):format(wait.now() - began))
+        assert.is_true(wait.now() - began < wait.within(2), ("%.1f s"):format(wait.now() - began))
       end)
   end
 

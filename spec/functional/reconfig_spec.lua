@@ -260,7 +260,7 @@ moonbus.lua: workers: 2 -> 3 takes effect at the next start
         longest = math.max(longest, wait.now() - began)
         return (status(host).config.last_error or ""):find(pattern)
       end, 15)
-      assert.is_true(longest < 1 * wait.slow, longest)
+      assert.is_true(longest < wait.within(1), longest)
     end
   end)
 

@@ -75,7 +75,7 @@ local function new_load(w)
         w.client:send(load.sent % 2 == 0 and "work.a" or "work.b", ("%.6f"):format(wall()))
       end
       load.take()
-      assert(wall() - began < seconds * wait.slow, "not done in time")
+      assert(wall() - began < wait.within(seconds), "not done in time")
     until done(wall() - began)
   end
 

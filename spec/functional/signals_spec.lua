@@ -69,7 +69,7 @@ end)]]
     wait.eventually(function() return wait.now() - began > 0.6 end)
     host:signal "TERM"
     assert.equal(3, host:wait(5))
-    assert.is_true(wait.now() - began < 0.6 + 2 * wait.slow)
+    assert.is_true(wait.now() - began < wait.within(2.6))
   end)
 
   it("to one that was asked to drain is the first one: it hastens nothing", function()

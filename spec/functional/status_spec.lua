@@ -3,6 +3,7 @@ local cjson = require "cjson"
 local posix = require "spec.support.posix"
 local process = require "spec.support.process"
 local host_of = require "spec.support.host"
+local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
@@ -77,7 +78,9 @@ bus.subscribe("hello", function() return "" end)]] } }
     local old = w:run { handlers = { ["old.lua"] = [[
 local js = require "moonbus.jetstream"
 js.consume("JOBS", { durable = "left", filter = "jobs.none", dead_letter = false }, function() end)]] } }
-    assert.matches("\neach durable that moonbus made is served", command("--unserved").stdout)
+    wait.eventually(function()
+      return command("--unserved").stdout:find "\neach durable that moonbus made is served"
+    end)
     old:stop()
     local result
     wait.eventually(function()
@@ -109,10 +112,16 @@ js.consume("JOBS", { durable = "left", filter = "jobs.none", dead_letter = false
   end)
 
   it("--watch draws in place on a terminal, and gives it back as it was", function()
-    local line = ("timeout --foreground -s INT 2 %s status --watch --admin %s"):format(host_of.binary(), host.admin)
-    local result = process.run { command = { "script", "-qec", line, "/dev/null" }, folder = w:folder() }
-    local _, frames = result.stdout:gsub("\27%[%?7l\27%[Hmoonbus ", "")
-    assert.is_true(frames >= 2, result.stdout)
+    local folder = w:folder()
+    local line = ("sh -c 'echo $$ > pid; exec %s status --watch --admin %s'"):format(host_of.binary(), host.admin)
+    local drawing = process.start { command = { "script", "-qec", line, "/dev/null" }, folder = folder }
+    wait.eventually(function()
+      return select(2, drawing:stdout():gsub("\27%[%?7l\27%[Hmoonbus ", "")) >= 2
+    end, nil, function() return drawing:stdout() end)
+    posix.C.kill(tonumber(temp.read(folder .. "/pid")), posix.signals.INT)
+    drawing:wait()
+    local result = { stdout = drawing:stdout() }
+    drawing:close()
     assert.matches("\27%[J\27%[%?7h\r\n$", result.stdout)
   end)
 

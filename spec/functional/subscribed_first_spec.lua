@@ -51,7 +51,7 @@ describe("a durable that starts while its connection is busy", function()
     end)
     for _, event in ipairs(host:logged "all came after") do
       local seconds = tonumber(event.msg:match "after (%-?[%d.]+) s")
-      assert.is_true(seconds < 3 * wait.slow, event.msg)
+      assert.is_true(seconds < wait.within(3), event.msg)
     end
   end)
 end)

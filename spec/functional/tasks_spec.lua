@@ -225,7 +225,7 @@ end)]] },
       local began = wait.now()
       assert.equal("done", w.client:request("many", "").data)
       assert.equal("free", w.client:request("after", "").data)
-      assert.is_true(wait.now() - began < 3 * wait.slow)
+      assert.is_true(wait.now() - began < wait.within(3))
     end)
 
     it("can be cancelled", function()

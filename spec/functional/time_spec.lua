@@ -31,7 +31,7 @@ end)]]):format(body))
         bus.sleep("50ms") bus.sleep(0.05) bus.sleep("0s") bus.sleep(0)
         return { seconds = bus.now() - began }
       ]]
-      assert.is_true(result.seconds >= 0.099 and result.seconds < 2 * wait.slow)
+      assert.is_true(result.seconds >= 0.099 and result.seconds < wait.within(2))
     end)
 
     it("suspends its handler, not the others", function()

@@ -298,7 +298,7 @@ describe("Traces", function()
         :format(url) }, 50)
       local began = wait.now()
       assert.equal(0, host:stop())
-      assert.is_true(wait.now() - began < 5 * wait.slow, wait.now() - began)
+      assert.is_true(wait.now() - began < wait.within(5), wait.now() - began)
       host:wait_log "traces: 50 spans dropped: 50 were not sent before the end: "
     end
   end)

@@ -138,17 +138,20 @@ end
 local subscription = {}
 subscription.__index = subscription
 
--- The next message, or nil when none came in `seconds` (5).
+-- The next message, or nil when none came in `seconds` (wait.least). Who says 5 s and more expects
+-- one, and waits as long as anybody; who says less may expect none.
 function subscription:next(seconds)
+  seconds = seconds or wait.least
+  if seconds >= 5 then seconds = math.max(seconds, wait.least) end
   local out = ffi.new "natsMsg *[1]"
-  local status = nats.natsSubscription_NextMsg(out, self.raw, milliseconds(seconds or 5))
+  local status = nats.natsSubscription_NextMsg(out, self.raw, milliseconds(seconds))
   if status ~= 0 then return nil, ffi.string(nats.natsStatus_GetText(status)) end
   return read_message(out[0])
 end
 
--- Exactly `count` messages; raises when they do not come within `seconds` (5).
+-- Exactly `count` messages; raises when they do not come within `seconds` (wait.least or more).
 function subscription:take(count, seconds)
-  local limit = wait.now() + (seconds or 5) * wait.slow
+  local limit = wait.now() + math.max(seconds or 0, wait.least) * wait.slow
   local list = {}
   while #list < count do
     local got = self:next(math.max(0.001, (limit - wait.now()) / wait.slow))
@@ -204,7 +207,7 @@ function client.connect(url, login)
   check(nats.natsOptions_Create(options), "options")
   local urls = type(url) == "table" and url or { url }
   nats.natsOptions_SetServers(options[0], ffi.new("const char *[?]", #urls, urls), #urls)
-  nats.natsOptions_SetTimeout(options[0], milliseconds(5))
+  nats.natsOptions_SetTimeout(options[0], milliseconds(wait.least))
   nats.natsOptions_SetMaxReconnect(options[0], -1)
   nats.natsOptions_SetReconnectWait(options[0], 20)
   nats.natsOptions_SetReconnectJitter(options[0], 0, 0)
@@ -231,7 +234,7 @@ end
 
 -- Everything sent before has reached the server.
 function client:flush()
-  check(nats.natsConnection_FlushTimeout(self.raw, milliseconds(5)), "flush")
+  check(nats.natsConnection_FlushTimeout(self.raw, milliseconds(wait.least)), "flush")
 end
 
 -- Without waiting until the server has it: for many in a row.
@@ -247,13 +250,14 @@ function client:publish(subject, data, headers, reply)
   self:flush()
 end
 
--- The reply; or nil and "timeout" or "no responders". options: headers, timeout in seconds (5).
+-- The reply; or nil and "timeout" or "no responders". options: headers, timeout in seconds
+-- (wait.least).
 function client:request(subject, data, options)
   options = options or {}
   local request = make_message(subject, data, options.headers)
   local reply = ffi.new "natsMsg *[1]"
   local status = nats.natsConnection_RequestMsg(reply, self.raw, request,
-    milliseconds(options.timeout or 5))
+    milliseconds(options.timeout or wait.least))
   nats.natsMsg_Destroy(request)
   if status == 0 then return read_message(reply[0]) end
   local text = ffi.string(nats.natsStatus_GetText(status))

@@ -175,13 +175,16 @@ function host:stop(deadline)
   return self:wait(deadline or 10)
 end
 
--- Ends it, in order if it can, and removes its files. Raises what a sanitizer had to say.
+-- Ends it, in order if it can, and removes its files. Raises what a sanitizer had to say. What runs
+-- in it may go on for long: a second signal is for that, and the third is KILL.
 function host:close()
   self.process:signal "CONT"
+  local function ended() return not self.process:running() end
   local ok, reason = true, nil
-  if self.process:running() then
+  if not ended() then
     self.process:signal "TERM"
-    ok, reason = pcall(self.process.wait, self.process, 5)
+    if not wait.comes(ended, 1) then self.process:signal "TERM" end
+    if wait.comes(ended, 5) then ok, reason = pcall(self.process.wait, self.process) end
   end
   self.process:close()
   if self.owns_folder then temp.remove(self.folder) end

@@ -55,7 +55,7 @@ function metrics.get(host, header, method)
   local port = tonumber(host.admin:match ":(%d+)$")
   local fd = assert(posix.dial(port, ("%s /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n%s\r\n")
     :format(method or "GET", header or "")), "no host listens")
-  local text = posix.read_all(fd, 10)
+  local text = posix.read_all(fd, 60)
   posix.C.close(fd)
   local head, body = text:match "^(.-)\r\n\r\n(.*)$"
   assert(head, "no answer: " .. text)

@@ -16,6 +16,7 @@ if not pcall(ffi.typeof, "struct moonbus_spec_pollfd") then
     int fork(void);
     int setpgid(int pid, int group);
     int getpid(void);
+    long sysconf(int name);
     int getppid(void);
     int prctl(int option, unsigned long value);
     int execvpe(const char *file, char *const argv[], char *const env[]);
@@ -175,7 +176,7 @@ function posix.http(port, method, path, header)
   local fd = posix.dial(port, ("%s %s HTTP/1.0\r\nHost: 127.0.0.1\r\n%s\r\n")
     :format(method, path, header or ""))
   if not fd then return nil end
-  local text = posix.read_all(fd, 10)
+  local text = posix.read_all(fd, 60)
   C.close(fd)
   return tonumber(text:match "^HTTP/%S+ (%d+)"), text:match "\r\n\r\n(.*)$"
 end

@@ -1,5 +1,5 @@
--- A cluster of three that loses two of its servers, and what a host does meanwhile: of the specs
--- of faults/quorum_*.
+-- A cluster of three that loses two of its servers, and what hosts do meanwhile: of
+-- faults/quorum_spec.lua.
 local assert = require "luassert"
 local cluster = require "spec.support.cluster"
 local wait = require "spec.support.wait"
@@ -10,15 +10,18 @@ quorum.__index = quorum
 
 local HANDLER = [[
 local bus, js = require "moonbus", require "moonbus.jetstream"
-js.stream { name = "IN", subjects = { "in.>" }, num_replicas = 3 }
-js.stream { name = "DEAD", subjects = { "dead.>" }, num_replicas = 3 }
-js.consume("IN", { durable = "worker", ack_wait = %q, dead_letter = "dead.x" }, function(msg)
-  bus.publish("got", msg.data .. %q)
+js.stream { name = "IN_$name", subjects = { "in.$name" }, num_replicas = 3 }
+js.stream { name = "DEAD_$name", subjects = { "dead.$name" }, num_replicas = 3 }
+js.consume("IN_$name", { durable = "worker", ack_wait = "$wait", dead_letter = "dead.$name" }, function(msg)
+  bus.publish("got.$name", msg.data .. "$mark")
 end)]]
 
-function quorum.handler(ack_wait, mark) return HANDLER:format(ack_wait or "30s", mark or "") end
+-- `name` is in the names of its streams, so that a cluster has many of them.
+function quorum.handler(name, ack_wait, mark)
+  return (HANDLER:gsub("%$(%w+)", { name = name, wait = ack_wait or "30s", mark = mark or "" }))
+end
 
--- One for each test, between open and close. `world` is what the hosts are of.
+-- Between open and close. `world` is what the hosts are of.
 function quorum.new()
   return setmetatable({ world = world.new() }, quorum)
 end
@@ -54,12 +57,12 @@ function quorum:both_back()
   for _, name in ipairs { 2, 3 } do self.world.server.servers[name]:up() end
 end
 
--- The host gets what is stored.
-function quorum:handles(host, data)
+-- The host of that handler gets what is stored.
+function quorum:handles(host, name, data)
   local client = self.world.client
-  local got = self.world.server:subscribe(client, "got")
+  local got = self.world.server:subscribe(client, "got." .. name)
   wait.eventually(function()
-    client:store("in.x", data)
+    client:store("in." .. name, data)
     return true
   end, 30)
   wait.eventually(function()
@@ -71,7 +74,8 @@ end
 -- For longer than any single try takes, and than JetStream of a single server takes to come up.
 function quorum.goes_on_waiting(host)
   host:wait_log({ level = "warn", msg = "cannot serve yet, still trying: handler%.lua:%d: IN" }, 30)
-  wait.holds(function() return host:running() end, 15, "the host ended: " .. host:output())
+  wait.holds(function() return host:running() end, 15 - (wait.now() - host.began),
+    "the host ended: " .. host:output())
   local kinds = {}
   for _, event in ipairs(host:logged { level = "warn", msg = "cannot serve yet" }) do
     assert.is_nil(kinds[event.code], host:output())
