@@ -369,7 +369,7 @@ bus.subscribe("greet.%d", function(msg) return "hello" end)
     end)
 
     it("ends with 1 when the server does not answer, and says so", function()
-      local folder = lay_out(STREAMS .. consume())
+      local folder = lay_out(STREAMS .. consume(), 'return { connect_timeout = "300ms" }')
       local run = w:moonbus({ "check", "-s", "nats://127.0.0.1:1" }, { folder = folder, deadline = 30 })
       assert.equal(1, run.status)
       assert.matches("the server does not answer: nothing was compared", run.stderr)
