@@ -55,6 +55,11 @@ int consumer_setup_read(struct consumer_setup *setup, struct err *err)
     char operation[600];
     jsapi_consumer("INFO", setup->spec->stream, setup->spec->durable, operation, sizeof operation);
     replace_json(&setup->info, call_api(setup, operation, NULL, NULL, err));
+    if (setup->info && !puller_info_tells(setup->info)) {
+        replace_json(&setup->info, NULL);
+        return err_set(err, ERR_UNAVAILABLE,
+                       "the server says nothing of the consumer at the moment");
+    }
     return setup->info ? 0 : (int)err->code;
 }
 

@@ -205,6 +205,9 @@ void puller_ask_lag(struct puller *puller);
 /* With the lock held: the settings of info are judged, and kept to. */
 void puller_judged(struct puller *puller, const struct cJSON *info);
 
+/* Does an answer to CONSUMER.INFO that is no error say what the consumer is? Pure. */
+bool puller_info_tells(const struct cJSON *info);
+
 /* Up to which stream sequence everything is acked, or was never wanted. Pure. */
 uint64_t puller_floor(const struct cJSON *info);
 

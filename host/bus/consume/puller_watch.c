@@ -75,6 +75,8 @@ static void on_polled(void *owner, const cJSON *reply, int api_code, const struc
     bool missing = err && err->code == ERR_NOT_FOUND;
     const char *warn = NULL, *say = NULL;
     (void)api_code;
+    if (reply && !puller_info_tells(reply))
+        reply = NULL;
     mutex_lock(&puller->lock);
     bool present = puller->poll_incarnation == puller->incarnation;
     if (present && reply && puller_note_info(puller, reply, &say))
@@ -138,6 +140,12 @@ void puller_watch_start(struct puller *puller)
 }
 
 /* --- what it says --- */
+
+/* While a consumer is being deleted, server 2.9 answers with neither an error nor what it is. */
+bool puller_info_tells(const cJSON *info)
+{
+    return json_field(info, "config") != NULL;
+}
 
 /* Servers before 2.15 show an ack floor of 0 until the first ack, wherever the consumer started. */
 uint64_t puller_floor(const cJSON *info)
