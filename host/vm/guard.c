@@ -190,20 +190,20 @@ on_signal(int number, siginfo_t *info, void *context)
 
 void guard_tick(int64_t step_ns)
 {
-    static uint64_t seen;
-    static int64_t ran_ns;
     struct guard *guard = here;
     uint64_t run = guard ? atomic_load_explicit(&guard->number, memory_order_relaxed) : 0;
-    if (!(run & 1) || run != seen) {
-        seen = run;
-        ran_ns = 0;
+    if (!(run & 1))
+        return;
+    if (run != guard->ticked) {
+        guard->ticked = run;
+        guard->ticked_ns = 0;
         return;
     }
     int64_t limit = atomic_load_explicit(&guard->limit_ns, memory_order_relaxed);
-    ran_ns += step_ns;
-    if (limit <= 0 || ran_ns <= limit)
+    guard->ticked_ns += step_ns;
+    if (limit <= 0 || guard->ticked_ns <= limit)
         return;
-    bool escape = ran_ns - limit > (int64_t)GUARD_ESCAPE_AFTER_NS;
+    bool escape = guard->ticked_ns - limit > (int64_t)GUARD_ESCAPE_AFTER_NS;
     guard_ask(guard, run, escape ? GUARD_ESCAPE : GUARD_RAISE);
     raise(SIGURG);
 }

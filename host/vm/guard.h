@@ -58,6 +58,8 @@ struct guard {
     volatile sig_atomic_t escapable; /* guard_resume is where the run began */
     volatile sig_atomic_t hooked;
     volatile sig_atomic_t fired;
+    uint64_t ticked; /* guard_tick's: the run that it saw last, and for how long it has */
+    int64_t ticked_ns;
     volatile sig_atomic_t overdrawn; /* the hook is to raise that memory is out */
     bool bottomless;                 /* it was left by guard_overdraw */
     void *volatile host_frame;       /* below it on the stack is a function of the host; or NULL */

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/strand.h"
 #include "base/sync.h"
 #include "base/table.h"
 #include "base/value.h"
@@ -176,8 +177,9 @@ static void on_count(lua_State *L, lua_Debug *activation)
 static int say_stopped(struct vm *vm, struct failure *failure)
 {
     char limit[32];
-    value_format_duration(vm->load_limit_ns, limit, sizeof limit);
-    if (clock_now_ns() < vm->load_until_ns)
+    /* In a simulated world no time has passed: it was limits.cpu. */
+    value_format_duration(world_active() ? vm->cpu_ns : vm->load_limit_ns, limit, sizeof limit);
+    if (clock_now_ns() < vm->load_until_ns && !world_active())
         return err_set(&failure->err, ERR_CLOSED, "the host is stopping");
     if (!vm->broken)
         return err_set(&failure->err, ERR_CPU, "still loading after %s: %s", limit,

@@ -105,7 +105,13 @@ describe("moonbus test", function()
       assert.equal(1, #r.runs)
       r = s:deliver("orders.created", { fail = "boo" }, { attempt = 3 })
       assert.same({ "dead_letter", 3, "dead.billing" }, { r.verdict, r.attempt, r.dead_letter.subject })
-      assert.equal("boo", r.dead_letter.headers["Moonbus-Error"])]]
+      assert.equal("boo", r.dead_letter.headers["Moonbus-Error"])
+      r = s:deliver("orders.key.a", "bad") -- where an order is kept, the host tries again by itself
+      assert.same({ "nak", 1, "bad" }, { r.verdict, r.attempt, r.error.message })
+      assert.is_true(r.delay > 0.7)
+      local last
+      for _, run in ipairs(s:run().runs) do last = run.consumer == "keys" and run or last end
+      assert.same({ "dead_letter", 2 }, { last.verdict, last.attempt })]]
   end)
 
   it("runs to the end: redeliveries, batches, orders, dead letters", function()
@@ -280,11 +286,24 @@ describe("moonbus test", function()
       '{ handler = "..." }: a.*, a.b', 1, true), ended.stdout)
   end)
 
-  it("says why a script does not load", function()
-    local ended = run({ ["a.lua"] = "local x = = 1\n", ["a_test.lua"] = [[
-      it("loads", function() require "moonbus.test".load "a.lua" end)]] }, "a_test.lua")
+  it("says why a script does not load or cannot be served, and goes on", function()
+    local ended = run({ ["syntax.lua"] = "local x = = 1\n", ["top.lua"] = "while true do local x = tostring {} end",
+      ["start.lua"] = 'require "moonbus".on("start", function() error "boo" end)',
+      ["bind.lua"] = [[local js = require "moonbus.jetstream"
+        js.stream { name = "A", subjects = { "a" } }
+        js.consume("A", { durable = "d", bind = true, dead_letter = false }, function() end)]],
+      ["well.lua"] = "", ["moonbus.lua"] = 'return { limits = { cpu = "50ms" } }', ["a_test.lua"] = [[
+      local test = require "moonbus.test"
+      for _, name in ipairs { "syntax", "top", "start", "bind", "well" } do
+        it(name, function() test.load(name .. ".lua"):start() end)
+      end]] }, "a_test.lua")
     assert.equal(1, ended.status)
-    assert.matches("a_test.lua:1: a.lua:1: unexpected symbol near '='", ended.stdout)
+    for _, said in ipairs { "syntax.lua:1: unexpected symbol near '='", "top.lua:1: still loading after 50ms: ",
+      "start.lua: on start failed: start.lua:1: boo",
+      "bind.lua:3: A/d: there is no such consumer, and bind = true" } do
+      assert.is_truthy(ended.stdout:find("a_test.lua:3: " .. said, 1, true), ended.stdout)
+    end
+    assert.matches("1 passed, 4 failed\n$", ended.stdout)
   end)
 
   it("has describe, it, before_each, after_each, setup, teardown and pending", function()

@@ -33,8 +33,8 @@ end
 
 -- --- the log ---
 
-local function same_run(a, b)
-  return a.handler == b.handler and a.sequence == b.sequence and a.attempt == b.attempt
+local function same_run(event, run)
+  return event.handler == run.handler and event.sequence == run.sequence and (event.attempt or 1) == run.attempt
 end
 
 local function add_run(record, event)
@@ -43,10 +43,12 @@ local function add_run(record, event)
     sequence = event.sequence, attempt = event.attempt or 1, verdict = event.verdict,
   }
   -- In an order the host itself runs it again: for its author that is a nak.
-  if run.verdict == "retry" then run.verdict = "nak" end
+  if run.verdict == "retry" then
+    run.verdict, run.attempt = "nak", run.attempt - 1 -- it counts as the next one already
+  end
   for index = #record.failures, 1, -1 do
     local failed = record.failures[index]
-    if same_run(failed.event, event) and not failed.taken then
+    if same_run(failed.event, run) and not failed.taken then
       failed.taken = true
       run.error, run.delay = failed.error, failed.event.delay_ms and failed.event.delay_ms / 1000
       break

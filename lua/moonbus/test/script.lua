@@ -137,7 +137,8 @@ function script:start()
   if self.served then return self end
   self.served = true
   check_streams(self)
-  self:check(self.stage:serve())
+  local ok, why = self.stage:serve()
+  if not ok then blame("%s", (tostring(why):gsub("^serve: ", ""))) end
   self:wait(function() return not self.stage:busy() end, MOST_MS)
   local failed = self.record.failures[1]
   if failed then
