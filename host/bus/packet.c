@@ -10,7 +10,8 @@ struct packet packet_take(struct packet *from)
 
 void packet_clear(struct packet *packet)
 {
-    header_block_clear(&packet->headers);
+    if (packet->headers.owned) /* of hardly any */
+        header_block_clear(&packet->headers);
     if (packet->free_memory)
         packet->free_memory(packet->memory);
     *packet = (struct packet){0};

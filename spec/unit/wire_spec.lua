@@ -61,6 +61,28 @@ describe("the reply subject of a JetStream message", function()
     assert.equal(0xffffffffffffffffULL, out.stream_sequence)
   end)
 
+  it("has numbers of any length", function()
+    local out = ffi.new "struct ack_subject"
+    local digits, value = "", 0ULL
+    for i = 1, 19 do
+      digits, value = digits .. i * 7 % 10, value * 10 + i * 7 % 10
+      assert.is_true(lib.wire_parse_ack_subject("$JS.ACK.S.c.1." .. digits .. ".1.1.0", out))
+      assert.equal(value, out.stream_sequence)
+    end
+  end)
+
+  it("has digits in its numbers, and nothing else, wherever that stands", function()
+    local out = ffi.new "struct ack_subject"
+    for place = 1, 19 do
+      for byte = 1, 255 do
+        local char = string.char(byte)
+        local number = ("7"):rep(place - 1) .. char .. ("7"):rep(19 - place)
+        local read = lib.wire_parse_ack_subject("$JS.ACK.S.c.1." .. number .. ".1.1.0", out)
+        assert.equal(char:find "%d" ~= nil, read)
+      end
+    end
+  end)
+
   for _, subject in ipairs {
     "",
     "orders.created",

@@ -96,7 +96,8 @@ static void release_references(struct delivery *delivery, int references)
     packet_clear(&delivery->packet);
     if (delivery->leases)
         puller_release(puller_of(delivery));
-    free(delivery->rejoined);
+    if (delivery->rejoined) /* freeing nothing costs, and this is done for each message */
+        free(delivery->rejoined);
     free(delivery);
 }
 

@@ -19,7 +19,6 @@ struct push_news {
     uint64_t dropped; /* so far; 0: nothing was dropped now */
     uint64_t before;  /* dropped until now */
     int waiting;      /* for others of their key; 0: nothing to log of that */
-    char handler[128];
 };
 
 /* Has the count passed a power of two? */
@@ -28,9 +27,9 @@ static bool is_round(uint64_t before, uint64_t now)
     return (before ^ now) > before;
 }
 
-static void log_news(const struct source *source, const struct push_news *news)
+static void log_news(const struct source *source, const struct push_news *news, const char *handler)
 {
-    struct log_context context = {.script = source->script->name, .handler = news->handler};
+    struct log_context context = {.script = source->script->name, .handler = handler};
     /* At powers of two: an overload is logged soon and does not flood the log. */
     if (is_round(news->before, news->dropped))
         log_event(LOG_WARN, &context, "slow handler: %llu messages dropped so far",
@@ -166,7 +165,7 @@ void source_push(struct source *source, struct delivery *delivery)
     struct dispatch *dispatch = source->scripts->dispatch;
     struct delivery *dropped = NULL, *each, *next;
     struct push_news news = {0};
-    char key[LANE_KEY_MAX];
+    char key[LANE_KEY_MAX], handler[128]; /* not cleared: they are large, and each message passes */
     bool ordered = source->lanes && lane_key(source->lanes, delivery, key);
 
     dispatch_lock(dispatch);
@@ -179,11 +178,11 @@ void source_push(struct source *source, struct delivery *delivery)
         news.before = before;
     }
     if (news.dropped || news.waiting)
-        snprintf(news.handler, sizeof news.handler, "%s", source->registration->handler);
+        snprintf(handler, sizeof handler, "%s", source->registration->handler);
     dispatch_unlock(dispatch);
 
     if (news.dropped || news.waiting)
-        log_news(source, &news);
+        log_news(source, &news, handler);
     DL_FOREACH_SAFE(dropped, each, next)
         delivery_release(each);
     end_unwanted(fate, delivery);
