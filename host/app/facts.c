@@ -95,6 +95,7 @@ static void describe(const struct registration_view *view, struct judge_handler 
         .subject = view->subject,
         .queue = view->queue,
         .looks_on = view->looks_on,
+        .schema = view->schema,
     };
     if (view->consumer)
         describe_durable(view, out);
@@ -232,7 +233,8 @@ static const char **keep_handler(struct facts *facts, struct judge_handler *hand
                                  const char **room)
 {
     const char **const texts[] = {&handler->what,   &handler->subject, &handler->queue,
-                                  &handler->stream, &handler->durable, &handler->dead_letter};
+                                  &handler->stream, &handler->durable, &handler->dead_letter,
+                                  &handler->schema};
     keep_place(facts, &handler->place);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         *texts[i] = facts_keep(facts, *texts[i]);

@@ -120,6 +120,30 @@ static void add_reply(struct document *document, cJSON *operation)
 
 /* --- operations --- */
 
+/* What the handler's schema says of a payload: a message of the channel, that the operation gets.
+ */
+static void add_message(struct document *document, cJSON *operation, const char *channel,
+                        const struct judge_handler *handler)
+{
+    char id[ID_MOST], reference[2 * ID_MOST + 32];
+    cJSON *schema = cJSON_Parse(handler->schema);
+    if (!schema)
+        return;
+    cJSON *at = cJSON_GetObjectItemCaseSensitive(document->channels, channel);
+    cJSON *messages = cJSON_GetObjectItemCaseSensitive(at, "messages");
+    if (!messages)
+        messages = cJSON_AddObjectToObject(at, "messages");
+    make_id("", handler->place.handler, id, sizeof id);
+    make_free(messages, id, sizeof id);
+    cJSON *message = cJSON_AddObjectToObject(messages, id);
+    cJSON_AddStringToObject(message, "contentType", "application/json");
+    cJSON_AddItemToObject(message, "payload", schema);
+    cJSON *link = cJSON_CreateObject();
+    snprintf(reference, sizeof reference, "#/channels/%s/messages/%s", channel, id);
+    cJSON_AddStringToObject(link, "$ref", reference);
+    cJSON_AddItemToArray(cJSON_AddArrayToObject(operation, "messages"), link);
+}
+
 static cJSON *add_operation(struct document *document, const char *action, const char *subject,
                             const struct judge_handler *handler)
 {
@@ -130,6 +154,8 @@ static cJSON *add_operation(struct document *document, const char *action, const
     cJSON *operation = cJSON_AddObjectToObject(document->operations, id);
     cJSON_AddStringToObject(operation, "action", action);
     add_reference(operation, "channel", channel);
+    if (handler->schema && strcmp(action, "receive") == 0)
+        add_message(document, operation, channel, handler);
     cJSON *ours = cJSON_AddObjectToObject(operation, "x-moonbus");
     cJSON_AddStringToObject(ours, "script", handler->place.script);
     cJSON_AddStringToObject(ours, "handler", handler->place.handler);

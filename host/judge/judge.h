@@ -48,6 +48,7 @@ struct judge_handler {
 
     const char *subject, *queue; /* SUBSCRIBE; queue: or NULL */
     bool looks_on;               /* SUBSCRIBE: it never replies */
+    const char *schema;          /* of payloads, as JSON Schema; NULL: none is stated */
 
     /* CONSUME */
     const char *stream, *durable;

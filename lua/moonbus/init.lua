@@ -10,6 +10,7 @@ local offload = require("moonbus.offload")
 local options = require("moonbus.options")
 local shared_options = require("moonbus.options_shared")
 local permits = require("moonbus.permits")
+local schema = require("moonbus.schema")
 local task = require("moonbus.task")
 local views = require("moonbus.views")
 
@@ -47,6 +48,7 @@ local M = {
   lock = permits.lock,
   semaphore = permits.semaphore,
   limiter = permits.limiter,
+  schema = schema.public,
 }
 
 -- Only while a script loads -----------------------------------------------------------------------
@@ -54,7 +56,7 @@ local M = {
 function M.subscribe(subject, opts, fn)
   local spec
   spec, fn = options.subscribe(subject, opts, fn)
-  core.register("subscribe", spec, fn)
+  core.register("subscribe", spec, fn, spec.schema and schema.around(spec.schema, false, fn))
 end
 
 function M.on(event, opts, fn)

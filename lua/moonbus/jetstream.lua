@@ -2,6 +2,7 @@
 local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
 local options = require("moonbus.options")
+local schema = require("moonbus.schema")
 local task = require("moonbus.task")
 require("moonbus") -- finishes the methods of messages
 
@@ -17,7 +18,7 @@ end
 function M.consume(stream, opts, fn)
   local spec
   spec, fn = options.consume(stream, opts, fn)
-  core.register("consume", spec, fn)
+  core.register("consume", spec, fn, spec.schema and schema.around(spec.schema, spec.batch ~= nil, fn))
 end
 
 local FULL_WAIT = 0.02 -- seconds; a place in the outbox comes free as fast as the server stores

@@ -445,6 +445,22 @@ local function check_offloaded(options, name)
   misuse(("bus.offload: module %q not found; looked for %s"):format(name, table.concat(tried, ", ")))
 end
 
+--- The text of a file that is no module, and its path: beside the script, or where `lib` leads. The
+--- watch sees it, as a module. Or nil, and why not.
+local function read_beside(options, name)
+  if name:find("[%c\\]") then return nil, "not a path" end
+  local folders, tried = { folder_of(options.path) }, {}
+  for _, lib in ipairs(options.lib) do folders[#folders + 1] = with_slash(lib) end
+  if name:sub(1, 1) == "/" then folders = { "" } end
+  for _, folder in ipairs(folders) do
+    local path = folder .. name
+    local text, why = options.read(path)
+    if text then return text, path end
+    tried[#tried + 1] = path .. ": " .. why
+  end
+  return nil, table.concat(tried, "; ")
+end
+
 local M = {}
 
 --- For other environments than a script's: moonbus.offload_thread. make_require's options: path, name,
@@ -458,6 +474,7 @@ M.search_installed = search_installed
 --- read(path) -> text, or nil and why not; warn(global, file, line).
 function M.run(options)
   local env = environment(options)
+  M.read_beside = function(name) return read_beside(options, name) end
   M.check_offloaded = function(name) check_offloaded(options, name) end
   env.require = make_require(env, options)
   if options.trust then

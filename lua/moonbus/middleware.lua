@@ -50,8 +50,13 @@ local function around(fn)
   return function(...) return run(1, fn, ...) end
 end
 
-function core.register(kind, spec, fn)
+--- called: what is called in the place of fn, which the script wrote (a schema before it); or nil.
+function core.register(kind, spec, fn, called)
   local index = register(kind, spec, fn)
+  if called then
+    core.replace_handler(kind, index, called)
+    fn = called
+  end
   if fn then
     registered[index] = fn
     if chain[1] then core.replace_handler("bus.use", index, around(fn)) end

@@ -6,6 +6,7 @@
 ---     core.register("subscribe", spec, fn)
 local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
+local schemas = require("moonbus.schema")
 local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
 local show, copy_plain, nanoseconds = common.show, common.copy_plain, common.nanoseconds
 local need_function = common.need_function
@@ -21,6 +22,10 @@ local function check_drop(binding, field, value)
   return value
 end
 
+local function check_schema(binding, field, value)
+  return schemas.of(binding .. ": " .. field, value)
+end
+
 local SUBSCRIBE = {
   fields = {
     queue = "name",
@@ -28,6 +33,7 @@ local SUBSCRIBE = {
     concurrency = { "integer", max = 1000000, default = 256 },
     drop = { check = check_drop, default = "new" },
     reply = { "boolean", default = true },
+    schema = { check = check_schema },
   },
   hints = {
     drop_policy = "drop", overflow = "drop", queue_group = "queue", group = "queue", max_in_flight = "concurrency",
@@ -35,7 +41,7 @@ local SUBSCRIBE = {
     no_reply = "write reply = false", durable = "it belongs to js.consume", ack_wait = "it belongs to js.consume",
     attempts = "it belongs to js.consume", dead_letter = "it belongs to js.consume",
   },
-  later = { schema = true, batch = true, order_by = true },
+  later = { batch = true, order_by = true },
 }
 
 --- Or is the default taken?
@@ -50,6 +56,7 @@ function M.subscribe(subject, opts, fn)
   local spec = check(binding, opts, SUBSCRIBE)
   spec.timeout_stated = is_stated(opts, "timeout")
   spec.subject = subject
+  spec.schema_json = spec.schema and schemas.json(spec.schema)
   return spec, fn
 end
 
@@ -394,6 +401,7 @@ local CONSUME = {
     max_ack_pending = { "integer", min = -1 },
     consumer = { check = check_consumer },
     update = "boolean",
+    schema = { check = check_schema },
   },
   hints = {
     max_inflight = "concurrency", max_in_flight = "concurrency", workers = "concurrency",
@@ -402,7 +410,6 @@ local CONSUME = {
     dlq = "dead_letter", deadletter = "dead_letter", dead_letter_subject = "dead_letter",
     subject = "filter", subjects = "filter", deliver_from = "deliver", start = "deliver",
   },
-  later = { schema = true },
 }
 for name, instead in pairs(OURS) do
   if not CONSUME.fields[name] then CONSUME.hints[name] = instead end
@@ -433,6 +440,10 @@ function M.consume(stream, opts, fn)
   spec.ack_wait = spec.ack_wait or 30
   spec.backoff = spec.backoff or check_backoff(binding, "backoff", {})
   spec.deliver = spec.deliver or { from = "all" }
+  if spec.schema and spec.consumer and spec.consumer.headers_only then
+    misuse("js.consume: schema: with consumer = { headers_only = true } there are no payloads to check")
+  end
+  spec.schema_json = spec.schema and schemas.json(spec.schema)
   return spec, fn
 end
 

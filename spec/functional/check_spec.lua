@@ -295,6 +295,17 @@ bus.subscribe("greet.%d", function(msg) return "hello" end)
       assert.matches("error: b%.lua:1: unexpected symbol", run.stderr)
     end)
 
+    it("has what a handler's schema says of its payloads, as JSON Schema", function()
+      local all = document(STREAMS .. consume [[filter = "in.created", schema = { id = "integer", note = "string?",
+        list = { bus.schema.enum { "a", 1 } }, n = bus.schema.default("integer", 3) }]])
+      local reference = all.operations.receive_in_created.messages[1]["$ref"]
+      local id = reference:match "^#/channels/in_created/messages/([%w_%-]+)$"
+      local payload = all.channels.in_created.messages[id].payload
+      assert.same({ type = "object", required = { "id", "list" }, properties = {
+        id = { type = "integer" }, note = { type = "string" }, n = { type = "integer", default = 3 },
+        list = { type = "array", items = { enum = { "a", 1 } } } } }, payload)
+    end)
+
     it("gives a durable without a filter the subjects of its stream", function()
       assert.equal("in.{rest}", document(STREAMS .. consume()).channels.in_rest.address)
     end)

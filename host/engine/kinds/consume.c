@@ -166,6 +166,7 @@ static const char *read_consume(lua_State *L, int spec, struct registration *reg
     const char *wrong = read_extra(L, spec, registration);
     if (wrong)
         return wrong;
+    registration->schema = spec_text(L, spec, "schema_json");
     registration->timeout_ns = spec_duration_ns(L, spec, "timeout");
     registration->timeout_stated = spec_flag(L, spec, "timeout_stated");
     registration->concurrency = consumer->concurrency;

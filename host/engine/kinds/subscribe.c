@@ -16,6 +16,7 @@ static const char *read_subscribe(lua_State *L, int spec, struct registration *r
     char *drop = spec_text(L, spec, "drop");
     registration->drop_old = drop && strcmp(drop, "old") == 0;
     free(drop);
+    registration->schema = spec_text(L, spec, "schema_json");
     registration->looks_on = !spec_flag(L, spec, "reply");
     registration->timeout_ns = spec_duration_ns(L, spec, "timeout");
     registration->timeout_stated = spec_flag(L, spec, "timeout_stated");

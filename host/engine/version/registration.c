@@ -27,6 +27,7 @@ void registration_free(struct registration *registration)
     free(registration->queue);
     free(registration->dead_letter);
     free(registration->order_header);
+    free(registration->schema);
     free(registration);
 }
 

@@ -56,6 +56,7 @@ struct registration {
     int order_token;               /* counted from 1 */
     char *order_header;
     int batch_size; /* CONSUME: 0: no batches */
+    char *schema;   /* SUBSCRIBE, CONSUME: of its payloads, as JSON Schema; NULL: none is stated */
     int64_t batch_wait_ns;
     struct meter *meter; /* CONSUME: the trial's; NULL: nothing is measured */
 };

@@ -54,6 +54,7 @@ function js.stream(settings) end
 ---@field batch? {size: integer, wait: moonbus.Duration?} the handler gets a list of messages
 ---@field dead_letter? string|false a subject that a stream takes; without one what fails is never given up; false: terminated
 ---@field deliver? "all"|"new"|"last"|"last_per_subject"|{sequence: integer}|{time: string} where a new consumer begins
+---@field schema? moonbus.SchemaDefinition what payloads must be: the handler gets the decoded one as well
 ---@field max_ack_pending? integer default: derived from concurrency
 ---@field update? boolean an existing consumer with other settings is updated: true: always, false: never; default: if this script made it
 ---@field consumer? table NATS' own fields, passed through
@@ -62,7 +63,7 @@ function js.stream(settings) end
 --- `return nil, err` or an error naks with backoff. Only while the script loads.
 ---@param stream string
 ---@param opts moonbus.ConsumeOptions
----@param handler fun(msg: moonbus.Message): any, any
+---@param handler fun(msg: moonbus.Message, body: any): any, any
 function js.consume(stream, opts, handler) end
 
 --- What must be true of the stream, or the publish fails with code `wrong_sequence`.

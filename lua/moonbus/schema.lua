@@ -1,0 +1,248 @@
+--- bus.schema: what a payload must look like. The constructors for what the notation of
+--- moonbus.schema_read cannot say, and a schema as handlers use it.
+---
+---     schema.of(binding, definition) ─▶ { check =, fill =, json() }
+---     schema.around(schema, spec, fn) ─▶ fn(msg, body), for a handler
+local core = require("moonbus.core")
+local common = require("moonbus.options_kinds")
+local check = require("moonbus.schema_check")
+local json = require("moonbus.schema_json")
+local read = require("moonbus.schema_read")
+
+local refuse_option = common.refuse
+
+local M = {}
+
+-- Constructors ------------------------------------------------------------------------------------
+
+local COUNT = { "integer", min = 0, max = 2 ^ 53 }
+
+local function kind_number(binding, field, value)
+  if type(value) ~= "number" or value ~= value then refuse_option(binding, field, "a number", value) end
+  return value
+end
+
+local function kind_pattern(binding, field, value)
+  if type(value) ~= "string" or not pcall(string.find, "", value) then
+    refuse_option(binding, field, "a pattern of Lua", value)
+  end
+  return value
+end
+
+local NUMBER = { check = kind_number }
+local BOUNDS = { hints = { minimum = "min", maximum = "max", length = "max", min_length = "min",
+  max_length = "max", size = "max", regex = "pattern", match = "pattern", enum = "write bus.schema.enum" } }
+local FORMS = {
+  string = { fields = { min = COUNT, max = COUNT, pattern = { check = kind_pattern } } },
+  number = { fields = { min = NUMBER, max = NUMBER, above = NUMBER, below = NUMBER } },
+  integer = { fields = { min = NUMBER, max = NUMBER, above = NUMBER, below = NUMBER } },
+  array = { fields = { min = COUNT, max = COUNT } },
+  map = { fields = { min = COUNT, max = COUNT } },
+  object = { fields = { extra = "boolean" } },
+}
+
+local function options_of(name, opts)
+  local form = { fields = FORMS[name].fields, hints = BOUNDS.hints }
+  local binding = "bus.schema." .. name
+  local node = common.check(binding, opts, form)
+  if node.min and node.max and node.min > node.max then
+    common.misuse(("%s: min (%.17g) is more than max (%.17g)"):format(binding, node.min, node.max))
+  end
+  return node
+end
+
+local constructors = {}
+
+for _, name in ipairs({ "string", "number", "integer" }) do
+  constructors[name] = function(opts)
+    local node = options_of(name, opts)
+    node.kind = name
+    return read.wrap(node)
+  end
+end
+
+local function inner(name, definition, what)
+  if definition == nil then
+    common.misuse(("bus.schema.%s: %s is missing"):format(name, what))
+  end
+  return read.read(read.context("bus.schema." .. name), definition)
+end
+
+function constructors.array(item, opts)
+  local node = options_of("array", opts)
+  node.kind, node.item = "array", inner("array", item, "what its elements are")
+  return read.wrap(node)
+end
+
+function constructors.map(value, opts)
+  local node = options_of("map", opts)
+  node.kind, node.fields, node.rest = "object", {}, inner("map", value, "what its values are")
+  return read.wrap(node)
+end
+
+function constructors.object(fields, opts)
+  local binding = "bus.schema.object"
+  if type(fields) ~= "table" then refuse_option(binding, "fields", "a table of fields", fields) end
+  local extra = options_of("object", opts).extra
+  local rest
+  if extra == false then rest = false end
+  return read.wrap(read.object(read.context(binding), fields, rest))
+end
+
+function constructors.enum(values)
+  local binding = "bus.schema.enum"
+  if type(values) ~= "table" or #values == 0 then
+    refuse_option(binding, "values", "a list of texts, numbers or booleans", values)
+  end
+  local list = {}
+  for i, value in ipairs(values) do
+    if type(value) ~= "string" and type(value) ~= "number" and type(value) ~= "boolean" then
+      refuse_option(binding, ("values[%d]"):format(i), "a text, a number or a boolean", value)
+    end
+    list[i] = value
+  end
+  return read.wrap({ kind = "enum", values = list })
+end
+
+function constructors.any_of(list)
+  if type(list) ~= "table" or #list == 0 then
+    refuse_option("bus.schema.any_of", "alternatives", "a list of schemas", list)
+  end
+  local context, all = read.context("bus.schema.any_of"), {}
+  for i, definition in ipairs(list) do all[i] = read.read(read.at(context, i), definition) end
+  return read.wrap({ kind = "any_of", nodes = all })
+end
+
+local function copied(node)
+  local copy = {}
+  for key, value in pairs(node) do copy[key] = value end
+  return copy
+end
+
+function constructors.optional(definition)
+  local node = copied(inner("optional", definition, "a schema"))
+  node.optional = true
+  return read.wrap(node)
+end
+
+function constructors.default(definition, value)
+  local node = copied(inner("default", definition, "a schema"))
+  value = common.copy_plain("bus.schema.default", "value", value)
+  local why, path = check.compile(node)(value)
+  if why then
+    common.misuse(("bus.schema.default: the value does not fit: %s%s"):format(
+      path and path .. ": " or "", why))
+  end
+  node.default = value
+  return read.wrap(node)
+end
+
+-- A schema ----------------------------------------------------------------------------------------
+
+local function compile(node)
+  local fits, fill = check.compile(node)
+  return { node = node, check = fits, fill = fill }
+end
+
+--- "order.schema.json" is a file, beside the script or where `lib` leads.
+local function is_file(definition)
+  return type(definition) == "string" and definition:find("%.json$") ~= nil
+end
+
+--- The schema that an option of `binding` states.
+function M.of(binding, definition)
+  local context = read.context(binding)
+  if not is_file(definition) then return compile(read.read(context, definition)) end
+  local text, path = require("moonbus.loader").read_beside(definition)
+  if not text then
+    common.misuse(("%s: cannot read %s: %s"):format(binding, definition, path))
+  end
+  local document, err = core.json_decode(text)
+  if err then common.misuse(("%s: %s: %s"):format(binding, path, err.message)) end
+  local node, why = json.read(document)
+  if not node then common.misuse(("%s: %s: %s"):format(binding, path, why)) end
+  return compile(node)
+end
+
+--- As JSON Schema, in JSON.
+function M.json(schema)
+  return core.json_encode(json.write(schema.node))
+end
+
+-- Handlers ----------------------------------------------------------------------------------------
+
+--- The value with its defaults, or nil and what is wrong.
+local function fit(schema, value)
+  local why, path = schema.check(value)
+  if why then return nil, path and path .. ": " .. why or why end
+  if schema.fill then value = schema.fill(value) end
+  return value
+end
+
+local function body_of(schema, msg)
+  local body, err = msg:json({ strict = false })
+  if err then return nil, err.message end
+  if body == core.json_null then body = nil end
+  return fit(schema, body)
+end
+
+local function around_one(schema, fn)
+  return function(msg, ...)
+    local body, why = body_of(schema, msg)
+    if why then
+      msg:reject(why)
+      return
+    end
+    return fn(msg, body, ...)
+  end
+end
+
+--- What does not fit is rejected by itself; the handler gets the others.
+local function around_batch(schema, fn)
+  return function(msgs, ...)
+    local kept, bodies = {}, {}
+    for _, msg in ipairs(msgs) do
+      local body, why = body_of(schema, msg)
+      if why then
+        msg:reject(why)
+      else
+        kept[#kept + 1] = msg
+        bodies[#kept] = body
+      end
+    end
+    if kept[1] then return fn(kept, bodies, ...) end
+  end
+end
+
+--- A handler that gets what fits: fn(msg, body), or fn(msgs, bodies) of a batch.
+function M.around(schema, is_batch, fn)
+  return (is_batch and around_batch or around_one)(schema, fn)
+end
+
+-- bus.schema --------------------------------------------------------------------------------------
+
+local Validator = { __metatable = false }
+Validator.__index = Validator
+
+local schemas = setmetatable({}, { __mode = "k" })
+
+--- The value, with the schema's defaults in it, or nil and an error with the code "bad_payload".
+function Validator:check(value)
+  local schema = schemas[self]
+  if not schema then common.misuse("schema:check: call it with a colon, on what bus.schema returned") end
+  local result, why = fit(schema, value)
+  if why then return nil, core.error("bad_payload", why) end
+  return result
+end
+
+M.public = setmetatable(constructors, {
+  __call = function(_, definition)
+    if definition == nil then common.misuse("bus.schema: a schema is missing") end
+    local validator = setmetatable({}, Validator)
+    schemas[validator] = M.of("bus.schema", definition)
+    return validator
+  end,
+  __metatable = false,
+})
+
+return M
