@@ -134,7 +134,8 @@ describe("A schema, in virtual time", function()
     said('a: expected a type ("string?"), { "string" } for an array, or a table of fields, got a number', "{ a = 5 }")
     said("s.lua:2: bus.schema.string: min (3) is more than max (2)", "s.string { min = 3, max = 2 }")
     said('s.lua:2: bus.schema.integer: unknown option "minimum": here it is "min"', "s.integer { minimum = 1 }")
-    said("s.lua:2: bus.schema.default: the value does not fit: expected integer, got string", 's.default("integer", "x")')
+    said("s.lua:2: bus.schema.default: the value does not fit: expected integer, got string",
+      's.default("integer", "x")')
     said("a schema is missing", "")
   end)
 
@@ -159,7 +160,9 @@ describe("A schema, in virtual time", function()
 
   it("of a request answers 400 with the path, and the handler gets what fits", function()
     run [[
-      bus.subscribe("s", { schema = { id = "integer" } }, function(msg, body) return { id = body.id, data = msg.data } end)
+      bus.subscribe("s", { schema = { id = "integer" } }, function(msg, body)
+        return { id = body.id, data = msg.data }
+      end)
     ]]
     assert.same({ id = 5, data = '{"id":5}' }, cjson.decode(world:request("s", '{"id":5}').data))
     for text, why in pairs {
