@@ -334,6 +334,16 @@ describe("moonbus test", function()
     assert.matches("FAILED  outer inner fails\n    b_test.lua:11: boo\n", ended.stdout)
   end)
 
+  it("shows with a failure what the script has logged", function()
+    local out = fails [[
+      s:stub("pay", { total = 9 })
+      s:deliver("orders.created", { id = 1 })
+      s:deliver("orders.created", { fail = "boo" })
+      assert.equal(1, 2)]]
+    assert.matches("\n    log: error orders.lua: boo; nak in [%d.]+m?s\n", out)
+    assert.is_nil(out:find "charged")
+  end)
+
   it("finds tests in the handlers' folders, test and tests, and runs each file by itself", function()
     local ended = run { ["handlers/deep/a_test.lua"] = 'leaked = 1 it("a", function() end)',
       ["handlers/b.lua"] = "", ["test/c_test.lua"] = 'it("c", function() assert.is_nil(rawget(_G, "leaked")) end)',

@@ -103,10 +103,11 @@ end
 local function run_test(item)
   local open, began = kit.count(), os.clock()
   local failure = before(item.block) or try(item.test)
+  local logged = failure and kit.logged()
   failure = after(item.block, failure)
   kit.close_from(open)
   local status = not failure and "passed" or failure[PENDING] and "pending" or "failed"
-  return { name = item.name, status = status, failure = failure, seconds = os.clock() - began }
+  return { name = item.name, status = status, failure = failure, logged = logged or nil, seconds = os.clock() - began }
 end
 
 local function is_wanted(item, filter)

@@ -47,6 +47,19 @@ end
 
 function M.enter(file) folder = file:match "^(.*/)[^/]*$" or "" end
 
+-- What scripts have logged since the last result of each was begun: a line for each, the last ones.
+local LINES_MOST = 10
+function M.logged()
+  local lines = {}
+  for _, each in ipairs(open) do
+    for _, event in ipairs(each.record.logged) do
+      lines[#lines + 1] = ("%s %s: %s"):format(event.level, each.name, event.message)
+    end
+  end
+  while #lines > LINES_MOST do table.remove(lines, 1) end
+  return lines
+end
+
 -- How many there are; closes those that came later.
 function M.count() return #open end
 function M.close_from(count)

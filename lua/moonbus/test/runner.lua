@@ -92,6 +92,7 @@ end
 local function tell_failure(result)
   print("  FAILED  " .. result.name)
   print("    " .. result.failure.message:gsub("\n", "\n    "))
+  for _, line in ipairs(result.logged or {}) do print("    log: " .. line) end
 end
 
 local function run_file(loaded, filter, file)
