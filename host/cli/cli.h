@@ -46,6 +46,8 @@ struct cli {
     const char *first_start;               /* the first of them, when there are several */
     int starts;                            /* how many different ones */
     const char *filter, *junit;            /* of tests */
+    const char *example;                   /* of a new project; NULL: its own handler */
+    bool types;                            /* of a project: only these, anew */
     const char *nats_server, *nats_port, *store;
     struct cli_tune tune;
 
@@ -80,6 +82,7 @@ enum {
     CLI_EVAL = 1 << 12,
     CLI_TUNE = 1 << 13,
     CLI_TEST = 1 << 14,
+    CLI_INIT = 1 << 15,
     CLI_ADMIN = CLI_RELOAD | CLI_STATUS | CLI_DRAIN | CLI_LOG_LEVEL,
     CLI_CLIENT = CLI_PUB | CLI_REQ | CLI_SUB | CLI_REDRIVE | CLI_EVAL | CLI_TUNE,
     CLI_HOST = CLI_RUN | CLI_DEV,
@@ -155,6 +158,7 @@ bool cli_find_url(char *path, size_t path_size, char *url, size_t url_size);
 int cli_run(struct cli *cli);
 int cli_dev(struct cli *cli);
 int cli_check(struct cli *cli);
+int cli_init(struct cli *cli);
 int cli_test(struct cli *cli);
 int cli_pub(struct cli *cli);
 int cli_req(struct cli *cli);

@@ -20,6 +20,13 @@ const struct cli_command cli_commands[] = {
      "only). A file is reloaded when it is saved. The log is text.\n"
      "Its URL is in .moonbus/url, where `moonbus pub`, `req` and `sub` find it.\n",
      NULL, -1, CLI_DEV, cli_dev},
+    {"init", "[DIR]", "make a new project",
+     "Makes a project in DIR, or here: moonbus.lua, a handler and its test, types and settings "
+     "for\n"
+     "editors, a Makefile, a CI job. What it makes runs, and its tests pass. Nothing is written "
+     "if\n"
+     "one of the files is there already: exits 2 then.\n",
+     NULL, 1, CLI_INIT, cli_init},
     {"check", "[PATH...]", "load handlers without starting them, and judge the settings",
      "Loads the config and the handlers as `moonbus run` does, starts nothing, and connects to\n"
      "nothing. Prints what is registered, and what is set wrong: what will happen, and which "

@@ -87,6 +87,10 @@ static const struct option_spec specs[] = {
     {"--asyncapi", 0, NULL, SWITCH(asyncapi), NULL, NULL, CLI_CHECK,
      "an AsyncAPI 3 document of what is registered"},
 
+    {"--example", 0, "NAME", TEXT(example), NULL, NULL, CLI_INIT,
+     "with the handlers of this example"},
+    {"--types", 0, NULL, SWITCH(types), NULL, NULL, CLI_INIT,
+     "write only types/, what editors know of moonbus, anew: after an update"},
     {"--filter", 0, "PATTERN", TEXT(filter), NULL, NULL, CLI_TEST,
      "only tests whose full name matches this Lua pattern"},
     {"--junit", 0, "FILE", TEXT(junit), NULL, NULL, CLI_TEST,
