@@ -384,6 +384,22 @@ local function default_of(self, leaf, folder)
   return (leaf.kind(leaf.default, { folder = folder, host = self.host, show = tostring }))
 end
 
+-- Where `luarocks install --tree lua_modules --lua-version 5.1` puts modules, beside the config file.
+-- https://github.com/luarocks/luarocks/wiki/File-locations
+local ROCKS = "lua_modules/share/lua/5.1/"
+
+-- Is looked at last, where it is there.
+local function add_rocks(lib, folder)
+  local path = folder .. ROCKS
+  for _, known in ipairs(lib) do
+    if known:gsub("/*$", "/") == path then return end
+  end
+  local handle = io.open(path) -- a folder, too, can be opened
+  if not handle then return end
+  handle:close()
+  lib[#lib + 1] = path
+end
+
 -- A value as one text: two of them are the same when these are.
 local function as_text(value)
   if type(value) == "table" then return table.concat(value, "\n") end
@@ -433,6 +449,7 @@ local function judge(self, input)
       result[leaf.key] = default_of(self, leaf, folder)
     end
   end
+  add_rocks(result.lib, folder)
   result.workers = result.workers or input.workers
   check_order(self, result, "reconnect.wait", "reconnect.max_wait")
   check_order(self, result, "publish.backoff.min", "publish.backoff.max")
