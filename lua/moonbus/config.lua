@@ -10,6 +10,7 @@
 -- server of `dev` knows none of it.
 local context = require "moonbus.config_context"
 local kinds = require "moonbus.config_kinds"
+local rocks = require "moonbus.rocks"
 local settings = require "moonbus.config_settings"
 local shower = require "moonbus.config_shown"
 local telemetry = require "moonbus.config_telemetry"
@@ -384,22 +385,6 @@ local function default_of(self, leaf, folder)
   return (leaf.kind(leaf.default, { folder = folder, host = self.host, show = tostring }))
 end
 
--- Where `luarocks install --tree lua_modules --lua-version 5.1` puts modules, beside the config file.
--- https://github.com/luarocks/luarocks/wiki/File-locations
-local ROCKS = "lua_modules/share/lua/5.1/"
-
--- Is looked at last, where it is there.
-local function add_rocks(lib, folder)
-  local path = folder .. ROCKS
-  for _, known in ipairs(lib) do
-    if known:gsub("/*$", "/") == path then return end
-  end
-  local handle = io.open(path) -- a folder, too, can be opened
-  if not handle then return end
-  handle:close()
-  lib[#lib + 1] = path
-end
-
 -- A value as one text: two of them are the same when these are.
 local function as_text(value)
   if type(value) == "table" then return table.concat(value, "\n") end
@@ -449,7 +434,7 @@ local function judge(self, input)
       result[leaf.key] = default_of(self, leaf, folder)
     end
   end
-  add_rocks(result.lib, folder)
+  rocks.add(result.lib, folder)
   result.workers = result.workers or input.workers
   check_order(self, result, "reconnect.wait", "reconnect.max_wait")
   check_order(self, result, "publish.backoff.min", "publish.backoff.max")

@@ -6,6 +6,7 @@
 local misuse = require("moonbus.options_kinds").misuse
 local check_stack = require("moonbus.stack").check
 local logged = require("moonbus.logged")
+local rocks = require("moonbus.rocks")
 local tostring = require("moonbus.tostring")
 local walls = require("moonbus.walls")
 require("moonbus.views") -- pairs and next
@@ -303,17 +304,6 @@ local function check_module_name(name)
   end
 end
 
---- Modules in C of the same tree of rocks: lua_modules/lib/lua/5.1, beside lua_modules/share/lua/5.1.
-local function search_rocks(lib)
-  for _, folder in ipairs(lib) do
-    local tree = folder:match("^(.*)share/lua/5%.1/*$")
-    local path = tree and tree .. "lib/lua/5.1/?.so"
-    if path and not (";" .. package.cpath .. ";"):find(";" .. path .. ";", 1, true) then
-      package.cpath = path .. ";" .. package.cpath
-    end
-  end
-end
-
 --- With trust: what package.path and package.cpath lead to.
 local function find_installed(name, tried)
   for i = 2, #file_loaders do
@@ -357,7 +347,7 @@ end
 
 --- `require` of one script: modules share its environment and live as long as it.
 local function make_require(env, options)
-  if options.trust then search_rocks(options.lib) end
+  if options.trust then rocks.search_c(options.lib) end
   local loaded = {}
   local running = setmetatable({}, { __mode = "k" }) -- function that runs a module -> its name
 
