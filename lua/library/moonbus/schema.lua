@@ -8,13 +8,13 @@
 ---@alias moonbus.SchemaDefinition string|table|moonbus.SchemaPart
 
 ---@class moonbus.Schema
-local compiled = {}
+local Schema = {}
 
 --- The value, with the schema's defaults in it, or nil and an error with the code `bad_payload`.
 ---@param value any
 ---@return any? value
 ---@return moonbus.Error? err
-function compiled:check(value) end
+function Schema:check(value) end
 
 ---@class moonbus.SchemaConstructors
 ---@operator call(moonbus.SchemaDefinition): moonbus.Schema
