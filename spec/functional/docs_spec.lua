@@ -8,7 +8,8 @@ local world = require "spec.support.world"
 
 local DOCUMENTS = {
   "README.md", "CONTRIBUTING.md", "docs/GUIDE.md", "docs/REFERENCE.md", "docs/OPERATING.md", "docs/DEPLOYING.md",
-  "docs/TROUBLESHOOTING.md", "docs/MIXED-FLEETS.md", "docs/internals/debugging.md",
+  "docs/TROUBLESHOOTING.md", "docs/MIXED-FLEETS.md", "docs/FROM-OPENRESTY.md", "docs/FROM-FASTSTREAM.md",
+  "docs/internals/debugging.md",
 }
 
 local function text_of(path) return assert(temp.read(path), path) end
@@ -61,6 +62,33 @@ describe("The guide", function()
       end)
     end
   end
+end)
+
+describe("The pages for people who come from elsewhere", function()
+  local w = world.new()
+  after_each(function() w:clear() end)
+
+  for _, path in ipairs { "docs/FROM-OPENRESTY.md", "docs/FROM-FASTSTREAM.md" } do
+    it("show handlers that check without a warning: " .. path, function()
+      local folder, count = w:folder(), 0
+      for _, fence in ipairs(fences(text_of(path))) do
+        local name = fence.language == "lua" and fence.text:match "^%-%- (handlers/%S+%.lua)"
+        if name then
+          temp.write(folder, name, fence.text)
+          count = count + 1
+        end
+      end
+      assert.is_true(count > 0)
+      local run = moonbus("check --strict handlers", folder)
+      assert.equal(0, run.status, run.stdout .. run.stderr)
+    end)
+  end
+
+  it("name specs that there are", function()
+    for spec in text_of("docs/FROM-FASTSTREAM.md"):gmatch "`(spec/[%w_/]+%.lua)`" do
+      assert.is_truthy(temp.read(spec), spec)
+    end
+  end)
 end)
 
 describe("The documents", function()
