@@ -22,8 +22,19 @@ local function kind_number(binding, field, value)
   return value
 end
 
+--- Are captures ended, as they are begun? What matches nothing is not looked at to its end by string.find.
+local function is_closed(pattern)
+  local plain = pattern:gsub("%%.", ""):gsub("%[%^?%]?[^%]]*%]", "")
+  local depth = 0
+  for bracket in plain:gmatch("[()]") do
+    depth = depth + (bracket == "(" and 1 or -1)
+    if depth < 0 then return false end
+  end
+  return depth == 0
+end
+
 local function kind_pattern(binding, field, value)
-  if type(value) ~= "string" or not pcall(string.find, "", value) then
+  if type(value) ~= "string" or not pcall(string.find, "", value) or not is_closed(value) then
     refuse_option(binding, field, "a pattern of Lua", value)
   end
   return value
@@ -127,7 +138,11 @@ end
 
 function constructors.default(definition, value)
   local node = copied(inner("default", definition, "a schema"))
-  value = common.copy_plain("bus.schema.default", "value", value)
+  common.copy_plain("bus.schema.default", "value", value)
+  value = check.copy(value)
+  if node.kind == "array" and type(value) == "table" and next(value) == nil then
+    value = core.json_array({}) -- `{}` is an object otherwise
+  end
   local why, path = check.compile(node)(value)
   if why then
     common.misuse(("bus.schema.default: the value does not fit: %s%s"):format(
@@ -157,6 +172,9 @@ function M.of(binding, definition)
   if not text then
     common.misuse(("%s: cannot read %s: %s"):format(binding, definition, path))
   end
+  if text:find('"const"%s*:%s*null') then -- the decoder leaves out null
+    common.misuse(("%s: %s: const: null is written \"type\": \"null\""):format(binding, path))
+  end
   local document, err = core.json_decode(text)
   if err then common.misuse(("%s: %s: %s"):format(binding, path, err.message)) end
   local node, why = json.read(document)
@@ -171,8 +189,13 @@ end
 
 -- Handlers ----------------------------------------------------------------------------------------
 
---- The value with its defaults, or nil and what is wrong.
+--- The value with its defaults, or nil and what is wrong. Of `null` alone there may be one that fits.
 local function fit(schema, value)
+  local node = schema.node
+  if value == core.json_null then value = nil end
+  if value == nil and (node.optional or node.default ~= nil or node.kind == "any") then
+    return schema.fill and schema.fill(nil)
+  end
   local why, path = schema.check(value)
   if why then return nil, path and path .. ": " .. why or why end
   if schema.fill then value = schema.fill(value) end

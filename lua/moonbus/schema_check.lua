@@ -235,6 +235,7 @@ function checks.object(node, cache)
     for i = 1, count do
       local field = fields[i]
       local inner = value[field.name]
+      if inner == NULL then inner = nil end -- in a value that came from Lua
       if inner ~= nil or not field.may_lack then
         local why, path = field.check(inner)
         if why then return why, below(field.name, path) end
@@ -310,6 +311,7 @@ local function copy(value)
   if is_array(value) and next(result) == nil then return core.json_array(result) end
   return result
 end
+M.copy = copy
 
 local compile_fill
 

@@ -46,7 +46,7 @@ local function at(context, key)
 end
 
 local function read_type(context, name)
-  if TYPES[name] then return { kind = name } end
+  if TYPES[name] then return { kind = name, fields = name == "object" and {} or nil } end
   local hint = HINTS[name]
   local near = not hint and nearest(name, NAMES)
   refuse(context, ("unknown type %s: %s"):format(show(name), hint and "here it is " .. hint

@@ -121,6 +121,26 @@ describe("A schema, in virtual time", function()
     assert.same({ '["new"]3' }, world:said())
   end)
 
+  it("takes any object, any array, and null, where it says so", function()
+    assert.same({ '{"a":1}', "expected object, got array" }, judge('"object"', { '{"a":1}', "[1]" }))
+    world:close()
+    world = sim.new()
+    assert.same({ "nil", "1" }, judge('"any"', { "null", "1" }))
+    world:close()
+    world = sim.new()
+    assert.same({ '{"o":{}}', "o: expected object, got number" }, judge('{ o = "object?" }', { '{"o":{}}', '{"o":1}' }))
+  end)
+
+  it("takes an empty array for a default, and null in a value of Lua for an absent field", function()
+    run [[
+      local s = bus.schema
+      local list = { "string" }
+      local schema = s { tags = s.default(list, {}), more = s.default(list, bus.json.array {}), n = "string?" }
+      sim.note(bus.json.encode(schema:check({ n = bus.json.null }).tags))
+    ]]
+    assert.same({ "[]" }, world:said())
+  end)
+
   it("is refused at load with what would be right", function()
     local function said(text, schema)
       assert.equal(text, (misuse(schema):gsub("^s.lua:2: bus.schema: ", "")))
@@ -133,6 +153,8 @@ describe("A schema, in virtual time", function()
     said("a field is named by a text, got true", '{ [true] = "string" }')
     said('a: expected a type ("string?"), { "string" } for an array, or a table of fields, got a number', "{ a = 5 }")
     said("s.lua:2: bus.schema.string: min (3) is more than max (2)", "s.string { min = 3, max = 2 }")
+    said('s.lua:2: bus.schema.string: pattern: expected a pattern of Lua, got "(a"',
+      's.string { pattern = "(a" }')
     said('s.lua:2: bus.schema.integer: unknown option "minimum": here it is "min"', "s.integer { minimum = 1 }")
     said("s.lua:2: bus.schema.default: the value does not fit: expected integer, got string",
       's.default("integer", "x")')
@@ -295,6 +317,7 @@ describe("A JSON Schema", function()
     refused('#/$ref: only references inside the document are supported', '{"$ref":"other.json"}')
     refused('#/$ref: nothing is at "#/$defs/x"', '{"$ref":"#/$defs/x"}')
     refused("a schema refers to itself with no field or element between", '{"$ref":"#"}')
+    refused('const: null is written "type": "null"', '{"const": null}')
     refused('#/type: unknown type "int"', '{"type":"int"}')
     refused("#/minLength: expected a count", '{"type":"string","minLength":-1}')
     refused("#: expected a schema", "[1]")

@@ -13,6 +13,7 @@ end
 
 local function find_below(folder, list)
   local names = stage.list(folder)
+  if not names then return end -- a ring of links, a folder that may not be read
   table.sort(names)
   local prefix = folder:match "/$" and folder or folder .. "/"
   for _, name in ipairs(names) do
