@@ -143,7 +143,8 @@ describe("HTTP:", function()
       } do
         local answer = get(path)
         assert.equal("protocol", answer.code, path .. ": " .. answer.message)
-        assert.matches(wanted, answer.message)
+        -- Newer versions of libcurl refuse a sign by themselves.
+        if not answer.message:find "Invalid Content%-Length" then assert.matches(wanted, answer.message) end
       end
       assert.equal("closed", get("/lengths/9/9").code)
       -- The connection is not used again.
