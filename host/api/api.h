@@ -33,6 +33,7 @@ void api_check_open(lua_State *L);   /* size, check_subject, check_name */
 void api_bus_open(lua_State *L);     /* publish, request, log, settings, version */
 void api_time_open(lua_State *L);    /* now, sleep, duration, spawn, park, wake, cancel */
 void api_js_open(lua_State *L);      /* js_publish */
+void api_jsapi_open(lua_State *L);   /* js_api, js_get, request_timeout */
 void api_msg_open(lua_State *L);     /* the message object's metatable */
 void api_json_open(lua_State *L);    /* json_encode, json_decode, null, array */
 void api_plain_open(lua_State *L);   /* a metatable for grips */
@@ -142,6 +143,11 @@ void api_push_message(lua_State *L, struct task *task, struct delivery *delivery
 /* Pushes a message object of a reply; takes the packet, but not when it raises. */
 void api_push_reply(lua_State *L, struct packet *reply);
 
+/* Pushes a message object that is a copy of what lies in that stream. Raises when there is no
+ * memory; nothing of `stored` is taken. */
+struct stored_message;
+void api_push_stored(lua_State *L, const char *stream, const struct stored_message *stored);
+
 /* Where the running code belongs, for a line of the log; file is borrowed by it. Of a batch no
  * message is named: it is of all of them. */
 struct log_context;
@@ -150,6 +156,9 @@ void api_log_context(lua_State *L, struct log_context *context, char *file, size
 void api_log_message(struct log_context *context, const struct task *run,
                      const struct delivery *delivery);
 
+/* Adds msg:json to the table of methods on top of the stack. */
+void api_msg_json_open(lua_State *L);
+
 /* Adds msg:header and msg:header_values to the table of methods on top of the stack. */
 void api_msg_headers_open(lua_State *L);
 
@@ -157,7 +166,8 @@ void api_msg_headers_open(lua_State *L);
  * top of the stack. */
 void api_verdict_open(lua_State *L);
 
-enum message_kind { MESSAGE_CORE, MESSAGE_STREAM, MESSAGE_REPLY };
+/* MESSAGE_STORED: as it lies in a stream (js.get); no run has it. */
+enum message_kind { MESSAGE_CORE, MESSAGE_STREAM, MESSAGE_REPLY, MESSAGE_STORED };
 
 /* A message object, as its methods see it. Lives in a userdata. Most messages are small: the object
  * has a copy of all that is to be read, and what the message took is free for the next one as soon

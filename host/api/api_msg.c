@@ -6,6 +6,7 @@
 
 #include "api/api.h"
 #include "base/value.h"
+#include "bus/letter.h"
 
 enum field {
     FIELD_NONE,
@@ -206,6 +207,25 @@ void api_push_reply(lua_State *L, struct packet *reply)
     make_keeper(L, message);
 }
 
+void api_push_stored(lua_State *L, const char *stream, const struct stored_message *stored)
+{
+    const struct header_block *headers = &stored->block;
+    size_t subject_len = strlen(stored->subject), stream_len = strlen(stream);
+    struct message *message =
+        push_room(L, MESSAGE_STORED, subject_len + stream_len + stored->len + headers->len + 4);
+    char *at = message->text;
+    message->subject = append(&at, stored->subject, subject_len);
+    message->stream = append(&at, stream, stream_len);
+    message->data = append(&at, stored->data, stored->len);
+    message->len = stored->len;
+    if (headers->at)
+        message->headers.at = append(&at, headers->at, headers->len);
+    message->headers.len = headers->len;
+    message->sequence = stored->sequence;
+    message->timestamp_ns = stored->timestamp_ns;
+    make_object(L);
+}
+
 static struct message *to_message(lua_State *L, int index)
 {
     if (lua_type(L, index) != LUA_TUSERDATA || !lua_getmetatable(L, index))
@@ -234,56 +254,6 @@ struct message *api_message(lua_State *L, const char *method)
         api_misuse(L, "msg:%s: call it with a colon, on a message (got %s)", method,
                    api_type_name(L, 1));
     return message;
-}
-
-/* --- JSON --- */
-
-/* False: {strict = false} at 2. Raises. */
-static bool is_strict(lua_State *L)
-{
-    if (lua_isnil(L, 2))
-        return true;
-    lua_getfield(L, 2, "strict");
-    if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
-        api_misuse(L, "msg:json: strict must be true or false, got %s", api_type_name(L, -1));
-    bool strict = lua_isnil(L, -1) || lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return strict;
-}
-
-static bool has_data(const struct message *message, struct err *err)
-{
-    unsigned long long left_out = wire_left_out(&message->headers, message->len);
-    if (left_out > 0)
-        err_set(err, ERR_BAD_PAYLOAD,
-                "the message came without its data (Nats-Msg-Size: %llu): its consumer delivers "
-                "headers only",
-                left_out);
-    return left_out == 0;
-}
-
-/* msg:json(): raises bad_payload, which sends the message straight to the dead letter; null is nil.
- * msg:json{strict = false}: nil and the error, so null is bus.json.null. */
-static int method_json(lua_State *L)
-{
-    struct message *message = api_message(L, "json");
-    lua_settop(L, 2);
-    struct json_reading reading =
-        api_json_reading(L, 2, "msg:json", "msg:json { big = \"string\" }");
-    bool strict = is_strict(L);
-    struct err err;
-    if (has_data(message, &err) &&
-        api_json_decode(L, message->data, message->len, &reading, &err) == 0) {
-        if (strict && lua_islightuserdata(L, -1))
-            lua_pushnil(L);
-        return 1;
-    }
-    if (!strict)
-        return api_fail(L, &err);
-    if (message->delivery)
-        handling_of(message->delivery)->unreadable = true;
-    api_push_error(L, &err);
-    return lua_error(L);
 }
 
 /* --- Fields --- */
@@ -370,6 +340,17 @@ static void push_delivery_field(lua_State *L, const struct message *message, enu
         lua_pushnil(L);
 }
 
+/* It has had no consumer, and so no attempt and no id. */
+static void push_stored_field(lua_State *L, const struct message *message, enum field field)
+{
+    if (field == FIELD_STREAM || field == FIELD_SEQUENCE)
+        push_stream_field(L, message, field);
+    else if (field == FIELD_TIMESTAMP)
+        push_delivery_field(L, message, field);
+    else
+        lua_pushnil(L);
+}
+
 /* Upvalue: {name = method or number of a field}, whose metatable raises for another name (in
  * lua/moonbus/init.lua). */
 static int message_index(lua_State *L)
@@ -390,7 +371,9 @@ static int message_index(lua_State *L)
     enum field field = (enum field)lua_tointeger(L, 3);
     if (push_common_field(L, message, field))
         return 1;
-    if (message->kind != MESSAGE_REPLY)
+    if (message->kind == MESSAGE_STORED)
+        push_stored_field(L, message, field);
+    else if (message->kind != MESSAGE_REPLY)
         push_delivery_field(L, message, field);
     else
         lua_pushnil(L);
@@ -409,7 +392,7 @@ static int message_tostring(lua_State *L)
     const struct delivery *delivery = message->delivery;
     char sequence[NUMBER_SHOWN];
     number_show((double)(delivery ? delivery->stream_sequence : message->sequence), sequence);
-    if (message->kind == MESSAGE_STREAM)
+    if (message->kind == MESSAGE_STREAM || message->kind == MESSAGE_STORED)
         lua_pushfstring(L, "message \"%s\" (%s #%s)", message->subject,
                         delivery ? delivery->stream : message->stream, sequence);
     else
@@ -438,8 +421,7 @@ static void push_members(lua_State *L)
         lua_pushinteger(L, fields[i].field);
         lua_setfield(L, -2, fields[i].name);
     }
-    lua_pushcfunction(L, method_json);
-    lua_setfield(L, -2, "json");
+    api_msg_json_open(L);
     api_msg_headers_open(L);
     api_verdict_open(L);
 }

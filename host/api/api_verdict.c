@@ -32,7 +32,8 @@ static struct message *stream_message(lua_State *L, const char *method)
 {
     struct message *message = api_message(L, method);
     if (message->kind != MESSAGE_STREAM)
-        api_misuse(L, "msg:%s: this message is not from a stream, so it has no verdict", method);
+        api_misuse(L, "msg:%s: this message %s, so it has no verdict", method,
+                   message->kind == MESSAGE_STORED ? "was read by js.get" : "is not from a stream");
     return message;
 }
 
@@ -206,8 +207,9 @@ static int method_reject(lua_State *L)
 {
     struct message *message = api_message(L, "reject");
     const char *reason = reason_argument(L, "reject");
-    if (message->kind == MESSAGE_REPLY)
-        return api_misuse(L, "msg:reject: this message is a reply, so it has no verdict");
+    if (message->kind == MESSAGE_REPLY || message->kind == MESSAGE_STORED)
+        return api_misuse(L, "msg:reject: this message %s, so it has no verdict",
+                          message->kind == MESSAGE_REPLY ? "is a reply" : "was read by js.get");
     api_task(L, "msg:reject");
     struct task *run = message->run;
     if (!run)

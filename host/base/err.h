@@ -30,7 +30,7 @@ enum err_code {
     ERR_CLOSED = -16,        /* "closed": the host is stopping; a connection ended too early */
     ERR_HANDLER = -17,       /* "handler_error": the handler raised or returned an error */
     ERR_MEMORY = -18,        /* "memory": a limit on memory was reached */
-    ERR_NOT_FOUND = -19,     /* "not_found": the stream, consumer or file does not exist */
+    ERR_NOT_FOUND = -19,     /* "not_found": no such stream, consumer, message or file */
     ERR_MISMATCH = -20,      /* "mismatch": the server has it with other settings */
     ERR_SYSTEM = -21,        /* "system": the operating system refused */
     ERR_CPU = -22,           /* "cpu": one resume ran for longer than limits.cpu */

@@ -95,9 +95,8 @@ static int parse_parts(const cJSON *message, struct stored_message *out, struct 
     char *text = hdrs ? decode_base64(hdrs, &len) : NULL;
     if (hdrs && !text)
         return err_set(err, ERR_API, "the headers of a stored message cannot be read");
-    int code = text ? parse_headers(&out->headers, text, len, err) : 0;
-    free(text);
-    return code;
+    out->block = (struct header_block){text, len, text};
+    return text ? parse_headers(&out->headers, text, len, err) : 0;
 }
 
 int stored_parse(const cJSON *reply, struct stored_message *out, struct err *err)
@@ -118,6 +117,7 @@ void stored_clear(struct stored_message *stored)
     free(stored->subject);
     free(stored->data);
     headers_clear(&stored->headers);
+    header_block_clear(&stored->block);
     *stored = (struct stored_message){0};
 }
 

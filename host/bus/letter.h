@@ -20,6 +20,7 @@ struct stored_message {
     uint64_t sequence;
     int64_t timestamp_ns; /* since 1970; 0 when the server's time was not understood */
     struct headers headers;
+    struct header_block block; /* the same as they came */
     char *data;
     size_t len;
 };

@@ -231,6 +231,25 @@ void binding_cancel_publish(struct op *op)
         op_release(op);
 }
 
+int binding_js_api(struct op *op, const char *operation, const char *data, size_t len,
+                   int64_t timeout_ns, inbox_fn on_reply, struct err *err)
+{
+    struct link_frame frame = {.data = data, .len = len, .flow = flow_of(op->instance)};
+    uint64_t until_ns = clock_now_ns() + (uint64_t)timeout_ns;
+    uint64_t id = jsapi_request(bus_of(op->instance)->jsapi, operation, &frame, until_ns, on_reply,
+                                NULL, op_retain(op), err);
+    if (!id)
+        return not_begun(op, err);
+    op->handle = id;
+    return 0;
+}
+
+int binding_js_unanswered(const struct op *op, const char *operation, enum err_code code,
+                          struct err *err)
+{
+    return jsapi_unanswered(bus_of(op->instance)->jsapi, operation, code, err);
+}
+
 int binding_ack(struct op *op, struct delivery *delivery, inbox_fn on_reply, struct err *err)
 {
     uint64_t until_ns = clock_now_ns() + (uint64_t)binding_request_timeout_ns(op->instance);

@@ -97,6 +97,15 @@ int binding_publish(struct op *op, struct outbox_message *message, outbox_fn on_
                     struct err *err);
 void binding_cancel_publish(struct op *op);
 
+/* A call of JetStream's API; on_reply gets the op, and has the answer read by jsapi_parse on the
+ * task's own thread. Made again when the connection is lost before the answer is there. To be
+ * cancelled as a request. 0, or as of jsapi_request. */
+int binding_js_api(struct op *op, const char *operation, const char *data, size_t len,
+                   int64_t timeout_ns, inbox_fn on_reply, struct err *err);
+/* The sentence of one that had no answer. */
+int binding_js_unanswered(const struct op *op, const char *operation, enum err_code code,
+                          struct err *err);
+
 /* Acks, and waits for the server to confirm it; to be cancelled as a request. 0, or as of
  * delivery_ack_sync. */
 int binding_ack(struct op *op, struct delivery *delivery, inbox_fn on_reply, struct err *err);

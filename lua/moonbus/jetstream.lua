@@ -1,6 +1,7 @@
 --- "moonbus.jetstream": streams, consumers, and publishes that are stored.
 local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
+local js_api = require("moonbus.js_api")
 local options = require("moonbus.options")
 local schema = require("moonbus.schema")
 local task = require("moonbus.task")
@@ -74,6 +75,12 @@ function M.publish_async(subject, data, opts)
   opts.id, opts.derived = id, derived
   if opts.headers then opts.headers = copy_headers(opts.headers) end
   return task.spawn_kept(send, subject, text, opts, content_type)
+end
+
+--- One stored message; or nil and an error.
+function M.get(stream, query, opts)
+  local request, timeout = options.js_get(stream, query, opts)
+  return js_api.get("js.get", stream, request, timeout)
 end
 
 return M

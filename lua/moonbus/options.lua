@@ -185,6 +185,34 @@ function M.js_publish(opts, binding)
   return check(binding or "js.publish", opts, JS_PUBLISH)
 end
 
+-- JetStream: reading ------------------------------------------------------------------------------
+
+local JS_GET = {
+  fields = {
+    sequence = { "integer", max = 2 ^ 53 },
+    last = "subject",
+    next = "pattern",
+  },
+  hints = {
+    seq = "sequence", last_by_subject = "last", last_by_subj = "last", next_by_subj = "next", subject = "last",
+  },
+}
+local JS_GET_OPTIONS = { fields = { timeout = "duration" }, hints = { max_wait = "timeout" } }
+
+--- The request as NATS has it, and the timeout.
+function M.js_get(stream, query, opts)
+  local binding = "js.get"
+  kinds.name(binding, "stream", stream, {})
+  local wanted = "{ sequence = 42 }, { last = SUBJECT } or { sequence = 42, next = SUBJECT }"
+  if type(query) ~= "table" then refuse(binding, "query", wanted, query) end
+  local asked = check(binding, query, JS_GET)
+  if asked.last and (asked.sequence or asked.next) or not (asked.sequence or asked.last or asked.next) then
+    misuse(("%s: expected %s"):format(binding, wanted))
+  end
+  local request = { seq = asked.sequence, last_by_subj = asked.last, next_by_subj = asked.next }
+  return request, check(binding, opts, JS_GET_OPTIONS).timeout
+end
+
 -- JetStream: streams ------------------------------------------------------------------------------
 
 local COUNT = { "integer", min = -1, max = 2 ^ 53 }

@@ -129,32 +129,28 @@ cJSON *jsapi_parse(const char *operation, const char *data, size_t len, int *api
     return NULL;
 }
 
-static void missing_reply(const struct api_call *call, enum err_code code, struct err *err)
+int jsapi_unanswered(const struct jsapi *jsapi, const char *operation, enum err_code code,
+                     struct err *err)
 {
     switch (code) {
     case ERR_NO_RESPONDERS:
-        err_set(err, code,
-                "nobody answers %s.%s: is JetStream enabled on the server and for "
-                "this account?",
-                call->jsapi->prefix, call->operation);
-        break;
+        return err_set(err, code,
+                       "nobody answers %s.%s: is JetStream enabled on the server and for "
+                       "this account?",
+                       jsapi->prefix, operation);
     case ERR_TIMEOUT:
-        err_set(err, code, "%s: no answer from JetStream in time", call->operation);
-        break;
+        return err_set(err, code, "%s: no answer from JetStream in time", operation);
     case ERR_PERMISSION:
-        err_set(err, code, "%s: this user may not publish to %s.%s", call->operation,
-                call->jsapi->prefix, call->operation);
-        break;
+        return err_set(err, code, "%s: this user may not publish to %s.%s", operation,
+                       jsapi->prefix, operation);
     case ERR_CLOSED:
-        err_set(err, code, "%s: the host is stopping", call->operation);
-        break;
+        return err_set(err, code, "%s: the host is stopping", operation);
     default:
-        err_set(err, code, "%s: %s", call->operation, err_name(code));
-        break;
+        return err_set(err, code, "%s: %s", operation, err_name(code));
     }
 }
 
-static void on_reply(void *owner, struct packet *packet, enum err_code code)
+static void on_answer(void *owner, struct packet *packet, enum err_code code)
 {
     struct api_call *call = owner;
     struct err err = {.code = ERR_NONE};
@@ -163,7 +159,7 @@ static void on_reply(void *owner, struct packet *packet, enum err_code code)
     if (packet)
         reply = jsapi_parse(call->operation, packet->data, packet->len, &api_code, &err);
     else
-        missing_reply(call, code, &err);
+        jsapi_unanswered(call->jsapi, call->operation, code, &err);
     call->on_reply(call->owner, reply, api_code, reply ? NULL : &err);
     cJSON_Delete(reply);
     free(call);
@@ -214,6 +210,15 @@ char *jsapi_print(const cJSON *request)
     return text;
 }
 
+uint64_t jsapi_request(struct jsapi *jsapi, const char *operation, struct link_frame *frame,
+                       uint64_t deadline_ns, inbox_fn on_reply, void (*on_drop)(void *owner),
+                       void *owner, struct err *err)
+{
+    char subject[1024];
+    frame->subject = jsapi_subject(jsapi, operation, subject, sizeof subject);
+    return inbox_request_safe(jsapi->inbox, frame, deadline_ns, on_reply, on_drop, owner, err);
+}
+
 static uint64_t call_until(struct jsapi *jsapi, const char *operation, const cJSON *request,
                            uint64_t deadline_ns, jsapi_fn on_result, void *owner, struct err *err)
 {
@@ -224,15 +229,10 @@ static uint64_t call_until(struct jsapi *jsapi, const char *operation, const cJS
     if (!call || (request && !body)) {
         err_set(err, ERR_MEMORY, "out of memory");
     } else {
-        char subject[1024];
         *call = (struct api_call){.jsapi = jsapi, .on_reply = on_result, .owner = owner};
         memcpy(call->operation, operation, len);
-        struct link_frame frame = {
-            .subject = jsapi_subject(jsapi, operation, subject, sizeof subject),
-            .data = body,
-            .len = body ? strlen(body) : 0,
-        };
-        id = inbox_request_safe(jsapi->inbox, &frame, deadline_ns, on_reply, free, call, err);
+        struct link_frame frame = {.data = body, .len = body ? strlen(body) : 0};
+        id = jsapi_request(jsapi, operation, &frame, deadline_ns, on_answer, free, call, err);
     }
     cJSON_free(body);
     if (!id)

@@ -51,7 +51,18 @@ typedef void (*jsapi_fn)(void *owner, const struct cJSON *reply, int api_code,
 uint64_t jsapi_call(struct jsapi *jsapi, const char *operation, const struct cJSON *request,
                     jsapi_fn on_result, void *owner, struct err *err);
 
-/* The same, blocking until the reply or deadline_ns; tries again what can pass
+/* The same until deadline_ns, for whoever reads the answer itself, on a thread of its own: on_reply
+ * gets the packet, for jsapi_parse, or a code, for jsapi_unanswered. frame: data, len and flow; its
+ * subject is set here. */
+uint64_t jsapi_request(struct jsapi *jsapi, const char *operation, struct link_frame *frame,
+                       uint64_t deadline_ns, inbox_fn on_reply, void (*on_drop)(void *owner),
+                       void *owner, struct err *err);
+
+/* The sentence of a request that had no answer, by the code of inbox_fn. Returns code. Pure. */
+int jsapi_unanswered(const struct jsapi *jsapi, const char *operation, enum err_code code,
+                     struct err *err);
+
+/* The call, blocking until the reply or deadline_ns; tries again what can pass
  * (err_passes). Returns the reply (cJSON_Delete it) or NULL with err; api_code may be NULL. */
 struct cJSON *jsapi_wait(struct jsapi *jsapi, const char *operation, const struct cJSON *request,
                          uint64_t deadline_ns, int *api_code, struct err *err);

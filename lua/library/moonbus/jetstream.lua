@@ -113,4 +113,19 @@ function PublishFuture:wait() end
 ---@return moonbus.PublishFuture
 function js.publish_async(subject, data, opts) end
 
+--- Which stored message: of a sequence; the last of a subject; or the next of a pattern from a
+--- sequence on.
+---@class moonbus.StoredQuery
+---@field sequence? integer
+---@field last? string
+---@field next? string
+
+--- One message as it lies in a stream, read where the stream's leader is.
+---@param stream string
+---@param query moonbus.StoredQuery
+---@param opts? {timeout: moonbus.Duration?}
+---@return moonbus.Message? message
+---@return moonbus.Error? err
+function js.get(stream, query, opts) end
+
 return js

@@ -1,0 +1,155 @@
+/* api_jsapi - JetStream's API for the modules of the Lua side, and messages that lie in streams. No
+ * script reaches it: its arguments have been checked there. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "api/api.h"
+#include "base/value.h"
+#include "bus/letter.h"
+#include "bus/request/jsapi.h"
+
+/* The op's text is the operation. An answer is read when the task resumes, on its worker. */
+#define OPERATION_MOST 900
+
+static void on_reply(void *owner, struct packet *reply, enum err_code code)
+{
+    struct op *op = owner;
+    if (reply)
+        op->result.reply = packet_take(reply);
+    op->result.code = code;
+    op_complete(op);
+}
+
+/* nil and an error, with JetStream's own code if there is one. */
+static int fail_with(lua_State *L, const struct err *err, int api_code)
+{
+    api_fail(L, err);
+    if (api_code) {
+        lua_pushinteger(L, api_code);
+        lua_setfield(L, -2, "api_code");
+    }
+    return 2;
+}
+
+/* The answer of an op that has completed; the caller's. NULL: err. */
+static cJSON *read_answer(const struct op *op, int *api_code, struct err *err)
+{
+    const char *operation = op->result.text ? op->result.text : "";
+    const struct packet *reply = &op->result.reply;
+    *api_code = 0;
+    if (op->result.code == ERR_NONE && reply->subject)
+        return jsapi_parse(operation, reply->data, reply->len, api_code, err);
+    binding_js_unanswered(op, operation, op->result.code, err);
+    return NULL;
+}
+
+/* Its numbers are the server's: no limit of theirs shall refuse the answer. */
+static int push_answer(struct op *op, lua_State *L)
+{
+    struct err err;
+    int api_code;
+    cJSON *answer = read_answer(op, &api_code, &err);
+    if (!answer)
+        return fail_with(L, &err, api_code);
+    cJSON_Delete(answer);
+    static const struct json_reading reading = {.big = BIG_NUMBER, .remedy = ""};
+    if (api_json_decode(L, op->result.reply.data, op->result.reply.len, &reading, &err) != 0)
+        return api_fail(L, &err);
+    return 1;
+}
+
+/* The message hangs on the op, as pushing may raise. */
+static void drop_stored(struct op *op)
+{
+    if (op->work)
+        stored_clear(op->work);
+    free(op->work);
+}
+
+static int push_stored(struct op *op, lua_State *L)
+{
+    struct err err;
+    int api_code, code = 0;
+    cJSON *answer = read_answer(op, &api_code, &err);
+    if (!answer)
+        return fail_with(L, &err, api_code);
+    struct stored_message *stored = op->work;
+    if (!stored)
+        code = err_set(&err, ERR_MEMORY, "no memory for the message");
+    else
+        code = stored_parse(answer, stored, &err);
+    cJSON_Delete(answer);
+    /* A header that could not be sent again can be read all the same. */
+    if (code != 0 && code != ERR_INVALID)
+        return api_fail(L, &err);
+    api_push_stored(L, strrchr(op->result.text, '.') + 1, stored);
+    return 1;
+}
+
+/* (binding, operation, request as JSON or nil, timeout): waits. */
+static int call(lua_State *L, int (*push)(struct op *, lua_State *), const char *prefix)
+{
+    lua_settop(L, 4);
+    const char *binding = luaL_checkstring(L, 1);
+    lua_pushfstring(L, "%s%s", prefix, luaL_checkstring(L, 2));
+    size_t operation_len, len = 0;
+    const char *operation = lua_tolstring(L, -1, &operation_len);
+    const char *data = luaL_optlstring(L, 3, NULL, &len);
+    struct task *task = api_task(L, binding);
+    int64_t timeout_ns =
+        api_duration(L, 4, binding, "timeout", binding_request_timeout_ns(task->instance));
+    struct err err;
+    if (operation_len > OPERATION_MOST ||
+        subject_check(operation, operation_len, SUBJECT_PUBLISH, &err) != 0)
+        return api_misuse(L, "%s: a name that is too long, or cannot be in a subject", binding);
+    api_may_wait(L, binding);
+    struct op *op = op_new(task, push, binding_cancel_request);
+    if (!op)
+        return luaL_error(L, "not enough memory");
+    op->result.text = strdup(operation);
+    if (push == push_stored) {
+        op->work = calloc(1, sizeof(struct stored_message));
+        op->destroy = drop_stored;
+    }
+    if (!op->result.text) {
+        err_set(&err, ERR_MEMORY, "no memory for a request");
+        return api_not_started(L, op, &err);
+    }
+    if (binding_js_api(op, operation, data, len, timeout_ns, on_reply, &err) != 0)
+        return api_not_started(L, op, &err);
+    return task_wait(L, op);
+}
+
+/* core.js_api(binding, operation, request, timeout): the answer as a table, or nil and an error,
+ * with api_code. request: JSON, or nil. Waits. */
+static int core_js_api(lua_State *L)
+{
+    return call(L, push_answer, "");
+}
+
+/* core.js_get(binding, stream, request, timeout): a message object, or nil and an error as of
+ * js_api. Waits. */
+static int core_js_get(lua_State *L)
+{
+    return call(L, push_stored, "STREAM.MSG.GET.");
+}
+
+/* core.request_timeout(): the config's, in seconds. */
+static int core_request_timeout(lua_State *L)
+{
+    lua_pushnumber(L, (double)binding_request_timeout_ns(instance_of(L)) / NS_PER_S);
+    return 1;
+}
+
+void api_jsapi_open(lua_State *L)
+{
+    lua_pushcfunction(L, core_js_api);
+    lua_setfield(L, -2, "js_api");
+    lua_pushcfunction(L, core_js_get);
+    lua_setfield(L, -2, "js_get");
+    lua_pushcfunction(L, core_request_timeout);
+    lua_setfield(L, -2, "request_timeout");
+}
