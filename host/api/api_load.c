@@ -62,6 +62,17 @@ static const struct kind *check_kind(lua_State *L)
     return kind;
 }
 
+/* Any kind: spec.needs = { level = 2, what = "js.count" }: a server below that level refuses it. */
+static void read_needs(lua_State *L, struct registration *r)
+{
+    if (spec_push(L, 2, "needs") == LUA_TTABLE) {
+        int needs = lua_gettop(L);
+        r->needs_level = (int)spec_number(L, needs, "level", 0);
+        r->needs = spec_text(L, needs, "what");
+    }
+    lua_pop(L, 1);
+}
+
 /* core.register(kind, spec, fn): spec from moonbus.options; fn: nil for a stream. Returns the place
  * of the registration in the order of all. */
 static int core_register(lua_State *L)
@@ -81,6 +92,7 @@ static int core_register(lua_State *L)
     if (where_find(L, file, sizeof file, &r->line))
         r->file = spec_copy(L, file);
     r->alike = lua_isfunction(L, 3) ? alike_function(L, 3) : 0;
+    read_needs(L, r);
     const char *wrong = kind->read(L, 2, r);
     if (wrong)
         return api_misuse(L, "%s: %s", kind->binding, wrong);

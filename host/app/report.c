@@ -193,6 +193,18 @@ static cJSON *connections(const struct app *app)
     return object;
 }
 
+/* Nothing while it is not known. */
+static cJSON *jetstream(const struct app *app)
+{
+    cJSON *object = cJSON_CreateObject();
+    int level = app->bus ? jslevel_now(app->bus->jslevel) : -1;
+    if (level >= 0) {
+        cJSON_AddNumberToObject(object, "api_level", level);
+        cJSON_AddStringToObject(object, "nats_server", jslevel_release(level));
+    }
+    return object;
+}
+
 static cJSON *refused_subscriptions(struct app *app)
 {
     cJSON *list = cJSON_CreateArray();
@@ -287,6 +299,7 @@ cJSON *report_status(struct app *app, bool quotes)
                             (double)((now - app->options->began_ns) / NS_PER_MS));
     cJSON_AddItemToObject(status, "versions", versions());
     cJSON_AddItemToObject(status, "connections", connections(app));
+    cJSON_AddItemToObject(status, "jetstream", jetstream(app));
     cJSON_AddItemToObject(status, "refused", refused_subscriptions(app));
     cJSON_AddNumberToObject(status, "workers", app->config->workers);
     cJSON_AddItemToObject(status, "config", config_report(app));

@@ -82,6 +82,7 @@ static const struct {
     [-ERR_REFUSED] = {"refused", false},
     [-ERR_TLS] = {"tls", false},
     [-ERR_PROTOCOL] = {"protocol", false},
+    [-ERR_UNSUPPORTED] = {"unsupported", false},
 };
 
 _Static_assert(sizeof codes / sizeof *codes == 1 - ERR_LAST,

@@ -42,7 +42,8 @@ enum err_code {
     ERR_REFUSED = -28,       /* "refused": nobody listens there, or no way leads there */
     ERR_TLS = -29,           /* "tls": its certificate is not accepted, or no common protocol */
     ERR_PROTOCOL = -30,      /* "protocol": what a server said is no HTTP, or leads nowhere */
-    ERR_LAST = ERR_PROTOCOL,
+    ERR_UNSUPPORTED = -31,   /* "unsupported": the server is too old for it */
+    ERR_LAST = ERR_UNSUPPORTED,
 };
 
 struct err {

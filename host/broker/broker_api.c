@@ -368,12 +368,22 @@ static void consumer_names(struct broker_call *call)
 
 enum needs { NEEDS_NOTHING, NEEDS_STREAM, NEEDS_CONSUMER };
 
+/* Of which release it is like: what it does not do, it must not promise. */
+#define API_LEVEL 0
+
+static void account_info(struct broker_call *call)
+{
+    cJSON *api = cJSON_AddObjectToObject(call->answer, "api");
+    cJSON_AddNumberToObject(api, "level", API_LEVEL);
+}
+
 static const struct operation {
     const char *name; /* the subject behind $JS.API., before the names */
     const char *type;
     enum needs needs;
     void (*run)(struct broker_call *call);
 } operations[] = {
+    {"INFO", "account_info_response", NEEDS_NOTHING, account_info},
     {"STREAM.CREATE", "stream_create_response", NEEDS_NOTHING, stream_create},
     {"STREAM.UPDATE", "stream_update_response", NEEDS_STREAM, stream_update},
     {"STREAM.INFO", "stream_info_response", NEEDS_STREAM, stream_info},

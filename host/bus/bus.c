@@ -13,6 +13,7 @@ static void on_publish_state(void *owner, struct link *link, enum link_state sta
     struct bus *bus = owner;
     (void)link;
     inbox_on_link(bus->inbox, state);
+    jslevel_on_link(bus->jslevel, state);
     outbox_on_link(bus->outbox, state);
 }
 
@@ -43,10 +44,15 @@ static int make(struct bus *bus, struct err *err)
     if (bus->inbox)
         bus->jsapi = jsapi_new(bus->inbox, options->api_prefix, options->domain,
                                options->request_timeout_ns, err);
-    char names[256];
-    if (bus->jsapi)
-        link_tolerate(bus->publish, jsapi_subject(bus->jsapi, "STREAM.NAMES", names, sizeof names));
-    if (bus->jsapi)
+    /* Users who may not ask for these can do without. */
+    char subject[256];
+    if (bus->jsapi) {
+        link_tolerate(bus->publish,
+                      jsapi_subject(bus->jsapi, "STREAM.NAMES", subject, sizeof subject));
+        link_tolerate(bus->publish, jsapi_subject(bus->jsapi, "INFO", subject, sizeof subject));
+        bus->jslevel = jslevel_new(bus->jsapi, err);
+    }
+    if (bus->jslevel)
         bus->outbox =
             outbox_new(bus->inbox, bus->jsapi, bus->publish, bus->clock, &options->outbox, err);
     return bus->outbox ? 0 : ERR_MEMORY;
@@ -143,6 +149,7 @@ void bus_free(struct bus *bus)
     link_free(bus->consume);
     link_free(bus->publish);
     outbox_free(bus->outbox);
+    jslevel_free(bus->jslevel);
     jsapi_free(bus->jsapi);
     inbox_free(bus->inbox);
     free(bus);

@@ -16,6 +16,7 @@
 #include "bus/outbox/publish.h"
 #include "bus/request/inbox.h"
 #include "bus/request/jsapi.h"
+#include "bus/request/jslevel.h"
 
 struct bus_options {
     const struct transport_maker *transport; /* what it connects with; NULL: nats.c */
@@ -31,6 +32,7 @@ struct bus {
     struct link *consume, *publish;
     struct inbox *inbox; /* on publish */
     struct jsapi *jsapi;
+    struct jslevel *jslevel; /* what the server's JetStream can do */
     struct outbox *outbox;
     struct bus_options options;
     struct intake intake; /* what consumers and subscriptions are made with */

@@ -166,6 +166,12 @@ static void add_process(struct text *text, const cJSON *status)
     }
     text_printf(text, "connections: consume %s, publish %s\n",
                 json_text_or(connections, "consume", ""), json_text_or(connections, "publish", ""));
+    const cJSON *jetstream = json_field(status, "jetstream");
+    if (json_field(jetstream, "api_level"))
+        text_printf(text, "jetstream: API level %.0f (nats-server %s%s)\n",
+                    json_number(jetstream, "api_level", 0),
+                    json_text_or(jetstream, "nats_server", ""),
+                    json_number(jetstream, "api_level", 0) > 0 ? "" : " to 2.10");
 }
 
 static void add_rest(struct text *text, const cJSON *status)

@@ -212,6 +212,18 @@ bool binding_may_log_kept(const struct task *root)
     return !atomic_exchange(&root->source->kept_logged, true);
 }
 
+int binding_js_level(const struct instance *instance)
+{
+    const struct bus *bus = bus_of(instance);
+    return bus ? jslevel_now(bus->jslevel) : -1;
+}
+
+int binding_js_require(const struct instance *instance, int level, const char *what,
+                       struct err *err)
+{
+    return jslevel_check(binding_js_level(instance), level, what, err);
+}
+
 int binding_publish(struct op *op, struct outbox_message *message, outbox_fn on_result,
                     struct err *err)
 {

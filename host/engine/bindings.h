@@ -92,6 +92,11 @@ bool binding_may_log_kept(const struct task *root);
 
 /* --- JetStream --- */
 
+/* As of jslevel_now, and of jslevel_require; while a script loads nothing may be known. */
+int binding_js_level(const struct instance *instance);
+int binding_js_require(const struct instance *instance, int level, const char *what,
+                       struct err *err);
+
 /* on_result gets the op; the message's flow is set here. 0, or as of outbox_publish. */
 int binding_publish(struct op *op, struct outbox_message *message, outbox_fn on_result,
                     struct err *err);

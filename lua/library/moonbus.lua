@@ -56,6 +56,7 @@
 ---| "taken"           # another script of this process handles it
 ---| "system"          # the operating system refused
 ---| "unavailable"     # JetStream has no leader or no quorum, for now
+---| "unsupported"     # the server is too old for it
 ---| string
 
 --- A message: what a handler gets, or what `bus.request` returns. Its fields cannot be set; a name that is none of

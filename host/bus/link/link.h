@@ -90,8 +90,8 @@ struct link *link_new(const char *label, const struct link_options *options,
                       const struct transport_maker *maker, struct clock *clock,
                       const struct link_events *events, struct err *err);
 
-/* Before link_start: if the server refuses a publish to this subject (copied), only the caller of
- * that request hears of it, and nothing is logged. */
+/* Before link_start, for a few subjects: if the server refuses a publish to this one (copied), only
+ * the caller of that request hears of it, and nothing is logged. */
 void link_tolerate(struct link *link, const char *subject);
 
 /* Starts the writer, which connects. Errors that no waiting can mend (an unreadable creds file, a

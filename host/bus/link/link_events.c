@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bug.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -135,7 +136,18 @@ static void on_closed(void *owner)
 
 void link_tolerate(struct link *link, const char *subject)
 {
-    snprintf(link->tolerated, sizeof link->tolerated, "%s", subject);
+    BUG_ON(link->tolerated_count == LINK_TOLERATED);
+    char *tolerated = link->tolerated[link->tolerated_count++];
+    snprintf(tolerated, sizeof link->tolerated[0], "%s", subject);
+}
+
+static bool is_tolerated(const struct link *link, const char *subject)
+{
+    for (int i = 0; i < link->tolerated_count; i++) {
+        if (strcmp(subject, link->tolerated[i]) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* How often at most the log says that there were more complaints than it names. */
@@ -176,7 +188,7 @@ static void on_refused(void *owner, const struct transport_refusal *refusal)
     uint64_t more = 0;
     enum telling tell = TELL_NOTHING;
     mutex_lock(&link->lock);
-    bool tolerated = subject && refusal->publish && strcmp(subject, link->tolerated) == 0;
+    bool tolerated = subject && refusal->publish && is_tolerated(link, subject);
     if (!tolerated && !link->stopping)
         tell = complain(link, refusal->text, &more);
     if (subject && !refusal->publish)

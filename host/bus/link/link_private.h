@@ -24,6 +24,7 @@
 #define LINK_LANES 2
 #define LINK_STATES_QUEUED 32
 #define LINK_COMPLAINTS 32
+#define LINK_TOLERATED 4
 #define LINK_TOLD 16
 
 /* For one sender among several in a lane: how many times of what is left of the lane's bound may
@@ -173,7 +174,8 @@ struct link {
     uint64_t complaints[LINK_COMPLAINTS]; /* hashes of permission errors that were logged */
     int complaint_count;
     uint64_t complaints_more, more_told_ns; /* those that found no room, and are not logged yet */
-    char tolerated[256];                    /* the subject of link_tolerate, or "" */
+    char tolerated[LINK_TOLERATED][256];    /* the subjects of link_tolerate */
+    int tolerated_count;
 
     /* Counted by the writer, and by the delivery thread. */
     struct stat_counter sent, sent_bytes;

@@ -135,12 +135,13 @@ static int ensure_other_streams(const struct making *making, const struct script
 static int prepare_streams(struct making *making, const struct rollout *item, struct err *err)
 {
     struct script *script = item->script;
-    if (item->kind == ROLLOUT_SERVE)
-        return ensure_other_streams(making, script, err);
-    return item->kind == ROLLOUT_UNLOAD
-               ? 0
-               : setup_declare(item->generation, script_is_served(script) ? script->live : NULL,
-                               making->until_ns, err);
+    if (item->kind == ROLLOUT_UNLOAD)
+        return 0;
+    int code = setup_require(target_of(item), making->until_ns, err);
+    if (code || item->kind == ROLLOUT_SERVE)
+        return code ? code : ensure_other_streams(making, script, err);
+    return setup_declare(item->generation, script_is_served(script) ? script->live : NULL,
+                         making->until_ns, err);
 }
 
 /* Consumers that go on take over what the new version states. */

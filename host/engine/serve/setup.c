@@ -71,6 +71,36 @@ static int declare(void *argument, uint64_t deadline_ns, struct err *err)
     return registration->kind->declare(declaration->scripts, registration, deadline_ns, err);
 }
 
+/* --- what the server must be able to do --- */
+
+static int require_level(void *argument, uint64_t deadline_ns, struct err *err)
+{
+    const struct declaration *wanted = argument;
+    const struct registration *registration = wanted->registration;
+    int level = jslevel_wait(wanted->scripts->bus->jslevel, deadline_ns, err);
+    if (level >= 0)
+        return jslevel_check(level, registration->needs_level, registration->needs, err);
+    return err_prefix(err, "%s needs nats-server %s or newer", registration->needs,
+                      jslevel_release(registration->needs_level));
+}
+
+int setup_require(struct generation *generation, uint64_t until_ns, struct err *err)
+{
+    int code = 0;
+    for (int i = 0; !code && i < generation->registration_count; i++) {
+        struct declaration wanted = {generation->scripts, generation->registrations[i]};
+        /* What the last connection told will do: a reload must not wait for the next one. */
+        int needed = wanted.registration->needs_level;
+        if (needed == 0 || jslevel_now(generation->scripts->bus->jslevel) >= needed)
+            continue;
+        code = setup_patiently(generation->scripts, until_ns, require_level, &wanted, err);
+        code = name_place(wanted.registration, code, err);
+    }
+    return code;
+}
+
+/* --- what is declared --- */
+
 /* Does the live generation declare the same? Then it was made sure of. */
 static bool is_declared(const struct generation *live, const struct registration *registration)
 {

@@ -23,6 +23,9 @@ struct source;
 /* One try at the server; between tries we look whether the host is stopping. */
 #define SETUP_TRY_NS (2 * NS_PER_S)
 
+/* Can the server do what the registrations of a generation need? */
+int setup_require(struct generation *generation, uint64_t until_ns, struct err *err);
+
 /* What the registrations of a generation declare. live: what it is to replace, whose own are taken
  * to be there; NULL: nothing. */
 int setup_declare(struct generation *generation, const struct generation *live, uint64_t until_ns,

@@ -28,6 +28,7 @@ void registration_free(struct registration *registration)
     free(registration->dead_letter);
     free(registration->order_header);
     free(registration->schema);
+    free(registration->needs);
     free(registration);
 }
 

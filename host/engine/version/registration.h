@@ -32,6 +32,8 @@ struct registration {
     int line;
     struct tally *tally; /* what is counted of it: a reference, which its generation gives up; NULL
                             for what never serves */
+    int needs_level;     /* the API level of JetStream without which it is refused; 0: any does */
+    char *needs;         /* what of it needs that, for the message; NULL: nothing */
     uint64_t alike;      /* of its function (vm/alike.h); 0: it has none */
 
     char *subject, *queue;         /* SUBSCRIBE */
