@@ -160,6 +160,9 @@ static void event(struct world *world, struct input *input)
     case 'g':
         check(world, pull_gone(pull, now));
         break;
+    case 'M':
+        check(world, pull_moved(pull, now));
+        break;
     case 's':
         status(world, input);
         break;

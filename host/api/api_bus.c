@@ -224,11 +224,11 @@ void api_log_message(struct log_context *context, const struct task *run,
 {
     context->handler = run->registration->handler;
     context->subject = delivery->packet.subject;
-    if (!delivery->consumer)
-        return;
     context->stream = delivery->stream;
     context->consumer = delivery->durable;
     context->sequence = delivery->stream_sequence;
+    if (!delivery->consumer)
+        return;
     context->attempt = (unsigned)delivery->attempt;
     context->attempts = (unsigned)run->registration->attempts;
 }

@@ -158,7 +158,7 @@ static void bind(lua_State *L, struct task *task, struct message *message)
 
 void api_push_message(lua_State *L, struct task *task, struct delivery *delivery)
 {
-    enum message_kind kind = delivery->consumer ? MESSAGE_STREAM : MESSAGE_CORE;
+    enum message_kind kind = delivery->stream ? MESSAGE_STREAM : MESSAGE_CORE;
     bool is_small = delivery->packet.len + delivery->packet.headers.len <= COPY_MAX;
     bind(L, task,
          is_small && !task->batch ? push_copy(L, kind, delivery) : push_keeper(L, kind, delivery));
@@ -292,7 +292,7 @@ static char *message_id_of(const struct message *message, char *buf, size_t size
 {
     if (message->delivery)
         return delivery_id(message->delivery, buf, size);
-    if (message->kind != MESSAGE_STREAM)
+    if (message->kind != MESSAGE_STREAM || !message->durable)
         *buf = '\0';
     else
         delivery_make_id(message->stream, message->timestamp_ns, message->durable,

@@ -19,6 +19,7 @@
 #define MOONBUS_BUS_CONSUME_CONSUMER_H
 
 #include "bus/consume/consumer_counts.h"
+#include "bus/consume/deliver.h"
 #include "bus/consume/delivery.h"
 #include "bus/consume/intake.h"
 #include "bus/retry.h"
@@ -26,15 +27,6 @@
 struct cJSON;
 
 struct consumer;
-
-enum deliver_from {
-    DELIVER_ALL,
-    DELIVER_NEW,
-    DELIVER_LAST,
-    DELIVER_LAST_PER_SUBJECT,
-    DELIVER_SEQUENCE,
-    DELIVER_TIME
-};
 
 /* What a script states. Borrowed: consumer_new copies. */
 struct consumer_spec {

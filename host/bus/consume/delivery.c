@@ -8,11 +8,11 @@
 #include <string.h>
 
 #include "base/container.h"
-#include "base/join.h"
 #include "base/log.h"
 #include "base/sync.h"
 #include "base/value.h"
 #include "bus/consume/leases.h"
+#include "bus/consume/ordered.h"
 #include "bus/consume/puller.h"
 #include "bus/request/inbox.h"
 #include "bus/retry.h"
@@ -56,6 +56,26 @@ struct delivery *delivery_new_core(struct packet *packet, size_t room)
     return delivery;
 }
 
+static void note_stored(struct delivery *delivery, const struct ack_subject *ack)
+{
+    delivery->stream_sequence = ack->stream_sequence;
+    delivery->pending = ack->pending;
+    delivery->timestamp_ns = ack->timestamp_ns;
+}
+
+struct delivery *delivery_new_ordered(struct ordered *ordered, struct packet *packet,
+                                      const struct ack_subject *ack, size_t room)
+{
+    struct delivery *delivery = new_delivery(packet, room);
+    if (!delivery)
+        return NULL;
+    delivery->ordered = ordered_retain(ordered);
+    delivery->stream = ordered_stream(ordered);
+    delivery->arrived_ns = clock_now_ns();
+    note_stored(delivery, ack);
+    return delivery;
+}
+
 struct delivery *delivery_new(struct consumer *consumer, struct leases *leases,
                               struct packet *packet, const struct ack_subject *ack, uint64_t now_ns)
 {
@@ -73,9 +93,7 @@ struct delivery *delivery_new(struct consumer *consumer, struct leases *leases,
     delivery->stream = puller->stream;
     delivery->durable = puller->name;
     delivery->pardons = leases->pardons;
-    delivery->stream_sequence = ack->stream_sequence;
-    delivery->pending = ack->pending;
-    delivery->timestamp_ns = ack->timestamp_ns;
+    note_stored(delivery, ack);
     delivery->attempt = ack->delivered > 0 ? ack->delivered : 1;
     delivery->beat.on_due = on_beat;
     delivery->beat_gate = (struct link_gate){.open = beat_open, .done = beat_done};
@@ -93,6 +111,8 @@ static void release_references(struct delivery *delivery, int references)
 {
     if (atomic_fetch_sub(&delivery->references, references) != references)
         return;
+    if (delivery->ordered)
+        ordered_released(delivery->ordered, delivery->packet.len);
     packet_clear(&delivery->packet);
     if (delivery->leases)
         puller_release(puller_of(delivery));
@@ -454,29 +474,4 @@ bool delivery_park(struct delivery *delivery, bool parked)
         warn = puller_park(puller, parked);
     puller_unlock(puller, warn);
     return changed;
-}
-
-/* --- its id --- */
-
-char *delivery_make_id(const char *stream, int64_t timestamp_ns, const char *durable,
-                       uint64_t sequence, char *buf, size_t size)
-{
-    struct join id = join_in(buf, size);
-    join_text(&id, stream);
-    join_text(&id, ":");
-    join_number(&id, (uint64_t)timestamp_ns);
-    join_text(&id, ":");
-    join_text(&id, durable);
-    join_text(&id, ":");
-    join_number(&id, sequence);
-    return buf;
-}
-
-char *delivery_id(const struct delivery *delivery, char *buf, size_t size)
-{
-    buf[0] = '\0';
-    if (delivery->leases)
-        delivery_make_id(delivery->stream, delivery->timestamp_ns, delivery->durable,
-                         delivery->stream_sequence, buf, size);
-    return buf;
 }

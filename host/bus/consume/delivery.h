@@ -38,6 +38,7 @@ struct ack_subject;
 struct consumer;
 struct inbox;
 struct leases;
+struct ordered;
 
 struct delivery {
     struct delivery *prev, *next; /* list of its present owner */
@@ -47,7 +48,9 @@ struct delivery {
 
     struct consumer *consumer;    /* whose it is; NULL: a core message */
     struct leases *leases;        /* its consumer's; NULL for core; a reference of the puller's */
-    const char *stream, *durable; /* borrowed from the consumer; NULL for core */
+    struct ordered *ordered;      /* whose credit it costs, a reference; NULL: of none of these */
+    const char *stream, *durable; /* borrowed from the consumer; NULL for core; an ordered one's has
+                                   * no durable */
     uint64_t stream_sequence, pending;
     _Atomic uint64_t attempt; /* counted from 1; 1 for core; a joined redelivery raises it */
     int64_t timestamp_ns;     /* stored at, by the server; arrival for core */
@@ -72,6 +75,11 @@ struct delivery {
 /* A core message; takes the packet. room: how many bytes the sink wants. NULL when out of memory:
  * then the packet is still there. One reference. */
 struct delivery *delivery_new_core(struct packet *packet, size_t room);
+
+/* A message of an ordered consumer: it has no lease, and no verdict is sent for it. Takes the
+ * packet, but not on failure (NULL: out of memory), and a reference of ordered. One reference. */
+struct delivery *delivery_new_ordered(struct ordered *ordered, struct packet *packet,
+                                      const struct ack_subject *ack, size_t room);
 
 /* A JetStream message, not held yet; takes the packet, but not on failure (NULL: out of memory).
  * One reference. With the consumer's lock held, for consumer, whose leases they are. */

@@ -373,7 +373,8 @@ struct pull_action pull_status(struct pull *pull, uint64_t request, int code,
 {
     struct pull_action action = {0};
     bool asking = pull->state == PULL_PULLING || pull->state == PULL_BACKING_OFF;
-    if (request < pull->counted_from && !(asking && is_news(code, description)))
+    bool news = request >= pull->born && is_news(code, description);
+    if (request < pull->counted_from && !(asking && news))
         return after_event(pull, action, now_ns);
     pull->heard_ns = now_ns;
     pull->silences = 0;
@@ -445,6 +446,14 @@ struct pull_action pull_gone(struct pull *pull, uint64_t now_ns)
         pull->state = PULL_LOOKING;
         pull->retry_ns = now_ns + backoff_ns(++pull->looks);
     }
+    return after_event(pull, (struct pull_action){0}, now_ns);
+}
+
+struct pull_action pull_moved(struct pull *pull, uint64_t now_ns)
+{
+    reset_credit(pull);
+    pull->born = pull->counted_from;
+    pull->delivered = 0;
     return after_event(pull, (struct pull_action){0}, now_ns);
 }
 

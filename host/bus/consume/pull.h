@@ -62,7 +62,8 @@ struct pull {
     int made_batch;        /* of the last request */
     uint64_t made_ns;
     bool connected_before;
-    bool missing; /* known to be gone: after a reconnect look, do not pull */
+    bool missing;  /* known to be gone: after a reconnect look, do not pull */
+    uint64_t born; /* requests with lower numbers went to another consumer */
 
     uint64_t window_ns; /* the pace: since when, and how many were released since */
     unsigned released;
@@ -101,7 +102,10 @@ struct pull_action pull_status(struct pull *pull, uint64_t request, int code,
 struct pull_action pull_tick(struct pull *pull, uint64_t now_ns);
 struct pull_action pull_found(struct pull *pull, uint64_t now_ns); /* it is there, or again */
 struct pull_action pull_gone(struct pull *pull, uint64_t now_ns);  /* not now: look later */
-struct pull_action pull_stop(struct pull *pull);                   /* ask for nothing more */
+/* Requests go to another consumer from now on, which is there: those of before owe nothing, and
+ * what is still said of them is no news. */
+struct pull_action pull_moved(struct pull *pull, uint64_t now_ns);
+struct pull_action pull_stop(struct pull *pull); /* ask for nothing more */
 
 /* Is the last request still counted on? One that is not need not be written. */
 bool pull_wants_last(const struct pull *pull);

@@ -16,21 +16,29 @@
 
 static void on_leave(struct deadline *deadline);
 
+/* Where the requests of a consumer go. Owned by the caller; NULL: out of memory. */
+static char *next_subject_of(const struct puller *puller, const char *on_server)
+{
+    char operation[600], subject[1024];
+    jsapi_consumer("MSG.NEXT", puller->stream, on_server, operation, sizeof operation);
+    jsapi_subject(puller->intake->jsapi, operation, subject, sizeof subject);
+    return strdup(subject);
+}
+
 /* The strings that are made of its names. False: out of memory. */
-static bool make_names(struct puller *puller)
+static bool make_names(struct puller *puller, const char *on_server)
 {
     const char *prefix = puller->intake->inbox_prefix;
-    char random[23], operation[600], subject[1024];
-    jsapi_consumer("MSG.NEXT", puller->stream, puller->name, operation, sizeof operation);
-    jsapi_subject(puller->intake->jsapi, operation, subject, sizeof subject);
-    puller->next_subject = strdup(subject);
+    char random[23];
+    puller->on_server = strdup(on_server);
+    puller->next_subject = next_subject_of(puller, on_server);
     if (asprintf(&puller->label, "%s/%s", puller->stream, puller->name) < 0)
         puller->label = NULL;
     /* A guessed one would let others speak for the server. */
     inbox_random(random, sizeof random - 1);
     if (asprintf(&puller->inbox, "%s.%s", prefix ? prefix : "_INBOX", random) < 0)
         puller->inbox = NULL;
-    return puller->next_subject && puller->label && puller->inbox;
+    return puller->on_server && puller->next_subject && puller->label && puller->inbox;
 }
 
 bool puller_init(struct puller *puller, const struct puller_options *options)
@@ -45,12 +53,13 @@ bool puller_init(struct puller *puller, const struct puller_options *options)
     puller->listener.on_state = puller_on_link;
     atomic_init(&puller->references, 1);
     mutex_init_spinning(&puller->lock);
-    puller_credit_init(puller, options->concurrency);
+    puller_credit_init(puller, options->concurrency, options->bytes);
     puller_watch_init(puller);
     puller_gap_init(puller);
     puller->counts =
         options->counts ? consumer_counts_retain(options->counts) : consumer_counts_new();
-    return make_names(puller) && puller->counts;
+    return make_names(puller, options->on_server ? options->on_server : options->name) &&
+           puller->counts;
 }
 
 void puller_clear(struct puller *puller)
@@ -60,6 +69,33 @@ void puller_clear(struct puller *puller)
     free(puller->label);
     free(puller->inbox);
     free(puller->next_subject);
+    free(puller->on_server);
+}
+
+char *puller_operation(struct puller *puller, const char *verb, char *buf, size_t size)
+{
+    mutex_lock(&puller->lock);
+    jsapi_consumer(verb, puller->stream, puller->on_server, buf, size);
+    mutex_unlock(&puller->lock);
+    return buf;
+}
+
+const char *puller_move(struct puller *puller, const char *on_server, bool *moved)
+{
+    must_hold(&puller->lock);
+    char *name = strdup(on_server), *subject = next_subject_of(puller, on_server);
+    *moved = name && subject;
+    if (!*moved) {
+        free(name);
+        free(subject);
+        return NULL;
+    }
+    free(puller->on_server);
+    free(puller->next_subject);
+    puller->on_server = name;
+    puller->next_subject = subject;
+    puller_renewed(puller);
+    return puller_act(puller, pull_moved(&puller->pull, clock_now_ns()));
 }
 
 struct puller *puller_retain(struct puller *puller)
@@ -242,7 +278,7 @@ static void on_drained(void *owner)
 {
     struct puller *puller = owner;
     char operation[600];
-    jsapi_consumer("INFO", puller->stream, puller->name, operation, sizeof operation);
+    puller_operation(puller, "INFO", operation, sizeof operation);
     if (link_state(puller->intake->link) != LINK_CONNECTED ||
         jsapi_call(puller->intake->jsapi, operation, NULL, on_forgotten, puller, NULL) == 0)
         end_stop(puller);

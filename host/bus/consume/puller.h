@@ -12,13 +12,10 @@
  *
  *   consumer           the owner for durables. take makes a delivery with a lease. look asks
  *                      CONSUMER.INFO, judges the settings, creates it again from the ack floor.
- *   a watch (to come)  the owner of an ordered consumer, which is made without acks, and which the
+ *   ordered            the owner of an ordered consumer, which is made without acks, and which the
  *                      server removes when nobody pulls. take compares ack->consumer_sequence with
- *                      the one before and copies the message. It returns PULLER_DONE, so that the
- *                      message costs no credit; or PULLER_HELD, and later puller_released, if the
- *                      reader may be slow. look creates the consumer again, from the sequence after
- *                      the last one that was taken; when a number is left out, take asks for it
- *                      with puller_look. It needs none of the consumer_ files.
+ *                      the one before. look makes another consumer, from the message after the last
+ *                      one that was taken; when a number is left out, take asks for that.
  *
  * Its lock is its owner's as well: it guards the machine, and what the owner holds. With it held
  * only the clock, link_send and pool_submit are called, and it is never taken with a lock of theirs
@@ -76,23 +73,26 @@ struct puller_calls {
     /* On a pool thread; blocks: finds out whether the consumer is there and what became of its
      * settings; makes it again if it may. Then puller_renewed. */
     enum looked (*look)(struct puller *puller);
+    /* With the lock held: an answer to CONSUMER.INFO. May be NULL. */
+    void (*on_info)(struct puller *puller, const struct cJSON *info);
     void (*free_owner)(struct puller *puller);
 };
 
 struct puller {
     const struct intake *intake;      /* not owned */
     const struct puller_calls *calls; /* not owned */
-    const char *stream, *name;        /* the owner's; never change */
+    const char *stream, *name;        /* the owner's, for people; never change */
     char *label;                      /* owned: "ORDERS/billing" */
     char *inbox;                      /* owned: "<prefix>.<random>"; each pull request has a
                                        * reply of its own, "<inbox>.<number>" */
-    char *next_subject;               /* owned: where pulls go */
     bool ordered;                     /* watch for what is lost on its way; never changes */
     atomic_int references;
     _Atomic int64_t ack_wait_ns;    /* the server's, once the owner knows it */
     struct consumer_counts *counts; /* a reference */
 
-    struct mutex lock; /* guards all below, and what the owner says */
+    struct mutex lock;  /* guards all below, and what the owner says */
+    char *on_server;    /* owned: the consumer's name there */
+    char *next_subject; /* owned: where pulls go */
     struct pull pull;
     uint64_t holds, forgotten; /* the owner's: how many it holds, and has settled */
     uint64_t strays; /* the delivery thread's: messages that were none of the consumer's */
@@ -142,6 +142,8 @@ struct puller_options {
     const struct intake *intake;      /* borrowed for its life */
     const struct puller_calls *calls; /* the same */
     const char *stream, *name;        /* the same */
+    const char *on_server;            /* its name there, copied; NULL: as above */
+    int64_t bytes;                    /* that may be held before nothing is asked for; 0: 32 MB */
     int concurrency;                  /* messages that may be held without prefetching any */
     int64_t ack_wait_ns;
     bool ordered;
@@ -191,6 +193,14 @@ void puller_look(struct puller *puller);
 /* With the lock held: it was made on the server, or made again; what was asked before tells nothing
  * of it. */
 void puller_renewed(struct puller *puller);
+
+/* With the lock held: from now on it pulls from another consumer of the stream, which is there.
+ * Returns a warning for puller_unlock. False in *moved: out of memory, and all is as it was. */
+const char *puller_move(struct puller *puller, const char *on_server, bool *moved);
+
+/* Writes an operation of JetStream's API on the consumer ("CONSUMER.INFO...") to buf; returns buf.
+ * Takes the lock. */
+char *puller_operation(struct puller *puller, const char *verb, char *buf, size_t size);
 
 /* With the lock held: what the server says of it now. True: its settings are not those that were
  * judged. *say: what is to be logged of it without the lock, or as it was. */

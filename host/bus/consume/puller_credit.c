@@ -211,13 +211,14 @@ static void run_look(struct pool_job *job)
     puller_release(puller);
 }
 
-void puller_credit_init(struct puller *puller, int concurrency)
+void puller_credit_init(struct puller *puller, int concurrency, int64_t bytes)
 {
+    int64_t of_request = bytes > 0 && bytes < REQUEST_BYTES ? bytes : REQUEST_BYTES;
     puller->tick.on_due = on_tick;
     puller->look_job.run = run_look;
     puller->pull_gate = (struct link_gate){.open = pull_gate_open, .done = pull_gate_done};
-    pull_init(&puller->pull, concurrency, PREFETCH_MOST, REQUEST_BYTES);
-    puller->pull.bytes_limit = HELD_BYTES;
+    pull_init(&puller->pull, concurrency, PREFETCH_MOST, of_request);
+    puller->pull.bytes_limit = bytes > 0 ? bytes : HELD_BYTES;
 }
 
 void puller_resize(struct puller *puller, int concurrency)

@@ -14,7 +14,7 @@ void puller_call_end(struct puller *puller);
 
 /* --- puller_credit.c --- */
 
-void puller_credit_init(struct puller *puller, int concurrency);
+void puller_credit_init(struct puller *puller, int concurrency, int64_t bytes);
 /* The connection came or went. */
 void puller_on_link(struct link_listener *listener, enum link_state state);
 

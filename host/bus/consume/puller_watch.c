@@ -81,6 +81,8 @@ static void on_polled(void *owner, const cJSON *reply, int api_code, const struc
     bool present = puller->poll_incarnation == puller->incarnation;
     if (present && reply && puller_note_info(puller, reply, &say))
         puller_look(puller);
+    if (present && reply && puller->calls->on_info)
+        puller->calls->on_info(puller, reply);
     if (present && missing && !puller->looking)
         warn = puller_act(puller, pull_gone(&puller->pull, clock_now_ns()));
     enum gap_event event = present && reply ? puller_gap_info(puller, reply) : GAP_NOTHING;
@@ -106,7 +108,7 @@ static void on_poll(struct deadline *deadline)
     puller->poll_incarnation = puller->incarnation;
     mutex_unlock(&puller->lock);
 
-    jsapi_consumer("INFO", puller->stream, puller->name, operation, sizeof operation);
+    puller_operation(puller, "INFO", operation, sizeof operation);
     /* The deadline's reference goes on to the question. */
     if (ask && jsapi_call(puller->intake->jsapi, operation, NULL, on_polled, puller, NULL) != 0)
         return;

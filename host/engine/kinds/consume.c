@@ -23,32 +23,12 @@
 
 /* --- its options --- */
 
-/* The filters, and their names as the greeting shows them. */
 static void read_filters(lua_State *L, int spec, struct registration *registration)
 {
     struct consumer_spec *consumer = &registration->consumer;
-    spec_push(L, spec, "filters");
-    int count = (int)lua_objlen(L, -1);
-    const char **filters = calloc((size_t)count + 1, sizeof *filters);
-    if (!filters)
-        luaL_error(L, "not enough memory");
-    consumer->filters = filters;
-    luaL_Buffer shown;
-    luaL_buffinit(L, &shown);
-    for (int i = 0; i < count; i++) {
-        spec_push(L, spec, "filters");
-        lua_rawgeti(L, -1, i + 1);
-        filters[i] = spec_copy(L, lua_tostring(L, -1));
-        lua_pop(L, 2);
-        consumer->filter_count = i + 1;
-        luaL_addstring(&shown, i ? ", " : "");
-        luaL_addstring(&shown, filters[i]);
-    }
-    if (count == 0)
-        luaL_addstring(&shown, "all subjects");
-    luaL_pushresult(&shown);
+    spec_filters(L, spec, consumer);
     spec_name(L, registration, lua_tostring(L, -1), "%s/%s", consumer->stream, consumer->durable);
-    lua_pop(L, 2);
+    lua_pop(L, 1);
 }
 
 static void read_deliver(lua_State *L, int spec, struct consumer_spec *consumer)

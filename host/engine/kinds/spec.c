@@ -163,6 +163,30 @@ static const char *fill_json(lua_State *L, cJSON *parent, int depth)
     return wrong;
 }
 
+void spec_filters(lua_State *L, int table, struct consumer_spec *consumer)
+{
+    spec_push(L, table, "filters");
+    int list = lua_gettop(L), count = (int)lua_objlen(L, list);
+    const char **filters = calloc((size_t)count + 1, sizeof *filters);
+    if (!filters)
+        luaL_error(L, "not enough memory");
+    consumer->filters = filters;
+    luaL_Buffer shown;
+    luaL_buffinit(L, &shown);
+    for (int i = 0; i < count; i++) {
+        lua_rawgeti(L, list, i + 1);
+        filters[i] = spec_copy(L, lua_tostring(L, -1));
+        lua_pop(L, 1);
+        consumer->filter_count = i + 1;
+        luaL_addstring(&shown, i ? ", " : "");
+        luaL_addstring(&shown, filters[i]);
+    }
+    if (count == 0)
+        luaL_addstring(&shown, "all subjects");
+    luaL_pushresult(&shown);
+    lua_remove(L, list);
+}
+
 const char *spec_json(lua_State *L, int index, struct cJSON **out)
 {
     luaL_checkstack(L, 4 * SPEC_DEPTH_MAX, "too many values");

@@ -21,6 +21,8 @@ char *spec_text(lua_State *L, int table, const char *name);
 double spec_number(lua_State *L, int table, const char *name, double otherwise);
 int64_t spec_duration_ns(lua_State *L, int table, const char *name); /* of seconds */
 bool spec_flag(lua_State *L, int table, const char *name);
+/* The list at "filters" into filters and filter_count; pushes them as the greeting shows them. */
+void spec_filters(lua_State *L, int table, struct consumer_spec *consumer);
 /* The option `update`. */
 enum update spec_update(lua_State *L, int table);
 

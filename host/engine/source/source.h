@@ -28,6 +28,7 @@ struct lanes;
 struct script;
 struct scripts;
 struct subscription;
+struct stream_watch;
 
 struct source {
     struct ready ready;
@@ -52,6 +53,7 @@ struct source {
 
     struct subscription *subscription; /* owned; SUBSCRIBE */
     struct consumer *consumer;         /* owned; CONSUME */
+    struct stream_watch *watch;        /* owned; WATCH */
     struct lanes *lanes;               /* owned; CONSUME with order_by */
     bool warned;                       /* of what its handler returns */
     atomic_bool kept_logged;           /* that a reply of its handler was not sent */

@@ -40,7 +40,9 @@ struct registration {
     bool drop_old;                 /* SUBSCRIBE: the oldest goes when the queue is full */
     bool required;                 /* START: the version waits for it, and fails with it */
     bool looks_on;                 /* SUBSCRIBE: reply = false, nothing of it is ever sent */
-    struct consumer_spec consumer; /* CONSUME; its strings and lists are owned here */
+    struct consumer_spec consumer; /* CONSUME, WATCH; its strings and lists are owned here */
+    bool each_version;             /* WATCH: a new version sees what is there anew */
+    bool headers_only;             /* WATCH */
     struct cJSON *extra;           /* owned; consumer.extra borrows it */
     struct cJSON *stream;          /* STREAM: NATS' own fields, durations in ns */
     enum update update;            /* STREAM, CONSUME */
