@@ -344,6 +344,7 @@ static void open_all(lua_State *L)
     api_shared_open(L);
     api_permits_open(L);
     api_offload_open(L);
+    api_replies_open(L);
     api_http_open(L);
 }
 

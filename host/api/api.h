@@ -40,6 +40,7 @@ void api_plain_open(lua_State *L);   /* a metatable for grips */
 void api_shared_open(lua_State *L);  /* shared, shared_methods */
 void api_permits_open(lua_State *L); /* permit, permit_take, limiter_take ... */
 void api_offload_open(lua_State *L); /* offload, offload_results */
+void api_replies_open(lua_State *L); /* replies_ask, replies_next, replies_outcome ... */
 void api_http_open(lua_State *L);    /* http_open, http_wait, http_piece, http_answer ... */
 
 /* Raises an error that begins with the place in the script ("orders.lua:14: "). Like lua_error, so
@@ -73,6 +74,13 @@ int api_send(lua_State *L, struct task *task, struct link_frame *frame, struct e
 
 /* An op whose other side has not begun: it is abandoned; returns api_fail. */
 int api_not_started(lua_State *L, struct op *op, const struct err *err);
+
+/* Why a request has no reply. Its op's text is the subject, and its number the timeout. */
+void api_describe_no_reply(const struct op *op, enum err_code code, struct err *err);
+
+/* Is the reply with these headers an error of the service's? Then pushes it, as an error object
+ * with its status, and describes it to err. */
+bool api_push_service_error(lua_State *L, const struct header_block *headers, struct err *err);
 
 /* What is to be sent. Borrowed from the Lua stack, where `api_payload` anchors it. */
 struct payload {

@@ -81,11 +81,11 @@ int api_not_started(lua_State *L, struct op *op, const struct err *err)
     return api_fail(L, err);
 }
 
-static void describe_no_reply(const struct op *op, struct err *err)
+void api_describe_no_reply(const struct op *op, enum err_code code, struct err *err)
 {
     const char *subject = op->result.text ? op->result.text : "";
     char timeout[32];
-    switch (op->result.code) {
+    switch (code) {
     case ERR_NO_RESPONDERS:
         err_set(err, ERR_NO_RESPONDERS, "nobody serves \"%.200s\"", subject);
         return;
@@ -101,15 +101,14 @@ static void describe_no_reply(const struct op *op, struct err *err)
         err_set(err, ERR_CLOSED, "the host stopped before \"%.200s\" answered", subject);
         return;
     default:
-        err_set(err, op->result.code, "the request to \"%.200s\" failed", subject);
+        err_set(err, code, "the request to \"%.200s\" failed", subject);
         return;
     }
 }
 
-/* Is the reply an error of the service's? */
-static bool read_service_error(const struct header_block *headers, struct err *err,
-                               unsigned long long *status)
+bool api_push_service_error(lua_State *L, const struct header_block *headers, struct err *err)
 {
+    unsigned long long status = 0;
     struct span text = header_block_find(headers, "Nats-Service-Error");
     struct span code = header_block_find(headers, "Nats-Service-Error-Code");
     char sentence[sizeof err->message];
@@ -117,33 +116,33 @@ static bool read_service_error(const struct header_block *headers, struct err *e
         return false;
     span_text(text, sentence, sizeof sentence);
     err_set(err, ERR_SERVICE, "%s", *sentence ? sentence : "the service answered with an error");
-    if (!span_number(code, status) || *status == 0 || *status > INT_MAX)
-        *status = 500;
+    if (!span_number(code, &status) || status == 0 || status > INT_MAX)
+        status = 500;
+    api_push_error(L, err);
+    lua_pushinteger(L, (lua_Integer)status);
+    lua_setfield(L, -2, "status");
     return true;
 }
 
 static int push_answer(struct op *op, lua_State *L)
 {
     struct err err;
-    unsigned long long status;
     struct packet *reply = &op->result.reply;
     if (op->result.code != ERR_NONE || !reply->subject) {
-        describe_no_reply(op, &err);
+        api_describe_no_reply(op, op->result.code, &err);
         binding_count_request(op, err.code);
         binding_fail_span(op, &err);
         return api_fail(L, &err);
     }
-    bool served = !read_service_error(&reply->headers, &err, &status);
-    binding_count_request(op, served ? ERR_NONE : ERR_SERVICE);
-    if (served) {
-        api_push_reply(L, reply);
-        return 1;
+    lua_pushnil(L);
+    if (api_push_service_error(L, &reply->headers, &err)) {
+        binding_count_request(op, ERR_SERVICE);
+        binding_fail_span(op, &err);
+        return 2;
     }
-    binding_fail_span(op, &err);
-    api_fail(L, &err);
-    lua_pushinteger(L, (lua_Integer)status);
-    lua_setfield(L, -2, "status");
-    return 2;
+    binding_count_request(op, ERR_NONE);
+    api_push_reply(L, reply);
+    return 1;
 }
 
 static void cancel_request(struct op *op)

@@ -123,6 +123,16 @@ void binding_end_span(struct task *task, struct trace_span *span, const struct e
     tracer_end(task->instance->scripts->tracer, span);
 }
 
+void binding_end_op_span(struct op *op, const struct err *err)
+{
+    struct trace_span *span = op->span;
+    op->span = NULL;
+    if (span && err)
+        trace_span_fail(span, err_name(err->code), err->message);
+    if (span)
+        tracer_end(op->instance->scripts->tracer, span);
+}
+
 void binding_name_span(struct op *op, const char *id)
 {
     if (op->span && !trace_span_has(op->span, "messaging.message.id"))
@@ -188,6 +198,14 @@ void binding_cancel_request(struct op *op)
 {
     if (inbox_cancel(bus_of(op->instance)->inbox, op->handle))
         op_release(op);
+}
+
+struct replies *binding_replies(struct task *task, struct link_frame *frame,
+                                const struct replies_options *options, struct err *err)
+{
+    frame->flow = flow_of(task->instance);
+    return replies_ask(bus_of(task->instance)->inbox, task->instance->scripts->clock, frame,
+                       options, err);
 }
 
 void binding_count_publish(struct task *task)

@@ -19,6 +19,7 @@
 #include "bus/link/link.h"
 #include "bus/outbox/publish.h"
 #include "bus/request/inbox.h"
+#include "bus/request/replies.h"
 #include "engine/hooks.h"
 #include "engine/kinds/kinds.h"
 #include "engine/kinds/spec.h"
@@ -59,6 +60,8 @@ struct trace_span *binding_trace_send(struct task *task, struct task_sending *se
                                       struct headers *headers);
 /* err: NULL: it worked. span: NULL: nothing happens. */
 void binding_end_span(struct task *task, struct trace_span *span, const struct err *err);
+/* The same for the op's. Its owner. */
+void binding_end_op_span(struct op *op, const struct err *err);
 /* The id that the outbox gave to a message which came without one. The side that completes it. */
 void binding_name_span(struct op *op, const char *id);
 /* The op has failed in a way that its code does not tell. */
@@ -78,6 +81,10 @@ bool binding_may_log_full(struct task *task);
 int binding_request(struct op *op, struct link_frame *frame, int64_t timeout_ns, inbox_fn on_reply,
                     struct err *err);
 void binding_cancel_request(struct op *op);
+
+/* A request of many replies, which are not the op's. NULL, with err as of replies_ask. */
+struct replies *binding_replies(struct task *task, struct link_frame *frame,
+                                const struct replies_options *options, struct err *err);
 
 /* For the metrics: a message was published to core NATS; a request of binding_request has ended so,
  * at once or after a while. */

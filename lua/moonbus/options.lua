@@ -69,12 +69,36 @@ local REQUEST = {
   hints = { header = "headers", max_wait = "timeout" },
 }
 
+local function check_sentinel(binding, field, value)
+  if value ~= true and type(value) ~= "function" then
+    refuse(binding, field, "true (an empty reply is the end) or a function that gets each reply, and returns true"
+      .. " for the end", value)
+  end
+  return value
+end
+
+local REQUEST_MANY = {
+  fields = {
+    timeout = "duration", stall = "duration", max = { "integer", max = 2 ^ 31 - 1 },
+    sentinel = { check = check_sentinel }, headers = "table",
+  },
+  hints = {
+    header = "headers", max_wait = "timeout", total = "timeout", max_messages = "max", max_responses = "max",
+    count = "max", jitter = "stall", interval = "stall", stall_timeout = "stall",
+    strategy = "state max, stall, sentinel or timeout: the first of them that comes about is the end",
+  },
+}
+
 function M.publish(opts)
   return check("bus.publish", opts, PUBLISH)
 end
 
 function M.request(opts)
   return check("bus.request", opts, REQUEST)
+end
+
+function M.request_many(opts)
+  return check("bus.request_many", opts, REQUEST_MANY)
 end
 
 -- Timers, hooks, the script -----------------------------------------------------------------------

@@ -67,6 +67,13 @@ function steps.send()
   local ok, err = bus.publish("tick", ("x"):rep(5000), { headers = { A = "b", C = "d" } })
   if not ok then error(err) end
 end
+bus.subscribe("many", function(msg) return msg.data end)
+function steps.many(run)
+  for msg in bus.request_many("many", tostring(run.id), { timeout = "100ms", max = 1 }) do
+    assert(msg.data == tostring(run.id))
+  end
+  for _ in bus.request_many("many", "x", { stall = "10ms", timeout = "50ms" }) do end
+end
 function steps.acksync(run, msg)
   say(run, "ack")
   msg:ack { sync = true }
@@ -83,7 +90,7 @@ end
 -- What handlers do, one attempt after the other.
 local JOBS = {
   { 1, "k", { "out", "aout", "ask", "sleep 20", "spawn 30" } },
-  { 1, "k", { "gather", "shared", "json", "timers", "send" } },
+  { 1, "k", { "gather", "shared", "json", "timers", "send", "many" } },
   { 1, "k", { "offload", "out", "offload" } },
   { 1, "k", { "nak 100" }, { "out" } },
   { 1, "k", { "term" } },

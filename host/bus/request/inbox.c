@@ -23,12 +23,16 @@ struct request {
     atomic_int references;
     inbox_fn on_reply;
     void (*on_drop)(void *owner); /* or NULL */
+    void (*on_gone)(void *owner); /* of many replies; else NULL */
     void *owner;
     bool safe;           /* may be sent again */
     bool lost;           /* its connection went: to be sent again. Guarded by the inbox's lock */
     size_t data_at, len; /* if it is safe: in the bytes */
     char bytes[];        /* the subject first */
 };
+
+/* Of all replies that wait to be read. */
+#define ROOM_BYTES ((size_t)64 << 20)
 
 struct inbox_slot {
     struct request *request; /* NULL: free */
@@ -43,6 +47,7 @@ struct inbox {
     char *prefix;         /* owned: "_INBOX.<unique>." */
     size_t prefix_len;
     atomic_int references;
+    atomic_size_t room; /* what is left of ROOM_BYTES */
 
     struct mutex lock;              /* the table; a leaf */
     struct inbox_slot *slots;       /* owned */
@@ -80,8 +85,11 @@ static void inbox_release(struct inbox *inbox)
 
 static void request_release(struct request *request)
 {
-    if (atomic_fetch_sub(&request->references, 1) == 1)
-        free(request);
+    if (atomic_fetch_sub(&request->references, 1) > 1)
+        return;
+    if (request->on_gone)
+        request->on_gone(request->owner);
+    free(request);
 }
 
 /* --- the table --- */
@@ -111,19 +119,26 @@ static bool table_add(struct inbox *inbox, struct request *request)
 }
 
 /* NULL: it has been taken. */
-static struct request *table_take(struct inbox *inbox, uint64_t id)
+static struct inbox_slot *table_find(struct inbox *inbox, uint64_t id)
 {
     must_hold(&inbox->lock);
     uint32_t number = (uint32_t)id;
     if (number == 0 || number > inbox->count)
         return NULL;
     struct inbox_slot *slot = &inbox->slots[number - 1];
-    struct request *request = slot->request;
-    if (!request || request->id != id)
+    return slot->request && slot->request->id == id ? slot : NULL;
+}
+
+static struct request *table_take(struct inbox *inbox, uint64_t id)
+{
+    must_hold(&inbox->lock);
+    struct inbox_slot *slot = table_find(inbox, id);
+    if (!slot)
         return NULL;
+    struct request *request = slot->request;
     slot->request = NULL;
     slot->next_free = inbox->free;
-    inbox->free = number;
+    inbox->free = (uint32_t)id;
     return request;
 }
 
@@ -131,6 +146,24 @@ static struct request *take_request(struct inbox *inbox, uint64_t id)
 {
     mutex_lock(&inbox->lock);
     struct request *request = table_take(inbox, id);
+    mutex_unlock(&inbox->lock);
+    return request;
+}
+
+/* Whom a reply is for. One that waits for more of them stays in the table, unless this is the last:
+ * then *taken is false, and the caller has a reference. */
+static struct request *reach_request(struct inbox *inbox, uint64_t id, bool last, bool *taken)
+{
+    struct request *request = NULL;
+    mutex_lock(&inbox->lock);
+    struct inbox_slot *slot = table_find(inbox, id);
+    *taken = slot && (last || !slot->request->on_gone);
+    if (*taken) {
+        request = table_take(inbox, id);
+    } else if (slot) {
+        request = slot->request;
+        atomic_fetch_add(&request->references, 1);
+    }
     mutex_unlock(&inbox->lock);
     return request;
 }
@@ -147,7 +180,7 @@ static void disarm(struct request *request)
     inbox_release(inbox);
 }
 
-/* For the caller that has taken it. */
+/* For the caller that has taken it, or has a reference. */
 static void end_request(struct request *request, struct packet *reply, enum err_code code)
 {
     request->on_reply(request->owner, reply, code);
@@ -185,11 +218,13 @@ static void on_message(void *owner, struct packet *packet)
     uint64_t id = strncmp(subject, inbox->prefix, inbox->prefix_len) == 0
                       ? parse_token(subject + inbox->prefix_len)
                       : 0;
-    struct request *request = id ? take_request(inbox, id) : NULL;
+    bool unserved = wire_no_responders(&packet->headers, packet->len), taken = false;
+    struct request *request = id ? reach_request(inbox, id, unserved, &taken) : NULL;
     if (!request) /* a second reply, or one after its deadline */
         return;
-    disarm(request);
-    if (wire_no_responders(&packet->headers, packet->len))
+    if (taken)
+        disarm(request);
+    if (unserved)
         end_request(request, NULL, ERR_NO_RESPONDERS);
     else
         end_request(request, packet, ERR_NONE);
@@ -211,6 +246,7 @@ struct inbox *inbox_new(struct link *link, struct clock *clock, const char *pref
     inbox->link = link;
     inbox->clock = clock;
     atomic_init(&inbox->references, 1);
+    atomic_init(&inbox->room, ROOM_BYTES);
     mutex_init_spinning(&inbox->lock);
     char pattern[512];
     snprintf(pattern, sizeof pattern, "%s*", inbox->prefix);
@@ -289,6 +325,7 @@ static uint64_t begin_request(struct inbox *inbox, struct request *request,
         return id;
     if (!take_request(inbox, id))
         return id; /* its deadline was that short: it has ended, by its callback */
+    request->on_gone = NULL;
     disarm(request);
     request_release(request);
     return 0;
@@ -316,6 +353,33 @@ uint64_t inbox_request_safe(struct inbox *inbox, const struct link_frame *frame,
         request->owner = owner;
     }
     return begin_request(inbox, request, frame, deadline_ns, err);
+}
+
+uint64_t inbox_request_many(struct inbox *inbox, const struct link_frame *frame,
+                            uint64_t deadline_ns, inbox_fn on_reply, void (*on_gone)(void *owner),
+                            void *owner, struct err *err)
+{
+    struct request *request = request_new(inbox, frame, false);
+    if (request) {
+        request->on_reply = on_reply;
+        request->on_gone = on_gone;
+        request->owner = owner;
+    }
+    return begin_request(inbox, request, frame, deadline_ns, err);
+}
+
+bool inbox_take_room(struct inbox *inbox, size_t bytes)
+{
+    size_t room = atomic_load(&inbox->room);
+    while (room >= bytes)
+        if (atomic_compare_exchange_weak(&inbox->room, &room, room - bytes))
+            return true;
+    return false;
+}
+
+void inbox_give_back(struct inbox *inbox, size_t bytes)
+{
+    atomic_fetch_add(&inbox->room, bytes);
 }
 
 bool inbox_cancel(struct inbox *inbox, uint64_t id)

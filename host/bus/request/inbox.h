@@ -1,8 +1,8 @@
 /* inbox - requests and their replies: one wildcard subscription, a token for each request.
  *
  * The callback of a request runs exactly once, unless inbox_cancel returned true: with the reply,
- * or with the reason why there is none. Its deadline is the clock's, so a reply that arrived in
- * time is never a timeout, however busy its reader is.
+ * or with the reason why there is none; that of inbox_request_many with each reply. The deadline is
+ * the clock's, so a reply that arrived in time is never a timeout, however busy its reader is.
  *
  * Any thread. on_reply runs on nats.c's delivery thread or the clock, without locks held, and
  * must not block. */
@@ -44,6 +44,19 @@ uint64_t inbox_request(struct inbox *inbox, const struct link_frame *frame, uint
 uint64_t inbox_request_safe(struct inbox *inbox, const struct link_frame *frame,
                             uint64_t deadline_ns, inbox_fn on_reply, void (*on_drop)(void *owner),
                             void *owner, struct err *err);
+
+/* The same for many replies: on_reply runs with each of them until the deadline or inbox_cancel,
+ * and then once with the reason of the end, unless it is inbox_cancel. The end may come, on another
+ * thread, while it runs with a reply, and so may inbox_cancel: on_gone(owner) is the last call of
+ * all. */
+uint64_t inbox_request_many(struct inbox *inbox, const struct link_frame *frame,
+                            uint64_t deadline_ns, inbox_fn on_reply, void (*on_gone)(void *owner),
+                            void *owner, struct err *err);
+
+/* Replies of many requests wait for whoever reads them: is there room for so many bytes more, of
+ * those that all requests of the inbox may have? True: inbox_give_back gives them back. */
+bool inbox_take_room(struct inbox *inbox, size_t bytes);
+void inbox_give_back(struct inbox *inbox, size_t bytes);
 
 /* The state of its link has changed. */
 void inbox_on_link(struct inbox *inbox, enum link_state state);
