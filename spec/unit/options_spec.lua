@@ -7,15 +7,19 @@ local stub = {
   is_message = function() return false end,
 }
 
+local MODULES = {
+  "moonbus.core", "moonbus.options", "moonbus.options_core", "moonbus.options_kinds", "moonbus.nearest",
+}
+
 local function load_options()
   local path, kept = package.path, {}
-  for _, name in ipairs { "moonbus.core", "moonbus.options", "moonbus.options_kinds", "moonbus.nearest" } do
+  for _, name in ipairs(MODULES) do
     kept[name], package.loaded[name] = package.loaded[name], nil
   end
   package.path, package.loaded["moonbus.core"] = "lua/?.lua;" .. path, stub
   local options = require "moonbus.options"
   package.path = path
-  for _, name in ipairs { "moonbus.core", "moonbus.options", "moonbus.options_kinds", "moonbus.nearest" } do
+  for _, name in ipairs(MODULES) do
     package.loaded[name] = kept[name]
   end
   return options
