@@ -80,7 +80,7 @@ letters, draining and reloading.
 .
 It comes with units for systemd, for one host and for several.")
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_PACKAGE_DEPENDS "passwd, ca-certificates, init-system-helpers (>= 1.54)")
+set(CPACK_DEBIAN_PACKAGE_DEPENDS "passwd, ca-certificates, tzdata, init-system-helpers (>= 1.54)")
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS lua-luassert) # `moonbus test` asserts with it
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS nats-server)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)

@@ -1,8 +1,11 @@
 /* api_check - values of options, judged as everywhere in the host; for moonbus.options. */
 #include <math.h>
+#include <string.h>
 
 #include "api/api.h"
+#include "base/cron.h"
 #include "base/value.h"
+#include "base/zone.h"
 
 /* core.size(value): bytes, or nil and a sentence. */
 static int core_size(lua_State *L)
@@ -62,6 +65,34 @@ static int core_check_name(lua_State *L)
     return 1;
 }
 
+/* core.check_cron(line): nil, or what is wrong with it. */
+static int core_check_cron(lua_State *L)
+{
+    size_t len;
+    const char *line = luaL_checklstring(L, 1, &len);
+    struct cron cron;
+    struct err err;
+    if (cron_parse(line, len, &cron, &err) == 0)
+        return 0;
+    lua_pushstring(L, err.message);
+    return 1;
+}
+
+/* core.check_zone(name): likewise. */
+static int core_check_zone(lua_State *L)
+{
+    size_t len;
+    const char *name = luaL_checklstring(L, 1, &len);
+    struct err err;
+    struct zone *zone = zone_open(strlen(name) == len ? name : "", &err);
+    if (zone) {
+        zone_release(zone);
+        return 0;
+    }
+    lua_pushstring(L, err.message);
+    return 1;
+}
+
 void api_check_open(lua_State *L)
 {
     lua_pushcfunction(L, core_size);
@@ -70,4 +101,8 @@ void api_check_open(lua_State *L)
     lua_setfield(L, -2, "check_subject");
     lua_pushcfunction(L, core_check_name);
     lua_setfield(L, -2, "check_name");
+    lua_pushcfunction(L, core_check_cron);
+    lua_setfield(L, -2, "check_cron");
+    lua_pushcfunction(L, core_check_zone);
+    lua_setfield(L, -2, "check_zone");
 }

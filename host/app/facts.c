@@ -95,6 +95,8 @@ static void describe(const struct registration_view *view, struct judge_handler 
         .subject = view->subject,
         .queue = view->queue,
         .looks_on = view->looks_on,
+        .next_s = view->next_s,
+        .zone = view->zone,
         .schema = view->schema,
     };
     if (view->consumer)

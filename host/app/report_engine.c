@@ -81,6 +81,13 @@ static void add_counts(cJSON *object, const struct tally_stat *stat, bool is_dur
     add_error(object, &stat->error, quotes);
 }
 
+static void add_next(cJSON *object, int64_t seconds)
+{
+    char shown[VALUE_TIME_BYTES];
+    cJSON_AddStringToObject(object, "next",
+                            value_format_time(seconds * NS_PER_S, 0, shown, sizeof shown));
+}
+
 static cJSON *handler_json(const struct handler_stat *stat, bool quotes)
 {
     cJSON *object = cJSON_CreateObject();
@@ -93,6 +100,8 @@ static cJSON *handler_json(const struct handler_stat *stat, bool quotes)
                             (double)(stat->oldest_running_ns / NS_PER_MS));
     if (!stat->is_durable && !stat->is_timer)
         cJSON_AddNumberToObject(object, "dropped", (double)stat->dropped);
+    if (stat->next_s)
+        add_next(object, stat->next_s);
     if (stat->is_durable)
         add_durable(object, &stat->durable);
     if (stat->counted)

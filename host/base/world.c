@@ -290,9 +290,14 @@ void world_stack(void **lowest, size_t *bytes)
 
 /* --- in place of pthreads --- */
 
+void world_set_wall(struct world *world, int64_t by_ns)
+{
+    world->wall_set_ns += by_ns;
+}
+
 int64_t world_wall_ns(void)
 {
-    return WALL_AT_START_NS + (int64_t)(world_here->now_ns - START_NS);
+    return WALL_AT_START_NS + (int64_t)(world_here->now_ns - START_NS) + world_here->wall_set_ns;
 }
 
 void world_sleep_until(uint64_t at_ns, const void *from)

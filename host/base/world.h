@@ -66,6 +66,8 @@ enum world_end world_run_while_not(struct world *world, bool (*is_so)(void *arg)
                                    uint64_t until_ns);
 
 uint64_t world_now_ns(const struct world *world);
+/* Somebody sets the wall clock, forward or (negative) back. */
+void world_set_wall(struct world *world, int64_t by_ns);
 /* Fibers that have not ended. */
 int world_fibers(const struct world *world);
 /* How often it was chosen who goes on. */

@@ -40,7 +40,8 @@ struct world {
     uint64_t random, trace, steps, max_steps;
     unsigned yields, false_wakes;
     uint64_t now_ns;
-    struct strand *all; /* owned, but for those that have ended and are joined */
+    int64_t wall_set_ns; /* by so much somebody has set the wall clock */
+    struct strand *all;  /* owned, but for those that have ended and are joined */
     struct strand *current;
     int ready, waiting_for_mutex, started, left;
     /* What the caller of the world waits for. */

@@ -59,14 +59,23 @@ static void put_duration(struct text *out, const char *name, int64_t ns)
         text_printf(out, ", %s %s", name, value_format_duration(ns, shown, sizeof shown));
 }
 
+static void put_next(struct text *out, const struct judge_handler *handler)
+{
+    char shown[VALUE_TIME_BYTES];
+    text_printf(out, ", %s, next at %s", handler->zone,
+                value_format_time(handler->next_s * NS_PER_S, 0, shown, sizeof shown));
+}
+
 static void put_settings(struct text *out, const struct judge_handler *handler)
 {
     if (handler->queue)
         text_printf(out, ", queue %s", handler->queue);
+    if (handler->next_s)
+        put_next(out, handler);
     put_duration(out, "timeout", handler->timeout_ns);
     if (handler->kind == JUDGE_CONSUME)
         put_duration(out, "ack_wait", handler->ack_wait_ns);
-    if (handler->concurrency > 0)
+    if (handler->concurrency > 0 && !handler->next_s)
         text_printf(out, ", concurrency %d", handler->concurrency);
     if (handler->kind != JUDGE_CONSUME)
         return;

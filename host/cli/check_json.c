@@ -20,6 +20,12 @@ static void add_ms(cJSON *object, const char *name, int64_t ns)
         cJSON_AddNumberToObject(object, name, (double)ns / (double)NS_PER_MS);
 }
 
+static void add_time(cJSON *object, const char *name, int64_t seconds)
+{
+    char shown[VALUE_TIME_BYTES];
+    add_text(object, name, value_format_time(seconds * NS_PER_S, 0, shown, sizeof shown));
+}
+
 static void add_place(cJSON *object, const struct judge_place *place)
 {
     add_text(object, "script", place->script);
@@ -54,7 +60,10 @@ static cJSON *handler_json(const struct judge_handler *handler)
     add_text(object, "subject", handler->subject);
     add_text(object, "queue", handler->queue);
     add_ms(object, "timeout_ms", handler->timeout_ns);
-    if (handler->concurrency > 0)
+    if (handler->next_s)
+        add_time(object, "next", handler->next_s);
+    add_text(object, "tz", handler->zone);
+    if (handler->concurrency > 0 && !handler->next_s)
         cJSON_AddNumberToObject(object, "concurrency", handler->concurrency);
     if (handler->kind == JUDGE_CONSUME)
         add_durable(object, handler);

@@ -91,6 +91,10 @@ static void add_handler(struct text *text, const cJSON *handler)
         text_printf(text, " (stuck %.0f)", json_number(handler, "stuck", 0));
     text_printf(text, ", queued %.0f", json_number(handler, "queued", 0));
     add_counts(text, handler);
+    if (*json_text_or(handler, "next", "")) {
+        text_puts(text, ", next at ");
+        add_shown(text, json_text_or(handler, "next", ""));
+    }
     text_puts(text, "\n");
     add_lag(text, handler);
     if (*json_text_or(handler, "edited", "")) {

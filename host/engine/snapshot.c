@@ -77,6 +77,7 @@ static void note_source(const struct engine *engine, struct source *source, uint
     stat->queued = source->state.queued;
     stat->oldest_running_ns = oldest_ns(source, oldest, now);
     stat->dropped = source->state.dropped;
+    stat->next_s = source->cron.planned;
     if (source->consumer)
         note_durable(source, &stat->durable);
 }

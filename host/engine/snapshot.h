@@ -57,6 +57,7 @@ struct handler_stat {
     int running, stuck, queued;
     int64_t oldest_running_ns; /* 0: nothing runs */
     uint64_t dropped;          /* of core messages */
+    int64_t next_s;            /* of a cron line: when it comes next, seconds since 1970; else 0 */
     struct durable_stat durable;
     bool is_live;                     /* of the live version, and serving */
     const struct tally_stat *counted; /* the script's; NULL: of nothing that is live */

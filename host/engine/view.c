@@ -1,4 +1,7 @@
 /* view - what the floors above see of a registration. */
+#include "base/clock.h"
+#include "base/value.h"
+#include "base/zone.h"
 #include "engine/engine.h"
 #include "engine/kinds/kinds.h"
 #include "engine/version/generation.h"
@@ -14,6 +17,12 @@ static void view_consumer(const struct registration *registration, struct regist
     out->backoff_max_ns = registration->backoff.max_ns;
     out->dead_letter = registration->dead_letter;
     out->drops = registration->drops;
+}
+
+static void view_cron(const struct registration *registration, struct registration_view *out)
+{
+    out->zone = zone_name(registration->zone);
+    out->next_s = cron_next(&registration->cron, registration->zone, clock_wall_ns() / NS_PER_S);
 }
 
 bool engine_registration(struct engine *engine, struct script *script, int i,
@@ -41,6 +50,8 @@ bool engine_registration(struct engine *engine, struct script *script, int i,
                                       .stream = registration->stream,
                                       .update_stated = registration->update != UPDATE_UNSTATED,
                                       .update = registration->update == UPDATE_YES};
+    if (registration->zone)
+        view_cron(registration, out);
     if (registration->kind == &kind_consume)
         view_consumer(registration, out);
     return true;

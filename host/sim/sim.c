@@ -217,6 +217,11 @@ bool sim_advance(struct sim *sim, double ms)
     return was_done(sim, "advance", world_run_until(sim->world, until_ns));
 }
 
+void sim_set_wall(struct sim *sim, double by_ms)
+{
+    world_set_wall(sim->world, (int64_t)(by_ms * NS_PER_MS));
+}
+
 bool sim_settle(struct sim *sim)
 {
     sim_enter(sim);

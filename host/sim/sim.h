@@ -40,6 +40,8 @@ void sim_free(struct sim *sim);
 
 /* Milliseconds since the beginning. */
 double sim_now_ms(const struct sim *sim);
+/* Somebody sets the machine's clock, forward or (negative) back. */
+void sim_set_wall(struct sim *sim, double by_ms);
 /* False: it is stuck, sim_error tells. */
 bool sim_advance(struct sim *sim, double ms);
 /* As long as somebody can run at this time. */

@@ -280,6 +280,21 @@ function bus.after(duration, fn) end
 ---@return moonbus.Timer
 function bus.every(duration, fn) end
 
+---@class moonbus.CronOptions
+---@field tz? string a time zone of IANA; "local": the machine's; default "UTC"
+---@field name? string how it is called in the log and the status; default: the line
+---@field missed? "skip"|"last"|"all" what becomes of times at which it could not run; default "skip"
+---@field timeout? moonbus.Duration of one run; default: none
+
+--- Runs fn at the times of a cron line ("0 3 * * *", "*/10 * * * * *", "@hourly", "@every 5m"), once per process,
+--- never on top of itself. At load. fn is given the time that was planned, in seconds since 1970.
+---@param line string
+---@param opts moonbus.CronOptions
+---@param fn fun(time: number)
+---@return moonbus.Timer
+---@overload fun(line: string, fn: fun(time: number)): moonbus.Timer
+function bus.cron(line, opts, fn) end
+
 ---@class moonbus.Future
 ---@field done boolean it has ended
 local Future = {}

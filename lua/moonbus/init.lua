@@ -13,6 +13,7 @@ local permits = require("moonbus.permits")
 local replies = require("moonbus.replies")
 local schema = require("moonbus.schema")
 local task = require("moonbus.task")
+local time_options = require("moonbus.options_time")
 local views = require("moonbus.views")
 
 local resumed = task.resumed
@@ -170,6 +171,13 @@ end
 
 function M.every(duration, fn)
   return timer("every", duration, fn)
+end
+
+function M.cron(line, opts, fn)
+  local spec
+  spec, fn = time_options.cron(line, opts, fn)
+  local index = core.register("cron", spec, fn)
+  return task.new_timer(function() core.cancel_timer(index) end)
 end
 
 return M

@@ -62,6 +62,7 @@ end
 
 function world:now() return C.sim_now_ms(self.raw) end
 function world:advance(duration) self:check(C.sim_advance(self.raw, sim.ms(duration))) end
+function world:set_clock(by_ms) C.sim_set_wall(self.raw, by_ms) end
 function world:settle() self:check(C.sim_settle(self.raw)) end
 function world:random(n) return math.floor(C.sim_random(self.raw) * n) + 1 end
 function world:trace() return tostring(C.sim_trace(self.raw)) end

@@ -67,6 +67,7 @@ struct task {
                                   the first */
     struct delivery **batch;   /* owned array of all; NULL: no batch */
     int batch_count;
+    int64_t planned;  /* of a cron line: the time of this run; else 0 */
     void *message;    /* the api's: its message objects, for end_messages; or NULL */
     bool retry_asked; /* order_by: msg:nak was called, which means a retry here */
     int64_t retry_delay_ns;

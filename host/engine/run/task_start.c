@@ -80,7 +80,7 @@ static void turn_away(const struct job *job)
     checkout_ended(job->instance, job->source, delivery);
 }
 
-/* The handler's argument: a message, or a list of them. Returns how many. */
+/* The handler's argument: a message, or a list of them, or a time. Returns how many. */
 static int push_arguments(lua_State *L, struct task *task)
 {
     const struct engine_hooks *hooks = task->instance->scripts->hooks;
@@ -94,8 +94,10 @@ static int push_arguments(lua_State *L, struct task *task)
         }
     } else if (task->delivery) {
         hooks->push_message(L, task, task->delivery);
+    } else if (task->planned) {
+        lua_pushnumber(L, (double)task->planned);
     }
-    return task->delivery ? 1 : 0;
+    return task->delivery || task->planned ? 1 : 0;
 }
 
 static void note_message(struct task *task, struct delivery *delivery)
@@ -128,6 +130,7 @@ static struct task *new_root(const struct job *job)
     task->delivery = job->delivery;
     task->batch = job->batch;
     task->batch_count = job->batch_count;
+    task->planned = job->planned;
     task->started_ns = job->now_ns;
     task->cell = instance_cell(job->instance, job->registration);
     task_init_timeout(task);

@@ -9,6 +9,7 @@
 #include "bus/consume/delivery.h"
 #include "engine/source/crew.h"
 #include "engine/source/handling.h"
+#include "engine/source/kind.h"
 #include "engine/source/lane.h"
 #include "engine/source/source.h"
 #include "engine/version/generation.h"
@@ -228,6 +229,14 @@ static bool take_batch(struct source *source, struct job *job)
     return true;
 }
 
+static void take_owed(struct source *source, struct job *job)
+{
+    const struct kind *kind = source->registration->kind;
+    source->state.owed--;
+    if (kind->take)
+        job->planned = kind->take(source);
+}
+
 /* A message, several, or a run of a timer or hook. False: no memory for it now. */
 static bool take_work(struct source *source, struct job *job)
 {
@@ -237,7 +246,7 @@ static bool take_work(struct source *source, struct job *job)
     if (source->fifo)
         begin_delivery(source, source->fifo, job->now_ns);
     else
-        source->state.owed--;
+        take_owed(source, job);
     return true;
 }
 

@@ -30,6 +30,7 @@ struct job {
     struct delivery *delivery; /* its message, NULL for timers and hooks; of a batch the first */
     struct delivery **batch;   /* NULL: no batch; an array, to be freed */
     int batch_count;
+    int64_t planned; /* of a cron line: the time of this run, seconds since 1970; else 0 */
     uint64_t now_ns; /* when it was taken */
 };
 

@@ -55,6 +55,9 @@ struct kind {
     /* It is STOPPING: no new messages; then on_drained(source), on any thread. With `starting`
      * held. For kinds that bring messages or deliveries. */
     void (*stop)(struct source *source, void (*on_drained)(void *source));
+    /* With the dispatch lock held: a run that is owed begins. What its function is given: a time in
+     * seconds since 1970. NULL: it is given nothing. */
+    int64_t (*take)(struct source *source);
     /* With the dispatch lock held: it serves for its heir from now on. */
     void (*on_hand_over)(struct source *source);
     /* Frees what prepare and start have made. */

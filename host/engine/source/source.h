@@ -48,8 +48,13 @@ struct source {
     struct delivery *active;   /* utlist: their handlers run, a reference each */
     struct delivery *parting;  /* utlist: never started, to be handed back when the
                                   subscription has drained; a reference each */
-    struct deadline timer;     /* EVERY, AFTER, batch, want of memory; state.armed counts it */
-    uint64_t next_ns;          /* EVERY: when it is due */
+    struct deadline timer; /* EVERY, AFTER, CRON, batch, want of memory; state.armed counts it */
+    uint64_t next_ns;      /* EVERY: when it is due */
+    struct {
+        int64_t planned; /* the time of the line that comes next, seconds since 1970; 0: none yet */
+        int64_t due;     /* that of the run that is owed */
+        int64_t seen_ns; /* the wall clock, when it was looked at last */
+    } cron;              /* CRON */
 
     struct subscription *subscription; /* owned; SUBSCRIBE */
     struct consumer *consumer;         /* owned; CONSUME */

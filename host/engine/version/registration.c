@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/zone.h"
 #include "engine/version/registration.h"
 
 void registration_free(struct registration *registration)
@@ -29,6 +30,8 @@ void registration_free(struct registration *registration)
     free(registration->order_header);
     free(registration->schema);
     free(registration->needs);
+    free(registration->cron_line);
+    zone_release(registration->zone);
     free(registration);
 }
 

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/cron.h"
 #include "base/err.h"
 #include "bus/consume/consumer.h"
 #include "bus/retry.h"
@@ -16,11 +17,15 @@ struct kind;
 struct loading;
 struct meter;
 struct tally;
+struct zone;
 
 enum order { ORDER_NONE, ORDER_SUBJECT, ORDER_TOKEN, ORDER_HEADER };
 
 /* The option `update`: may the server's settings be changed to what is stated? */
 enum update { UPDATE_UNSTATED, UPDATE_NO, UPDATE_YES };
+
+/* The option `missed` of a cron line: of the times at which it could not run. */
+enum missed { MISSED_SKIP, MISSED_LAST, MISSED_ALL };
 
 /* All strings owned; freed by registration_free. Filled by its kind from checked options. */
 struct registration {
@@ -47,7 +52,11 @@ struct registration {
     struct cJSON *stream;          /* STREAM: NATS' own fields, durations in ns */
     enum update update;            /* STREAM, CONSUME */
     int64_t period_ns;             /* EVERY, AFTER */
-    bool timer_cancelled;          /* EVERY, AFTER: cancelled while the script was loading */
+    bool timer_cancelled;          /* EVERY, AFTER, CRON: cancelled while the script was loading */
+    struct cron cron;              /* CRON */
+    char *cron_line;               /* CRON: as it was written */
+    struct zone *zone;             /* CRON: a reference */
+    enum missed missed;            /* CRON */
     char *module;                  /* OFFLOAD: what it calls functions of */
     int64_t timeout_ns;            /* 0: none; OFFLOAD: of a call */
     bool timeout_stated;           /* it is not the default */
