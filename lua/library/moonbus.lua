@@ -261,12 +261,6 @@ function bus.sleep(duration) end
 ---@return number
 function bus.now() end
 
----@class moonbus.Timer
-local Timer = {}
-
---- No further run; one that is under way goes on.
-function Timer:cancel() end
-
 --- Runs fn once, after the duration. At load: once per process; inside a handler: it ends with it.
 ---@param duration moonbus.Duration
 ---@param fn fun()
@@ -279,12 +273,6 @@ function bus.after(duration, fn) end
 ---@param fn fun()
 ---@return moonbus.Timer
 function bus.every(duration, fn) end
-
----@class moonbus.CronOptions
----@field tz? string a time zone of IANA; "local": the machine's; default "UTC"
----@field name? string how it is called in the log and the status; default: the line
----@field missed? "skip"|"last"|"all" what becomes of times at which it could not run; default "skip"
----@field timeout? moonbus.Duration of one run; default: none
 
 --- Runs fn at the times of a cron line ("0 3 * * *", "*/10 * * * * *", "@hourly", "@every 5m"), once per process,
 --- never on top of itself. At load. fn is given the time that was planned, in seconds since 1970.
