@@ -108,7 +108,7 @@ static int error_concat(lua_State *L)
     return 1;
 }
 
-static void open_errors(lua_State *L)
+void api_errors_open(lua_State *L)
 {
     luaL_newmetatable(L, ERROR_METATABLE);
     lua_pushcfunction(L, error_tostring);
@@ -327,7 +327,7 @@ int api_headers(lua_State *L, int index, const char *content_type, struct header
 
 static void open_all(lua_State *L)
 {
-    open_errors(L);
+    api_errors_open(L);
     lua_pushlightuserdata(L, TASK_CANCELLED);
     lua_setfield(L, -2, "CANCELLED");
     lua_pushlightuserdata(L, VM_SUSPEND);

@@ -27,7 +27,12 @@
 /* What the app hands to engine_new. */
 const struct engine_hooks *api_hooks(void);
 
+/* A loader of package.preload: what of the bindings knows no host, for a state of the host's own
+ * that runs no script. Its names are those of "moonbus.core". */
+int api_open_values(lua_State *L);
+
 /* Openers, one for each file: add functions to the table on top of the stack. */
+void api_errors_open(lua_State *L);  /* error, misuse */
 void api_load_open(lua_State *L);    /* register, script limits */
 void api_check_open(lua_State *L);   /* size, check_subject, check_name */
 void api_bus_open(lua_State *L);     /* publish, request, log, settings, version */

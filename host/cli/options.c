@@ -93,6 +93,8 @@ static const struct option_spec specs[] = {
      "write only types/, what editors know of moonbus, anew: after an update"},
     {"--filter", 0, "PATTERN", TEXT(filter), NULL, NULL, CLI_TEST,
      "only tests whose full name matches this Lua pattern"},
+    {"--timeout", 0, "5s", TEXT(timeout), NULL, NULL, CLI_TEST,
+     "how long a test may compute; 0: as long as it wants (default: 5s)"},
     {"--junit", 0, "FILE", TEXT(junit), NULL, NULL, CLI_TEST,
      "also write the results there, as JUnit's XML"},
     {"--config", 'c', "FILE", TEXT(config_file), NULL, NULL, CLI_TEST,

@@ -52,8 +52,11 @@ void sim_allow(struct sim *sim, uint64_t steps);
 bool sim_step(struct sim *sim, double until_ms);
 
 /* Real time that Lua computes for counts from now on against limits.cpu, until the process ends: a
- * handler that never ends is stopped, as the watchdog stops it elsewhere. */
-void sim_watch_cpu(void);
+ * handler that never ends is stopped, as the watchdog stops it elsewhere. around: the guard of the
+ * Lua that has the sims, of this thread; or NULL. on_lost: its run cannot be ended; called by a
+ * handler of signals. */
+struct guard;
+void sim_watch_cpu(struct guard *around, void (*on_lost)(void));
 
 uint64_t sim_trace(const struct sim *sim);
 uint64_t sim_steps(const struct sim *sim);

@@ -10,14 +10,21 @@
 
 #define TICK_US 10000
 
+/* Of the process, as its timer is. */
+static struct guard *outer;
+static void (*tell_lost)(void);
+
 static void on_tick(int number)
 {
     (void)number;
-    guard_tick(TICK_US * (int64_t)1000);
+    if (guard_tick(TICK_US * (int64_t)1000, outer) && tell_lost)
+        tell_lost();
 }
 
-void sim_watch_cpu(void)
+void sim_watch_cpu(struct guard *around, void (*on_lost)(void))
 {
+    outer = around;
+    tell_lost = on_lost;
     struct sigaction action;
     const struct itimerval each = {{0, TICK_US}, {0, TICK_US}};
     memset(&action, 0, sizeof action);

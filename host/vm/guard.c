@@ -188,24 +188,38 @@ on_signal(int number, siginfo_t *info, void *context)
 #endif
 }
 
-void guard_tick(int64_t step_ns)
+/* How long that run is over its time; 0: it is not, or there is none. */
+static int64_t tick(struct guard *guard, int64_t step_ns)
 {
-    struct guard *guard = here;
-    uint64_t run = guard ? atomic_load_explicit(&guard->number, memory_order_relaxed) : 0;
-    if (!(run & 1))
-        return;
+    uint64_t run = atomic_load_explicit(&guard->number, memory_order_relaxed);
     if (run != guard->ticked) {
         guard->ticked = run;
         guard->ticked_ns = 0;
-        return;
+        return 0;
     }
     int64_t limit = atomic_load_explicit(&guard->limit_ns, memory_order_relaxed);
     guard->ticked_ns += step_ns;
     if (limit <= 0 || guard->ticked_ns <= limit)
-        return;
+        return 0;
     bool escape = guard->ticked_ns - limit > (int64_t)GUARD_ESCAPE_AFTER_NS;
     guard_ask(guard, run, escape ? GUARD_ESCAPE : GUARD_RAISE);
     raise(SIGURG);
+    return guard->ticked_ns - limit;
+}
+
+static bool runs(struct guard *guard)
+{
+    return guard && (atomic_load_explicit(&guard->number, memory_order_relaxed) & 1);
+}
+
+bool guard_tick(int64_t step_ns, struct guard *around)
+{
+    struct guard *inner = here;
+    if (inner != around && runs(inner)) {
+        tick(inner, step_ns);
+        return false;
+    }
+    return runs(around) && tick(around, step_ns) > (int64_t)GUARD_LOST_AFTER_NS;
 }
 
 /* Memory -------------------------------------------------------------------------------------- */

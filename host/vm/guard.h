@@ -101,8 +101,11 @@ void guard_ask(struct guard *guard, uint64_t number, enum guard_stage stage);
 
 /* In a simulated world, whose watchdog sees no real time: the calling thread has computed for so
  * much longer. If that was one run of Lua, for longer than its limit, it is asked to end, and
- * SIGURG is raised. One thread alone; for a handler of signals in which SIGURG is blocked. */
-void guard_tick(int64_t step_ns);
+ * SIGURG is raised. around: another guard of this thread, or NULL; what is computed beside Lua
+ * counts for its run, as a test's that plays in that world. True: that run has had its time, and
+ * neither stage could end it. One thread alone; for a handler of signals in which SIGURG is
+ * blocked. */
+bool guard_tick(int64_t step_ns, struct guard *around);
 
 /* For the allocator, when an allocation would pass the limit; bytes: in use with it. True: allocate
  * it all the same. When compiled code allocates, LuaJIT before 2023 writes the error of a failed

@@ -191,6 +191,8 @@ local STREAM_HINTS = {
   duplicates = "duplicate_window", durable = "it belongs to js.consume",
 }
 
+M.stream_fields = STREAM
+
 function M.stream(settings)
   local binding = "js.stream"
   if type(settings) ~= "table" then refuse(binding, "settings", "a table", settings) end

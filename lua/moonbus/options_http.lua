@@ -214,7 +214,7 @@ end
 
 -- Clients -----------------------------------------------------------------------------------------
 
-local CODES = { timeout = true, dns = true, refused = true, tls = true, closed = true, protocol = true,
+M.CODES = { timeout = true, dns = true, refused = true, tls = true, closed = true, protocol = true,
   too_large = true }
 
 local function check_on(binding, field, value)
@@ -223,7 +223,7 @@ local function check_on(binding, field, value)
   for i = 1, #value do
     local each = value[i]
     local is_status = type(each) == "number" and each % 1 == 0 and each >= 100 and each <= 599
-    if not is_status and not CODES[each] then
+    if not is_status and not M.CODES[each] then
       refuse(binding, ("%s[%d]"):format(field, i), 'a status (503), or a code of an error ("timeout")', each)
     end
     on[each] = true

@@ -1,11 +1,9 @@
 /* stage - see stage.h. */
 #include "cli/test/stage.h"
 
-#include <dirent.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 #include "bus/consume/consumer.h"
@@ -300,28 +298,6 @@ static int stage_registrations(lua_State *L)
     return 1;
 }
 
-/* --- files --- */
-
-/* The names in a folder, unsorted, without hidden ones; folders end in "/". nil: it is none. */
-static int stage_list(lua_State *L)
-{
-    const char *folder = luaL_checkstring(L, 1);
-    DIR *dir = opendir(folder);
-    if (!dir)
-        return 0;
-    lua_newtable(L);
-    const struct dirent *entry;
-    for (int count = 0; (entry = readdir(dir));) {
-        struct stat info;
-        if (entry->d_name[0] == '.' || fstatat(dirfd(dir), entry->d_name, &info, 0) != 0)
-            continue;
-        lua_pushfstring(L, S_ISDIR(info.st_mode) ? "%s/" : "%s", entry->d_name);
-        lua_rawseti(L, -2, ++count);
-    }
-    closedir(dir);
-    return 1;
-}
-
 static const luaL_Reg methods[] = {
     {"load", stage_load},
     {"serve", stage_serve},
@@ -344,9 +320,9 @@ static const luaL_Reg methods[] = {
     {NULL, NULL},
 };
 
-int stage_open(lua_State *L)
+void stage_open(lua_State *L, struct sim_settings *settings)
 {
-    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushlightuserdata(L, settings);
     lua_setfield(L, LUA_REGISTRYINDEX, TYPE ".settings");
     luaL_newmetatable(L, TYPE);
     lua_newtable(L);
@@ -358,7 +334,4 @@ int stage_open(lua_State *L)
     lua_newtable(L);
     lua_pushcfunction(L, stage_new);
     lua_setfield(L, -2, "new");
-    lua_pushcfunction(L, stage_list);
-    lua_setfield(L, -2, "list");
-    return 1;
 }

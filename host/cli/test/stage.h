@@ -4,7 +4,7 @@
  *   stage.new(seed) ─▶ s:load(path, name) ─▶ s:serve() ─▶ s:publish, s:step, s:take, s:sent
  *
  * Whatever fails returns nil and a sentence. Data is strings. Times are milliseconds of the world.
- * For the one Lua state of `moonbus test`, on the main thread. */
+ * For the states of `moonbus test`, on the main thread. */
 #ifndef MOONBUS_CLI_TEST_STAGE_H
 #define MOONBUS_CLI_TEST_STAGE_H
 
@@ -12,7 +12,7 @@
 
 struct sim_settings;
 
-/* As package.preload wants it; settings (borrowed) is its upvalue, a light userdata. */
-int stage_open(lua_State *L);
+/* Pushes the module. settings: borrowed, for as long as the state lives. */
+void stage_open(lua_State *L, struct sim_settings *settings);
 
 #endif

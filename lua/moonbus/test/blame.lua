@@ -1,16 +1,14 @@
 -- Errors of whoever misuses the kit: raised with the place in the test, however deep in here they
--- were found.
-local function is_ours(source)
-  return source:find "^=moonbus%.test" or source:find "moonbus/test/%w+%.lua$" or source:sub(1, 2) == "=["
-end
-
+-- were found. What is the kit's, or the host's, is no file.
 return function(format, ...)
-  local level = 2
-  while true do
-    local info = debug.getinfo(level, "S")
-    if not info then level = 1 break end
-    if not is_ours(info.source) then break end
+  local text, level = format:format(...), 2
+  local info = debug.getinfo(level, "Sl")
+  while info do
+    if info.source:sub(1, 1) == "@" and info.currentline > 0 then
+      error(("%s:%d: %s"):format(info.source:sub(2), info.currentline, text), 0)
+    end
     level = level + 1
+    info = debug.getinfo(level, "Sl")
   end
-  error(format:format(...), level)
+  error(text, 0)
 end

@@ -1,10 +1,14 @@
 -- describe, it and the rest: what a test file says while it loads becomes a tree of blocks, which
 -- then is run, in order.
+local insulate = require "moonbus.test.insulate"
 local kit = require "moonbus.test"
+local raised = require "moonbus.test.raised"
+local session = require "moonbus.test.session"
 
 local M = {}
 
-local PENDING = {} -- raised by pending() inside a test
+local world   -- the globals that tests see
+local gave_up -- why, when pending() has ended the test that runs
 
 -- --- the tree ---
 
@@ -48,7 +52,10 @@ function M.functions()
   end
 
   function f.pending(name, run)
-    if f.running then error({ [PENDING] = name or true }, 0) end
+    if f.running then
+      gave_up = tostring(name or "pending")
+      error("pending: " .. gave_up, 0)
+    end
     check(name, run, "pending")
     here.items[#here.items + 1] = { pending = true, name = full_name(here, name), block = here }
   end
@@ -65,54 +72,61 @@ end
 
 -- --- running it ---
 
-local function on_error(err)
-  if type(err) == "table" and err[PENDING] then return err end
-  local text = type(err) == "table" and err.message or err
-  return { message = tostring(text), traceback = debug.traceback("", 2):gsub("^\n", "") }
+-- nil, or the failure. name: for the last words, if it never comes back. stays: what it does to the
+-- metatables of strings and the like is there afterwards, too.
+function M.try(run, name, stays)
+  gave_up = nil
+  local failure = session.call(run, raised, name, stays)
+  if failure and gave_up then failure.pending = gave_up end
+  return failure
 end
+local try = M.try
 
--- nil, or the failure.
-local function try(run)
-  local ok, failure = xpcall(run, on_error)
-  return not ok and failure or nil
-end
-
-local function try_all(list)
+local function try_all(list, name)
   for _, run in ipairs(list) do
-    local failure = try(run)
+    local failure = try(run, name, true)
     if failure then return failure end
   end
 end
 
 -- From the outermost block inwards.
-local function before(block)
+local function before(block, name)
   if not block then return nil end
-  return before(block.parent) or try_all(block.before_each)
+  return before(block.parent, name) or try_all(block.before_each, name)
 end
 
-local function after(block, failure)
+local function after(block, name, failure)
   while block do
-    local own = try_all(block.after_each)
+    local own = try_all(block.after_each, name)
     failure = failure or own
     block = block.parent
   end
   return failure
 end
 
+local function try_alone(item)
+  local taken = insulate.take(world)
+  local failure = try(item.test, item.name)
+  insulate.put_back(taken)
+  return failure
+end
+
 -- Scripts that a test has loaded itself end with it.
-local function run_test(item)
+local function run_test(item, tell)
+  tell("begin", { name = item.name })
+  kit.begin()
   local open, began = kit.count(), os.clock()
-  local failure = before(item.block) or try(item.test)
+  local failure = before(item.block, item.name) or try_alone(item)
   local logged = failure and kit.logged()
-  failure = after(item.block, failure)
+  failure = after(item.block, item.name, failure)
   kit.close_from(open)
-  local status = not failure and "passed" or failure[PENDING] and "pending" or "failed"
-  return { name = item.name, status = status, failure = failure, logged = logged or nil, seconds = os.clock() - began }
+  local status = not failure and "passed" or failure.pending and "pending" or "failed"
+  tell("result", { name = item.name, status = status, failure = failure, logged = logged or nil,
+    seconds = os.clock() - began })
 end
 
 local function is_wanted(item, filter)
-  return item.test ~= nil and (not filter or item.name:find(filter)) or item.pending
-    and (not filter or item.name:find(filter))
+  return (item.test ~= nil or item.pending) and (not filter or item.name:find(filter) ~= nil)
 end
 
 local function count_wanted(block, filter)
@@ -128,33 +142,41 @@ local function count_wanted(block, filter)
 end
 
 -- A block that cannot be set up or torn down is a failure of its own.
-local function tell_of(block, what, failure, tell)
-  if failure then
-    tell { name = full_name(block, what), status = "failed", failure = failure, seconds = 0 }
-  end
+local function run_hooks(block, what, tell)
+  local name = full_name(block, what)
+  tell("begin", { name = name })
+  local failure = try_all(block[what], name)
+  if failure then tell("result", { name = name, status = "failed", failure = failure, seconds = 0 }) end
   return failure
+end
+
+local function run_item(item, tell)
+  if not item.pending then return run_test(item, tell) end
+  tell("result", { name = item.name, status = "pending", seconds = 0 })
 end
 
 local function run_block(block, filter, tell)
   if count_wanted(block, filter) == 0 then return end
   local open = kit.count()
-  if not tell_of(block, "setup", try_all(block.setup), tell) then
+  if not run_hooks(block, "setup", tell) then
     for _, item in ipairs(block.items) do
       if item.items then
         run_block(item, filter, tell)
       elseif is_wanted(item, filter) then
-        tell(item.pending and { name = item.name, status = "pending", seconds = 0 } or run_test(item))
+        run_item(item, tell)
       end
     end
   end
-  tell_of(block, "teardown", try_all(block.teardown), tell)
+  run_hooks(block, "teardown", tell)
   kit.close_from(open)
 end
 
--- Runs what matches the pattern (nil: all); tell(result) for each, with name, status ("passed",
--- "failed", "pending"), failure (message, traceback) and seconds.
-function M.run(functions, root, filter, tell)
-  functions.running = true
+-- Runs what matches the pattern (nil: all). tell("begin", { name }) comes before each, tell("result",
+-- ...) after it, with name, status ("passed", "failed", "pending"), failure (message, traceback),
+-- logged and seconds.
+-- globals: those of the state.
+function M.run(functions, root, filter, tell, globals)
+  functions.running, world = true, globals
   run_block(root, filter, tell)
 end
 

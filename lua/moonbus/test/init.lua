@@ -1,36 +1,44 @@
 -- moonbus.test - what tests of handlers load scripts with: docs/TESTING.md.
+local blame = require "moonbus.test.blame"
+local checks = require "moonbus.test.checks"
+local core = require "moonbus.core"
+local files = require "moonbus.test.files"
 local script = require "moonbus.test.script"
-local stage = require "moonbus.test.stage"
 
 local M = {}
 
 local open = {}   -- all that have been loaded and not closed
 local folder = "" -- of the test file that runs
 
-local function is_there(path)
-  local file = io.open(path)
-  if file then file:close() end
-  return file ~= nil and not stage.list(path)
+local OPTIONS = {
+  fields = { streams = "table", seed = { "integer", min = 0, max = 2 ^ 53 } },
+  hints = { stream = "streams", random = "seed", headers = "it belongs to deliver" },
+}
+
+-- Where a handler file is; raises.
+local function find_file(path)
+  if type(path) ~= "string" or path == "" then checks.refuse("load", "path", "the path of a handler file", path) end
+  if path:find "%z" then blame("load: path: it has a NUL") end
+  local said
+  for _, found in ipairs { path, path:sub(1, 1) ~= "/" and folder ~= "" and folder .. path or nil } do
+    local text, why = files.read(found)
+    if text then return found end
+    if not why:find "No such file" then said = said or ("load: %s: %s"):format(found, why) end
+  end
+  if said then blame("%s", said) end
+  blame("load: there is no file %s here%s", path,
+    folder ~= "" and path:sub(1, 1) ~= "/" and ", nor " .. folder .. path or "")
 end
 
 -- path: from the current folder, else from that of the test file. options: streams = { { name,
 -- subjects } } that are there before it; seed of all chance.
 function M.load(path, options)
-  options = options or {}
-  if type(path) ~= "string" then error("load: the path of a handler file is a string", 2) end
-  for key in pairs(options) do
-    if key ~= "streams" and key ~= "seed" then
-      error(('load: unknown option "%s": there are streams and seed'):format(tostring(key)), 2)
-    end
+  if type(path) == "table" then blame("test.load(...): with a dot, not a colon") end
+  if type(options) == "table" and options.streams ~= nil and type(options.streams) ~= "table" then
+    checks.streams(options.streams)
   end
-  local found = path
-  if not is_there(path) then
-    found = folder .. path
-    if not is_there(found) then
-      error(("load: there is no file %s here%s"):format(path, folder ~= "" and ", nor " .. found or ""), 2)
-    end
-  end
-  local loaded = script.new(found, options)
+  options = checks.check("load", options, OPTIONS)
+  local loaded = script.new(find_file(path), { seed = options.seed, streams = checks.streams(options.streams) })
   open[#open + 1] = loaded
   return loaded
 end
@@ -38,6 +46,7 @@ end
 -- The clock of every script that is loaded: timers, delayed naks, timeouts. Returns the result of
 -- the last one.
 function M.advance(duration)
+  core.duration(duration, "test.advance", "duration")
   local result
   for _, each in ipairs(open) do result = each:advance(duration) end
   return result
@@ -58,6 +67,11 @@ function M.logged()
   end
   while #lines > LINES_MOST do table.remove(lines, 1) end
   return lines
+end
+
+-- Before each test: the one before may have ended in the middle of anything.
+function M.begin()
+  for _, each in ipairs(open) do each.answering = nil end
 end
 
 -- How many there are; closes those that came later.

@@ -1,5 +1,6 @@
 -- Messages as tests see them: data as tables where it is JSON, headers by name in any case.
 local cjson = require "cjson"
+local core = require "moonbus.core"
 
 local M = {}
 
@@ -27,14 +28,25 @@ function M.decode(text)
   return without_null(value)
 end
 
--- What is sent for a value: text and its content type, or nil and what is wrong.
+-- What is sent for a value: text and its content type, or nil and what is wrong. Tables as handlers
+-- would send them.
 function M.encode(value)
   if value == nil then return "" end
   if type(value) == "string" then return value end
   if type(value) ~= "table" then return nil, "data is a string or a table, not a " .. type(value) end
-  local ok, text = pcall(cjson.encode, value)
-  if not ok then return nil, "this table is no JSON: " .. tostring(text) end
+  local ok, text = pcall(core.json_encode, value)
+  if not ok then return nil, (tostring(text):gsub("^.-bus%.json%.encode: ", "this table is no JSON: ")) end
   return text, "application/json"
+end
+
+-- The string keys of a table, in order.
+function M.sorted(names)
+  local list = {}
+  for name in pairs(names) do
+    if type(name) == "string" then list[#list + 1] = name end
+  end
+  table.sort(list)
+  return list
 end
 
 -- A header block; nil for no headers. status: "503".
@@ -83,21 +95,6 @@ function M.matches(pattern, subject)
     rest = after
   end
   return rest == ""
-end
-
-local UNITS = { ns = 1e-6, us = 1e-3, ms = 1, s = 1000, m = 60000, h = 3600000, d = 86400000 }
-
--- "1m30s", or seconds, in milliseconds; nil when it is none.
-function M.milliseconds(duration)
-  if type(duration) == "number" then return duration >= 0 and duration * 1000 or nil end
-  if type(duration) ~= "string" then return nil end
-  local sum, rest = 0, duration
-  repeat
-    local number, unit, after = rest:match "^([%d.]+)(%a+)(.*)$"
-    if not number or not tonumber(number) or not UNITS[unit] then return nil end
-    sum, rest = sum + tonumber(number) * UNITS[unit], after
-  until rest == ""
-  return sum
 end
 
 return M

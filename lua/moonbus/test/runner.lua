@@ -1,6 +1,9 @@
 -- The runner of `moonbus test`: finds the files, loads and runs each, tells how it went. Returns a
 -- function (options: paths, handlers, filter, junit) -> exit status; host/cli/test/test.c calls it.
-local stage = require "moonbus.test.stage"
+local cjson = require "cjson"
+local files = require "moonbus.test.files"
+local junit = require "moonbus.test.junit"
+local session = require "moonbus.test.session"
 
 local OK, FAILED, UNUSABLE = 0, 1, 2
 
@@ -11,14 +14,17 @@ end
 
 -- --- which files ---
 
-local function find_below(folder, list)
-  local names = stage.list(folder)
+-- Each real file and folder once, however many links lead there.
+local function find_below(folder, list, seen)
+  local real = files.real(folder)
+  local names = real and not seen[real] and files.list(folder)
   if not names then return end -- a ring of links, a folder that may not be read
+  seen[real] = true
   table.sort(names)
   local prefix = folder:match "/$" and folder or folder .. "/"
   for _, name in ipairs(names) do
     if name:sub(-1) == "/" then
-      find_below(prefix .. name, list)
+      find_below(prefix .. name, list, seen)
     elseif name:match "_test%.lua$" then
       list[#list + 1] = prefix .. name
     end
@@ -27,17 +33,16 @@ end
 
 local function add_path(path, list, seen)
   local found = {}
-  if stage.list(path) then
-    find_below(path, found)
+  if files.list(path) then
+    find_below(path, found, {})
     if #found == 0 then return ("%s: holds no tests (*_test.lua)"):format(path) end
   else
-    local file, why = io.open(path)
-    if not file then return why end
-    file:close()
+    local text, why = files.read(path)
+    if not text then return path .. ": " .. why end
     found[1] = path
   end
   for _, each in ipairs(found) do
-    local key = each:gsub("^%./", "")
+    local key = files.real(each) or each
     if not seen[key] then
       seen[key] = true
       list[#list + 1] = each
@@ -51,7 +56,7 @@ local function find_default(handlers, list, seen)
   for _, folder in ipairs { handlers, { "test", "tests" } } do
     for _, path in ipairs(folder) do
       looked[#looked + 1] = path
-      if stage.list(path) then add_path(path, list, seen) end
+      if files.list(path) then add_path(path, list, seen) end
     end
   end
   if #list == 0 then
@@ -71,52 +76,73 @@ end
 
 -- --- one file ---
 
-local function load_file(path, assertions)
-  local blocks, kit = require "moonbus.test.blocks", require "moonbus.test"
-  local functions, root = blocks.functions()
-  local chunk, why = loadfile(path)
-  if not chunk then return nil, why end
-  local globals = setmetatable({ assert = assertions }, { __index = _G })
-  globals._G = globals
-  for name, f in pairs(functions) do globals[name] = f end
-  kit.enter(path)
-  local ok, err = xpcall(setfenv(chunk, globals), function(raised)
-    return type(raised) == "table" and tostring(raised.message or raised) or tostring(raised)
-  end)
-  if not ok then
-    kit.close_from(0)
-    return nil, err
+local function tell_result(result)
+  if result.status ~= "failed" then
+    return print(("  %-7s %s"):format(result.status == "passed" and "ok" or "pending", result.name))
   end
-  return { functions = functions, root = root, path = path }
-end
-
-local function tell_failure(result)
   print("  FAILED  " .. result.name)
   print("    " .. result.failure.message:gsub("\n", "\n    "))
   for _, line in ipairs(result.logged or {}) do print("    log: " .. line) end
 end
 
-local function run_file(loaded, filter, file)
-  local blocks, kit = require "moonbus.test.blocks", require "moonbus.test"
-  print(loaded.path)
-  kit.enter(loaded.path)
-  blocks.run(loaded.functions, loaded.root, filter, function(result)
-    file.results[#file.results + 1] = result
-    if result.status == "failed" then
-      tell_failure(result)
-    else
-      print(("  %-7s %s"):format(result.status == "passed" and "ok" or "pending", result.name))
-    end
+-- What a file tells while it runs.
+local hear = {}
+
+function hear.unloaded(file, told)
+  file.error = told.message
+end
+
+function hear.file(file, told)
+  file.tests = told.tests
+  if told.tests > 0 then print(file.path) end
+end
+
+function hear.begin(file, told)
+  file.running = told.name
+end
+
+function hear.result(file, result)
+  file.running = nil
+  file.results[#file.results + 1] = result
+  tell_result(result)
+end
+
+-- It could only be left by a jump out of its state, with whatever ran there; nothing after it runs.
+local function end_left(file, options)
+  local message = ("it computed for more than %s (--timeout), in a function written in C"):format(options.timeout)
+  if not file.tests then
+    file.error = file.path .. ": at its top level " .. message
+    return
+  end
+  local missing = file.tests - #file.results - 1
+  if missing > 0 then
+    message = ("%s; %d more of this file did not run"):format(message, missing)
+  end
+  hear.result(file, { name = file.running or "?", status = "failed", seconds = 0,
+    failure = { message = file.path .. ": " .. message } })
+end
+
+local function run_file(file, options)
+  local ended, why = session.run(file.path, cjson.encode { filter = options.filter }, function(kind, text)
+    hear[kind](file, cjson.decode(text))
   end)
-  kit.close_from(0)
+  if ended == "left" then
+    end_left(file, options)
+  elseif not ended then
+    file.error = ("%s: the test kit itself failed: %s"):format(file.path, tostring(why))
+  end
+  if file.error then
+    io.stdout:flush()
+    io.stderr:write("error: ", file.error, "\n")
+  end
 end
 
 -- --- all of them ---
 
-local function summarize(files)
+local function summarize(list)
   local counts = { passed = 0, failed = 0, pending = 0 }
   local unloaded = 0
-  for _, file in ipairs(files) do
+  for _, file in ipairs(list) do
     unloaded = unloaded + (file.error and 1 or 0)
     for _, result in ipairs(file.results) do counts[result.status] = counts[result.status] + 1 end
   end
@@ -127,12 +153,13 @@ local function summarize(files)
   return unloaded > 0 and UNUSABLE or counts.failed > 0 and FAILED or OK, counts
 end
 
-local function write_junit(path, files)
-  local text = require("moonbus.test.junit").text(files)
+local function write_junit(path, list)
   local file, why = io.open(path, "w")
   if not file then return complain("--junit: %s", why) end
-  file:write(text)
-  file:close()
+  local ok
+  ok, why = file:write(junit.text(list))
+  local closed, why_not = file:close()
+  if not ok or not closed then return complain("--junit: %s: %s", path, ok and why_not or why) end
   return OK
 end
 
@@ -143,30 +170,21 @@ end
 
 return function(options)
   io.stdout:setvbuf "line"
-  local ok, assertions = pcall(require, "luassert")
-  if not ok then
+  if not package.searchpath("luassert", package.path) then
     return complain("luassert, which tests assert with, was not found: it is in Debian's package lua-luassert")
   end
   if options.filter and check_filter(options.filter) then return UNUSABLE end
   local paths, why = find_files(options)
   if why then return complain("%s", why) end
-  local files, any = {}, false
+  local list, any = {}, false
   for _, path in ipairs(paths) do
     local file = { path = path, results = {} }
-    files[#files + 1] = file
-    local loaded
-    loaded, file.error = load_file(path, assertions)
-    if loaded and require("moonbus.test.blocks").count(loaded.root, options.filter) > 0 then
-      any = true
-      run_file(loaded, options.filter, file)
-    elseif not loaded then
-      io.stdout:flush()
-      io.stderr:write("error: ", file.error, "\n")
-    end
-    require("moonbus.test").close_from(0)
+    list[#list + 1] = file
+    run_file(file, options)
+    any = any or (file.tests or 0) > 0
   end
-  local status, counts = summarize(files)
-  if options.junit and write_junit(options.junit, files) ~= OK then return UNUSABLE end
+  local status, counts = summarize(list)
+  if options.junit and write_junit(options.junit, list) ~= OK then return UNUSABLE end
   if status == OK and not any then
     return complain(options.filter and "no test's name matches %s" or "there is no test in these files%.0s",
       options.filter or "")

@@ -1,6 +1,7 @@
 -- A script under test: a host of its own, with a server inside the process, in simulated time.
 local blame = require "moonbus.test.blame"
-local cjson = require "cjson"
+local checks = require "moonbus.test.checks"
+local core = require "moonbus.core"
 local messages = require "moonbus.test.messages"
 local record = require "moonbus.test.record"
 local stage = require "moonbus.test.stage"
@@ -72,7 +73,7 @@ end
 function script:ask(operation, request)
   self.asked = self.asked + 1
   local inbox = "_OUTSIDE.api." .. self.asked
-  self.stage:publish("$JS.API." .. operation, request and cjson.encode(request) or "", nil, inbox)
+  self.stage:publish("$JS.API." .. operation, request and core.json_encode(request) or "", nil, inbox)
   self:wait(function() return self.replies[inbox] end, ANSWER_MS)
   local reply = self.replies[inbox]
   self.replies[inbox] = nil
@@ -82,10 +83,10 @@ end
 -- --- its beginning and end ---
 
 local function make_streams(self, streams)
-  for _, config in ipairs(streams or {}) do
-    local made = self:ask("STREAM.CREATE." .. tostring(config.name), config)
+  for _, config in ipairs(streams) do
+    local made = self:ask("STREAM.CREATE." .. config.name, config)
     if type(made) ~= "table" or made.error then
-      blame("the stream %s cannot be made: %s", tostring(config.name),
+      blame("load: the stream %s cannot be made: %s", config.name,
         made and made.error and made.error.description or "no answer")
     end
   end
@@ -154,9 +155,18 @@ function script:close()
   self.closed = true
 end
 
--- What is told of from here on; messages that were sent since are part of it.
-local function begin(self)
+-- Not from inside of its own stub: there its handler waits, and time stands.
+local function check_here(self, what)
   if self.closed then blame("%s: it has been closed: load it again", self.name) end
+  if self.answering then
+    blame("%s: not inside of a stub of the same script (%s): its handler waits there for the answer; return it, " ..
+      "and call %s in the test", what, self.answering, what)
+  end
+end
+
+-- What is told of from here on; messages that were sent since are part of it.
+local function begin(self, what)
+  check_here(self, what)
   self:start()
   if self.sending then return end
   self:settle()
@@ -165,34 +175,54 @@ end
 
 -- --- messages ---
 
-local OPTIONS = { headers = "table", stream = "string", consumer = "string", handler = "string",
-  attempt = "number", reply = "any" }
+local HINTS = { header = "headers", durable = "consumer", delivery = "attempt", redelivered = "attempt",
+  reply_to = "reply", timeout = "it belongs to the handler", seed = "it belongs to load",
+  streams = "it belongs to load" }
 
-local function check_options(options)
-  for key, value in pairs(options) do
-    local kind = OPTIONS[key]
-    if not kind then blame('unknown option "%s": there are headers, stream, consumer, handler, ' ..
-      "attempt and reply", tostring(key)) end
-    if kind ~= "any" and type(value) ~= kind then
-      blame("%s: expected a %s, got a %s", key, kind, type(value))
-    end
+local function check_reply(binding, field, value)
+  if value ~= false and type(value) ~= "string" then
+    checks.refuse(binding, field, "false (none is asked for), or a subject", value)
   end
+  return value and checks.kinds.subject(binding, field, value)
 end
 
-local function wants(self, each, subject, options)
-  if options.handler and each.handler ~= options.handler then return false end
-  if options.stream and each.stream ~= options.stream then return false end
-  if options.consumer and each.durable ~= options.consumer then return false end
-  if each.durable then
-    local patterns = #each.filters > 0 and each.filters or { ">" }
-    local takes, stored = false, false
-    for _, pattern in ipairs(patterns) do takes = takes or messages.matches(pattern, subject) end
-    for _, pattern in ipairs(self.streams[each.stream] or {}) do
-      stored = stored or messages.matches(pattern, subject)
-    end
-    return takes and stored
+local DELIVER = {
+  fields = { headers = "headers", stream = "string", consumer = "string", handler = "string",
+    attempt = { "integer", max = 2 ^ 31 }, reply = { check = check_reply } },
+  hints = HINTS,
+}
+local SEND = { fields = { headers = "headers", reply = { check = check_reply } }, hints = HINTS }
+
+local function takes_messages(each)
+  return each.durable ~= nil or each.binding == "bus.subscribe"
+end
+
+local function check_named(self, options)
+  local handlers, streams, consumers = {}, {}, {}
+  for _, each in ipairs(self.registrations) do
+    if takes_messages(each) then handlers[each.handler] = true end
+    if each.durable then streams[each.stream], consumers[each.durable] = true, true end
   end
-  return each.binding == "bus.subscribe" and messages.matches(each.subject, subject)
+  checks.named(self, "handler", options.handler, handlers)
+  checks.named(self, "stream", options.stream, streams)
+  checks.named(self, "consumer", options.consumer, consumers)
+end
+
+local function is_meant(each, options)
+  return takes_messages(each) and (not options.handler or each.handler == options.handler)
+    and (not options.stream or each.stream == options.stream)
+    and (not options.consumer or each.durable == options.consumer)
+end
+
+local function takes(self, each, subject)
+  if not each.durable then return messages.matches(each.subject, subject) end
+  local patterns = #each.filters > 0 and each.filters or { ">" }
+  local found, stored = false, false
+  for _, pattern in ipairs(patterns) do found = found or messages.matches(pattern, subject) end
+  for _, pattern in ipairs(self.streams[each.stream] or {}) do
+    stored = stored or messages.matches(pattern, subject)
+  end
+  return found and stored
 end
 
 local function names_of(list)
@@ -203,39 +233,56 @@ end
 
 -- The handler that takes it.
 local function find(self, subject, options)
-  local found, able = {}, {}
+  check_named(self, options)
+  local found, meant, able = {}, {}, {}
   for _, each in ipairs(self.registrations) do
-    if wants(self, each, subject, options) then found[#found + 1] = each end
-    if each.durable or each.binding == "bus.subscribe" then able[#able + 1] = each end
+    if takes_messages(each) then able[#able + 1] = each end
+    if is_meant(each, options) then
+      meant[#meant + 1] = each
+      if takes(self, each, subject) then found[#found + 1] = each end
+    end
   end
   if #found == 1 then return found[1] end
-  if #found == 0 then
-    blame('no handler of %s takes "%s"; it has: %s', self.name, subject,
-      #able > 0 and names_of(able) or "none that takes messages")
+  if #found > 1 then
+    blame('several handlers of %s take "%s": say which, as { handler = "..." }: %s', self.name, subject,
+      names_of(found))
   end
-  blame('several handlers of %s take "%s": say which, as { handler = "..." }: %s', self.name, subject,
-    names_of(found))
+  if #meant > 0 and #meant < #able then
+    blame('%s does not take "%s"; %s has: %s', names_of(meant), subject, self.name, names_of(able))
+  end
+  blame('no handler of %s takes "%s"; it has: %s', self.name, subject,
+    #able > 0 and names_of(able) or "none that takes messages")
+end
+
+local function check_meant(target, options)
+  if options.attempt and not target.durable then
+    blame("deliver: attempt: %s is no durable: its messages come once", target.handler)
+  end
+  if options.reply ~= nil and target.durable then
+    blame("deliver: reply: %s is a durable: nobody waits for a reply", target.handler)
+  end
 end
 
 -- Hands it to the server; returns the name of the inbox for what is answered.
-local function publish(self, subject, data, options, reply)
-  local text, kind = messages.encode(data)
-  if not text then blame("%s", kind) end
+local function publish(self, what, subject, data, options, reply)
+  local text, kind = checks.payload(what, data)
   local headers = {}
   if kind then headers["content-type"] = kind end
   for name, value in pairs(options.headers or {}) do
     if name:lower() == "content-type" then headers["content-type"] = nil end
     headers[name] = value
   end
+  local block = messages.block(headers)
+  checks.size(what, text, block)
   self.asked = self.asked + 1
   local inbox = reply == nil and "_OUTSIDE.reply." .. self.asked or reply or nil
-  self.stage:publish(subject, text, messages.block(headers), inbox)
+  self.stage:publish(subject, text, block, inbox)
   return inbox
 end
 
 -- What a stream answered: its sequence.
 local function store(self, subject, data, options)
-  local inbox = publish(self, subject, data, options)
+  local inbox = publish(self, "deliver", subject, data, options)
   self:wait(function() return self.replies[inbox] end, ANSWER_MS)
   local ack = self.replies[inbox] and self.replies[inbox].data
   if type(ack) ~= "table" or not ack.seq then
@@ -269,19 +316,20 @@ end
 -- One message to the handler that takes it, and one run of that. A nak stays until script:run or
 -- advance.
 function script:deliver(subject, data, options)
-  options = options or {}
-  if type(subject) ~= "string" then blame("deliver: the subject is a string") end
-  check_options(options)
+  checks.kinds.subject("deliver", "subject", subject)
+  options = checks.check("deliver", options, DELIVER)
+  check_here(self, "deliver")
   self.sending = false
-  begin(self)
+  begin(self, "deliver")
   local target = find(self, subject, options)
+  check_meant(target, options)
   self:check(self.stage:hold_naks(true))
   local sequence, inbox
   if target.durable then
     if options.attempt then self.stage:count_from(target.stream, target.durable, options.attempt - 1) end
     sequence = store(self, subject, data, options)
   else
-    inbox = publish(self, subject, data, options, options.reply)
+    inbox = publish(self, "deliver", subject, data, options, options.reply)
   end
   local result = record.result(self.record, wait_for_run(self, target, subject, sequence))
   local reply = inbox and self.replies[inbox]
@@ -293,11 +341,11 @@ end
 
 -- A message that nobody waits for: script:run does.
 function script:send(subject, data, options)
-  options = options or {}
-  check_options(options)
-  begin(self)
+  checks.kinds.subject("send", "subject", subject)
+  options = checks.check("send", options, SEND)
+  begin(self, "send")
   self.sending = true
-  publish(self, subject, data, options, options.reply or false)
+  publish(self, "send", subject, data, options, options.reply or false)
   return self
 end
 
@@ -309,7 +357,7 @@ end
 
 -- Until every message has its end: redeliveries, batches, dead letters.
 function script:run()
-  begin(self)
+  begin(self, "run")
   self.sending = false
   let_go(self)
   local quiet = self:wait(function() return not self.stage:busy() and self.stage:unsettled() == 0 end, MOST_MS)
@@ -321,29 +369,30 @@ function script:run()
 end
 
 function script:advance(duration)
-  local ms = messages.milliseconds(duration)
-  if not ms then blame('advance: expected a duration as "5m" or 300, got %s', tostring(duration)) end
-  begin(self)
+  local seconds = core.duration(duration, "advance", "duration")
+  begin(self, "advance")
   self.sending = false
   let_go(self)
-  self:wait(function() return false end, ms)
+  self:wait(function() return false end, seconds * 1000)
   return record.result(self.record)
 end
 
 -- --- what others would answer ---
 
 function script:stub(subject, answer, options)
-  stubs.add(self, subject, answer, options or {})
+  stubs.add(self, subject, answer, options)
   return self
 end
 
 function script:stub_http(url, answer, options)
-  web.add(self, url, answer, options or {})
+  web.add(self, url, answer, options)
   return self
 end
 
 -- What a stream holds: a list of messages with their sequence.
 function script:stored(stream)
+  checks.kinds.name("stored", "stream", stream, { what = "stream" })
+  check_here(self, "stored")
   self:start()
   local info = self:ask("STREAM.INFO." .. stream)
   if type(info) ~= "table" or info.error then blame('%s: there is no stream "%s"', self.name, stream) end
@@ -353,6 +402,19 @@ function script:stored(stream)
     if got and got.message then list[#list + 1] = stubs.stored(got.message) end
   end
   return list
+end
+
+-- --- as tests call it ---
+
+-- With a colon: what stands before it is the script.
+for _, name in ipairs { "deliver", "send", "run", "advance", "stub", "stub_http", "stored", "start", "close" } do
+  local method = script[name]
+  script[name] = function(self, ...)
+    if getmetatable(self) ~= script then
+      blame("script.%s(...): write script:%s(...), with a colon", name, name)
+    end
+    return method(self, ...)
+  end
 end
 
 return script

@@ -1,39 +1,48 @@
 -- What stands for the others: answers to requests, and what a stream says of a message.
 local blame = require "moonbus.test.blame"
+local checks = require "moonbus.test.checks"
 local messages = require "moonbus.test.messages"
 
 local M = {}
 
+-- The codes that stand for what a server or nobody says.
+local STATUS = { no_responders = "503" }
+local KNOWN = { no_responders = true, timeout = true }
+
 -- --- adding ---
 
-local function misused(format, ...)
-  blame("stub: " .. format, ...)
+local OPTIONS = { fields = { delay = checks.DELAY }, hints = { after = "delay", wait = "delay" } }
+
+local function is_error(answer)
+  return type(answer) == "table" and answer.error ~= nil and next(answer, next(answer)) == nil
 end
 
-local function check_answer(answer)
+-- Of a stub, or what its function has returned.
+local function check_answer(binding, answer)
   local kind = type(answer)
   if kind ~= "table" and kind ~= "string" and kind ~= "function" then
-    misused("the answer is a string, a table, a function or { error = ... }, not a %s", kind)
+    blame("%s: the answer is a string, a table, a function or { error = ... }, not %s", binding,
+      kind == "nil" and "nothing" or "a " .. kind)
+  end
+  if is_error(answer) then
+    checks.error_answer(binding, answer.error, KNOWN)
+  elseif kind ~= "function" then
+    local text = checks.payload(binding, answer)
+    checks.size(binding, text)
   end
 end
 
 -- answer: a string, a table (JSON), a function (request) -> answer, or { error = ... }. options:
 -- delay. A later one for the same subject takes its place.
 function M.add(script, subject, answer, options)
-  if type(subject) ~= "string" or subject == "" then misused("the subject is a string") end
-  check_answer(answer)
-  for key in pairs(options) do
-    if key ~= "delay" then misused('unknown option "%s": there is delay', tostring(key)) end
-  end
-  local delay = messages.milliseconds(options.delay or 0)
-  if not delay then misused('delay: expected a duration as "50ms", got %s', tostring(options.delay)) end
+  checks.kinds.pattern("stub", "subject", subject)
+  check_answer("stub", answer)
+  local delay = checks.check("stub", options, OPTIONS).delay or 0
   script.stage:divert(subject)
-  table.insert(script.stubbed, 1, { subject = subject, answer = answer, delay = delay })
+  table.insert(script.stubbed, 1, { subject = subject, answer = answer, delay = delay * 1000 })
 end
 
 -- --- answering ---
-
-local STATUS = { no_responders = "503" }
 
 -- As services say so (bus.request: service_error).
 local function error_headers(err)
@@ -42,16 +51,32 @@ local function error_headers(err)
   return { ["Nats-Service-Error"] = tostring(text), ["Nats-Service-Error-Code"] = tostring(status) }
 end
 
-local function is_error(answer)
-  return type(answer) == "table" and answer.error ~= nil and next(answer, next(answer)) == nil
+-- Calls a function of the test; meanwhile its script waits. Its error, whatever it is, passes.
+function M.call(script, what, answer, request)
+  local before = script.answering
+  script.answering = what
+  local results = { pcall(answer, request) }
+  script.answering = before
+  if not results[1] then error(results[2], 0) end
+  return results[2], results[3]
 end
 
-local function answer_of(stub, sent)
+local function place_of(answer)
+  local info = debug.getinfo(answer, "S")
+  return info and info.source:sub(1, 1) == "@" and ("%s:%d: "):format(info.source:sub(2), info.linedefined) or ""
+end
+M.place_of = place_of
+
+local function answer_of(script, stub, sent)
   if type(stub.answer) ~= "function" then return stub.answer end
   local request = messages.message(sent.subject, sent.data, messages.read_pairs(sent.headers))
-  local answer, err = stub.answer(request)
-  if err ~= nil and not answer then return { error = err } end
-  return answer
+  local what = 'the stub of "' .. stub.subject .. '"'
+  local answer, err = M.call(script, what, stub.answer, request)
+  if err ~= nil and not answer then answer = { error = err } end
+  local ok, why = pcall(check_answer, "STUB", answer)
+  if ok and type(answer) ~= "function" then return answer end
+  error(place_of(stub.answer) .. what .. (ok and ": it returned a function, not an answer"
+    or ": " .. tostring(why):gsub("^.-STUB: ", "")), 0)
 end
 
 -- A request came that a stub takes. What a function of a test raises fails the test.
@@ -60,7 +85,7 @@ function M.answer(script, sent)
   for _, each in ipairs(script.stubbed) do
     if messages.matches(each.subject, sent.subject) then stub = each break end
   end
-  local answer = answer_of(stub, sent)
+  local answer = answer_of(script, stub, sent)
   local text, headers, status = "", {}, nil
   if is_error(answer) then
     local err = answer.error
@@ -70,7 +95,6 @@ function M.answer(script, sent)
   else
     local kind
     text, kind = messages.encode(answer)
-    if not text then error("stub of " .. stub.subject .. ": " .. kind, 0) end
     headers["content-type"] = kind
   end
   script.stage:publish(sent.reply, text, messages.block(headers, status), nil, stub.delay)

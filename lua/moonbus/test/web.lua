@@ -1,6 +1,8 @@
 -- Answers to calls of HTTP servers (bus.http), by URL.
 local blame = require "moonbus.test.blame"
+local checks = require "moonbus.test.checks"
 local messages = require "moonbus.test.messages"
+local stubs = require "moonbus.test.stubs"
 
 local M = {}
 
@@ -11,47 +13,58 @@ local function pattern_of(url)
   return "^" .. url:gsub(MAGIC, "%%%0"):gsub("%*", ".*") .. "$"
 end
 
-local FIELDS = { status = "number", headers = "table", body = "string", json = "table", error = "string" }
+local FORM = {
+  fields = { status = { "integer", min = 100, max = 599 }, headers = "headers", body = "string", json = "table",
+    error = "string" },
+  hints = { code = "status", data = "body", text = "body", header = "headers" },
+}
 
--- An answer as a table; nil and what is wrong.
-local function complete(answer)
+-- An answer as a table; raises.
+local function complete(binding, answer)
   if type(answer) == "string" then return { status = 200, body = answer } end
   if type(answer) ~= "table" then
-    return nil, "the answer is a string, a table with status, headers, body or json, { error = ... }, or a " ..
-      "function, not a " .. type(answer)
+    blame("%s: the answer is a string, a table with status, headers, body or json, { error = ... }, or a function, " ..
+      "not %s", binding, answer == nil and "nothing" or "a " .. type(answer))
   end
-  for key, value in pairs(answer) do
-    if not FIELDS[key] then
-      return nil, ('unknown field "%s": there are status, headers, body, json and error'):format(tostring(key))
-    end
-    if type(value) ~= FIELDS[key] then
-      return nil, ("%s: expected a %s, got a %s"):format(key, FIELDS[key], type(value))
-    end
+  local result = checks.check(binding, answer, FORM)
+  if result.error and next(answer, next(answer)) ~= nil then
+    blame("%s: error: it stands alone: there is no answer then", binding)
   end
-  return answer
+  local codes = require("moonbus.options_http").CODES
+  if result.error and not codes[result.error] then
+    checks.refuse(binding, "error", "a code of bus.http: " .. table.concat(messages.sorted(codes), ", "), result.error)
+  end
+  if result.body and result.json then blame("%s: body and json: one of them", binding) end
+  if result.json then checks.payload(binding, result.json) end
+  return result
 end
+
+local function check_method(binding, field, value)
+  if type(value) ~= "string" or not value:find "^%a+$" then
+    checks.refuse(binding, field, 'a method ("GET")', value)
+  end
+  return value:upper()
+end
+
+local OPTIONS = { fields = { method = { check = check_method }, delay = checks.DELAY } }
 
 -- options: method, delay. A later one for the same URL takes its place.
 function M.add(script, url, answer, options)
-  if type(url) ~= "string" or url == "" then blame "stub_http: the URL is a string" end
-  if type(answer) ~= "function" then
-    local why
-    answer, why = complete(answer)
-    if not answer then blame("stub_http: %s", why) end
+  if type(url) ~= "string" or url == "" or url:find "[%s%c]" then
+    checks.refuse("stub_http", "URL", 'a URL, in which a * stands for anything ("https://api.example.com/*")', url)
   end
-  for key in pairs(options) do
-    if key ~= "delay" and key ~= "method" then
-      blame('stub_http: unknown option "%s": there are method and delay', tostring(key))
-    end
+  if not url:find "^%*" and not url:find "^https?://" then
+    blame('stub_http: URL: "%s" is whole, or begins with a *: "https://%s"', url, url)
   end
-  local delay = messages.milliseconds(options.delay or 0)
-  if not delay then blame('stub_http: delay: expected a duration as "50ms", got %s', tostring(options.delay)) end
-  table.insert(script.web, 1, { pattern = pattern_of(url), method = options.method, answer = answer, delay = delay })
+  if type(answer) ~= "function" then answer = complete("stub_http", answer) end
+  options = checks.check("stub_http", options, OPTIONS)
+  table.insert(script.web, 1, { url = url, pattern = pattern_of(url), method = options.method, answer = answer,
+    delay = (options.delay or 0) * 1000 })
 end
 
 local function find(script, call)
   for _, stub in ipairs(script.web) do
-    if call.url:find(stub.pattern) and (not stub.method or stub.method:upper() == call.method:upper()) then
+    if call.url:find(stub.pattern) and (not stub.method or stub.method == call.method:upper()) then
       return stub
     end
   end
@@ -83,6 +96,15 @@ local function send(script, call, stub, answer)
   script.stage:answer_http(call.number, answer.status or 200, head, count, body, stub.delay)
 end
 
+local function answer_of(script, stub, call)
+  if type(stub.answer) ~= "function" then return stub.answer end
+  local what = 'the stub of "' .. stub.url .. '"'
+  local given = stubs.call(script, what, stub.answer, call)
+  local ok, answer = pcall(complete, "STUB", given)
+  if ok then return answer end
+  error(stubs.place_of(stub.answer) .. what .. ": " .. tostring(answer):gsub("^.-STUB: ", ""), 0)
+end
+
 -- Answers what handlers have called. True: there was something.
 function M.answer_all(script)
   local any = false
@@ -96,13 +118,7 @@ function M.answer_all(script)
       blame('%s: no stub answers %s %s: script:stub_http("%s", { status = 200 })', script.name, call.method, call.url,
         call.url)
     end
-    local answer = stub.answer
-    if type(answer) == "function" then
-      local problem
-      answer, problem = complete(answer(call))
-      if not answer then blame("stub_http: %s", problem) end
-    end
-    send(script, call, stub, answer)
+    send(script, call, stub, answer_of(script, stub, call))
   end
   return any
 end

@@ -1,0 +1,49 @@
+-- One test file, in its own Lua state: loads it, runs its tests, tells the runner of each.
+local blocks = require "moonbus.test.blocks"
+local cjson = require "cjson"
+local files = require "moonbus.test.files"
+local kit = require "moonbus.test"
+local session = require "moonbus.test.session"
+
+local function tell(kind, value)
+  session.tell(kind, cjson.encode(value))
+end
+
+-- What a test file sees: globals of its own, over those of its state.
+local function globals_of(world, functions)
+  local assertions = world.require "luassert"
+  local globals = setmetatable({ assert = assertions }, { __index = world })
+  globals._G = globals
+  for name, f in pairs(functions) do globals[name] = f end
+  return globals
+end
+
+-- Its blocks; nil and why it does not load.
+local function load_file(path, world)
+  local text, why = files.read(path)
+  if not text then return nil, ("%s: %s"):format(path, why) end
+  local chunk
+  chunk, why = loadstring(text:gsub("^#[^\n]*", ""), "@" .. path)
+  if not chunk then return nil, why end
+  local functions, root = blocks.functions()
+  setfenv(chunk, globals_of(world, functions))
+  kit.enter(path)
+  local failure = blocks.try(chunk, path, true)
+  if failure then return nil, failure.message end
+  return functions, root
+end
+
+-- options: filter, a pattern. world: the globals of the state.
+return function(path, options, world)
+  local functions, root = load_file(path, world)
+  if not functions then
+    kit.close_from(0)
+    return tell("unloaded", { message = root })
+  end
+  local wanted = blocks.count(root, options.filter)
+  tell("file", { tests = wanted })
+  if wanted > 0 then
+    blocks.run(functions, root, options.filter, tell, world)
+  end
+  kit.close_from(0)
+end
