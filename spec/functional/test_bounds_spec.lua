@@ -183,7 +183,8 @@ describe("moonbus test, misused,", function()
       { 's:deliver("echo", "", { headers = { a = {} } })', 'deliver: headers: the header "a" has an empty list' },
       { 's:deliver("echo", "", { handler = "ech" })',
         'deliver: handler: no handler of a.lua has the handler "ech": did you mean "echo"?' },
-      { 's:deliver("s.in", "", { stream = "TASKS" })', 'deliver: stream: no handler of a.lua has the stream "TASKS": there are S' },
+      { 's:deliver("s.in", "", { stream = "TASKS" })',
+        'deliver: stream: no handler of a.lua has the stream "TASKS": there are S' },
       { 's:deliver("echo", "", { handler = "ask" })', 'ask does not take "echo"; a.lua has: echo, ask' },
       { 's:send("echo", "", { attempt = 1 })', 'send: unknown option "attempt": there are headers, reply' },
     }

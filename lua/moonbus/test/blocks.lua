@@ -7,7 +7,7 @@ local session = require "moonbus.test.session"
 
 local M = {}
 
-local world   -- the globals that tests see
+local globals -- { world, file, own }: what tests see, and what of it is kept for all of them
 local gave_up -- why, when pending() has ended the test that runs
 
 -- --- the tree ---
@@ -105,7 +105,7 @@ local function after(block, name, failure)
 end
 
 local function try_alone(item)
-  local taken = insulate.take(world)
+  local taken = insulate.take(globals.world, globals.file, globals.own)
   local failure = try(item.test, item.name)
   insulate.put_back(taken)
   return failure
@@ -174,9 +174,9 @@ end
 -- Runs what matches the pattern (nil: all). tell("begin", { name }) comes before each, tell("result",
 -- ...) after it, with name, status ("passed", "failed", "pending"), failure (message, traceback),
 -- logged and seconds.
--- globals: those of the state.
-function M.run(functions, root, filter, tell, globals)
-  functions.running, world = true, globals
+-- seen: { world, file, own }: the globals of the state, those of the file, and what of these is the kit's.
+function M.run(functions, root, filter, tell, seen)
+  functions.running, globals = true, seen
   run_block(root, filter, tell)
 end
 

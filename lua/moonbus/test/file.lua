@@ -11,14 +11,15 @@ end
 
 -- What a test file sees: globals of its own, over those of its state.
 local function globals_of(world, functions)
-  local assertions = world.require "luassert"
-  local globals = setmetatable({ assert = assertions }, { __index = world })
-  globals._G = globals
-  for name, f in pairs(functions) do globals[name] = f end
-  return globals
+  local own = { assert = world.require "luassert" }
+  for name, f in pairs(functions) do own[name] = f end
+  local file = setmetatable({}, { __index = world })
+  own._G = file
+  for name, f in pairs(own) do file[name] = f end
+  return { world = world, file = file, own = own }
 end
 
--- Its blocks; nil and why it does not load.
+-- Its blocks, and what it sees; nil and why it does not load.
 local function load_file(path, world)
   local text, why = files.read(path)
   if not text then return nil, ("%s: %s"):format(path, why) end
@@ -26,16 +27,17 @@ local function load_file(path, world)
   chunk, why = loadstring(text:gsub("^#[^\n]*", ""), "@" .. path)
   if not chunk then return nil, why end
   local functions, root = blocks.functions()
-  setfenv(chunk, globals_of(world, functions))
+  local globals = globals_of(world, functions)
+  setfenv(chunk, globals.file)
   kit.enter(path)
   local failure = blocks.try(chunk, path, true)
   if failure then return nil, failure.message end
-  return functions, root
+  return functions, root, globals
 end
 
 -- options: filter, a pattern. world: the globals of the state.
 return function(path, options, world)
-  local functions, root = load_file(path, world)
+  local functions, root, globals = load_file(path, world)
   if not functions then
     kit.close_from(0)
     return tell("unloaded", { message = root })
@@ -43,7 +45,7 @@ return function(path, options, world)
   local wanted = blocks.count(root, options.filter)
   tell("file", { tests = wanted })
   if wanted > 0 then
-    blocks.run(functions, root, options.filter, tell, world)
+    blocks.run(functions, root, options.filter, tell, globals)
   end
   kit.close_from(0)
 end

@@ -1,5 +1,5 @@
 -- What one test does to the libraries ends with it: a snapshot of the globals of its state and of the
--- tables in them, one level deep, and the way back.
+-- tables in them, one level deep, and the way back. Globals of its own file stay, but for the kit's.
 local M = {}
 
 local function copy_of(value)
@@ -8,9 +8,9 @@ local function copy_of(value)
   return copy
 end
 
--- world: the globals of tests.
-function M.take(world)
-  local taken = { { table = world, fields = copy_of(world) } }
+-- world: the globals of the state. own: what the kit has put into those of the file.
+function M.take(world, file, own)
+  local taken = { file = file, own = own, { table = world, fields = copy_of(world) } }
   for _, value in next, world do
     if type(value) == "table" and value ~= world then
       taken[#taken + 1] = { table = value, fields = copy_of(value) }
@@ -31,6 +31,7 @@ function M.put_back(taken)
       if rawget(now, key) ~= value then rawset(now, key, value) end
     end
   end
+  for name, value in next, taken.own do rawset(taken.file, name, value) end
 end
 
 return M
