@@ -67,6 +67,7 @@ static const struct {
     {"last_sequence", "Nats-Expected-Last-Sequence", true},
     {"last_subject_sequence", "Nats-Expected-Last-Subject-Sequence", true},
     {"last_id", "Nats-Expected-Last-Msg-Id", false},
+    {"subject", "Nats-Expected-Last-Subject-Sequence-Subject", false},
 };
 #define EXPECTATIONS (sizeof expectations / sizeof *expectations)
 
@@ -144,14 +145,32 @@ static int take_id_header(struct publish_args *publish, struct err *err)
     return code;
 }
 
-/* Fills publish->headers. Raises nothing: they hold memory. The expectations are at `first`; 0:
- * there are none. */
+/* The option's own header: options.own = { name =, value = }, at `own` or nil there. */
+static int add_own(lua_State *L, int own, struct headers *headers, struct err *err)
+{
+    if (!lua_istable(L, own))
+        return 0;
+    lua_getfield(L, own, "name");
+    lua_getfield(L, own, "value");
+    size_t len;
+    const char *name = lua_tostring(L, -2), *value = lua_tolstring(L, -1, &len);
+    int code = headers_get(headers, name)
+                   ? err_set(err, ERR_INVALID, "the header \"%s\" is set by an option", name)
+                   : headers_add(headers, name, value, len, err);
+    lua_pop(L, 2);
+    return code;
+}
+
+/* Fills publish->headers. Raises nothing: they hold memory. At `first` are the option's own header,
+ * then the expectations; 0: there are none. */
 static int fill_headers(lua_State *L, int headers, int first, const char *content_type,
                         struct publish_args *publish, struct err *err)
 {
     int code = api_headers(L, headers, content_type, &publish->headers, err);
+    if (first && code == 0)
+        code = add_own(L, first, &publish->headers, err);
     for (size_t i = 0; first && code == 0 && i < EXPECTATIONS; i++) {
-        lua_pushvalue(L, first + (int)i);
+        lua_pushvalue(L, first + 1 + (int)i);
         if (!lua_isnil(L, -1))
             code = add_expectation(&publish->headers, L, expectations[i].header, err);
         lua_pop(L, 1);
@@ -166,10 +185,14 @@ static void on_result(void *owner, const struct receipt *receipt, const struct e
 {
     struct op *op = owner;
     op->result.code = receipt ? ERR_NONE : err->code;
-    /* What the log says of a duplicate, each on a line of its own. */
-    if (!receipt || !receipt->duplicate ||
-        asprintf(&op->result.text, "%s\n%s\n%s", receipt->stream, receipt->subject, receipt->id) <
-            0)
+    int written = -1;
+    /* What the log says of a duplicate, or a counter's sum, each on a line of its own. */
+    if (receipt && receipt->duplicate)
+        written = asprintf(&op->result.text, "%s\n%s\n%s", receipt->stream, receipt->subject,
+                           receipt->id);
+    else if (receipt && receipt->value[0])
+        written = asprintf(&op->result.text, "%s\n%s", receipt->stream, receipt->value);
+    if (written < 0)
         op->result.text = strdup(receipt ? receipt->stream : err->message);
     if (receipt) {
         binding_name_span(op, receipt->id);
@@ -227,14 +250,38 @@ static int push_receipt(struct op *op, lua_State *L)
         binding_fail_span(op, &err);
         return api_fail(L, &err);
     }
-    lua_createtable(L, 0, 3);
-    lua_pushstring(L, text);
+    lua_createtable(L, 0, 4);
+    size_t name = strcspn(text, "\n");
+    lua_pushlstring(L, text, name);
     lua_setfield(L, -2, "stream");
+    if (text[name]) {
+        lua_pushstring(L, text + name + 1);
+        lua_setfield(L, -2, "val");
+    }
     lua_pushnumber(L, (double)op->result.number);
     lua_setfield(L, -2, "seq");
     lua_pushboolean(L, op->result.duplicate);
     lua_setfield(L, -2, "duplicate");
     return 1;
+}
+
+/* options.needs = { level =, what = }: what the server must be able to do. A publish that cannot be
+ * made counts as one that failed. */
+static int check_needs(lua_State *L, int options, struct task *task, struct err *err)
+{
+    int code = 0;
+    lua_getfield(L, options, "needs");
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "level");
+        lua_getfield(L, -2, "what");
+        code =
+            binding_js_require(task->instance, (int)lua_tointeger(L, -2), lua_tostring(L, -1), err);
+        lua_pop(L, 2);
+    }
+    lua_pop(L, 1);
+    if (code)
+        note_failure(task, err);
+    return code;
 }
 
 /* options.from, which the Lua side has checked to be a message. */
@@ -361,15 +408,16 @@ static struct task *publishing_task(lua_State *L, const char *binding, const cha
     return api_task(L, binding);
 }
 
-/* core.js_publish(subject, data, options, content_type): a receipt, or nil and an error; after an
- * error "full" also the id, and whether it was derived, to be tried again with as options.id and
- * options.derived. Waits. */
+/* core.js_publish(subject, data, options, content_type, binding): a receipt, or nil and an error;
+ * after an error "full" also the id, and whether it was derived, to be tried again with as
+ * options.id and options.derived. Waits. */
 static int core_js_publish(lua_State *L)
 {
-    lua_settop(L, 4);
+    lua_settop(L, 5);
+    const char *binding = luaL_optstring(L, 5, "js.publish");
     struct publish_args publish;
     publish_init(&publish);
-    const char *subject = api_subject(L, 1, "js.publish");
+    const char *subject = api_subject(L, 1, binding);
     bool plain = lua_isnil(L, 3);
     if (!plain) {
         luaL_checktype(L, 3, LUA_TTABLE);
@@ -380,20 +428,24 @@ static int core_js_publish(lua_State *L)
         lua_getfield(L, 3, "headers");
     }
     int headers = plain ? 3 : lua_gettop(L);
-    if (!plain)
+    if (!plain) {
+        lua_getfield(L, 3, "own");
         push_expectations(L, 3);
+    }
     struct payload payload;
-    api_payload(L, 2, "js.publish", &payload);
+    api_payload(L, 2, binding, &payload);
     const char *content_type = luaL_optstring(L, 4, payload.content_type);
-    struct task *task = publishing_task(L, "js.publish", subject);
-    check_from(L, task, &publish, "js.publish");
-    api_may_wait(L, "js.publish");
+    struct task *task = publishing_task(L, binding, subject);
+    check_from(L, task, &publish, binding);
+    api_may_wait(L, binding);
     struct err err;
+    if (!plain && check_needs(L, 3, task, &err) != 0)
+        return api_fail(L, &err);
     if (fill_headers(L, headers, plain ? 0 : headers + 1, content_type, &publish, &err) != 0) {
         headers_clear(&publish.headers);
-        return api_misuse(L, "js.publish: %s", err.message);
+        return api_misuse(L, "%s: %s", binding, err.message);
     }
-    check_origin(L, task, &publish, "js.publish");
+    check_origin(L, task, &publish, binding);
     derive_id(task, subject, &publish);
     return start(L, task, subject, &payload, &publish);
 }
@@ -418,6 +470,7 @@ static int core_js_prepare(lua_State *L)
         struct err err;
         lua_getfield(L, 3, "headers");
         int headers = lua_gettop(L);
+        lua_getfield(L, 3, "own");
         push_expectations(L, 3);
         int code = fill_headers(L, headers, headers + 1, NULL, &publish, &err);
         headers_clear(&publish.headers);
@@ -433,38 +486,10 @@ static int core_js_prepare(lua_State *L)
     return 4;
 }
 
-/* --- What the server can do --- */
-
-/* core.js_level(): the API level of the server's JetStream, or nil while it is not known. */
-static int core_js_level(lua_State *L)
-{
-    int level = binding_js_level(instance_of(L));
-    if (level < 0)
-        lua_pushnil(L);
-    else
-        lua_pushinteger(L, level);
-    return 1;
-}
-
-/* core.js_require(level, what): true, or nil and an error that says which server it takes. */
-static int core_js_require(lua_State *L)
-{
-    struct err err;
-    int level = (int)luaL_checkinteger(L, 1);
-    if (binding_js_require(instance_of(L), level, luaL_checkstring(L, 2), &err) != 0)
-        return api_fail(L, &err);
-    lua_pushboolean(L, true);
-    return 1;
-}
-
 void api_js_open(lua_State *L)
 {
     lua_pushcfunction(L, core_js_abandoned);
     lua_setfield(L, -2, "js_abandoned");
-    lua_pushcfunction(L, core_js_level);
-    lua_setfield(L, -2, "js_level");
-    lua_pushcfunction(L, core_js_require);
-    lua_setfield(L, -2, "js_require");
     lua_pushcfunction(L, core_js_publish);
     lua_setfield(L, -2, "js_publish");
     lua_pushcfunction(L, core_js_prepare);

@@ -144,8 +144,36 @@ static int core_request_timeout(lua_State *L)
     return 1;
 }
 
+/* --- What the server can do --- */
+
+/* core.js_level(): the API level of the server's JetStream, or nil while it is not known. */
+static int core_js_level(lua_State *L)
+{
+    int level = binding_js_level(instance_of(L));
+    if (level < 0)
+        lua_pushnil(L);
+    else
+        lua_pushinteger(L, level);
+    return 1;
+}
+
+/* core.js_require(level, what): true, or nil and an error that says which server it takes. */
+static int core_js_require(lua_State *L)
+{
+    struct err err;
+    int level = (int)luaL_checkinteger(L, 1);
+    if (binding_js_require(instance_of(L), level, luaL_checkstring(L, 2), &err) != 0)
+        return api_fail(L, &err);
+    lua_pushboolean(L, true);
+    return 1;
+}
+
 void api_jsapi_open(lua_State *L)
 {
+    lua_pushcfunction(L, core_js_level);
+    lua_setfield(L, -2, "js_level");
+    lua_pushcfunction(L, core_js_require);
+    lua_setfield(L, -2, "js_require");
     lua_pushcfunction(L, core_js_api);
     lua_setfield(L, -2, "js_api");
     lua_pushcfunction(L, core_js_get);

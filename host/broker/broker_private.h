@@ -2,6 +2,7 @@
  *
  *   broker.c           clients, subscriptions, the way of a message, time
  *   broker_stream.c    streams: what is stored, limits, duplicates, PubAcks
+ *   broker_newer.c     what newer servers do with a message: a time to live, counters
  *   broker_settings.c  the JSON of their settings, with the server's defaults
  *   broker_consumer.c  consumers: what is delivered, verdicts, redeliveries
  *   broker_pull.c      their pull requests and how these end
@@ -66,6 +67,7 @@ void broker_answer(struct broker *broker, const char *to, const char *data, size
 struct broker_stored {
     uint64_t sequence;
     int64_t timestamp_ns; /* of the day */
+    uint64_t gone_ns;     /* by its own time to live; 0: it has none, NEVER: nor by max_age */
     char *subject;        /* owned: one block with what follows */
     const char *headers, *data;
     size_t headers_len, len;
@@ -87,7 +89,7 @@ struct stream_settings {
     int64_t max_msgs, max_bytes, max_msgs_per_subject, max_msg_size;
     uint64_t max_age_ns, duplicate_window_ns;
     bool memory, discard_new, discard_new_per_subject, no_ack, sealed, deny_delete, deny_purge,
-        rollup;
+        rollup, ttls, counters;
 };
 
 struct broker_stream {
@@ -103,6 +105,7 @@ struct broker_stream {
     uint64_t first, last;
     uint64_t count, bytes;
     struct known_id *ids, *ids_tail;   /* oldest first */
+    bool has_ttls;                     /* a message with a time to live of its own was stored */
     char last_id[512];                 /* of the last message; "" when it had none */
     struct broker_consumer *consumers; /* owned, in order of their making */
 };
@@ -165,6 +168,24 @@ struct broker_consumer;
 bool broker_accept_consumer(const struct broker_stream *stream,
                             const struct broker_consumer *present, const cJSON *config,
                             struct broker_error *error);
+
+/* --- broker_newer.c --- */
+
+#define BROKER_COUNT_MOST 512 /* bytes of a sum, with its NUL */
+
+/* Why a time to live or a count is refused; NULL: it is not. */
+const struct broker_error *broker_newer_refuses(const struct broker_stream *stream,
+                                                const struct broker_message *message,
+                                                const struct header_block *block);
+/* Of a message; NEVER, or 0: none is stated. */
+uint64_t broker_newer_ttl_ns(const struct header_block *block);
+/* Removes what is too old, by its own time to live or by max_age. Returns when something is next.
+ */
+uint64_t broker_newer_age(struct broker_stream *stream);
+/* Adds what the message counts to the sum of its subject (BROKER_COUNT_MOST bytes). False: the
+ * stream counts nothing. */
+bool broker_newer_count(const struct broker_stream *stream, const char *subject,
+                        const struct header_block *block, char *sum);
 
 /* --- broker_consumer.c, broker_pull.c --- */
 

@@ -177,6 +177,8 @@ bool broker_settings_read_stream(const cJSON *config, struct stream_settings *ou
         .deny_delete = broker_json_true(config, "deny_delete"),
         .deny_purge = broker_json_true(config, "deny_purge"),
         .rollup = broker_json_true(config, "allow_rollup_hdrs"),
+        .ttls = broker_json_true(config, "allow_msg_ttl"),
+        .counters = broker_json_true(config, "allow_msg_counter"),
     };
     out->subjects = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof *out->subjects);
     if (!out->subjects)

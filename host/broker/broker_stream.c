@@ -264,11 +264,12 @@ static void refuse_publish(struct broker_stream *stream, const char *reply, int 
 }
 
 static void confirm(struct broker_stream *stream, const char *reply, uint64_t sequence,
-                    bool duplicate)
+                    bool duplicate, const char *sum)
 {
-    char text[400];
-    int len = snprintf(text, sizeof text, "{\"stream\":\"%s\",\"seq\":%" PRIu64 "%s}", stream->name,
-                       sequence, duplicate ? ",\"duplicate\":true" : "");
+    char text[400 + BROKER_COUNT_MOST];
+    int len = snprintf(text, sizeof text, "{\"stream\":\"%s\",\"seq\":%" PRIu64 "%s%s%s%s}",
+                       stream->name, sequence, duplicate ? ",\"duplicate\":true" : "",
+                       sum ? ",\"val\":\"" : "", sum ? sum : "", sum ? "\"" : "");
     if (!stream->settings.no_ack)
         broker_answer(stream->broker, reply, text, (size_t)len);
 }
@@ -301,8 +302,12 @@ static bool meets_expectations(struct broker_stream *stream, const struct broker
         return false;
     }
     uint64_t of_subject = number_of(block, "Nats-Expected-Last-Subject-Sequence");
+    struct span whose = header_block_find(block, "Nats-Expected-Last-Subject-Sequence-Subject");
+    span_text(whose, text, sizeof text);
     const struct broker_stored *newest =
-        of_subject == NEVER ? NULL : broker_stream_newest(stream, message->subject, NEVER);
+        of_subject == NEVER
+            ? NULL
+            : broker_stream_newest(stream, whose.at ? text : message->subject, NEVER);
     if (of_subject != NEVER && of_subject != (newest ? newest->sequence : 0)) {
         snprintf(text, sizeof text, "wrong last sequence: %" PRIu64, newest ? newest->sequence : 0);
         refuse_publish(stream, message->reply, 400, 10071, text);
@@ -334,7 +339,9 @@ static bool has_room(struct broker_stream *stream, const struct broker_message *
     return !full;
 }
 
-static bool append(struct broker_stream *stream, const struct broker_message *message)
+/* ttl_ns: of broker_newer_ttl_ns. */
+static bool append(struct broker_stream *stream, const struct broker_message *message,
+                   uint64_t ttl_ns)
 {
     size_t subject_len = strlen(message->subject) + 1;
     struct broker_stored *stored =
@@ -361,6 +368,8 @@ static bool append(struct broker_stream *stream, const struct broker_message *me
                           message->len ? message->data : "", message->len);
     stored->sequence = ++stream->last;
     stored->timestamp_ns = broker_wall_ns(stream->broker);
+    stored->gone_ns = ttl_ns == 0 || ttl_ns == NEVER ? ttl_ns : stream->broker->now_ns + ttl_ns;
+    stream->has_ttls = stream->has_ttls || ttl_ns > 0;
     if (stream->slots == 0)
         stream->first = stored->sequence;
     stream->messages[stream->slots++] = stored;
@@ -395,7 +404,10 @@ static bool is_refused(struct broker_stream *stream, const struct broker_message
 {
     const struct stream_settings *settings = &stream->settings;
     struct span expected = header_block_find(block, "Nats-Expected-Stream");
-    if (settings->sealed)
+    const struct broker_error *newer = broker_newer_refuses(stream, message, block);
+    if (newer)
+        refuse_publish(stream, message->reply, newer->code, newer->err_code, newer->description);
+    else if (settings->sealed)
         refuse_publish(stream, message->reply, 400, 10109, "invalid operation on sealed stream");
     else if (expected.at && (expected.len != strlen(stream->name) ||
                              memcmp(expected.at, stream->name, expected.len) != 0))
@@ -410,8 +422,20 @@ static bool is_refused(struct broker_stream *stream, const struct broker_message
     return true;
 }
 
+/* As it lies in a stream of counters: its data is the sum. */
+static const char *counted(struct broker_stream *stream, const struct header_block *block,
+                           struct broker_message *message, char *sum, char *data, size_t size)
+{
+    if (!broker_newer_count(stream, message->subject, block, sum))
+        return NULL;
+    message->len = (size_t)snprintf(data, size, "{\"val\":\"%s\"}", sum);
+    message->data = data;
+    return sum;
+}
+
 void broker_stream_store(struct broker_stream *stream, const struct broker_message *message)
 {
+    char data[BROKER_COUNT_MOST + 16], counter[BROKER_COUNT_MOST];
     struct header_block block = {.at = message->headers, .len = message->headers_len};
     struct span id = header_block_find(&block, "Nats-Msg-Id");
     char id_text[512] = "";
@@ -421,14 +445,16 @@ void broker_stream_store(struct broker_stream *stream, const struct broker_messa
         return;
     const struct known_id *known = *id_text ? find_id(stream, id_text) : NULL;
     if (known) {
-        confirm(stream, message->reply, known->sequence, true);
+        confirm(stream, message->reply, known->sequence, true, NULL);
         return;
     }
     if (!meets_expectations(stream, message, &block) || !has_room(stream, message))
         return;
     bool wanted =
         stream->settings.retention != RETENTION_INTEREST || anyone_wants(stream, message->subject);
-    if (!append(stream, message)) {
+    struct broker_message kept = *message;
+    const char *sum = counted(stream, &block, &kept, counter, data, sizeof data);
+    if (!append(stream, &kept, broker_newer_ttl_ns(&block))) {
         refuse_publish(stream, message->reply, 500, 10023, "insufficient resources");
         return;
     }
@@ -441,7 +467,7 @@ void broker_stream_store(struct broker_stream *stream, const struct broker_messa
         broker_stream_remove(stream, sequence);
     keep_subject_bound(stream, message->subject);
     keep_bounds(stream);
-    confirm(stream, message->reply, sequence, false);
+    confirm(stream, message->reply, sequence, false, sum);
     struct broker_consumer *consumer;
     LL_FOREACH(stream->consumers, consumer)
         broker_consumer_serve(consumer);
@@ -449,17 +475,7 @@ void broker_stream_store(struct broker_stream *stream, const struct broker_messa
 
 uint64_t broker_stream_tick(struct broker_stream *stream)
 {
-    struct broker *broker = stream->broker;
-    uint64_t next_ns = NEVER, age_ns = stream->settings.max_age_ns;
-    while (age_ns && stream->slots) {
-        int64_t made_ns = stream->messages[0]->timestamp_ns - broker->wall_ns;
-        uint64_t gone_ns = (uint64_t)made_ns + age_ns;
-        if (gone_ns > broker->now_ns) {
-            next_ns = gone_ns;
-            break;
-        }
-        broker_stream_remove(stream, stream->messages[0]->sequence);
-    }
+    uint64_t next_ns = broker_newer_age(stream);
     struct broker_consumer *consumer, *next;
     LL_FOREACH_SAFE(stream->consumers, consumer, next) {
         uint64_t due_ns = broker_consumer_tick(consumer);

@@ -56,3 +56,18 @@ enum jscode jscode_meaning(int http, int err_code)
         return JSCODE_PASSES;
     return http >= 500 ? JSCODE_UNKNOWN : JSCODE_REFUSED;
 }
+
+const char *jscode_remedy(int err_code)
+{
+    switch (err_code) {
+    case 10166:
+        return "a ttl needs a stream with allow_msg_ttl = true (js.stream)";
+    case 10168:
+        return "counting needs a stream with allow_msg_counter = true (js.stream), which has "
+               "nothing but counters";
+    case 10169:
+        return "its stream has nothing but counters (allow_msg_counter): use js.count";
+    default:
+        return NULL;
+    }
+}

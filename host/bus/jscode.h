@@ -22,4 +22,7 @@ enum jscode {
 /* http: the "code" of the error, err_code: JetStream's own; 0 for none. */
 enum jscode jscode_meaning(int http, int err_code);
 
+/* What a publisher can do about a refusal, where the server's words do not tell; or NULL. */
+const char *jscode_remedy(int err_code);
+
 #endif

@@ -339,7 +339,9 @@ static int puback_error(const cJSON *error, int *api_code, bool *transient, stru
         return err_set(err, ERR_WRONG_SEQUENCE, "%s", text);
     if (meaning == JSCODE_TOO_LARGE)
         return err_set(err, ERR_TOO_LARGE, "%s", text);
-    return err_set(err, ERR_API, "%s (JetStream error %d)", text, *api_code);
+    const char *remedy = jscode_remedy(*api_code);
+    return err_set(err, ERR_API, "%s (JetStream error %d)%s%s", text, *api_code, remedy ? ": " : "",
+                   remedy ? remedy : "");
 }
 
 static int puback_receipt(const cJSON *root, struct receipt *out, bool *transient, struct err *err)
@@ -364,6 +366,9 @@ static int puback_receipt(const cJSON *root, struct receipt *out, bool *transien
     memcpy(out->stream, stream, strlen(stream) + 1);
     out->sequence = (uint64_t)seq->valuedouble;
     out->duplicate = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "duplicate"));
+    const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, "val"));
+    if (value && strlen(value) < sizeof out->value)
+        memcpy(out->value, value, strlen(value) + 1);
     return 0;
 }
 
@@ -399,6 +404,7 @@ static bool plain_puback(const char *data, size_t len, struct receipt *out)
     out->stream[name] = '\0';
     out->sequence = sequence;
     out->duplicate = false;
+    out->value[0] = '\0';
     return true;
 }
 

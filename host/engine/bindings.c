@@ -239,7 +239,9 @@ int binding_js_level(const struct instance *instance)
 int binding_js_require(const struct instance *instance, int level, const char *what,
                        struct err *err)
 {
-    return jslevel_check(binding_js_level(instance), level, what, err);
+    const struct bus *bus = bus_of(instance);
+    return bus ? jslevel_require(bus->jslevel, level, what, err)
+               : jslevel_check(-1, level, what, err);
 }
 
 int binding_publish(struct op *op, struct outbox_message *message, outbox_fn on_result,

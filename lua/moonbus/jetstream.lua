@@ -2,6 +2,7 @@
 local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
 local js_api = require("moonbus.js_api")
+local js_count = require("moonbus.js_count")
 local options = require("moonbus.options")
 local schema = require("moonbus.schema")
 local task = require("moonbus.task")
@@ -39,23 +40,43 @@ end
 local send
 
 --- What core.js_publish gave: a receipt, an error, or a full outbox, at which it waits.
-local function sent(subject, data, opts, content_type, receipt, err, id, derived)
+local function sent(subject, data, opts, content_type, binding, receipt, err, id, derived)
   if receipt ~= nil then return receipt end
   if err.code ~= "full" then return nil, err end
-  unless_cancelled(subject, core.sleep(FULL_WAIT, "js.publish"))
+  unless_cancelled(subject, core.sleep(FULL_WAIT, binding or "js.publish"))
   opts = copy(opts)
   opts.id, opts.derived = id, derived
-  return send(subject, data, opts, content_type)
+  return send(subject, data, opts, content_type, binding)
 end
 
-function send(subject, data, opts, content_type)
-  return sent(subject, data, opts, content_type,
-    unless_cancelled(subject, core.js_publish(subject, data, opts, content_type)))
+--- binding: for messages; default: "js.publish".
+function send(subject, data, opts, content_type, binding)
+  return sent(subject, data, opts, content_type, binding,
+    unless_cancelled(subject, core.js_publish(subject, data, opts, content_type, binding)))
+end
+
+--- What the server can do is known a moment after it is connected; if not, the publish says what is wrong.
+local function send_when_able(subject, data, opts, content_type, binding)
+  if opts and opts.needs and not core.js_level() then js_api.require(binding or "js.publish", opts.needs) end
+  return send(subject, data, opts, content_type, binding)
 end
 
 function M.publish(subject, data, opts)
   if opts ~= nil then opts = options.js_publish(opts, "js.publish") end
-  return send(subject, data, opts)
+  return send_when_able(subject, data, opts)
+end
+
+--- Adds to a counter: the sum, or nil and an error. Once for each input, as a publish.
+function M.count(subject, by, opts)
+  opts = options.js_count(by, opts)
+  local receipt, err = send_when_able(subject, nil, opts, nil, "js.count")
+  if not receipt then return nil, err end
+  return js_count.sum(subject, receipt, opts.timeout)
+end
+
+--- What was counted so far; 0: nothing.
+function M.counter(subject, opts)
+  return js_count.read(subject, options.js_counter(subject, opts))
 end
 
 local function copy_headers(headers)
@@ -74,7 +95,7 @@ function M.publish_async(subject, data, opts)
   opts = copy(opts)
   opts.id, opts.derived = id, derived
   if opts.headers then opts.headers = copy_headers(opts.headers) end
-  return task.spawn_kept(send, subject, text, opts, content_type)
+  return task.spawn_kept(send_when_able, subject, text, opts, content_type)
 end
 
 --- One stored message; or nil and an error.

@@ -58,4 +58,17 @@ function M.get(binding, stream, request, timeout)
   return message, err
 end
 
+local LEVEL_AGAIN = 0.05 -- seconds; a new connection tells it in a round trip
+
+--- True if the server's JetStream can do what needs that level; or nil and an error. Waits while that is not known.
+---@param needs { level: integer, what: string }
+function M.require(binding, needs, timeout)
+  local deadline = core.clock() + (timeout or core.request_timeout())
+  while true do
+    local able, err = core.js_require(needs.level, needs.what)
+    if able or err.code ~= "unavailable" or core.clock() >= deadline then return able, err end
+    resumed(core.sleep(LEVEL_AGAIN, binding))
+  end
+end
+
 return M

@@ -4,8 +4,8 @@
 ---
 ---     local spec, fn = options.subscribe(subject, opts, fn)   -- opts may be left out
 ---     core.register("subscribe", spec, fn)
-local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
+local publishing = require("moonbus.options_publish")
 local schemas = require("moonbus.schema")
 local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
 local show, copy_plain, nanoseconds = common.show, common.copy_plain, common.nanoseconds
@@ -72,55 +72,8 @@ end
 
 -- JetStream: publishing ---------------------------------------------------------------------------
 
-local EXPECT = {
-  fields = {
-    stream = "name",
-    last_id = "token",
-    last_sequence = { "integer", min = 0, max = 2 ^ 53 },
-    last_subject_sequence = { "integer", min = 0, max = 2 ^ 53 },
-  },
-  hints = {
-    last_seq = "last_sequence", last_msg_id = "last_id", sequence = "last_sequence",
-    last_subject_seq = "last_subject_sequence", last_sequence_per_subject = "last_subject_sequence",
-  },
-}
-
-local function check_expect(binding, field, value)
-  kinds.table(binding, field, value)
-  return check(binding .. ": " .. field, value, EXPECT)
-end
-
-local function check_from(binding, field, value)
-  if not core.is_message(value) then
-    refuse(binding, field, "the message of the batch that this comes from", value)
-  end
-  return value
-end
-
-local JS_PUBLISH = {
-  fields = {
-    id = "token",
-    headers = "table",
-    timeout = "duration",
-    attempts = { "integer", max = 1000 },
-    expect = { check = check_expect },
-    from = { check = check_from },
-  },
-  hints = {
-    msg_id = "id", message_id = "id", header = "headers", retries = "attempts",
-    retry_attempts = "attempts", ack_wait = "timeout", reply = "it belongs to bus.publish",
-    expect_stream = "write expect = { stream = ... }",
-    expected_stream = "write expect = { stream = ... }",
-    expect_last_sequence = "write expect = { last_sequence = ... }",
-    expected_last_seq = "write expect = { last_sequence = ... }",
-    expect_last_msg_id = "write expect = { last_id = ... }",
-  },
-}
-
 --- binding: "js.publish" or "js.publish_async".
-function M.js_publish(opts, binding)
-  return check(binding or "js.publish", opts, JS_PUBLISH)
-end
+M.js_publish, M.js_count, M.js_counter = publishing.publish, publishing.count, publishing.counter
 
 -- JetStream: reading ------------------------------------------------------------------------------
 

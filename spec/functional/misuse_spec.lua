@@ -8,7 +8,7 @@ local world = require "spec.support.world"
 local function methods()
   local found = {}
   for _, path in ipairs { "lua/library/moonbus.lua", "lua/library/moonbus/jetstream.lua",
-    "lua/library/moonbus/shared.lua", "lua/library/moonbus/schema.lua" } do
+    "lua/library/moonbus/shared.lua", "lua/library/moonbus/schema.lua", "lua/library/moonbus/time.lua" } do
     for class, name in temp.read(path):gmatch "\nfunction (%w+):([%w_]+)%(" do
       found[class] = found[class] or {}
       table.insert(found[class], name)

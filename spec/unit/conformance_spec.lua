@@ -149,6 +149,7 @@ local ONE = { batch = 1, expires = 1e9 }
 local scenarios = require "spec.support.scenarios"(Scene, {
   plain = plain, only = only, ONE = ONE, ACK_WAIT = ACK_WAIT,
 })
+for _, scenario in ipairs(require "spec.support.scenarios_newer") do scenarios[#scenarios + 1] = scenario end
 
 describe("the broker inside the process", function()
   local real = {}
@@ -177,8 +178,20 @@ describe("the broker inside the process", function()
     return pcall(function() assert.same(run(real, scenario.run, scale), seen) end)
   end
 
+  -- The API level of the real one's JetStream.
+  local function level()
+    local stage = scene(real, 1)
+    local api = stage:api "INFO".api
+    stage:finish()
+    return api and api.level or 0
+  end
+
   for _, scenario in ipairs(scenarios) do
     it("is as a nats-server: " .. scenario.name, function()
+      if scenario.level and level() < scenario.level then
+        pending(("the server has no JetStream of level %d"):format(scenario.level))
+        return
+      end
       for _, scale in ipairs(SCALES) do
         local inside = broker.start()
         local ok, seen = pcall(run, inside, scenario.run, scale)

@@ -80,7 +80,8 @@ describe("The reference", function()
   end)
   teardown(function()
     package.path, package.loaded["moonbus.core"] = kept.path, kept.core
-    for _, name in ipairs { "options", "options_core", "options_kinds", "options_shared", "nearest" } do
+    for _, name in ipairs { "options", "options_core", "options_kinds", "options_publish", "options_shared",
+      "nearest" } do
       package.loaded["moonbus." .. name] = nil
     end
   end)
@@ -100,6 +101,7 @@ describe("The reference", function()
     subscribe = "bus.subscribe", publish = "bus.publish", request = "bus.request",
     request_many = "bus.request_many", on = "bus.on", script = "bus.script",
     offload = "bus.offload", shared = "bus.shared", consume = "js.consume", js_publish = "js.publish",
+    js_count = "js.count", js_counter = "js.counter",
     lock = "bus.lock and bus.semaphore", limiter = "bus.limiter", cache = "bus.cache",
   } do
     it("has each option of " .. heading, function()

@@ -8,7 +8,8 @@ local stub = {
 }
 
 local MODULES = {
-  "moonbus.core", "moonbus.options", "moonbus.options_core", "moonbus.options_kinds", "moonbus.nearest",
+  "moonbus.core", "moonbus.options", "moonbus.options_core", "moonbus.options_kinds",
+  "moonbus.options_publish", "moonbus.nearest",
 }
 
 local function load_options()

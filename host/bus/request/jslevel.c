@@ -18,6 +18,7 @@ struct jslevel {
     struct jsapi *jsapi; /* not owned */
     struct mutex lock;
     int level;
+    bool barred;       /* this user may not ask: it is not asked again on this connection */
     bool told;         /* by the connection that there is, or was last */
     unsigned epoch;    /* counts connections: an answer that an earlier one was asked for is none */
     uint64_t asked_ns; /* when it was asked for last; 0: never */
@@ -70,14 +71,23 @@ static int take_answer(struct jslevel *level, unsigned epoch, const cJSON *answe
     return read;
 }
 
+static void note_barred(struct jslevel *level, unsigned epoch)
+{
+    mutex_lock(&level->lock);
+    if (epoch == level->epoch)
+        level->barred = true;
+    mutex_unlock(&level->lock);
+}
+
 static void on_answer(void *owner, const cJSON *answer, int api_code, const struct err *err)
 {
     struct level_call *call = owner;
     (void)api_code;
-    (void)err; /* whoever needs the level asks again, and hears it */
     if (answer)
         take_answer(call->level, call->epoch, answer);
-    free(call);
+    else if (err->code == ERR_PERMISSION)
+        note_barred(call->level, call->epoch);
+    free(call); /* any other error: whoever needs the level asks again, and hears it */
 }
 
 static void ask(struct jslevel *level, unsigned epoch)
@@ -96,7 +106,7 @@ void jslevel_on_link(struct jslevel *level, enum link_state state)
         return;
     mutex_lock(&level->lock);
     unsigned epoch = ++level->epoch;
-    level->told = false;
+    level->told = level->barred = false;
     level->asked_ns = clock_now_ns();
     mutex_unlock(&level->lock);
     ask(level, epoch);
@@ -108,7 +118,8 @@ int jslevel_now(struct jslevel *level)
     int now = level->level;
     unsigned epoch = level->epoch;
     uint64_t now_ns = level->told ? 0 : clock_now_ns();
-    bool due = !level->told && epoch > 0 && now_ns >= level->asked_ns + (uint64_t)AGAIN_NS;
+    bool due = !level->told && !level->barred && epoch > 0 &&
+               now_ns >= level->asked_ns + (uint64_t)AGAIN_NS;
     if (due)
         level->asked_ns = now_ns;
     mutex_unlock(&level->lock);
@@ -151,7 +162,18 @@ int jslevel_check(int have, int needed, const char *what, struct err *err)
 
 int jslevel_require(struct jslevel *level, int needed, const char *what, struct err *err)
 {
-    return jslevel_check(jslevel_now(level), needed, what, err);
+    int have = jslevel_now(level);
+    mutex_lock(&level->lock);
+    bool barred = level->barred;
+    mutex_unlock(&level->lock);
+    if (have != UNKNOWN || !barred)
+        return jslevel_check(have, needed, what, err);
+    char subject[256];
+    return err_set(err, ERR_PERMISSION,
+                   "%s needs nats-server %s or newer (JetStream API level %d), and this user may "
+                   "not ask which it is: let it publish to \"%s\"",
+                   what, jslevel_release(needed), needed,
+                   jsapi_subject(level->jsapi, OPERATION, subject, sizeof subject));
 }
 
 const char *jslevel_release(int level)

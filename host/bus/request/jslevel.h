@@ -38,7 +38,8 @@ int jslevel_now(struct jslevel *level);
 int jslevel_wait(struct jslevel *level, uint64_t deadline_ns, struct err *err);
 
 /* 0 if that level is there; else ERR_UNSUPPORTED with "WHAT needs nats-server 2.12 or newer
- * (JetStream API level 2); this server has level 0", or ERR_UNAVAILABLE while it is not known. */
+ * (JetStream API level 2); this server has level 0", ERR_UNAVAILABLE while it is not known, or
+ * ERR_PERMISSION when this user may not ask. */
 int jslevel_require(struct jslevel *level, int needed, const char *what, struct err *err);
 
 /* The same for a level that was read. Pure. */

@@ -70,7 +70,8 @@ function js.consume(stream, opts, handler) end
 ---@class moonbus.Expect
 ---@field stream? string the stream that stores it
 ---@field last_sequence? integer the stream's last sequence
----@field last_subject_sequence? integer the last sequence of this subject
+---@field last_subject_sequence? integer the last sequence of this subject, or of `subject`
+---@field subject? string a subject or pattern (nats-server 2.11 and newer)
 ---@field last_id? string the message id of the stream's last message
 
 ---@class moonbus.JetStreamPublishOptions
@@ -81,11 +82,13 @@ function js.consume(stream, opts, handler) end
 ---@field attempts? integer tries
 ---@field from? moonbus.Message the message of the handler's batch that this comes from
 ---@field expect? moonbus.Expect
+---@field ttl? moonbus.Duration|"never" when the message goes (nats-server 2.11 and newer, `allow_msg_ttl`)
 
 ---@class moonbus.Receipt
 ---@field stream string
 ---@field seq integer
 ---@field duplicate boolean a message of this id was stored before
+---@field val? string of a stream of counters: the sum, in digits
 
 --- Publishes to a stream, and waits until it is stored. Tries again under the same id. A failure,
 --- but `wrong_sequence`, keeps the handler's input from being acknowledged, unless the handler gives
@@ -112,6 +115,29 @@ function PublishFuture:wait() end
 ---@param opts? moonbus.JetStreamPublishOptions
 ---@return moonbus.PublishFuture
 function js.publish_async(subject, data, opts) end
+
+---@class moonbus.CountOptions
+---@field id? string the message id; default: from the handler's input, or random
+---@field headers? moonbus.Headers
+---@field timeout? moonbus.Duration of one try
+---@field attempts? integer tries
+---@field from? moonbus.Message the message of the handler's batch that this comes from
+
+--- Adds to a counter, once for each input: the sum with that, as digits from 2^53 on. The stream needs
+--- `allow_msg_counter`, and nats-server 2.12.
+---@param subject string
+---@param by? integer|string default 1; digits where no number holds it exactly
+---@param opts? moonbus.CountOptions
+---@return integer|string? sum
+---@return moonbus.Error? err
+function js.count(subject, by, opts) end
+
+--- What was counted so far; 0: nothing.
+---@param subject string
+---@param opts? {stream: string?, timeout: moonbus.Duration?} stream: default: the one that takes the subject
+---@return integer|string? sum
+---@return moonbus.Error? err
+function js.counter(subject, opts) end
 
 --- Which stored message: of a sequence; the last of a subject; or the next of a pattern from a
 --- sequence on.
