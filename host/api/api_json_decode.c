@@ -20,7 +20,7 @@
 
 #define DIGITS_SHOWN 40
 
-struct reader {
+struct json_reader {
     lua_State *L;
     const unsigned char *text, *at, *end;
     const struct json_reading *reading;
@@ -33,14 +33,14 @@ struct reader {
  */
 
 /* Always false; for place, which is counted from 1. */
-static bool refuse_at(struct reader *r, const unsigned char *place, const char *what)
+static bool refuse_at(struct json_reader *r, const unsigned char *place, const char *what)
 {
     err_set(r->err, ERR_BAD_PAYLOAD, "not JSON: %s at %zu", what, (size_t)(place - r->text) + 1);
     return false;
 }
 
 /* Something else stands there than what is wanted. Always false. */
-static bool refuse_next(struct reader *r, const char *wanted)
+static bool refuse_next(struct json_reader *r, const char *wanted)
 {
     char got[16] = "the end";
     if (r->at < r->end && *r->at >= '!' && *r->at <= '~')
@@ -53,7 +53,7 @@ static bool refuse_next(struct reader *r, const char *wanted)
 }
 
 /* Puts a step before the path. Always false. */
-static bool note_step(struct reader *r, const char *key, double index, int depth)
+static bool note_step(struct json_reader *r, const char *key, double index, int depth)
 {
     if (r->wants_path)
         r->wants_path = key ? path_step_key(&r->path, key, strlen(key), depth == 1)
@@ -62,7 +62,7 @@ static bool note_step(struct reader *r, const char *key, double index, int depth
 }
 
 /* Always false. The sentence is made when the whole path is known. */
-static bool refuse_big(struct reader *r, const unsigned char *digits, size_t len)
+static bool refuse_big(struct json_reader *r, const unsigned char *digits, size_t len)
 {
     const char *more = len > DIGITS_SHOWN ? "..." : "";
     r->wants_path = true;
@@ -84,7 +84,7 @@ static int hex_digit(unsigned char c)
 }
 
 /* The four digits after "\u", at `at`; -1: they are not there. */
-static int hex_number(const struct reader *r, const unsigned char *at)
+static int hex_number(const struct json_reader *r, const unsigned char *at)
 {
     int number = 0;
     if (r->end - at < 4)
@@ -110,7 +110,7 @@ static size_t put_utf8(uint32_t code, char *out)
 }
 
 /* "\u00fc" or a pair of surrogates, at the 'u'; its character's length in out, 0: refused. */
-static size_t read_code(struct reader *r, char *out)
+static size_t read_code(struct json_reader *r, char *out)
 {
     int code = hex_number(r, r->at + 1), low;
     if (code < 0)
@@ -127,7 +127,7 @@ static size_t read_code(struct reader *r, char *out)
 }
 
 /* What follows a backslash; its length in out, 0: refused. */
-static size_t read_escape(struct reader *r, char *out)
+static size_t read_escape(struct json_reader *r, char *out)
 {
     static const char names[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
     r->at++;
@@ -141,7 +141,7 @@ static size_t read_escape(struct reader *r, char *out)
 }
 
 /* Passes over what stands for itself; false: refused. Then there is a quote or a backslash. */
-static bool skip_plain(struct reader *r)
+static bool skip_plain(struct json_reader *r)
 {
     for (;;) {
         r->at += json_plain_length(r->at, (size_t)(r->end - r->at));
@@ -162,7 +162,7 @@ static bool skip_plain(struct reader *r)
 }
 
 /* The rest of a string that has escapes: from its first byte, at its first backslash. */
-static bool __attribute__((noinline)) read_escaped(struct reader *r, const unsigned char *from)
+static bool __attribute__((noinline)) read_escaped(struct json_reader *r, const unsigned char *from)
 {
     char code[4];
     luaL_Buffer buffer;
@@ -184,7 +184,7 @@ static bool __attribute__((noinline)) read_escaped(struct reader *r, const unsig
 }
 
 /* At the quote. */
-static bool read_string(struct reader *r)
+static bool read_string(struct json_reader *r)
 {
     const unsigned char *from = ++r->at;
     if (!skip_plain(r))
@@ -211,13 +211,13 @@ struct number {
 #define COUNT_MOST 19 /* digits that fit into 64 bits */
 #define POWER_MOST 100000
 
-static bool is_digit(const struct reader *r)
+static bool is_digit(const struct json_reader *r)
 {
     return r->at < r->end && *r->at >= '0' && *r->at <= '9';
 }
 
 /* One or more digits. */
-static bool read_digits(struct reader *r, struct number *number, bool fraction)
+static bool read_digits(struct json_reader *r, struct number *number, bool fraction)
 {
     if (!is_digit(r))
         return refuse_next(r, "a digit");
@@ -233,7 +233,7 @@ static bool read_digits(struct reader *r, struct number *number, bool fraction)
     return true;
 }
 
-static bool read_exponent(struct reader *r, struct number *number)
+static bool read_exponent(struct json_reader *r, struct number *number)
 {
     bool negative = false;
     int power = 0;
@@ -248,7 +248,7 @@ static bool read_exponent(struct reader *r, struct number *number)
     return true;
 }
 
-static bool scan_number(struct reader *r, struct number *number)
+static bool scan_number(struct json_reader *r, struct number *number)
 {
     *number = (struct number){.from = r->at, .integral = true, .whole = true};
     if (*r->at == '-')
@@ -287,7 +287,7 @@ static bool small_value(const struct number *number, double *value)
     return true;
 }
 
-static bool read_number(struct reader *r)
+static bool read_number(struct json_reader *r)
 {
     lua_State *L = r->L;
     struct number number;
@@ -315,22 +315,22 @@ static bool read_number(struct reader *r)
 
 /* Values --------------------------------------------------------------------------------------- */
 
-static inline void skip_space(struct reader *r)
+static inline void skip_space(struct json_reader *r)
 {
     while (r->at < r->end && (*r->at == ' ' || *r->at == '\n' || *r->at == '\r' || *r->at == '\t'))
         r->at++;
 }
 
 /* After white space. */
-static inline bool next_is(struct reader *r, unsigned char c)
+static inline bool next_is(struct json_reader *r, unsigned char c)
 {
     skip_space(r);
     return r->at < r->end && *r->at == c;
 }
 
-static bool read_value(struct reader *r, int depth);
+static bool read_value(struct json_reader *r, int depth);
 
-static bool read_array(struct reader *r, int depth)
+static bool read_array(struct json_reader *r, int depth)
 {
     lua_State *L = r->L;
     lua_newtable(L);
@@ -354,7 +354,7 @@ static bool read_array(struct reader *r, int depth)
 }
 
 /* One name and its value, for the table on top. */
-static bool read_field(struct reader *r, int depth)
+static bool read_field(struct json_reader *r, int depth)
 {
     lua_State *L = r->L;
     if (!next_is(r, '"'))
@@ -375,7 +375,7 @@ static bool read_field(struct reader *r, int depth)
     return true;
 }
 
-static bool read_object(struct reader *r, int depth)
+static bool read_object(struct json_reader *r, int depth)
 {
     lua_newtable(r->L);
     r->at++;
@@ -392,7 +392,7 @@ static bool read_object(struct reader *r, int depth)
     }
 }
 
-static bool read_word(struct reader *r, const char *word)
+static bool read_word(struct json_reader *r, const char *word)
 {
     size_t len = strlen(word);
     if ((size_t)(r->end - r->at) < len || memcmp(r->at, word, len) != 0)
@@ -402,7 +402,7 @@ static bool read_word(struct reader *r, const char *word)
 }
 
 /* Pushes the value after white space; depth: how many tables it is in. False: it is refused. */
-static bool read_value(struct reader *r, int depth)
+static bool read_value(struct json_reader *r, int depth)
 {
     lua_State *L = r->L;
     skip_space(r);
@@ -442,7 +442,7 @@ int api_json_decode(lua_State *L, const char *text, size_t len, const struct jso
 {
     static const struct json_reading strict = {.big = BIG_ERROR, .remedy = "a string"};
     struct err unasked;
-    struct reader r = {
+    struct json_reader r = {
         .L = L,
         .text = (const unsigned char *)text,
         .at = (const unsigned char *)text,

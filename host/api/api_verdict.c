@@ -33,7 +33,8 @@ static struct message *stream_message(lua_State *L, const char *method)
     struct message *message = api_message(L, method);
     if (message->kind != MESSAGE_STREAM)
         api_misuse(L, "msg:%s: this message %s, so it has no verdict", method,
-                   message->kind == MESSAGE_STORED ? "was read by js.get" : "is not from a stream");
+                   message->kind == MESSAGE_STORED ? "was read by js.get or js.messages"
+                                                   : "is not from a stream");
     return message;
 }
 

@@ -351,6 +351,27 @@ struct permits *binding_permits(const struct instance *instance)
     return engine_of(instance)->permits;
 }
 
+struct reader *binding_read(const struct task *task, const struct reader_options *options,
+                            struct err *err)
+{
+    return reader_open(&bus_of(task->instance)->intake, options, err);
+}
+
+struct mirror *binding_mirror(const struct instance *instance, const char *stream)
+{
+    const struct scripts *scripts = instance->scripts;
+    return mirror_open(scripts->mirrors, instance->generation->script->name, stream);
+}
+
+enum mirror_answer binding_mirror_get(const struct instance *instance, struct mirror *mirror,
+                                      const char *subject, const struct mirror_value **value,
+                                      bool *stale)
+{
+    const struct bus *bus = instance->scripts->bus;
+    bool connected = bus && link_state(bus->consume) == LINK_CONNECTED;
+    return mirror_get(mirror, subject, connected, value, stale);
+}
+
 struct limiters *binding_limiters(const struct instance *instance)
 {
     return engine_of(instance)->limiters;

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/number.h"
+#include "bus/consume/reader.h"
 #include "bus/link/link.h"
 #include "bus/outbox/publish.h"
 #include "bus/request/inbox.h"
@@ -30,6 +31,7 @@
 #include "engine/run/task.h"
 #include "engine/shared.h"
 #include "engine/source/handling.h"
+#include "engine/source/mirror.h"
 #include "engine/version/instance.h"
 #include "engine/version/registration.h"
 
@@ -147,5 +149,20 @@ struct store *binding_store(struct instance *instance, const char *name, size_t 
                             enum store_evict evict, struct err *err);
 struct permits *binding_permits(const struct instance *instance);
 struct limiters *binding_limiters(const struct instance *instance);
+
+/* --- what lies in streams --- */
+
+/* As of reader_open. */
+struct reader *binding_read(const struct task *task, const struct reader_options *options,
+                            struct err *err);
+
+/* --- caches of buckets --- */
+
+/* The script's mirror of a stream; a reference. NULL: out of memory. */
+struct mirror *binding_mirror(const struct instance *instance, const char *stream);
+/* As of mirror_get. */
+enum mirror_answer binding_mirror_get(const struct instance *instance, struct mirror *mirror,
+                                      const char *subject, const struct mirror_value **value,
+                                      bool *stale);
 
 #endif

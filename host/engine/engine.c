@@ -17,6 +17,7 @@
 #include "engine/shared.h"
 #include "engine/source/crew.h"
 #include "engine/source/handling.h"
+#include "engine/source/mirror.h"
 #include "engine/source/source.h"
 #include "engine/version/generation.h"
 #include "engine/version/instance.h"
@@ -65,6 +66,7 @@ static void free_parts(struct engine *engine)
     shared_free(engine->shared);
     permits_free(engine->permits);
     limiters_free(engine->limiters);
+    mirrors_free(engine->scripts.mirrors);
     dispatch_clear(&engine->dispatch);
     policy_release(engine->scripts.policy);
     trial_free(engine->scripts.trial);
@@ -81,7 +83,9 @@ static int make_parts(struct engine *engine, const struct engine_options *option
     engine->shared = shared_new(clock);
     engine->permits = permits_new(clock);
     engine->limiters = limiters_new(clock);
-    if (!engine->offload || !engine->shared || !engine->permits || !engine->limiters)
+    engine->scripts.mirrors = mirrors_new();
+    if (!engine->offload || !engine->shared || !engine->permits || !engine->limiters ||
+        !engine->scripts.mirrors)
         return err_set(err, ERR_MEMORY, "no memory for the engine");
     int code = engine_tune(engine, &options->tuning, err);
     if (code)

@@ -3,6 +3,7 @@ local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
 local js_api = require("moonbus.js_api")
 local js_count = require("moonbus.js_count")
+local messages = require("moonbus.messages")
 local options = require("moonbus.options")
 local schema = require("moonbus.schema")
 local task = require("moonbus.task")
@@ -103,5 +104,7 @@ function M.get(stream, query, opts)
   local request, timeout = options.js_get(stream, query, opts)
   return js_api.get("js.get", stream, request, timeout)
 end
+
+M.messages = messages
 
 return M

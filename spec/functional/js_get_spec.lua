@@ -98,7 +98,7 @@ describe("js.get", function()
   it("is refused when misused, by line and with what would be right", function()
     w.client:store("in.a", "")
     for what, text in pairs {
-      ack = "was read by js.get, so it has no verdict", reject = "was read by js.get",
+      ack = "was read by js.get or js.messages, so it has no verdict", reject = "was read by js.get",
       respond = "there is no reply subject", query = "expected { sequence = 42 }",
       both = "expected { sequence = 42 }", hint = 'here it is "sequence"', stream = "a.b", wild = "in.*",
     } do

@@ -267,7 +267,7 @@ local function methods_of(msg)
     { "timer", bus.after("1h", print) }, { "store", bus.shared and bus.shared("misuse") },
     { "lock", (bus.lock("misuse " .. msg.subject)) }, { "permit", (bus.semaphore("misuse " .. msg.subject, 2)) },
     { "cache", bus.cache("misuse", { load = function(key) return key end }) },
-    { "replies", bus.request_many("misuse.nobody") },
+    { "replies", bus.request_many("misuse.nobody") }, { "messages", js.messages "IN" },
     { "limiter", bus.limiter("misuse", { rate = 1e6 }) },
   }
   for _, method in ipairs(METHODS) do

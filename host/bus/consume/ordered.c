@@ -102,6 +102,8 @@ static void note_info(struct puller *puller, const cJSON *info)
     if (ordered->suspect > ordered->numbers && !ordered->broken)
         break_off(ordered);
     ordered->suspect = sent > ordered->numbers ? sent : 0;
+    if (ordered->calls->on_stream)
+        puller_look(puller); /* which asks what the stream is, too */
 }
 
 /* --- life --- */
@@ -240,7 +242,8 @@ void ordered_stat(struct ordered *ordered, struct ordered_stat *stat)
                                   .caught_up = ordered->caught_up,
                                   .last = ordered->last,
                                   .behind = ordered->behind,
-                                  .made = ordered->made};
+                                  .made = ordered->made,
+                                  .heard_ns = puller->pull.heard_ns};
     mutex_unlock(&ordered->puller.lock);
 }
 

@@ -33,6 +33,7 @@
 #include "bus/consume/puller.h"
 
 struct ack_subject;
+struct cJSON;
 struct ordered;
 struct packet;
 
@@ -51,6 +52,12 @@ struct ordered_calls {
     /* With the lock held, on a pool thread: the stream was made anew, so that nothing of what was
      * taken is there any more. May be NULL. */
     void (*on_anew)(void *owner);
+    /* On a pool thread, without the lock: it cannot be read, and that does not pass by itself. It
+     * is tried again all the same. May be NULL. */
+    void (*on_lost)(void *owner, const struct err *err);
+    /* With the lock held, on a pool thread: what the server says of the stream (STREAM.INFO), on
+     * each connect, and each half minute. May be NULL: then it is asked less often. */
+    void (*on_stream)(void *owner, const struct cJSON *info);
 };
 
 /* Borrowed: ordered_new copies. */
@@ -69,12 +76,13 @@ struct ordered_spec {
 
 /* What is known of it. */
 struct ordered_stat {
-    bool gone;       /* it is looked for */
-    bool silent;     /* its pulls are not answered */
-    bool caught_up;  /* on_caught_up was called */
-    uint64_t last;   /* the stream sequence of the last message that was taken */
-    uint64_t behind; /* messages that were still to come, as of that one */
-    uint64_t made;   /* how many consumers were made */
+    bool gone;         /* it is looked for */
+    bool silent;       /* its pulls are not answered */
+    bool caught_up;    /* on_caught_up was called */
+    uint64_t last;     /* the stream sequence of the last message that was taken */
+    uint64_t behind;   /* messages that were still to come, as of that one */
+    uint64_t made;     /* how many consumers were made */
+    uint64_t heard_ns; /* when the server was last heard of */
 };
 
 /* Nothing is sent yet. NULL: ERR_MEMORY. */

@@ -202,6 +202,8 @@ static void note_stream(struct ordered *ordered, const cJSON *info, uint64_t new
         ordered->last = newest;
         ordered->broken = true;
     }
+    if (ordered->calls->on_stream)
+        ordered->calls->on_stream(ordered->owner, info);
     mutex_unlock(&puller->lock);
     if (anew)
         puller_log(puller, LOG_WARN, "the stream was made anew; it is read from its beginning");
@@ -285,7 +287,10 @@ static enum looked look_on_server(struct ordered *ordered)
     }
     if (code != ERR_NOT_FOUND && err_passes(code))
         return LOOKED_IN_VAIN;
-    log_failure(ordered, &err);
+    if (ordered->calls->on_lost)
+        ordered->calls->on_lost(ordered->owner, &err);
+    else
+        log_failure(ordered, &err);
     return LOOKED_GONE;
 }
 

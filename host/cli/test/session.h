@@ -21,7 +21,7 @@ struct session_settings {
 };
 
 /* Once, before the first: watches the CPU's time, and hands out what sessions need. */
-void session_watch(const struct session_settings *settings);
+void session_watch(const struct session_settings *given);
 void session_end_watch(void);
 
 /* As package.preload wants it: "moonbus.test.session", for the runner. */

@@ -25,6 +25,8 @@ struct delivery;
 struct generation;
 struct instance;
 struct lanes;
+struct mirror_feed;
+struct mirror_feed;
 struct script;
 struct scripts;
 struct subscription;
@@ -59,6 +61,7 @@ struct source {
     struct subscription *subscription; /* owned; SUBSCRIBE */
     struct consumer *consumer;         /* owned; CONSUME */
     struct stream_watch *watch;        /* owned; WATCH */
+    struct mirror_feed *feed;          /* owned; MIRROR */
     struct lanes *lanes;               /* owned; CONSUME with order_by */
     bool warned;                       /* of what its handler returns */
     atomic_bool kept_logged;           /* that a reply of its handler was not sent */

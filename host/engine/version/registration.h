@@ -48,6 +48,8 @@ struct registration {
     struct consumer_spec consumer; /* CONSUME, WATCH; its strings and lists are owned here */
     bool each_version;             /* WATCH: a new version sees what is there anew */
     bool headers_only;             /* WATCH */
+    size_t mirror_bytes;           /* MIRROR: what it may keep, */
+    int64_t mirror_age_ns;         /* and for how long it answers once the server is not heard */
     struct cJSON *extra;           /* owned; consumer.extra borrows it */
     struct cJSON *stream;          /* STREAM: NATS' own fields, durations in ns */
     enum update update;            /* STREAM, CONSUME */

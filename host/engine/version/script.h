@@ -20,6 +20,7 @@ struct dispatch;
 struct engine_hooks;
 struct generation;
 struct link_flow;
+struct mirrors;
 struct outbox_account;
 struct policy;
 struct pool;
@@ -34,8 +35,9 @@ struct scripts {
     struct pool *pool;         /* for what blocks */
     struct dispatch *dispatch; /* its lock guards the list */
     const struct engine_hooks *hooks;
-    struct tracer *tracer; /* NULL: nothing is recorded */
-    struct bus *bus;       /* set before anything is served */
+    struct tracer *tracer;   /* NULL: nothing is recorded */
+    struct mirrors *mirrors; /* owned; of the buckets that scripts have cached */
+    struct bus *bus;         /* set before anything is served */
 
     struct script *first; /* owned, in order of loading */
     int count;

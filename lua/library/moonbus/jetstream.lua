@@ -154,4 +154,31 @@ function js.counter(subject, opts) end
 ---@return moonbus.Error? err
 function js.get(stream, query, opts) end
 
+---What lies in a stream, in order: `for msg in js.messages("ORDERS") do ... end`.
+---@class moonbus.Messages
+---@field count integer so many were given
+---@field ended? "end"|"error"|"left" nil: it goes on
+---@overload fun(): moonbus.Message?
+local Messages = {}
+
+---Nothing more is wanted.
+function Messages:close() end
+
+---A sequence, a time as RFC 3339 has it, or how long ago ("1h").
+---@alias moonbus.StreamPlace integer|string|{sequence: integer}|{time: string|number}
+
+---@class moonbus.MessagesOptions
+---@field filter? string|string[] only what it matches
+---@field from? moonbus.StreamPlace the first one
+---@field to? moonbus.StreamPlace the last one
+---@field max? integer so many
+---@field timeout? moonbus.Duration for opening it
+
+---The messages of a stream, up to the last one that is there. A step raises when the rest cannot be read.
+---@param stream string
+---@param opts? moonbus.MessagesOptions
+---@return moonbus.Messages? messages
+---@return moonbus.Error? err
+function js.messages(stream, opts) end
+
 return js
