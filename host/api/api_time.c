@@ -135,6 +135,14 @@ static int core_in_task(lua_State *L)
     return 1;
 }
 
+/* core.run_number(): of the run in which it is called, among those of this instance; 0: of none. */
+static int core_run_number(lua_State *L)
+{
+    const struct task *task = instance_of(L)->current;
+    lua_pushnumber(L, task ? (double)task->root->number : 0);
+    return 1;
+}
+
 /* core.check(binding): raises when called while the script loads, or in a cancelled task. */
 static int core_check(lua_State *L)
 {
@@ -258,6 +266,7 @@ void api_time_open(lua_State *L)
         {"cancel", core_cancel},
         {"release", core_release},
         {"in_task", core_in_task},
+        {"run_number", core_run_number},
         {"check", core_check},
         {"cancelled", core_cancelled},
         {"where", core_where},

@@ -61,6 +61,7 @@ static int make(struct bus *bus, struct err *err)
 static void fill_intake(struct bus *bus, struct sink sink)
 {
     bus->intake = (struct intake){.clock = bus->clock,
+                                  .calm = bus->options.calm,
                                   .pool = bus->pool,
                                   .link = bus->consume,
                                   .jsapi = bus->jsapi,

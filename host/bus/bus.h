@@ -24,6 +24,8 @@ struct bus_options {
     const char *domain, *api_prefix;
     int64_t request_timeout_ns;
     struct outbox_options outbox;
+    int calm; /* 0; or how many times longer idle pull requests live and are silent, in a world in
+                 which nothing is lost */
 };
 
 struct bus {

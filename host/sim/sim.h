@@ -89,6 +89,11 @@ struct sim_message {
 };
 bool sim_take(struct sim *sim, struct sim_message *out);
 
+/* Idle pull requests of hosts that begin to serve from now on live so many times longer, and are as
+ * silent: a day of which nothing is to be seen then takes fewer steps. Not where anything is lost.
+ */
+void sim_calm(struct sim *sim, int times);
+
 /* What hosts send is kept from now on. */
 void sim_keep_sent(struct sim *sim);
 /* The oldest that is kept; everything is the sim's until the next call. headers: "name NUL value

@@ -138,6 +138,10 @@ static void *serve(void *arg)
     int culprit, code = 0;
     config_bus_options(host->config, &host->bus_options);
     host->bus_options.transport = sim_transport(host->sim, host->number);
+    if (host->sim->calm > 1) {
+        host->bus_options.calm = host->sim->calm;
+        host->bus_options.link.ping_interval_ns *= host->sim->calm;
+    }
     host->bus =
         bus_new(host->clock, host->pool, &host->bus_options, engine_sink(host->engine), &host->err);
     if (!host->bus)

@@ -26,6 +26,7 @@ struct sim {
     struct broker_client *outside; /* the broker's */
     struct broker_packet *came;    /* owned: what sim_take returned */
     bool keeps_sent, holds_naks, answers_http;
+    int calm;                      /* bus_options.calm of hosts that begin to serve */
     struct http_entry *http_calls; /* owned; the oldest first */
     uint64_t http_count;
     struct http_stand_in http_stand_in;

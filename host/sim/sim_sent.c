@@ -94,6 +94,11 @@ void sim_divert(struct sim *sim, const char *pattern)
     LL_PREPEND(sim->diversions, diversion);
 }
 
+void sim_calm(struct sim *sim, int times)
+{
+    sim->calm = times;
+}
+
 void sim_keep_sent(struct sim *sim)
 {
     sim->keeps_sent = true;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "vm/compiled.h"
 #include "vm/embedded.h"
 #include "vm/guard.h"
 #include "vm/stack.h"
@@ -27,6 +28,14 @@ static const struct embedded_module *find_embedded(const char *name)
             return &embedded_modules[i];
     }
     return NULL;
+}
+
+static void load_embedded(lua_State *L, const struct embedded_module *module)
+{
+    if (compiled_load(L, module))
+        return;
+    load_text(L, module->source, module->len, module->name);
+    compiled_keep(L, module);
 }
 
 /* Pushes the file's text and returns true; false when it cannot be read. */
@@ -75,7 +84,7 @@ static int search_embedded(lua_State *L)
         lua_pushfstring(L, "\n\tthe host has no module \"%s\"", name);
         return 1;
     }
-    load_text(L, module->source, module->len, name);
+    load_embedded(L, module);
     return 1;
 }
 

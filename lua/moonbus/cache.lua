@@ -58,11 +58,19 @@ local function fail_again(failure)
   return nil, err
 end
 
-local function keep_value(cache, key, value)
+--- what: who put it there, in the error of what cannot be stored.
+local function store_value(cache, what, key, entry, opts)
+  local ok, err = pcall(cache.store.set, cache.store, key, entry, opts)
+  if ok then return end
+  error(type(err) == "string" and err:gsub("shared:set: value", function() return what end, 1) or err, 0)
+end
+
+local function keep_value(cache, what, key, value)
   local ttl = cache.ttl
   local till = ttl and core.clock() + ttl or nil
   -- What does not fit is not kept, and given all the same.
-  cache.store:set("v" .. key, { value = value, till = till }, { ttl = ttl and ttl + (cache.stale or 0) or nil })
+  store_value(cache, what, "v" .. key, { value = value, till = till },
+    { ttl = ttl and ttl + (cache.stale or 0) or nil })
 end
 
 --- The load of a key failed; old: what is there yet, or nil.
@@ -90,7 +98,9 @@ local function load_value(cache, key, old)
     return failed(cache, key, ok, value, err, old)
   end
   -- Unless it was deleted, set or flushed meanwhile: what was loaded may be older than that.
-  if store:get(marker) == token then keep_value(cache, key, value) end
+  if store:get(marker) == token then
+    keep_value(cache, ("cache:get: what load gave for %q"):format(key), key, value)
+  end
   store:delete(marker)
   store:delete("e" .. key)
   return value
@@ -141,7 +151,7 @@ function Cache:set(key, value)
   options.cache_key("cache:set", key)
   if value == nil then misuse("cache:set: the value is missing (nil); cache:delete removes a key") end
   cache.store:delete("l" .. key)
-  keep_value(cache, key, value)
+  keep_value(cache, "cache:set: value", key, value)
 end
 
 --- Forgets the key. True: it was there.

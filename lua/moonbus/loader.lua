@@ -247,6 +247,7 @@ local function compile(env, text, name, trust)
   local chunk, why = real.load(text, "@" .. name, trust and "bt" or "t", env)
   if chunk then return chunk end
   if text:byte() == 27 then why = name .. ":1: bytecode: handlers load text only" end
+  if not name:find("%.lua$") then why = why .. " (handlers are written in Lua: its name does not end in .lua)" end
   error(why, 0)
 end
 

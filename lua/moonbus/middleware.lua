@@ -7,7 +7,7 @@
 --- Required before what registers handlers: it takes the place of core.register.
 local core = require("moonbus.core")
 
-local misuse, register = core.misuse, core.register
+local misuse, register, run_number = core.misuse, core.register, core.run_number
 
 local registered = {} -- index of the registration -> its handler
 local chain = {} -- the functions of bus.use, in their order
@@ -27,8 +27,11 @@ local run
 local function step(place, fn, count, ...)
   local given = count > 1 and { ... } or nil
   local first = ...
-  local called = false
+  local called, number = false, run_number()
   local function next(...)
+    if run_number() ~= number then
+      misuse("next: it belongs to a run that has ended: each run of a middleware of bus.use gets its own")
+    end
     if called then
       misuse("next: called a second time: a middleware of bus.use runs the handler once")
     end

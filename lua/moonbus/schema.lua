@@ -72,6 +72,12 @@ for _, name in ipairs({ "string", "number", "integer" }) do
   end
 end
 
+local function check_depth(binding, node)
+  if check.is_too_deep(node) then
+    common.misuse(("%s: schemas nest at most %d deep"):format(binding, check.DEPTH_MOST))
+  end
+end
+
 local function inner(name, definition, what)
   if definition == nil then
     common.misuse(("bus.schema.%s: %s is missing"):format(name, what))
@@ -100,11 +106,17 @@ function constructors.object(fields, opts)
   return read.wrap(read.object(read.context(binding), fields, rest))
 end
 
+--- A list with something in it.
+local function need_list(binding, field, wanted, value)
+  if type(value) == "table" and next(value) == nil then
+    common.misuse(("%s: %s: the list is empty: no value would fit"):format(binding, field))
+  end
+  if type(value) ~= "table" or #value == 0 then refuse_option(binding, field, wanted, value) end
+end
+
 function constructors.enum(values)
   local binding = "bus.schema.enum"
-  if type(values) ~= "table" or #values == 0 then
-    refuse_option(binding, "values", "a list of texts, numbers or booleans", values)
-  end
+  need_list(binding, "values", "a list of texts, numbers or booleans", values)
   local list = {}
   for i, value in ipairs(values) do
     if type(value) ~= "string" and type(value) ~= "number" and type(value) ~= "boolean" then
@@ -116,9 +128,7 @@ function constructors.enum(values)
 end
 
 function constructors.any_of(list)
-  if type(list) ~= "table" or #list == 0 then
-    refuse_option("bus.schema.any_of", "alternatives", "a list of schemas", list)
-  end
+  need_list("bus.schema.any_of", "alternatives", "a list of schemas", list)
   local context, all = read.context("bus.schema.any_of"), {}
   for i, definition in ipairs(list) do all[i] = read.read(read.at(context, i), definition) end
   return read.wrap({ kind = "any_of", nodes = all })
@@ -143,6 +153,7 @@ function constructors.default(definition, value)
   if node.kind == "array" and type(value) == "table" and next(value) == nil then
     value = core.json_array({}) -- `{}` is an object otherwise
   end
+  check_depth("bus.schema.default", node)
   local why, path = check.compile(node)(value)
   if why then
     common.misuse(("bus.schema.default: the value does not fit: %s%s"):format(
@@ -154,7 +165,8 @@ end
 
 -- A schema ----------------------------------------------------------------------------------------
 
-local function compile(node)
+local function compile(binding, node)
+  check_depth(binding, node)
   local fits, fill = check.compile(node)
   return { node = node, check = fits, fill = fill }
 end
@@ -167,7 +179,7 @@ end
 --- The schema that an option of `binding` states.
 function M.of(binding, definition)
   local context = read.context(binding)
-  if not is_file(definition) then return compile(read.read(context, definition)) end
+  if not is_file(definition) then return compile(binding, read.read(context, definition)) end
   local text, path = require("moonbus.loader").read_beside(definition)
   if not text then
     common.misuse(("%s: cannot read %s: %s"):format(binding, definition, path))
@@ -179,7 +191,7 @@ function M.of(binding, definition)
   if err then common.misuse(("%s: %s: %s"):format(binding, path, err.message)) end
   local node, why = json.read(document)
   if not node then common.misuse(("%s: %s: %s"):format(binding, path, why)) end
-  return compile(node)
+  return compile(binding, node)
 end
 
 --- As JSON Schema, in JSON.
@@ -202,9 +214,14 @@ local function fit(schema, value)
   return value
 end
 
+--- What the handler itself could do for integers beyond 2^53 comes too late here.
+local BIG_REMEDY = '; with a schema: "integer|string" there, and json.big = "string" in the config'
+
 local function body_of(schema, msg)
   local body, err = msg:json({ strict = false })
-  if err then return nil, err.message end
+  if err then
+    return nil, (err.message:gsub("; [^;]* keeps them", BIG_REMEDY))
+  end
   if body == core.json_null then body = nil end
   return fit(schema, body)
 end

@@ -409,6 +409,30 @@ function compile_fill(node, cache)
   return fill
 end
 
+--- How deep schemas nest: their checks call one another.
+M.DEPTH_MOST = 100
+
+--- How deep it is: counted until there is no need to go on. memo: node -> its depth; one that leads back to itself
+--- is as deep as its way round.
+local function depth_of(node, level, memo)
+  if memo[node] then return memo[node] end
+  if level > M.DEPTH_MOST then return level end
+  memo[node] = 1
+  local deepest = 0
+  local function look(inner) deepest = math.max(deepest, depth_of(inner, level + 1, memo)) end
+  if node.item then look(node.item) end
+  if node.rest then look(node.rest) end
+  for _, inner in ipairs(node.nodes or {}) do look(inner) end
+  for _, field in ipairs(node.fields or {}) do look(field.node) end
+  memo[node] = deepest + 1
+  return deepest + 1
+end
+
+--- Too deep to be checked?
+function M.is_too_deep(node)
+  return depth_of(node, 1, {}) > M.DEPTH_MOST
+end
+
 --- The two closures of a node.
 function M.compile(node)
   return compile_check(node, {}), compile_fill(node, {})

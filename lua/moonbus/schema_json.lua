@@ -8,7 +8,7 @@
 --- "type" is read as alternatives of all types. Of what is not known nothing is taken silently:
 --- a check that is not made would let through what somebody counts on being kept out.
 --- https://json-schema.org/draft/2020-12/json-schema-validation
-local may_lack = require("moonbus.schema_check").may_lack
+local check = require("moonbus.schema_check")
 local show = require("moonbus.options_kinds").show
 
 local M = {}
@@ -37,6 +37,7 @@ local KNOWN_TYPES = { null = true, boolean = true, string = true, number = true,
 
 local INSTEAD = {
   pattern = "it is a regular expression, which Lua does not have: bus.schema.string { pattern = ... }",
+  ["$anchor"] = 'name the place: "$ref": "#/$defs/..."',
   multipleOf = 'for whole numbers there is "type": "integer"',
 }
 
@@ -51,6 +52,10 @@ local read
 
 local function is_object(value)
   return type(value) == "table" and value[1] == nil and getmetatable(value) == nil
+end
+
+local function is_empty(value)
+  return type(value) == "table" and next(value) == nil
 end
 
 local function need_count(at, schema, name)
@@ -93,7 +98,8 @@ end
 local function read_list(context, at, schema, name)
   local list = schema[name]
   if type(list) ~= "table" or list[1] == nil then
-    fail(at .. "/" .. name, "expected a list of schemas")
+    fail(at .. "/" .. name, is_empty(list) and "the list is empty: a value has to fit one of its schemas, or all"
+      or "expected a list of schemas, got " .. show(list))
   end
   local all = {}
   for i, inner in ipairs(list) do all[i] = read(context, ("%s/%s/%d"):format(at, name, i - 1), inner) end
@@ -167,7 +173,10 @@ function of_type.null() return { kind = "null" } end
 local function types_of(at, schema)
   local stated = schema.type
   if type(stated) == "string" then stated = { stated } end
-  if type(stated) ~= "table" or stated[1] == nil then fail(at .. "/type", "expected a type, or a list of types") end
+  if type(stated) ~= "table" or stated[1] == nil then
+    fail(at .. "/type", is_empty(stated) and "the list is empty: no value would fit"
+      or "expected a type, or a list of types, got " .. show(stated))
+  end
   for _, name in ipairs(stated) do
     if not KNOWN_TYPES[name] then fail(at .. "/type", "unknown type " .. show(name)) end
   end
@@ -193,7 +202,10 @@ local function read_values(at, schema)
   if schema.const ~= nil then values = { schema.const } end
   if values == nil then return nil end
   local where = schema.const ~= nil and at .. "/const" or at .. "/enum"
-  if type(values) ~= "table" or values[1] == nil then fail(where, "expected a list of values") end
+  if type(values) ~= "table" or values[1] == nil then
+    fail(where, is_empty(values) and "the list is empty: no value would fit"
+      or "expected a list of values, got " .. show(values))
+  end
   for _, value in ipairs(values) do
     if type(value) == "table" then fail(where, "only texts, numbers, booleans and null are supported") end
   end
@@ -204,6 +216,10 @@ end
 local function resolve(context, at, reference)
   if type(reference) ~= "string" or reference:sub(1, 1) ~= "#" then
     fail(at .. "/$ref", ("only references inside the document are supported, got %s"):format(show(reference)))
+  end
+  if reference ~= "#" and reference:sub(2, 2) ~= "/" then
+    fail(at .. "/$ref", ('%s is a name of $anchor, which is not supported: name the place, as "#/$defs/%s"'):format(
+      show(reference), reference:sub(2)))
   end
   local target = context.document
   for name in reference:sub(2):gmatch("/([^/]*)") do
@@ -254,10 +270,18 @@ function read(context, at, schema)
   if not is_object(schema) then fail(at, "expected a schema: an object, true or false") end
   if context.nodes[schema] then return context.nodes[schema] end
   check_keywords(at, schema)
+  if context.depth == check.DEPTH_MOST then
+    fail("#", ("schemas nest at most %d deep"):format(check.DEPTH_MOST))
+  end
   local node = { kind = "any" }
   context.nodes[schema] = node
+  context.depth = context.depth + 1
   copy_over(node, combine(context, at, schema))
-  if schema.default ~= nil then node.default = schema.default end
+  context.depth = context.depth - 1
+  if schema.default ~= nil then
+    node.default = schema.default
+    context.defaults[#context.defaults + 1] = { node = node, at = at .. "/default" }
+  end
   return node
 end
 
@@ -276,7 +300,7 @@ end
 
 function M.read(document)
   if document == true then return { kind = "any" } end
-  local context = { document = document, nodes = {} }
+  local context = { document = document, nodes = {}, defaults = {}, depth = 0 }
   local ok, node = pcall(read, context, "#", document)
   if not ok then
     if type(node) == "table" and node.refused then return nil, node.refused end
@@ -284,6 +308,10 @@ function M.read(document)
   end
   for _, each in pairs(context.nodes) do
     if is_endless(each, {}, {}) then return nil, "#: a schema refers to itself with no field or element between" end
+  end
+  for _, each in ipairs(context.defaults) do
+    local why, path = check.compile(each.node)(each.node.default)
+    if why then return nil, ("%s: it does not fit its schema: %s%s"):format(each.at, path and path .. ": " or "", why) end
   end
   return node
 end
@@ -320,7 +348,7 @@ function writers.object(node, into, on_way)
   for _, field in ipairs(node.fields) do
     into.properties = into.properties or {}
     into.properties[field.name] = write(field.node, on_way)
-    if not may_lack(field) then required[#required + 1] = field.name end
+    if not check.may_lack(field) then required[#required + 1] = field.name end
   end
   if required[1] then into.required = required end
   if node.rest ~= nil then into.additionalProperties = node.rest and write(node.rest, on_way) end

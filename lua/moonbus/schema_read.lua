@@ -12,6 +12,7 @@ local common = require("moonbus.options_kinds")
 local nearest = require("moonbus.nearest")
 
 local show = common.show
+local DEPTH_MOST = require("moonbus.schema_check").DEPTH_MOST
 
 local TYPES = { any = true, null = true, boolean = true, string = true, number = true, integer = true,
   array = true, object = true }
@@ -42,7 +43,11 @@ end
 local function at(context, key)
   local path = type(key) == "number" and ("[%d]"):format(key) or tostring(key)
   if context.path ~= "" and type(key) ~= "number" then path = "." .. path end
-  return { binding = context.binding, path = context.path .. path, read = context.read }
+  local depth = (context.depth or 0) + 1
+  if depth > DEPTH_MOST then
+    common.misuse(("%s: schemas nest at most %d deep"):format(context.binding, DEPTH_MOST))
+  end
+  return { binding = context.binding, path = context.path .. path, read = context.read, depth = depth }
 end
 
 local function read_type(context, name)

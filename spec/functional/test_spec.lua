@@ -141,6 +141,20 @@ describe("moonbus test", function()
       assert.equal(360, #s:advance(3600).published)]]
   end)
 
+  it("moves it by a year in a moment, where little happens", function()
+    local ended = run({ ["a.lua"] = [[
+      local bus, js = require "moonbus", require "moonbus.jetstream"
+      js.stream { name = "S", subjects = { "s" } }
+      js.consume("S", { durable = "d", dead_letter = false }, function() end)
+      bus.every("24h", function() bus.publish("days", "") end)]], ["a_test.lua"] = [[
+      local s = require "moonbus.test".load "a.lua"
+      it("takes few steps", function()
+        assert.equal(365, #s:advance("365d").published)
+        assert.equal("ack", s:deliver("s").verdict)
+      end)]] }, "a_test.lua", "--timeout", "4s")
+    assert.same({ 0, "" }, { ended.status, ended.stderr }, ended.stdout)
+  end)
+
   it("has errors in the place of an answer", function()
     holds [[
       s:stub("pay", { error = "no_responders" })

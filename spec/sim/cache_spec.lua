@@ -32,6 +32,21 @@ describe("bus.cache, in virtual time", function()
     ]]):format(opts, gives)
   end
 
+  it("says who put there what cannot be kept", function()
+    run [[
+      local cache = bus.cache("c", { ttl = "1s", load = function() return { a = print } end })
+      bus.subscribe("in", function(msg)
+        if msg.data == "set" then cache:set("k", { b = { print } }) else cache:get "k" end
+      end)
+    ]]
+    for data, said in pairs {
+      set = "cache:set: value.b[1]: a function cannot be stored: only booleans",
+      get = 'cache:get: what load gave for "k".a: a function cannot be stored: only booleans',
+    } do
+      assert.matches(said, world:request("in", data).headers["Nats-Service-Error"], 1, true)
+    end
+  end)
+
   it("loads a key once for all that want it, in all scripts, and keeps it for its ttl", function()
     local text = script('ttl = "10s"', 'return { n = key .. bus.now() }')
     run(text, { ["t.lua"] = text:gsub("get%.", "other."):gsub('"delete%.%*"', '"d.*"'):gsub('"set%.%*"', '"s.*"') })
@@ -183,7 +198,7 @@ describe("bus.cache, in virtual time", function()
       'bus.cache: unknown option "timeout": there are', "cache:get: not while the script loads",
       "cache:get: call it with a colon", "cache:get: key: expected a string of at most 512 bytes, got nothing",
       "cache:get: key: expected", "cache:set: the value is missing",
-      'cache:get: this handler holds "cache c: a" already', "value",
+      'cache:get: this handler holds "cache c: a" already', 'cache:get: what load gave for "a": a',
     } do
       assert.is_truthy((said[i] or ""):find(text, 1, true), ("%d: %s"):format(i, tostring(said[i])))
       assert.matches("^s.lua:%d+: ", said[i])

@@ -31,6 +31,41 @@ describe("A schema, in virtual time", function()
     return world:said()[1]
   end
 
+  it("nests at most 100 deep, however it was made", function()
+    local most = "schemas nest at most 100 deep"
+    for _, step in ipairs { "{ x }", "{ a = x }", "s.array(x)", "s.any_of { x }", "s.map(x)", "s.optional(x)" } do
+      run(([[
+        local s = bus.schema
+        sim.note(tostring(select(2, pcall(function()
+          local x = "string"
+          for _ = 1, 5000 do x = %s end
+          return bus.schema(x)
+        end))))]]):format(step))
+      local all = world:said()
+      local said = all[#all]
+      if step == "s.optional(x)" then
+        assert.is_nil(said:find(most, 1, true))
+      else
+        assert.matches(most, said, 1, true)
+      end
+    end
+  end)
+
+  it("says which list is empty", function()
+    run [[
+      for _, make in ipairs { bus.schema.enum, bus.schema.any_of } do sim.note(select(2, pcall(make, {}))) end]]
+    local said = world:said()
+    assert.matches("bus.schema.enum: values: the list is empty: no value would fit", said[1], 1, true)
+    assert.matches("bus.schema.any_of: alternatives: the list is empty", said[2], 1, true)
+  end)
+
+  it("says what helps for integers beyond 2^53", function()
+    run [[bus.subscribe("in", { schema = { id = "integer" } }, function() return "" end)]]
+    local reply = world:request("in", '{"id":9007199254740993}')
+    assert.matches('id: 9007199254740993 is beyond 2^53: as a number it would lose digits; with a schema: ' ..
+      '"integer|string" there, and json.big = "string" in the config', reply.headers["Nats-Service-Error"], 1, true)
+  end)
+
   describe("says of a value, with the path,", function()
     it("which type it should have", function()
       assert.same({
@@ -321,7 +356,32 @@ describe("A JSON Schema", function()
     refused('#/type: unknown type "int"', '{"type":"int"}')
     refused("#/minLength: expected a count", '{"type":"string","minLength":-1}')
     refused("#: expected a schema", "[1]")
+    refused('#/$ref: "#item" is a name of $anchor, which is not supported: name the place, as "#/$defs/item"',
+      '{"$ref":"#item","$defs":{"item":{"$anchor":"item"}}}')
+    refused('#: the keyword "$anchor" is not supported: name the place: "$ref"', '{"$anchor":"item"}')
+    refused("#/anyOf: the list is empty: a value has to fit one of its schemas", '{"anyOf":[]}')
+    refused("#/enum: the list is empty: no value would fit", '{"enum":[]}')
+    refused("#/type: the list is empty: no value would fit", '{"type":[]}')
+    refused("#/anyOf: expected a list of schemas, got 5", '{"anyOf":5}')
     refused("o.schema.json: not JSON", "{")
+  end)
+
+  it("has defaults that fit it, or is refused", function()
+    local function refused(text, document)
+      assert.matches(text, judge(document, {})[1], 1, true)
+    end
+    refused("#/default: it does not fit its schema: expected integer, got string", '{"type":"integer","default":"x"}')
+    refused("#/properties/a/default: it does not fit its schema: [2]: expected string, got number",
+      '{"properties":{"a":{"type":"array","items":{"type":"string"},"default":["x",5]}}}')
+    assert.same({ '{"a":7}' }, judge('{"properties":{"a":{"type":"integer","default":7}}}', { "{}" }))
+  end)
+
+  it("nests at most 100 deep", function()
+    local function nested(depth)
+      return ('{"items":'):rep(depth) .. "{}" .. ("}"):rep(depth)
+    end
+    assert.matches("schemas nest at most 100 deep", judge(nested(110), {})[1], 1, true)
+    assert.same({ "[]" }, judge(nested(20), { "[]" }))
   end)
 
   it("that is not there is refused with where it was looked for", function()

@@ -56,6 +56,25 @@ describe("bus.use, in virtual time", function()
     assert.same({ "userdata", "one 1", "userdata", "one 2", "list of 2", "many 2" }, { unpack(said, 5) })
   end)
 
+  it("gives a next to each run, which runs nothing in another one", function()
+    run [[
+      local kept
+      bus.use(function(msg, next)
+        if msg.data == "keep" then
+          kept = next
+          error "boo"
+        end
+        return (kept or next)(msg)
+      end)
+      bus.subscribe("in", function(msg) sim.note("ran " .. msg.data) return "" end)
+    ]]
+    world:request("in", "keep")
+    local reply = world:request("in", "later")
+    assert.matches("next: it belongs to a run that has ended: each run of a middleware of bus.use gets its own",
+      reply.headers["Nats-Service-Error"], 1, true)
+    assert.same({}, world:said())
+  end)
+
   it("may answer by itself, and then the handler does not run", function()
     run [[
       bus.use(function(msg, next)

@@ -34,6 +34,7 @@ struct intake {
     struct jsapi *jsapi;   /* over another link: no message waits behind what is asked */
     struct outbox *outbox; /* for dead letters */
     const char *inbox_prefix;
+    int calm; /* idle pull requests live and are silent so many times longer; 0: as usual */
     struct sink sink;
 };
 

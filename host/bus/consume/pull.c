@@ -40,6 +40,12 @@ void pull_init(struct pull *pull, int base, int most, int64_t max_bytes)
     pull_resize(pull, base, most);
 }
 
+void pull_calm(struct pull *pull, int times)
+{
+    pull->expires_ns *= times;
+    pull->heartbeat_ns *= times;
+}
+
 void pull_resize(struct pull *pull, int base, int most)
 {
     pull->base = base > 1 ? base : 1;

@@ -83,6 +83,8 @@ struct pull_action {
 /* base: at least 1. most: 0 for a credit that stays as it is. expires 30 s and heartbeat 2 s (at
  * most half of it) unless changed. */
 void pull_init(struct pull *pull, int base, int most, int64_t max_bytes);
+/* After it: requests live, and the server is silent, so many times longer. */
+void pull_calm(struct pull *pull, int times);
 
 /* The number of handlers has changed. What is held or asked for stays. */
 void pull_resize(struct pull *pull, int base, int most);

@@ -218,6 +218,8 @@ void puller_credit_init(struct puller *puller, int concurrency, int64_t bytes)
     puller->look_job.run = run_look;
     puller->pull_gate = (struct link_gate){.open = pull_gate_open, .done = pull_gate_done};
     pull_init(&puller->pull, concurrency, PREFETCH_MOST, of_request);
+    if (puller->intake->calm > 1)
+        pull_calm(&puller->pull, puller->intake->calm);
     puller->pull.bytes_limit = bytes > 0 ? bytes : HELD_BYTES;
 }
 

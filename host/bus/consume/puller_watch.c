@@ -56,11 +56,16 @@ void puller_poll_soon(struct puller *puller, uint64_t now_ns)
     poll_by(puller, now_ns + (uint64_t)POLL_BUSY_NS);
 }
 
+static int64_t idle_ns(const struct puller *puller)
+{
+    return POLL_IDLE_NS * (puller->intake->calm > 1 ? puller->intake->calm : 1);
+}
+
 /* An answer is there, or none will be. */
 static void poll_again(struct puller *puller)
 {
     must_hold(&puller->lock);
-    int64_t wait_ns = puller->pull.held > 0 ? POLL_HELD_NS : POLL_IDLE_NS;
+    int64_t wait_ns = puller->pull.held > 0 ? POLL_HELD_NS : idle_ns(puller);
     puller->polling = false;
     if (puller->gap.missing > 0)
         wait_ns = POLL_BUSY_NS;
@@ -138,7 +143,7 @@ void puller_watch_init(struct puller *puller)
 void puller_watch_start(struct puller *puller)
 {
     must_hold(&puller->lock);
-    poll_by(puller, clock_now_ns() + (uint64_t)POLL_IDLE_NS);
+    poll_by(puller, clock_now_ns() + (uint64_t)idle_ns(puller));
 }
 
 /* --- what it says --- */

@@ -12,6 +12,7 @@
 
 #define TYPE "moonbus.stage"
 #define GRACEFUL_MS 1000.0
+#define CALM 100     /* requests live for 50 minutes, heartbeats come each 200 s */
 #define STEPS 300000 /* a second or so of computing in which no time passes */
 
 struct test_stage {
@@ -60,6 +61,7 @@ static int stage_new(lua_State *L)
     sim_keep_sent(stage->sim);
     sim_allow(stage->sim, STEPS);
     sim_answer_http(stage->sim);
+    sim_calm(stage->sim, CALM);
     log_set_level(LOG_DEBUG); /* there each run says how it ended */
     return 1;
 }

@@ -65,6 +65,7 @@ struct task {
     struct registration *registration; /* of the generation it runs on */
     struct delivery *delivery; /* on its source's list of active ones; NULL: timer, hook; of a batch
                                   the first */
+    uint64_t number;           /* among the runs of its instance, from 1 */
     struct delivery **batch;   /* owned array of all; NULL: no batch */
     int batch_count;
     int64_t planned;  /* of a cron line: the time of this run; else 0 */

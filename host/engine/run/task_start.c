@@ -128,6 +128,7 @@ static struct task *new_root(const struct job *job)
     task->source = job->source;
     task->registration = job->registration;
     task->delivery = job->delivery;
+    task->number = ++job->instance->run_count;
     task->batch = job->batch;
     task->batch_count = job->batch_count;
     task->planned = job->planned;

@@ -82,6 +82,7 @@ struct instance {
     unsigned task_count;
     struct spare *spare_tasks; /* owned */
     int spare_count;
+    uint64_t run_count; /* that it has begun: names a run */
     struct ended_root { /* one that has ended since the instance was checked out; told when it is
                            checked in */
         struct source *source; /* NULL: none */
