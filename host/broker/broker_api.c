@@ -12,8 +12,7 @@
 
 #define API_PREFIX "$JS.API."
 #define TYPE_PREFIX "io.nats.jetstream.api.v1."
-#define PAGE 1024                      /* names in one answer */
-#define NO_TIME "0001-01-01T00:00:00Z" /* as Go writes it */
+#define PAGE 1024 /* names in one answer */
 
 /* A call: what was asked, and the answer that is being made. */
 struct broker_call {
@@ -45,36 +44,6 @@ static void add_copy(cJSON *object, const char *name, const cJSON *item)
 }
 
 /* --- what is told of a stream and of a consumer --- */
-
-static void add_state(cJSON *answer, const struct broker_stream *stream)
-{
-    cJSON *state = cJSON_AddObjectToObject(answer, "state");
-    int consumers = 0;
-    const struct broker_consumer *consumer;
-    LL_COUNT(stream->consumers, consumer, consumers);
-    const struct broker_stored *oldest = broker_stream_at(stream, stream->first);
-    const struct broker_stored *newest = broker_stream_at(stream, stream->last);
-    cJSON_AddNumberToObject(state, "messages", (double)stream->count);
-    cJSON_AddNumberToObject(state, "bytes", (double)stream->bytes);
-    cJSON_AddNumberToObject(state, "first_seq", (double)(stream->last ? stream->first : 0));
-    if (oldest)
-        broker_json_add_time(state, "first_ts", oldest->timestamp_ns);
-    else
-        cJSON_AddStringToObject(state, "first_ts", NO_TIME);
-    cJSON_AddNumberToObject(state, "last_seq", (double)stream->last);
-    if (newest)
-        broker_json_add_time(state, "last_ts", newest->timestamp_ns);
-    else
-        cJSON_AddStringToObject(state, "last_ts", NO_TIME);
-    cJSON_AddNumberToObject(state, "consumer_count", consumers);
-}
-
-static void describe_stream(cJSON *answer, const struct broker_stream *stream)
-{
-    add_copy(answer, "config", stream->config);
-    broker_json_add_time(answer, "created", stream->created_ns);
-    add_state(answer, stream);
-}
 
 static void add_pair(cJSON *answer, const char *name, uint64_t consumer, uint64_t stream)
 {
@@ -131,14 +100,14 @@ static void stream_create(struct broker_call *call)
     } else if (call->stream && !cJSON_Compare(config, call->stream->config, true)) {
         fail(call, 400, 10058, "stream name already in use with a different configuration");
     } else if (call->stream) {
-        describe_stream(call->answer, call->stream);
+        broker_state_describe(call->answer, call->stream);
     } else if (subjects_overlap(call, config)) {
         fail(call, 400, 10065, "subjects overlap with an existing stream");
     } else {
         struct broker_stream *stream = broker_stream_make(call->broker, config);
         config = NULL;
         if (stream)
-            describe_stream(call->answer, stream);
+            broker_state_describe(call->answer, stream);
         else
             fail(call, 500, 10023, "insufficient resources");
     }
@@ -172,7 +141,7 @@ static void stream_update(struct broker_call *call)
         fail(call, 400, 10065, "subjects overlap with an existing stream");
         cJSON_Delete(config);
     } else if (broker_stream_change(call->stream, config)) {
-        describe_stream(call->answer, call->stream);
+        broker_state_describe(call->answer, call->stream);
     } else {
         fail(call, 500, 10023, "insufficient resources");
     }
@@ -180,7 +149,11 @@ static void stream_update(struct broker_call *call)
 
 static void stream_info(struct broker_call *call)
 {
-    describe_stream(call->answer, call->stream);
+    const char *filter = broker_json_text(call->request, "subjects_filter");
+    broker_state_describe(call->answer, call->stream);
+    if (*filter)
+        broker_state_subjects(call->answer, call->stream, filter,
+                              broker_json_integer(call->request, "offset", 0));
 }
 
 static void stream_gone(struct broker_call *call)
@@ -223,7 +196,7 @@ static void list_streams(struct broker_call *call, const char *field, bool whole
             continue;
         cJSON *item = whole ? cJSON_CreateObject() : cJSON_CreateString(stream->name);
         if (whole)
-            describe_stream(item, stream);
+            broker_state_describe(item, stream);
         cJSON_AddItemToArray(list, item);
     }
     cJSON_AddNumberToObject(call->answer, "total", (double)total);

@@ -26,10 +26,39 @@ static uint64_t read_ttl(struct span value)
                : 0;
 }
 
-uint64_t broker_newer_ttl_ns(const struct header_block *block)
+/* No key lives for less than a marker does. */
+uint64_t broker_newer_ttl_ns(const struct broker_stream *stream, const struct header_block *block)
 {
     struct span value = header_block_find(block, TTL);
-    return value.at && value.len ? read_ttl(value) : 0;
+    uint64_t ttl_ns = value.at && value.len ? read_ttl(value) : 0,
+             least = stream->settings.marker_ns;
+    return ttl_ns && ttl_ns < least ? least : ttl_ns;
+}
+
+/* The last of its subject has gone: who looks at that is told (subject_delete_marker_ttl). A marker
+ * has none in its turn. */
+static void mark(struct broker_stream *stream, const char *subject)
+{
+    char headers[200], ttl[64];
+    value_format_duration((int64_t)stream->settings.marker_ns, ttl, sizeof ttl);
+    int len = snprintf(headers, sizeof headers,
+                       "NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\n" TTL ": %s\r\n"
+                       "Nats-Rollup: sub\r\n\r\n",
+                       ttl);
+    const struct broker_message marker = {
+        .subject = subject, .headers = headers, .headers_len = (size_t)len};
+    broker_stream_store(stream, &marker);
+}
+
+static void expire(struct broker_stream *stream, const struct broker_stored *stored)
+{
+    const struct header_block block = {.at = stored->headers, .len = stored->headers_len};
+    bool is_marker = header_block_find(&block, "Nats-Marker-Reason").at;
+    char *subject = stream->settings.marker_ns && !is_marker ? strdup(stored->subject) : NULL;
+    broker_stream_remove(stream, stored->sequence);
+    if (subject && !broker_stream_newest(stream, subject, NEVER))
+        mark(stream, subject);
+    free(subject);
 }
 
 uint64_t broker_newer_age(struct broker_stream *stream)
@@ -48,7 +77,7 @@ uint64_t broker_newer_age(struct broker_stream *stream)
         if (!gone_ns || (gone_ns != NEVER && old_ns < gone_ns))
             gone_ns = old_ns;
         if (gone_ns <= broker->now_ns)
-            broker_stream_remove(stream, at);
+            expire(stream, stored);
         else if (gone_ns < next_ns)
             next_ns = gone_ns;
         if (next_ns != NEVER && !stream->has_ttls)

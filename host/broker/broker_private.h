@@ -3,6 +3,7 @@
  *   broker.c           clients, subscriptions, the way of a message, time
  *   broker_stream.c    streams: what is stored, limits, duplicates, PubAcks
  *   broker_newer.c     what newer servers do with a message: a time to live, counters
+ *   broker_state.c     what is told of them
  *   broker_settings.c  the JSON of their settings, with the server's defaults
  *   broker_consumer.c  consumers: what is delivered, verdicts, redeliveries
  *   broker_pull.c      their pull requests and how these end
@@ -88,6 +89,7 @@ struct stream_settings {
     enum retention retention;
     int64_t max_msgs, max_bytes, max_msgs_per_subject, max_msg_size;
     uint64_t max_age_ns, duplicate_window_ns;
+    uint64_t marker_ns; /* subject_delete_marker_ttl */
     bool memory, discard_new, discard_new_per_subject, no_ack, sealed, deny_delete, deny_purge,
         rollup, ttls, counters;
 };
@@ -137,6 +139,15 @@ void broker_stream_settled(struct broker_stream *stream, uint64_t sequence);
 /* What is due; when something is due next. */
 uint64_t broker_stream_tick(struct broker_stream *stream);
 
+/* --- broker_state.c --- */
+
+/* Adds its settings and its state, as STREAM.INFO tells them. */
+void broker_state_describe(cJSON *answer, const struct broker_stream *stream);
+/* Adds the subjects that the filter takes, a page of them from `offset` on, each with how many
+ * messages it has. */
+void broker_state_subjects(cJSON *answer, const struct broker_stream *stream, const char *filter,
+                           int64_t offset);
+
 /* --- broker_settings.c --- */
 
 /* Puts defaults where nothing is stated, as the server echoes them. False: err_code and description
@@ -178,7 +189,7 @@ const struct broker_error *broker_newer_refuses(const struct broker_stream *stre
                                                 const struct broker_message *message,
                                                 const struct header_block *block);
 /* Of a message; NEVER, or 0: none is stated. */
-uint64_t broker_newer_ttl_ns(const struct header_block *block);
+uint64_t broker_newer_ttl_ns(const struct broker_stream *stream, const struct header_block *block);
 /* Removes what is too old, by its own time to live or by max_age. Returns when something is next.
  */
 uint64_t broker_newer_age(struct broker_stream *stream);

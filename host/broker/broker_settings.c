@@ -179,6 +179,7 @@ bool broker_settings_read_stream(const cJSON *config, struct stream_settings *ou
         .rollup = broker_json_true(config, "allow_rollup_hdrs"),
         .ttls = broker_json_true(config, "allow_msg_ttl"),
         .counters = broker_json_true(config, "allow_msg_counter"),
+        .marker_ns = positive(config, "subject_delete_marker_ttl"),
     };
     out->subjects = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof *out->subjects);
     if (!out->subjects)

@@ -454,7 +454,7 @@ void broker_stream_store(struct broker_stream *stream, const struct broker_messa
         stream->settings.retention != RETENTION_INTEREST || anyone_wants(stream, message->subject);
     struct broker_message kept = *message;
     const char *sum = counted(stream, &block, &kept, counter, data, sizeof data);
-    if (!append(stream, &kept, broker_newer_ttl_ns(&block))) {
+    if (!append(stream, &kept, broker_newer_ttl_ns(stream, &block))) {
         refuse_publish(stream, message->reply, 500, 10023, "insufficient resources");
         return;
     }

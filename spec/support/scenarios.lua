@@ -217,6 +217,53 @@ return function(_, tools)
     s:note(s:api("STREAM.MSG.GET.S", { last_by_subj = "s.b" }).message.seq)
   end)
 
+  -- Buckets --------------------------------------------------------------------------------
+
+  scenario("which subjects a stream holds, a page of them", function(s)
+    s:stream()
+    for _, subject in ipairs { "s.a", "s.b", "s.a", "s.b.c" } do s:store(subject, "x") end
+    for _, asked in ipairs { { ">" }, { "s.*" }, { "s.a" }, { "s.b.>" }, { "none" }, { ">", 1 } } do
+      local info = s:api("STREAM.INFO.S", { subjects_filter = asked[1], offset = asked[2] })
+      local count = 0
+      for _ in pairs(info.state.subjects or {}) do count = count + 1 end
+      -- Which of them are left on a later page is the server's own taste.
+      s:note { asked[2] and count or info.state.subjects or "none", info.total, info.offset, info.limit }
+    end
+  end)
+
+  local BUCKET = { name = "KV_b", subjects = { "$KV.b.>" }, max_msgs_per_subject = 2, discard = "new",
+    deny_delete = true, allow_rollup_hdrs = true, allow_direct = true }
+
+  scenario("a bucket keeps so many of each key, deletes by a marker, and purges by a rollup", function(s)
+    s:stream(BUCKET)
+    local function state() s:note(only(s:api "STREAM.INFO.KV_b".state, "messages first_seq last_seq")) end
+    local function last()
+      local got = s:api("STREAM.MSG.GET.KV_b", { last_by_subj = "$KV.b.a" })
+      s:note(only(got.message or got.error, "subject seq hdrs data err_code"))
+    end
+    for index = 1, 4 do s:note(s:store("$KV.b.a", tostring(index))) end
+    s:store("$KV.b.c", "x")
+    state()
+    s:note(s:api("STREAM.MSG.GET.KV_b", { seq = 1, next_by_subj = "$KV.b.a" }).message.seq)
+    s:note(s:store("$KV.b.a", "", { "KV-Operation: DEL" }))
+    last()
+    s:note(s:store("$KV.b.a", "5", { "Nats-Expected-Last-Subject-Sequence: 0" }).error)
+    s:note(s:store("$KV.b.a", "5", { "Nats-Expected-Last-Subject-Sequence: 6" }))
+    s:note(s:store("$KV.b.a", "", { "KV-Operation: PURGE", "Nats-Rollup: sub" }))
+    last()
+    state()
+    s:note(s:api("STREAM.MSG.DELETE.KV_b", { seq = 8 }).error)
+  end)
+
+  scenario("an id that is known is a duplicate, whatever the last id is", function(s)
+    s:stream()
+    s:store("s.a", "1", { "Nats-Msg-Id: x" })
+    s:store("s.b", "1", { "Nats-Msg-Id: y" })
+    s:note(s:store("s.a", "", { "Nats-Msg-Id: x", "Nats-Expected-Last-Msg-Id: no such id" }))
+    s:note(s:store("s.a", "", { "Nats-Msg-Id: z", "Nats-Expected-Last-Msg-Id: no such id" }))
+    s:note_state()
+  end)
+
   scenario("max_msg_size refuses what is larger", function(s)
     s:stream { max_msg_size = 10 }
     s:note(s:store("s.a", ("x"):rep(10)))
