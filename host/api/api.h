@@ -38,7 +38,7 @@ void api_check_open(lua_State *L);   /* size, check_subject, check_name */
 void api_bus_open(lua_State *L);     /* publish, request, log, settings, version */
 void api_time_open(lua_State *L);    /* now, sleep, duration, spawn, park, wake, cancel */
 void api_js_open(lua_State *L);      /* js_publish */
-void api_jsapi_open(lua_State *L);   /* js_api, js_get, request_timeout */
+void api_jsapi_open(lua_State *L);   /* js_api, js_get, js_subject ... */
 void api_reader_open(lua_State *L);  /* reader_open, reader_next, reader_close */
 void api_mirror_open(lua_State *L);  /* mirror, mirror_get, mirror_note */
 void api_msg_open(lua_State *L);     /* the message object's metatable */

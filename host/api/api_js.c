@@ -450,34 +450,37 @@ static int core_js_publish(lua_State *L)
     return start(L, task, subject, &payload, &publish);
 }
 
-/* core.js_prepare(subject, data, options): checks them, and gives what must be taken down now for a
- * publish that runs later: the data as text, its content type, the id or nil. */
+/* core.js_prepare(subject, data, options, binding): what must be taken down now of a later publish:
+ * text, content type, id or nil, was it derived. binding: nil: js.publish_async; else it waits. */
 static int core_js_prepare(lua_State *L)
 {
-    lua_settop(L, 3);
+    lua_settop(L, 4);
+    const char *binding = luaL_optstring(L, 4, "js.publish_async");
+    const char *subject = api_subject(L, 1, binding);
+    struct err err;
     struct publish_args publish;
     publish_init(&publish);
-    const char *subject = api_subject(L, 1, "js.publish_async");
     if (!lua_isnil(L, 3)) {
         read_options(L, 3, &publish);
         read_from(L, 3, &publish);
     }
     struct payload payload;
-    api_payload(L, 2, "js.publish_async", &payload);
-    struct task *task = publishing_task(L, "js.publish_async", subject);
-    check_from(L, task, &publish, "js.publish_async");
+    api_payload(L, 2, binding, &payload);
+    struct task *task = publishing_task(L, binding, subject);
+    check_from(L, task, &publish, binding);
+    if (!lua_isnil(L, 4))
+        api_may_wait(L, binding);
     if (!lua_isnil(L, 3)) {
-        struct err err;
+        int headers = lua_gettop(L) + 1;
         lua_getfield(L, 3, "headers");
-        int headers = lua_gettop(L);
         lua_getfield(L, 3, "own");
         push_expectations(L, 3);
         int code = fill_headers(L, headers, headers + 1, NULL, &publish, &err);
         headers_clear(&publish.headers);
         if (code)
-            return api_misuse(L, "js.publish_async: %s", err.message);
+            return api_misuse(L, "%s: %s", binding, err.message);
     }
-    check_origin(L, task, &publish, "js.publish_async");
+    check_origin(L, task, &publish, binding);
     derive_id(task, subject, &publish);
     lua_pushlstring(L, payload.data, payload.len);
     lua_pushstring(L, payload.content_type);

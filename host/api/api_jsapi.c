@@ -137,6 +137,26 @@ static int core_js_get(lua_State *L)
     return call(L, push_stored, "STREAM.MSG.GET.");
 }
 
+/* core.js_subject(operation): with the prefix of JetStream's API. */
+static int core_js_subject(lua_State *L)
+{
+    char subject[OPERATION_MOST + 300];
+    lua_pushstring(
+        L, binding_js_subject(instance_of(L), luaL_checkstring(L, 1), subject, sizeof subject));
+    return 1;
+}
+
+/* core.js_failed(code, message): a publish of the running task could not even be tried. */
+static int core_js_failed(lua_State *L)
+{
+    struct err err;
+    struct task *task = instance_of(L)->current;
+    err_set(&err, err_named(luaL_checkstring(L, 1)), "%s", luaL_checkstring(L, 2));
+    if (task)
+        task_publish_failed(task, &err);
+    return 0;
+}
+
 /* core.request_timeout(): the config's, in seconds. */
 static int core_request_timeout(lua_State *L)
 {
@@ -178,6 +198,10 @@ void api_jsapi_open(lua_State *L)
     lua_setfield(L, -2, "js_api");
     lua_pushcfunction(L, core_js_get);
     lua_setfield(L, -2, "js_get");
+    lua_pushcfunction(L, core_js_subject);
+    lua_setfield(L, -2, "js_subject");
+    lua_pushcfunction(L, core_js_failed);
+    lua_setfield(L, -2, "js_failed");
     lua_pushcfunction(L, core_request_timeout);
     lua_setfield(L, -2, "request_timeout");
 }

@@ -65,16 +65,16 @@ struct texts *work_loaded(struct handler_file *file)
 static int serve(struct app *app, struct script *script, struct err *err)
 {
     struct rollout rollout = {.kind = ROLLOUT_SERVE, .script = script};
-    unsigned told = 0; /* a bit for each code */
-    _Static_assert(-ERR_LAST < 32, "each code of an error has its bit");
+    uint64_t told = 0; /* a bit for each code */
+    _Static_assert(-ERR_LAST < 64, "each code of an error has its bit");
     int code, culprit;
     while ((code = engine_roll_out(app->engine, &rollout, 1, ROLLOUT_PATIENT, &culprit, err)) !=
                0 &&
            err_passes(code) && !atomic_load(&app->stopping)) {
-        log_event(told & 1u << -code ? LOG_DEBUG : LOG_WARN,
+        log_event(told & UINT64_C(1) << -code ? LOG_DEBUG : LOG_WARN,
                   &(struct log_context){.script = script_name(script), .code = err_name(code)},
                   "cannot serve yet, still trying: %s", err->message);
-        told |= 1u << -code;
+        told |= UINT64_C(1) << -code;
         thread_sleep_until(clock_now_ns() + RETRY_NS);
     }
     return code;

@@ -83,6 +83,7 @@ static const struct {
     [-ERR_TLS] = {"tls", false},
     [-ERR_PROTOCOL] = {"protocol", false},
     [-ERR_UNSUPPORTED] = {"unsupported", false},
+    [-ERR_EXISTS] = {"exists", false},
 };
 
 _Static_assert(sizeof codes / sizeof *codes == 1 - ERR_LAST,

@@ -43,7 +43,8 @@ enum err_code {
     ERR_TLS = -29,           /* "tls": its certificate is not accepted, or no common protocol */
     ERR_PROTOCOL = -30,      /* "protocol": what a server said is no HTTP, or leads nowhere */
     ERR_UNSUPPORTED = -31,   /* "unsupported": the server is too old for it */
-    ERR_LAST = ERR_UNSUPPORTED,
+    ERR_EXISTS = -32,        /* "exists": what was to be created is there */
+    ERR_LAST = ERR_EXISTS,
 };
 
 struct err {

@@ -276,6 +276,12 @@ int binding_js_api(struct op *op, const char *operation, const char *data, size_
     return 0;
 }
 
+char *binding_js_subject(const struct instance *instance, const char *operation, char *buf,
+                         size_t size)
+{
+    return jsapi_subject(bus_of(instance)->jsapi, operation, buf, size);
+}
+
 int binding_js_unanswered(const struct op *op, const char *operation, enum err_code code,
                           struct err *err)
 {

@@ -116,6 +116,9 @@ void binding_cancel_publish(struct op *op);
  * cancelled as a request. 0, or as of jsapi_request. */
 int binding_js_api(struct op *op, const char *operation, const char *data, size_t len,
                    int64_t timeout_ns, inbox_fn on_reply, struct err *err);
+/* Writes "<prefix>.<operation>" to buf; returns buf. */
+char *binding_js_subject(const struct instance *instance, const char *operation, char *buf,
+                         size_t size);
 /* The sentence of one that had no answer. */
 int binding_js_unanswered(const struct op *op, const char *operation, enum err_code code,
                           struct err *err);

@@ -56,6 +56,7 @@
 ---| "taken"           # another script of this process handles it
 ---| "system"          # the operating system refused
 ---| "unavailable"     # JetStream has no leader or no quorum, for now
+---| "exists"          # what was to be created is there
 ---| "unsupported"     # the server is too old for it
 ---| string
 

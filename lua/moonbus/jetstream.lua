@@ -5,12 +5,12 @@ local js_api = require("moonbus.js_api")
 local js_count = require("moonbus.js_count")
 local messages = require("moonbus.messages")
 local options = require("moonbus.options")
+local publish = require("moonbus.publish")
 local schema = require("moonbus.schema")
 local task = require("moonbus.task")
 require("moonbus") -- finishes the methods of messages
 
-local CANCELLED = core.CANCELLED
-local resumed = task.resumed
+local copy, send = publish.copy, publish.send
 
 local M = {}
 
@@ -22,38 +22,6 @@ function M.consume(stream, opts, fn)
   local spec
   spec, fn = options.consume(stream, opts, fn)
   core.register("consume", spec, fn, spec.schema and schema.around(spec.schema, spec.batch ~= nil, fn))
-end
-
-local FULL_WAIT = 0.02 -- seconds; a place in the outbox comes free as fast as the server stores
-
-local function copy(from)
-  local to = {}
-  for key, value in pairs(from or {}) do to[key] = value end
-  return to
-end
-
---- Raises when it was cancelled: then the input must not count as done.
-local function unless_cancelled(subject, first, ...)
-  if first == CANCELLED then core.js_abandoned(subject) end
-  return resumed(first, ...)
-end
-
-local send
-
---- What core.js_publish gave: a receipt, an error, or a full outbox, at which it waits.
-local function sent(subject, data, opts, content_type, binding, receipt, err, id, derived)
-  if receipt ~= nil then return receipt end
-  if err.code ~= "full" then return nil, err end
-  unless_cancelled(subject, core.sleep(FULL_WAIT, binding or "js.publish"))
-  opts = copy(opts)
-  opts.id, opts.derived = id, derived
-  return send(subject, data, opts, content_type, binding)
-end
-
---- binding: for messages; default: "js.publish".
-function send(subject, data, opts, content_type, binding)
-  return sent(subject, data, opts, content_type, binding,
-    unless_cancelled(subject, core.js_publish(subject, data, opts, content_type, binding)))
 end
 
 --- What the server can do is known a moment after it is connected; if not, the publish says what is wrong.

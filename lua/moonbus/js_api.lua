@@ -1,5 +1,5 @@
 --- JetStream's API as the modules of the host call it: what passes by itself (a stream without a
---- leader) is tried again within the timeout.
+--- leader, an answer that was lost with one) is tried again within the timeout.
 ---
 ---     local answer, err = js_api.call("b:keys", "STREAM.INFO.KV_b", { subjects_filter = ">" }, 5)
 ---     local message, err = js_api.get("js.get", "ORDERS", { seq = 7 }, 5)
@@ -15,6 +15,9 @@ local M = { STREAM_GONE = 10059 }
 --- Seconds between two tries: an election takes about a second.
 local WAIT_FIRST, WAIT_MOST = 0.1, 1
 
+--- So long one try waits for its answer, when there is time for another one.
+local TRY_MOST = 2
+
 local function encoded(request)
   return request and core.json_encode(request)
 end
@@ -26,12 +29,15 @@ local function within(name, binding, place, request, timeout)
   local wait = WAIT_FIRST
   while true do
     local left = math.max(deadline - core.clock(), 0.001)
-    local answer, err = resumed(core[name](binding, place, text, left))
-    if answer ~= nil or err.code ~= "unavailable" or deadline - core.clock() <= wait then
-      return answer, err
+    local last = left < 2 * TRY_MOST
+    local answer, err = resumed(core[name](binding, place, text, last and left or TRY_MOST))
+    if answer ~= nil then return answer end
+    if err.code == "unavailable" and deadline - core.clock() > wait then
+      resumed(core.sleep(wait, binding))
+      wait = math.min(wait * 2, WAIT_MOST)
+    elseif err.code ~= "timeout" or last then
+      return nil, err
     end
-    resumed(core.sleep(wait, binding))
-    wait = math.min(wait * 2, WAIT_MOST)
   end
 end
 

@@ -21,7 +21,7 @@ local real = {
   collectgarbage = collectgarbage, getinfo = debug.getinfo,
 }
 
-local PUBLIC = { ["moonbus"] = true, ["moonbus.jetstream"] = true }
+local PUBLIC = { ["moonbus"] = true, ["moonbus.jetstream"] = true, ["moonbus.kv"] = true }
 local LIBRARIES = {
   "string", "table", "math", "bit", "coroutine", "os", "debug", "io", "jit", "package",
 }
@@ -328,7 +328,7 @@ local function host_module(env, options, name)
   elseif name == "_G" then
     return env
   elseif name:find("^moonbus%.") then
-    misuse(('require: %q is internal; scripts have "moonbus" and "moonbus.jetstream"')
+    misuse(('require: %q is internal; scripts have "moonbus", "moonbus.jetstream" and "moonbus.kv"')
       :format(name))
   end
   for _, library in ipairs(LIBRARIES) do

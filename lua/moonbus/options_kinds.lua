@@ -191,12 +191,18 @@ local function nanoseconds(binding, field, value)
   return math.floor(core.duration(value, binding, field) * 1e9 + 0.5)
 end
 
-local function copy_plain(binding, field, value)
+local PLAIN_DEPTH_MOST = 32
+
+local function copy_plain(binding, field, value, _, depth)
   local kind = type(value)
   if kind == "table" then
     local result = {}
+    depth = (depth or 0) + 1
+    if depth > PLAIN_DEPTH_MOST then
+      misuse(("%s: %s: tables in tables, deeper than %d"):format(binding, field:sub(1, 60), PLAIN_DEPTH_MOST))
+    end
     for key, inner in pairs(value) do
-      result[key] = copy_plain(binding, field .. "." .. tostring(key), inner)
+      result[key] = copy_plain(binding, field .. "." .. tostring(key), inner, nil, depth)
     end
     return result
   elseif kind ~= "string" and kind ~= "number" and kind ~= "boolean" then

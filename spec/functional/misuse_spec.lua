@@ -7,13 +7,14 @@ local world = require "spec.support.world"
 -- "Message" -> { "ack", "json", ... }, of what has methods.
 local function methods()
   local found = {}
-  for _, path in ipairs { "lua/library/moonbus.lua", "lua/library/moonbus/jetstream.lua",
-    "lua/library/moonbus/shared.lua", "lua/library/moonbus/schema.lua", "lua/library/moonbus/time.lua" } do
+  local files = io.popen "find lua/library -name '*.lua' ! -name test.lua | sort"
+  for path in files:lines() do
     for class, name in temp.read(path):gmatch "\nfunction (%w+):([%w_]+)%(" do
       found[class] = found[class] or {}
       table.insert(found[class], name)
     end
   end
+  files:close()
   return found
 end
 
@@ -128,7 +129,7 @@ local function bindings(table_, prefix, list, seen)
   return list
 end
 
-local ALL = bindings(js, "js.", bindings(bus, "bus."))
+local ALL = bindings(require "moonbus.kv", "kv.", bindings(js, "js.", bindings(bus, "bus.")))
 ]]
 
 describe("the misuse of every binding", function()
@@ -260,6 +261,7 @@ bus.subscribe("count", function() return tostring(#ALL) end)]])
     w.client:stream("IN", { "in" }, { storage = "memory" })
     local host = run(ATTEMPT .. REPORT .. ([[
 local METHODS = { %s }
+local bucket = require "moonbus.kv".bucket { name = "misuse" }
 bus.subscribe("echo", function(msg) return "reply" end)
 local function methods_of(msg)
   local objects = {
@@ -269,6 +271,7 @@ local function methods_of(msg)
     { "cache", bus.cache("misuse", { load = function(key) return key end }) },
     { "replies", bus.request_many("misuse.nobody") }, { "messages", js.messages "IN" },
     { "limiter", bus.limiter("misuse", { rate = 1e6 }) },
+    { "bucket", bucket }, { "entry", (bucket:put("a", "{}") and bucket:get("a")) },
   }
   for _, method in ipairs(METHODS) do
     for _, holder in ipairs(objects) do

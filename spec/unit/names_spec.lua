@@ -118,7 +118,7 @@ describe("A function of moonbus", function()
   local function defined(path)
     local list = {}
     for name in read(path):gmatch "\nfunction M%.([%l_]+)%(" do list[#list + 1] = name end
-    for name in read(path):match "\nlocal M = (%b{})":gmatch "\n  ([%l_]+) = " do list[#list + 1] = name end
+    for name in (read(path):match "\nlocal M = (%b{})" or ""):gmatch "\n  ([%l_]+) = " do list[#list + 1] = name end
     for names in read(path):gmatch "\n(M%.[%l_]+[^\n=]*) = " do
       for name in names:gmatch "M%.([%l_]+)" do list[#list + 1] = name end
     end
@@ -128,13 +128,14 @@ describe("A function of moonbus", function()
   for _, module in ipairs {
     { "bus", "lua/moonbus/init.lua", "lua/library/moonbus.lua" },
     { "js", "lua/moonbus/jetstream.lua", "lua/library/moonbus/jetstream.lua" },
+    { "kv", "lua/moonbus/kv.lua", "lua/library/moonbus/kv.lua" },
   } do
     local prefix, path, library = module[1] .. ".", module[2], module[3]
 
     it("is described in the reference and for editors: " .. prefix, function()
       local page, annotations, missing = read "docs/REFERENCE.md", read(library), {}
       local names = defined(path)
-      assert.is_true(#names > 3)
+      assert.is_true(#names > 0)
       for _, name in ipairs(names) do
         if not page:find("\n### [^\n]*%f[%w]" .. module[1] .. "%." .. name .. "%f[^%w_]") then
           missing[#missing + 1] = "REFERENCE: " .. prefix .. name

@@ -66,6 +66,11 @@ bool publish_ask(struct publish *publish, enum stage stage, const char *operatio
     return false;
 }
 
+static const char *stored_subject(const struct publish *publish)
+{
+    return jsapi_stored_as(publish->outbox->jsapi, publish->subject);
+}
+
 /* Where our own first send would be: at the sequence after the expected one; or, when
  * that was expected of the subject, the first of the subject after it; or else the last of the
  * subject, unless others have published since. */
@@ -81,7 +86,7 @@ static void read_place(struct publish *publish, struct publish_outcome *outcome)
                                 strtod(of_stream ? of_stream : of_subject, NULL) + 1);
     if (!of_stream)
         cJSON_AddStringToObject(request, of_subject ? "next_by_subj" : "last_by_subj",
-                                publish->subject);
+                                stored_subject(publish));
     jsapi_stream("MSG.GET", publish->place->stream, operation, sizeof operation);
     if (!publish_ask(publish, STAGE_READING, operation, request, on_place_read))
         publish_end_failed(publish, &publish->place->refused, outcome);
@@ -122,7 +127,7 @@ static void on_located(void *owner, const cJSON *reply, int api_code, const stru
 cJSON *publish_names_request(const struct publish *publish)
 {
     cJSON *request = cJSON_CreateObject();
-    cJSON_AddStringToObject(request, "subject", publish->subject);
+    cJSON_AddStringToObject(request, "subject", stored_subject(publish));
     return request;
 }
 

@@ -84,6 +84,14 @@ bool jsapi_owns(const struct jsapi *jsapi, const char *subject)
     return strncmp(subject, jsapi->prefix, len) == 0 && subject[len] == '.';
 }
 
+const char *jsapi_stored_as(const struct jsapi *jsapi, const char *subject)
+{
+    if (!jsapi_owns(jsapi, subject))
+        return subject;
+    const char *rest = subject + strlen(jsapi->prefix) + 1;
+    return strncmp(rest, "$KV.", 4) == 0 || strncmp(rest, "$O.", 3) == 0 ? rest : subject;
+}
+
 /* --- calls --- */
 
 static enum err_code kind_of(int http, int api_code)

@@ -30,6 +30,11 @@ char *jsapi_stream(const char *verb, const char *name, char *buf, size_t size);
 /* Is this a subject of JetStream's API, by our prefix? */
 bool jsapi_owns(const struct jsapi *jsapi, const char *subject);
 
+/* The subject that a message is stored under which is published to this one: buckets are written
+ * through the API's prefix ("$JS.hub.API.$KV.b.key"), which the server takes off. Borrowed from
+ * `subject`. */
+const char *jsapi_stored_as(const struct jsapi *jsapi, const char *subject);
+
 /* Reads an answer. The caller's (cJSON_Delete); NULL: err, as of jsapi_fn. *api_code: JetStream's
  * err_code, 0 for none. Pure. */
 struct cJSON *jsapi_parse(const char *operation, const char *data, size_t len, int *api_code,
@@ -67,14 +72,16 @@ int jsapi_unanswered(const struct jsapi *jsapi, const char *operation, enum err_
 struct cJSON *jsapi_wait(struct jsapi *jsapi, const char *operation, const struct cJSON *request,
                          uint64_t deadline_ns, int *api_code, struct err *err);
 
-/* Creates a stream if absent (with what is stated), else compares what is stated, and only that,
+/* Creates a stream if absent (with what is stated, and with those defaults that it does not state;
+ * NULL: none), else compares what is stated, and only that,
  * with what the server has. A difference: with may_update the server's own settings are sent with
  * those changed that are stated, else ERR_MISMATCH with both values and what to do. After creating
  * and updating, compares the echo, as servers drop fields that they do not know. *info:
  * STREAM.INFO, the caller's; NULL on an error. Blocks. stated: NATS' own field names, durations in
  * nanoseconds. */
-int jsapi_ensure_stream(struct jsapi *jsapi, const struct cJSON *stated, bool may_update,
-                        struct cJSON **info, uint64_t deadline_ns, struct err *err);
+int jsapi_ensure_stream(struct jsapi *jsapi, const struct cJSON *stated,
+                        const struct cJSON *defaults, bool may_update, struct cJSON **info,
+                        uint64_t deadline_ns, struct err *err);
 
 /* The command of the nats CLI that makes the server have what is stated: "nats stream edit ORDERS
  * --max-age=1h". command: "stream edit"; difference: as jsapi_compare says it. Returns buf. Pure.

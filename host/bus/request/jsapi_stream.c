@@ -14,6 +14,7 @@ struct ensure {
     struct jsapi *jsapi;
     const char *name;
     const cJSON *stated;
+    const cJSON *defaults; /* or NULL */
     uint64_t deadline_ns;
     cJSON *info; /* owned: the last answer that told the stream's settings */
 };
@@ -36,19 +37,23 @@ static const cJSON *config_of(const struct ensure *ensure)
     return cJSON_GetObjectItemCaseSensitive(ensure->info, "config");
 }
 
-/* Puts what is stated over what is there, in depth: what others have set beside it stays. */
-static void set_stated(cJSON *config, const cJSON *stated)
+/* Puts what is stated over what is there, in depth: what others have set beside it stays. False:
+ * there is no memory for that. */
+static bool set_stated(cJSON *config, const cJSON *stated)
 {
     const cJSON *field;
+    bool set = config;
     cJSON_ArrayForEach(field, stated) {
         cJSON *there = cJSON_GetObjectItemCaseSensitive(config, field->string);
         if (cJSON_IsObject(field) && cJSON_IsObject(there)) {
-            set_stated(there, field);
+            set = set_stated(there, field) && set;
             continue;
         }
+        cJSON *copy = cJSON_Duplicate(field, true);
         cJSON_DeleteItemFromObjectCaseSensitive(config, field->string);
-        cJSON_AddItemToObject(config, field->string, cJSON_Duplicate(field, true));
+        set = copy && cJSON_AddItemToObject(config, field->string, copy) && set;
     }
+    return set;
 }
 
 /* why: the difference. */
@@ -56,8 +61,9 @@ static int update_stream(struct ensure *ensure, const struct err *why, struct er
 {
     cJSON *config = cJSON_Duplicate(config_of(ensure), true);
     struct err refused = {.code = ERR_NONE};
-    set_stated(config, ensure->stated);
-    bool taken = call_stream(ensure, "UPDATE", config, NULL, &refused);
+    bool taken = set_stated(config, ensure->stated)
+                     ? call_stream(ensure, "UPDATE", config, NULL, &refused)
+                     : (err_set(&refused, ERR_MEMORY, "out of memory"), false);
     cJSON_Delete(config);
     if (!taken)
         return err_set(err, err_passes(refused.code) ? refused.code : ERR_MISMATCH,
@@ -92,15 +98,29 @@ static int compare_or_update(struct ensure *ensure, bool may_update, struct err 
                                 sizeof command));
 }
 
-static int check_echo(const struct ensure *ensure, struct err *err)
+static int check_echo(const struct ensure *ensure, const cJSON *asked, struct err *err)
 {
     struct err why = {.code = ERR_NONE};
     char since[64];
-    if (jsapi_compare(ensure->stated, config_of(ensure), NULL, &why) == 0)
+    if (jsapi_compare(asked, config_of(ensure), NULL, &why) == 0)
         return 0;
     return err_set(err, ERR_MISMATCH,
                    "stream \"%s\" was created, but this server does not take every setting: %s%s",
                    ensure->name, why.message, jsfield_since(why.message, since, sizeof since));
+}
+
+/* 1: it is not there, as somebody else was faster, or the server refused: *api_code and why. */
+static int create(struct ensure *ensure, int *api_code, struct err *why, struct err *err)
+{
+    cJSON *asked =
+        ensure->defaults ? cJSON_Duplicate(ensure->defaults, true) : cJSON_CreateObject();
+    int code = 1;
+    if (!set_stated(asked, ensure->stated))
+        code = err_set(err, ERR_MEMORY, "stream \"%s\": out of memory", ensure->name);
+    else if (call_stream(ensure, "CREATE", asked, api_code, why))
+        code = check_echo(ensure, asked, err);
+    cJSON_Delete(asked);
+    return code;
 }
 
 static int ensure_it(struct ensure *ensure, bool may_update, struct err *err)
@@ -109,8 +129,9 @@ static int ensure_it(struct ensure *ensure, bool may_update, struct err *err)
     int api_code = 0;
     bool there = call_stream(ensure, "INFO", NULL, &api_code, &why);
     if (!there && why.code == ERR_NOT_FOUND) {
-        if (call_stream(ensure, "CREATE", ensure->stated, &api_code, &why))
-            return check_echo(ensure, err);
+        int code = create(ensure, &api_code, &why, err);
+        if (code <= 0)
+            return code;
         if (api_code == JSCODE_STREAM_EXISTS) /* someone else was faster */
             there = call_stream(ensure, "INFO", NULL, &api_code, &why);
     }
@@ -119,8 +140,8 @@ static int ensure_it(struct ensure *ensure, bool may_update, struct err *err)
     return compare_or_update(ensure, may_update, err);
 }
 
-int jsapi_ensure_stream(struct jsapi *jsapi, const cJSON *stated, bool may_update, cJSON **info,
-                        uint64_t deadline_ns, struct err *err)
+int jsapi_ensure_stream(struct jsapi *jsapi, const cJSON *stated, const cJSON *defaults,
+                        bool may_update, cJSON **info, uint64_t deadline_ns, struct err *err)
 {
     const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(stated, "name"));
     *info = NULL;
@@ -128,8 +149,11 @@ int jsapi_ensure_stream(struct jsapi *jsapi, const cJSON *stated, bool may_updat
         return err_set(err, ERR_INVALID, "a stream needs a name");
     if (name_check("stream", name, strlen(name), err) != 0)
         return ERR_INVALID;
-    struct ensure ensure = {
-        .jsapi = jsapi, .name = name, .stated = stated, .deadline_ns = deadline_ns};
+    struct ensure ensure = {.jsapi = jsapi,
+                            .name = name,
+                            .stated = stated,
+                            .defaults = defaults,
+                            .deadline_ns = deadline_ns};
     int code = ensure_it(&ensure, may_update, err);
     if (code == 0)
         *info = ensure.info;

@@ -20,6 +20,8 @@ void registration_free(struct registration *registration)
     free((void *)consumer->deliver_time);
     cJSON_Delete(registration->extra);
     cJSON_Delete(registration->stream);
+    cJSON_Delete(registration->stream_defaults);
+    free(registration->bucket);
     free(registration->handler);
     free(registration->what);
     free(registration->file);

@@ -52,6 +52,8 @@ struct registration {
     int64_t mirror_age_ns;         /* and for how long it answers once the server is not heard */
     struct cJSON *extra;           /* owned; consumer.extra borrows it */
     struct cJSON *stream;          /* STREAM: NATS' own fields, durations in ns */
+    struct cJSON *stream_defaults; /* STREAM: what it is created with besides; or NULL */
+    char *bucket;                  /* STREAM: "kv.bucket", of a bucket; or NULL */
     enum update update;            /* STREAM, CONSUME */
     int64_t period_ns;             /* EVERY, AFTER */
     bool timer_cancelled;          /* EVERY, AFTER, CRON: cancelled while the script was loading */

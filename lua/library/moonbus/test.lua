@@ -63,6 +63,42 @@ function script:advance(duration) end
 ---@return moonbus.test.Script
 function script:stub(subject, answer, options) end
 
+--- A bucket beside the script, to prepare and to look at.
+---@class moonbus.test.Bucket
+local bucket = {}
+
+---@class moonbus.test.Entry
+---@field key string
+---@field data string|table the value; JSON as a table
+---@field raw string the value
+---@field revision integer
+
+---@param key string
+---@param value? string|table
+---@return integer revision
+function bucket:put(key, value) end
+
+---@param key string
+---@return integer revision
+function bucket:delete(key) end
+
+---@param key string
+---@return integer revision
+function bucket:purge(key) end
+
+---@param key string
+---@return moonbus.test.Entry?
+function bucket:get(key) end
+
+--- Those that have a value.
+---@return string[]
+function bucket:keys() end
+
+--- The bucket of that name, which the script states with `kv.bucket`.
+---@param name string
+---@return moonbus.test.Bucket
+function script:kv(name) end
+
 ---@class moonbus.test.HttpCall
 ---@field method string
 ---@field url string

@@ -26,7 +26,9 @@ function env.require(name)
   return loaded[name]
 end
 
-local HANDLERS_OWN = { ["moonbus"] = true, ["moonbus.jetstream"] = true, ["moonbus.schema"] = true }
+local HANDLERS_OWN = {
+  ["moonbus"] = true, ["moonbus.jetstream"] = true, ["moonbus.kv"] = true, ["moonbus.schema"] = true,
+}
 
 -- What tests may require of the host: the kit.
 local function search(name)

@@ -1,5 +1,6 @@
 -- A script under test: a host of its own, with a server inside the process, in simulated time.
 local blame = require "moonbus.test.blame"
+local bucket = require "moonbus.test.bucket"
 local checks = require "moonbus.test.checks"
 local core = require "moonbus.core"
 local messages = require "moonbus.test.messages"
@@ -281,8 +282,8 @@ local function publish(self, what, subject, data, options, reply)
 end
 
 -- What a stream answered: its sequence.
-local function store(self, subject, data, options)
-  local inbox = publish(self, "deliver", subject, data, options)
+local function store(self, what, subject, data, options)
+  local inbox = publish(self, what, subject, data, options)
   self:wait(function() return self.replies[inbox] end, ANSWER_MS)
   local ack = self.replies[inbox] and self.replies[inbox].data
   if type(ack) ~= "table" or not ack.seq then
@@ -327,7 +328,7 @@ function script:deliver(subject, data, options)
   local sequence, inbox
   if target.durable then
     if options.attempt then self.stage:count_from(target.stream, target.durable, options.attempt - 1) end
-    sequence = store(self, subject, data, options)
+    sequence = store(self, "deliver", subject, data, options)
   else
     inbox = publish(self, "deliver", subject, data, options, options.reply)
   end
@@ -387,6 +388,13 @@ end
 function script:stub_http(url, answer, options)
   web.add(self, url, answer, options)
   return self
+end
+
+-- A bucket, to prepare and to look at.
+function script:kv(name)
+  check_here(self, "kv")
+  begin(self, "kv")
+  return bucket.new(self, name, function(subject, data, options) return store(self, "kv", subject, data, options) end)
 end
 
 -- What a stream holds: a list of messages with their sequence.

@@ -1,0 +1,336 @@
+--- "moonbus.kv": buckets of keys and values, as ADR-8 lays them out in a stream, so that every client
+--- of NATS reads what is written here, and the other way round.
+---
+---     stream KV_<bucket>, subjects $KV.<bucket>.<key>: the last message of a subject is its value
+---
+--- What is read decides something, so the stream's leader is asked (no direct gets). A write is a
+--- js.publish: under an id that comes from the input, tried again until it is stored.
+local core = require("moonbus.core")
+require("moonbus.middleware") -- first: it sees what is registered
+local entries = require("moonbus.kv_entry")
+local js_api = require("moonbus.js_api")
+local keys_of = require("moonbus.kv_keys")
+local options = require("moonbus.options_kv")
+local publish = require("moonbus.publish")
+require("moonbus") -- finishes the methods of messages
+
+local Bucket = {}
+Bucket.__index = Bucket
+Bucket.__metatable = "bucket"
+
+--- bucket -> { name, stream, known = what the server has told of it }
+local states = setmetatable({}, { __mode = "k" })
+
+local function state_of(bucket, binding)
+  local state = states[bucket]
+  if not state then core.misuse(binding .. ": call it with a colon, on what kv.bucket returned") end
+  return state
+end
+
+local function fail(code, text, ...)
+  return core.error(code, text:format(...))
+end
+
+-- What the server has -----------------------------------------------------------------------------
+
+--- Subjects of a mirror are those of its origin, which writes go to (ADR-8).
+local function subjects_of(name, config)
+  local mirror = config.mirror
+  local origin = mirror and mirror.name:match "^KV_(.+)$" or name
+  local read = ("$KV.%s."):format(origin)
+  local external = mirror and mirror.external and mirror.external.api
+  if external then return read, external .. "." .. read end
+  -- A prefix of the API, or a domain, leads to another account or server: writes have to go there, too.
+  local write = core.js_subject(read)
+  return read, write:find("^%$JS%.API%.") and read or write
+end
+
+local function gone(state)
+  return fail("no_stream", "there is no bucket %q (stream %s): it was there when the script started", state.name,
+    state.stream)
+end
+
+--- Asked once by each instance: { read, write: prefixes of subjects, ttl: its messages may have one, of
+--- at least so many seconds; history }.
+local function know(state, binding, timeout)
+  if state.known then return state.known end
+  local info, err = js_api.call(binding, "STREAM.INFO." .. state.stream, nil, timeout)
+  if not info then
+    return nil, err.api_code == js_api.STREAM_GONE and gone(state) or err
+  end
+  local read, write = subjects_of(state.name, info.config)
+  state.known = {
+    read = read, write = write, history = info.config.max_msgs_per_subject,
+    ttl = info.config.allow_msg_ttl == true and (info.config.subject_delete_marker_ttl or 0) / 1e9,
+  }
+  return state.known
+end
+
+--- What lies in its stream: a message object, or nil and an error.
+local function read(state, binding, request, timeout)
+  local message, err = js_api.get(binding, state.stream, request, timeout)
+  if message == nil and err.api_code == js_api.STREAM_GONE then
+    state.known = nil -- it may come again with other settings
+    return nil, gone(state)
+  end
+  return message, err
+end
+
+-- Reading -----------------------------------------------------------------------------------------
+
+local function no_key(state, key)
+  return nil, fail("not_found", "bucket %q has no key %q", state.name, key)
+end
+
+--- An entry, or nil and an error. A key that was deleted is none.
+function Bucket:get(key, opts)
+  local binding = "kv:get"
+  local state = state_of(self, binding)
+  key, opts = options.kv_key(binding, key), options.kv_call("get", opts)
+  core.check(binding)
+  local known, why = know(state, binding, opts.timeout)
+  if not known then return nil, why end
+  local subject = known.read .. key
+  local request = opts.revision and { seq = opts.revision } or { last_by_subj = subject }
+  local message, err = read(state, binding, request, opts.timeout)
+  if not message then
+    if err.code == "not_found" and not opts.revision then return no_key(state, key) end
+    if err.code == "not_found" then
+      err = fail("not_found", "bucket %q has no revision %d", state.name, opts.revision)
+    end
+    return nil, err
+  end
+  if message.subject ~= subject then
+    return nil, fail("not_found", "bucket %q: revision %d is not of the key %q", state.name, opts.revision, key)
+  end
+  local entry = entries.of(state.name, key, message)
+  if entry.operation ~= "PUT" then return no_key(state, key) end
+  return entry
+end
+
+--- All that is known of a key, oldest first: a list of entries, also of its deletions.
+function Bucket:history(key, opts)
+  local binding = "kv:history"
+  local state = state_of(self, binding)
+  key, opts = options.kv_key(binding, key), options.kv_call("history", opts)
+  core.check(binding)
+  local known, why = know(state, binding, opts.timeout)
+  if not known then return nil, why end
+  local subject = known.read .. key
+  local last, err = read(state, binding, { last_by_subj = subject }, opts.timeout)
+  local list = {}
+  local from = known.history == 1 and last and last.sequence or 1
+  while last and from <= last.sequence do
+    local message = from == last.sequence and last
+    if not message then message, err = read(state, binding, { seq = from, next_by_subj = subject }, opts.timeout) end
+    if not message then break end
+    list[#list + 1] = entries.of(state.name, key, message)
+    from = message.sequence + 1
+  end
+  if err and err.code ~= "not_found" then return nil, err end
+  return list
+end
+
+--- The keys that have a value, in order.
+function Bucket:keys(filter, opts)
+  local binding = "kv:keys"
+  local state = state_of(self, binding)
+  filter, opts = options.kv_filter(binding, filter), options.kv_call("keys", opts)
+  core.check(binding)
+  local known, why = know(state, binding, opts.timeout)
+  if not known then return nil, why end
+  return keys_of(binding, state.stream, known.read, filter, opts.timeout)
+end
+
+-- Writing -----------------------------------------------------------------------------------------
+
+--- A write that could not be tried: its input must not count as done.
+local function untried(err)
+  core.js_failed(err.code, err.message)
+  return nil, err
+end
+
+--- What a write needs, taken down before it waits: ids are counted in the order of the calls.
+local function prepare(state, binding, key, value, opts)
+  local subject = ("$KV.%s.%s"):format(state.name, key)
+  local text, kind, id, derived = core.js_prepare(subject, value, { id = opts.id, from = opts.from }, binding)
+  return {
+    state = state, binding = binding, key = key, text = text, kind = kind, id = id, derived = derived,
+    timeout = opts.timeout, attempts = opts.attempts, headers = {},
+  }
+end
+
+--- Until when a message lives by itself. false and an error: this bucket's cannot.
+local function with_ttl(write, known, seconds)
+  if not seconds then return true end
+  if known.ttl and seconds < known.ttl then -- the server would make it longer, and not say so
+    return false, fail("mismatch", "bucket %q: no key lives for less than its limit_markers, %gs: a ttl of %ds is less",
+      write.state.name, known.ttl, seconds)
+  end
+  if not known.ttl then
+    local may, err = core.js_require(1, write.binding .. ": ttl")
+    if not may and err.code == "unsupported" then return false, err end
+    return false, fail("mismatch", 'bucket %q: its keys have no ttl of their own: state limit_markers = "1h" in ' ..
+      "kv.bucket (nats-server 2.11 and newer)", write.state.name)
+  end
+  write.headers["Nats-TTL"] = ("%ds"):format(seconds)
+  return true
+end
+
+--- Publishes it: its revision, or nil and an error. expect: the revision that the key has; nil: any.
+local function publish_it(write, known, id, expect)
+  local opts = {
+    id = id, derived = id and write.derived, timeout = write.timeout, attempts = write.attempts,
+    headers = next(write.headers) and write.headers or nil,
+    expect = expect and { last_subject_sequence = expect } or nil,
+  }
+  local receipt, err = publish.send(known.write .. write.key, write.text, opts, write.kind, write.binding)
+  if receipt then return receipt.seq end
+  if err.code == "no_stream" then
+    write.state.known = nil
+    err = gone(write.state)
+  end
+  return nil, err
+end
+
+--- The last message of its key: message, entry; or nil and an error.
+local function last_of(write, known)
+  local message, err = read(write.state, write.binding, { last_by_subj = known.read .. write.key }, write.timeout)
+  if not message then return nil, err end
+  return message, entries.operation_of(message)
+end
+
+--- Was that written by this very call, when its input was handled before? An id is remembered by
+--- the stream for its duplicate_window only; the message has it for good.
+local function is_own(write, message)
+  local there = write.id and message:header("Nats-Msg-Id")
+  return there and (there == write.id or there:sub(1, #write.id + 1) == write.id .. ":") or false
+end
+
+local function wrong_revision(write, expect, last)
+  local err = fail("wrong_sequence", "bucket %q: the key %q is at revision %d, not %d", write.state.name, write.key,
+    last.sequence, expect)
+  err.revision = last.sequence
+  return nil, err
+end
+
+--- The stream's word for it, while it remembers the id: a message of that id is a duplicate, and any
+--- other is refused, as no message has such an id. (Servers from 2.12 on look for what is expected of a
+--- subject before they look for ids.)
+local function remembered(write, known, id)
+  if not id then return nil end
+  local opts = { id = id, timeout = write.timeout, expect = { last_id = "moonbus: is it a duplicate?" } }
+  local receipt = publish.send(known.write .. write.key, "", opts, nil, write.binding)
+  return receipt and receipt.duplicate and receipt.seq
+end
+
+--- The revision that this very call has written, when its input was handled before; nil: it has not, as
+--- far as the stream knows. last: the key's last message; expect: what came before its own.
+local function written(write, known, last, expect, id)
+  if not write.id then return nil end
+  if last and is_own(write, last) then return last.sequence end
+  if known.history ~= 1 then
+    local request = { seq = expect + 1, next_by_subj = known.read .. write.key }
+    local first = read(write.state, write.binding, request, write.timeout)
+    if first and is_own(write, first) then return first.sequence end
+  end
+  return remembered(write, known, id)
+end
+
+--- The write where it may have been made before under the same id.
+local function publish_expected(write, known, expect)
+  local revision, err = publish_it(write, known, write.id, expect)
+  if revision or err.code ~= "wrong_sequence" or not expect then return revision, err end
+  local last = last_of(write, known)
+  revision = written(write, known, last, expect, write.id)
+  if revision then return revision end
+  if not last then return nil, err end
+  return wrong_revision(write, expect, last)
+end
+
+local function write_of(bucket, method, key, value, opts)
+  local binding = "kv:" .. method
+  local state = state_of(bucket, binding)
+  key = options.kv_key(binding, key)
+  opts = options.kv_call(method, opts)
+  local write = prepare(state, binding, key, value, opts)
+  local known, err = know(state, binding, opts.timeout)
+  if not known then return nil, err end
+  local may, why = with_ttl(write, known, opts.ttl)
+  if not may then return nil, why end
+  return write, known, opts
+end
+
+--- The key's new revision, or nil and an error.
+function Bucket:put(key, value, opts)
+  local write, known = write_of(self, "put", key, value, opts)
+  if not write then return untried(known) end
+  return publish_it(write, known, write.id)
+end
+
+--- The same, if the key is at that revision; else wrong_sequence.
+function Bucket:update(key, value, revision, opts)
+  revision = options.kv_revision("kv:update", revision)
+  local write, known = write_of(self, "update", key, value, opts)
+  if not write then return untried(known) end
+  return publish_expected(write, known, revision)
+end
+
+local function remove(bucket, method, operation, key, opts)
+  local write, known, checked = write_of(bucket, method, key, nil, opts)
+  if not write then return untried(known) end
+  write.headers["KV-Operation"] = operation
+  if operation == "PURGE" then write.headers["Nats-Rollup"] = "sub" end
+  return publish_expected(write, known, checked.revision)
+end
+
+--- The key has no value from now on; its history stays.
+function Bucket:delete(key, opts)
+  return remove(self, "delete", "DEL", key, opts)
+end
+
+--- The same, and its history goes.
+function Bucket:purge(key, opts)
+  return remove(self, "purge", "PURGE", key, opts)
+end
+
+--- Others delete and create it at the same time: so often it is tried.
+local CREATE_MOST = 5
+
+--- Its first revision, if the key has no value; else exists.
+function Bucket:create(key, value, opts)
+  local write, known = write_of(self, "create", key, value, opts)
+  if not write then return untried(known) end
+  local expect, id, at = 0, write.id, nil
+  for _ = 1, CREATE_MOST do
+    local revision, err = publish_it(write, known, id, expect)
+    if revision or err.code ~= "wrong_sequence" then return revision, err end
+    local last, operation = last_of(write, known)
+    if not last and operation.code ~= "not_found" then return untried(operation) end
+    local own = written(write, known, last, expect, id)
+    if own then return own end
+    at = last and last.sequence
+    if last and operation == "PUT" then break end
+    -- What was deleted has a marker, which this replaces; under an id of its own, as it is another message.
+    expect = at or 0
+    id = write.id and (at and ("%s:%d"):format(write.id, at) or write.id)
+  end
+  local exists = fail("exists", "bucket %q has the key %q already", write.state.name, write.key)
+  exists.revision = at
+  return nil, exists
+end
+
+-- The module --------------------------------------------------------------------------------------
+
+local M = {}
+
+--- Makes sure of a bucket, and gives what reads and writes it.
+function M.bucket(settings)
+  local spec, stated = options.kv_bucket(settings)
+  core.register("stream", spec)
+  local bucket = setmetatable({ name = stated.name }, Bucket)
+  states[bucket] = { name = stated.name, stream = "KV_" .. stated.name }
+  return bucket
+end
+
+return M
