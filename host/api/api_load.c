@@ -21,15 +21,15 @@ static struct loading *check_loading(lua_State *L, const char *binding)
 }
 
 /* One durable, one handler: of two, each would get some of the messages. */
-static void check_durable(lua_State *L, const struct loading *loading, const struct registration *r)
+static void check_rivals(lua_State *L, const struct loading *loading, const struct registration *r)
 {
+    struct err err;
     for (int i = 0; r->kind->is_rival && i < loading->count; i++) {
         const struct registration *other = loading->items[i];
-        if (r->kind->is_rival(r, other))
-            api_misuse(L,
-                       "js.consume: the durable \"%s\" of %s has a handler already (%s:%d): give "
-                       "this one a durable of its own",
-                       r->consumer.durable, r->consumer.stream, other->file, other->line);
+        if (!r->kind->is_rival(r, other))
+            continue;
+        r->kind->tell_rival(r, other, true, &err);
+        api_misuse(L, "%s: %s", r->kind->binding, err.message);
     }
 }
 
@@ -81,7 +81,7 @@ static int core_register(lua_State *L)
     const struct kind *kind = check_kind(L);
     struct loading *loading = check_loading(L, kind->binding);
     luaL_checktype(L, 2, LUA_TTABLE);
-    if (!kind->declared)
+    if (kind_handles(kind))
         luaL_checktype(L, 3, LUA_TFUNCTION);
     luaL_checkstack(L, LUA_MINSTACK + ALIKE_STACK, "too many values");
 
@@ -96,7 +96,7 @@ static int core_register(lua_State *L)
     const char *wrong = kind->read(L, 2, r);
     if (wrong)
         return api_misuse(L, "%s: %s", kind->binding, wrong);
-    check_durable(L, loading, r);
+    check_rivals(L, loading, r);
 
     lua_pushvalue(L, 3);
     *draft = NULL; /* instance_register may raise after it has taken it */

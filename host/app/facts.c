@@ -79,6 +79,7 @@ static enum judge_kind kind_of(const struct registration_view *view)
 {
     return view->consumer                              ? JUDGE_CONSUME
            : view->subject                             ? JUDGE_SUBSCRIBE
+           : view->service                             ? JUDGE_SERVICE
            : strcmp(view->binding, "bus.offload") == 0 ? JUDGE_OFFLOAD
                                                        : JUDGE_OTHER;
 }

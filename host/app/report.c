@@ -273,6 +273,7 @@ static void add_engine(struct app *app, const struct engine_snapshot *snapshot, 
     cJSON_AddItemToObject(status, "stuck", report_stuck(snapshot));
     cJSON_AddItemToObject(status, "offload", report_offload(snapshot));
     cJSON_AddItemToObject(status, "shared", report_shared(snapshot));
+    cJSON_AddItemToObject(status, "services", report_services(snapshot));
 }
 
 cJSON *report_log(const struct app *app)

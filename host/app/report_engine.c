@@ -181,6 +181,22 @@ cJSON *report_shared(const struct engine_snapshot *snapshot)
     return list;
 }
 
+cJSON *report_services(const struct engine_snapshot *snapshot)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (int i = 0; i < snapshot->service_count; i++) {
+        const struct service_stat *stat = &snapshot->services[i];
+        cJSON *object = cJSON_CreateObject();
+        cJSON_AddStringToObject(object, "name", stat->name);
+        cJSON_AddStringToObject(object, "version", stat->version);
+        cJSON_AddStringToObject(object, "id", stat->id);
+        report_time(object, "started", stat->started_ns);
+        cJSON_AddNumberToObject(object, "endpoints", stat->endpoints);
+        cJSON_AddItemToArray(list, object);
+    }
+    return list;
+}
+
 static void add_reason(cJSON *reasons, const char *text)
 {
     cJSON_AddItemToArray(reasons, cJSON_CreateString(text));

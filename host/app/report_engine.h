@@ -20,6 +20,8 @@ struct cJSON *report_scripts(const struct engine_snapshot *snapshot, bool quotes
 struct cJSON *report_stuck(const struct engine_snapshot *snapshot);
 struct cJSON *report_offload(const struct engine_snapshot *snapshot);
 struct cJSON *report_shared(const struct engine_snapshot *snapshot);
+/* The services that are found, each with its id. */
+struct cJSON *report_services(const struct engine_snapshot *snapshot);
 
 /* Adds a text for each script that has no Lua state or whose start failed, each pull loop that is
  * not what it should be, and one when no offload thread is left. */

@@ -190,7 +190,8 @@ static void print_summary(const struct check_command *command, const struct chec
     const char *separator = "";
     int handlers = 0, streams = 0;
     for (int i = 0; i < checked->facts->handler_count; i++)
-        handlers += checked->facts->handlers[i].kind != JUDGE_OFFLOAD;
+        handlers += checked->facts->handlers[i].kind != JUDGE_OFFLOAD &&
+                    checked->facts->handlers[i].kind != JUDGE_SERVICE;
     for (int i = 0; i < checked->facts->stream_count; i++)
         streams += checked->facts->streams[i].place.script != NULL;
     print_count(&separator, checked->facts->script_count, "script");

@@ -181,7 +181,7 @@ static void add_process(struct text *text, const cJSON *status)
 static void add_rest(struct text *text, const cJSON *status)
 {
     const cJSON *stuck = json_field(status, "stuck"), *offload = json_field(status, "offload");
-    const cJSON *store;
+    const cJSON *store, *service;
     if (json_number(stuck, "threads", 0) > 0)
         text_printf(text, "stuck: threads lost %.0f of at most %.0f\n",
                     json_number(stuck, "threads", 0), json_number(stuck, "limit", 0));
@@ -190,6 +190,14 @@ static void add_rest(struct text *text, const cJSON *status)
                     json_number(offload, "threads", 0), json_number(offload, "limit", 0),
                     json_number(offload, "lost", 0), json_number(offload, "running", 0),
                     json_number(offload, "queued", 0) + json_number(offload, "waiting", 0));
+    cJSON_ArrayForEach(service, json_field(status, "services")) {
+        text_puts(text, "service ");
+        add_shown(text, json_text_or(service, "name", ""));
+        text_puts(text, " ");
+        add_shown(text, json_text_or(service, "version", ""));
+        text_printf(text, ": id %s, endpoints %.0f\n", json_text_or(service, "id", ""),
+                    json_number(service, "endpoints", 0));
+    }
     cJSON_ArrayForEach(store, json_field(status, "shared")) {
         text_puts(text, "shared \"");
         add_shown(text, json_text_or(store, "name", ""));

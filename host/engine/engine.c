@@ -8,6 +8,7 @@
 #include "base/sync.h"
 #include "base/value.h"
 #include "engine/engine_private.h"
+#include "engine/kinds/discovery.h"
 #include "engine/limiters.h"
 #include "engine/offload/offload.h"
 #include "engine/permits.h"
@@ -67,6 +68,7 @@ static void free_parts(struct engine *engine)
     permits_free(engine->permits);
     limiters_free(engine->limiters);
     mirrors_free(engine->scripts.mirrors);
+    discovery_free(engine->scripts.discovery);
     dispatch_clear(&engine->dispatch);
     policy_release(engine->scripts.policy);
     trial_free(engine->scripts.trial);
@@ -311,6 +313,7 @@ struct sink engine_sink(struct engine *engine)
 void engine_connect(struct engine *engine, struct bus *bus)
 {
     engine->scripts.bus = bus;
+    engine->scripts.discovery = discovery_new(bus);
 }
 
 /* Nothing runs, and of the threads that know the engine only the caller is left. Events that came

@@ -115,7 +115,8 @@ struct registration_view {
     int64_t timeout_ns;          /* 0: none */
     bool timeout_stated;         /* it is not the default */
     int concurrency;             /* 0: no limit */
-    const char *subject, *queue; /* bus.subscribe; queue: or NULL */
+    const char *subject, *queue; /* bus.subscribe, an endpoint; queue: or NULL */
+    const char *service;         /* a service or an endpoint: the service's name; else NULL */
     bool looks_on;               /* bus.subscribe: it never replies */
     int64_t next_s;              /* of a cron line: its next time, in seconds since 1970; else 0 */
     const char *zone;            /* of a cron line; else NULL */

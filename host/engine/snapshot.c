@@ -31,11 +31,12 @@ static bool is_live(const struct script *script, const struct source *source)
     return source->generation == script->live && source->state.phase == SOURCE_SERVING;
 }
 
-/* Hooks are none. */
+/* Hooks are none, nor is a service. */
 static bool is_handler(const struct script *script, const struct source *source)
 {
     enum source_brings brings = source->state.brings;
-    return is_live(script, source) && brings != SOURCE_BRINGS_STOP && brings != SOURCE_BRINGS_START;
+    return is_live(script, source) && brings != SOURCE_BRINGS_STOP &&
+           brings != SOURCE_BRINGS_START && brings != SOURCE_BRINGS_NOTHING;
 }
 
 /* Active messages are in the order in which they began. */
@@ -208,7 +209,7 @@ static bool read_book(struct script_stat *stat)
     DL_COUNT(book->tallies, tally, count);
     stat->tallies = calloc((size_t)count + 1, sizeof *stat->tallies);
     DL_FOREACH(book->tallies, tally) {
-        if (stat->tallies && !tally->kind->declared)
+        if (stat->tallies && kind_handles(tally->kind))
             read_tally(tally, &stat->tallies[stat->tally_count++]);
     }
     tally_read_calls(book, &stat->calls);
@@ -274,6 +275,18 @@ static bool read_counts(struct engine_snapshot *snapshot)
 
 /* --- the whole --- */
 
+/* Without memory for them none are told. */
+static void read_services(struct engine *engine, struct engine_snapshot *snapshot)
+{
+    struct discovery *discovery = engine->scripts.discovery;
+    int count = discovery_list(discovery, NULL, 0);
+    snapshot->services = count > 0 ? calloc((size_t)count, sizeof *snapshot->services) : NULL;
+    if (!snapshot->services)
+        return;
+    int now = discovery_list(discovery, snapshot->services, count);
+    snapshot->service_count = now < count ? now : count;
+}
+
 static void read_engine(struct engine *engine, struct engine_snapshot *snapshot)
 {
     const struct watchdog_counts *counts = watchdog_counts(engine->watchdog);
@@ -285,6 +298,7 @@ static void read_engine(struct engine *engine, struct engine_snapshot *snapshot)
     snapshot->lost_most = atomic_load(&engine->scripts.max_stuck);
     snapshot->machine_code_left = machine_code_left();
     offload_stat(engine->offload, &snapshot->offload);
+    read_services(engine, snapshot);
     snapshot->stores = shared_stat(engine->shared, &snapshot->store_count);
 }
 
@@ -330,6 +344,7 @@ void engine_snapshot_free(struct engine_snapshot *snapshot)
         clear_script(&snapshot->scripts[i]);
     free(snapshot->scripts);
     free(snapshot->stores);
+    free(snapshot->services);
     free(snapshot);
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "bus/consume/consumer_counts.h"
+#include "engine/kinds/discovery.h"
 #include "engine/offload/offload_stat.h"
 #include "engine/version/tally_sum.h"
 
@@ -96,6 +97,8 @@ struct engine_snapshot {
     struct offload_stat offload;
     struct store_stat *stores; /* owned */
     int store_count;
+    struct service_stat *services; /* owned: that are found by $SRV */
+    int service_count;
 };
 
 /* NULL: no memory. */

@@ -32,7 +32,7 @@ struct judge_place {
     int line;
 };
 
-enum judge_kind { JUDGE_SUBSCRIBE, JUDGE_CONSUME, JUDGE_OFFLOAD, JUDGE_OTHER };
+enum judge_kind { JUDGE_SUBSCRIBE, JUDGE_CONSUME, JUDGE_OFFLOAD, JUDGE_SERVICE, JUDGE_OTHER };
 
 /* May the server's settings be changed to what is stated? As the option `update`. */
 enum judge_update { JUDGE_UPDATE_UNSTATED, JUDGE_UPDATE_NO, JUDGE_UPDATE_YES };

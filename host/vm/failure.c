@@ -12,6 +12,10 @@
 #include "vm/guard.h"
 #include "vm/vm_private.h"
 
+/* Nats-Service-Error-Code, as HTTP has them. */
+#define STATUS_LEAST 400
+#define STATUS_MOST 599
+
 struct description {
     lua_State *at; /* may be NULL */
     int skip;
@@ -156,6 +160,17 @@ static const char *push_field(lua_State *L, int index, const char *name)
     return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
 }
 
+/* What others answered (service_error) is not this handler's own. */
+static int status_of(lua_State *L, int index, enum err_code code)
+{
+    lua_pushliteral(L, "status");
+    lua_rawget(L, index);
+    lua_Number status = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+    lua_pop(L, 1);
+    bool stated = code != ERR_SERVICE && status >= STATUS_LEAST && status <= STATUS_MOST;
+    return stated && status == (int)status ? (int)status : 0;
+}
+
 static void describe_table(lua_State *L, int index, struct description *description)
 {
     struct failure *failure = description->failure;
@@ -171,6 +186,7 @@ static void describe_table(lua_State *L, int index, struct description *descript
     if (traceback)
         failure->traceback = strdup(traceback);
     enum err_code code = name ? err_named(name) : ERR_NONE;
+    failure->status = status_of(L, index, code);
     if (!message)
         message = name ? name : push_text(L, index, description);
     message = take_place(description->at, message, failure);

@@ -84,6 +84,7 @@ struct failure {
     char *file;     /* where it was raised, as the script is called in messages; or NULL */
     int line;
     char *traceback; /* or NULL */
+    int status;      /* that an error table states for the requester; 0: none */
 };
 
 /* As = {0}, without the thousand bytes of the text: for where it is needed for each run. */
@@ -92,7 +93,7 @@ static inline void failure_init(struct failure *failure)
     failure->err.code = ERR_NONE;
     failure->err.message[0] = '\0';
     failure->file = failure->traceback = NULL;
-    failure->line = 0;
+    failure->line = failure->status = 0;
 }
 
 void failure_clear(struct failure *failure);

@@ -50,6 +50,8 @@ function M.subscribe(subject, opts, fn)
   return spec, fn
 end
 
+M.SUBSCRIBE = SUBSCRIBE -- endpoints of services have most of it
+
 local PUBLISH = {
   fields = { headers = "table", reply = "subject" },
   hints = { reply_to = "reply", header = "headers", id = "it belongs to js.publish" },

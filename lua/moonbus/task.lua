@@ -132,7 +132,10 @@ local function report(failure, child)
   end
   local where = failure.traceback
   if where and child then where = where .. "\n\t(" .. run_by(child) .. ")" end
-  return { code = field(value, "code"), message = text, file = file, line = line, traceback = where }
+  return {
+    code = field(value, "code"), message = text, file = file, line = line, traceback = where,
+    status = field(value, "status"),
+  }
 end
 
 -- Futures -----------------------------------------------------------------------------------------

@@ -19,4 +19,83 @@ describe("beside nats.js", function()
       say((await nc.request("greet.it", args[0])).string());
     ]], { "ada" }))
   end)
+
+  local CALC = [[
+local bus = require "moonbus"
+local calc = bus.service { name = "calc", version = "1.2.3", description = "sums", metadata = { region = "eu" } }
+calc:endpoint("add", { metadata = { unit = "none" } }, function(msg)
+  local body = msg:json()
+  return { sum = body.a + body.b }
+end)
+calc:group("v1"):endpoint("fail", { queue = false }, function() return nil, "no way" end)]]
+
+  it("a service is found, described and measured by its client of services", function()
+    w:run(CALC)
+    w:run(CALC)
+    local said = node.run(w.server.url, [[
+      const { Svcm } = require("@nats-io/services");
+      const client = new Svcm(nc).client({ strategy: "stall", maxWait: 2000 });
+      const all = async (found) => {
+        const list = [];
+        for await (const each of await found) list.push(each);
+        return list;
+      };
+      say((await nc.request("add", JSON.stringify({ a: 1, b: 2 }))).json());
+      const failed = await nc.request("v1.fail");
+      say([failed.headers.get("Nats-Service-Error-Code"), failed.headers.get("Nats-Service-Error")]);
+      say(await all(client.ping()));
+      const infos = await all(client.info("calc"));
+      say(infos);
+      say(await all(client.stats("calc", infos[0].id)));
+      say(await all(client.ping("nobody")).catch((error) => error.message));
+    ]])
+    assert.same({ sum = 3 }, said[1])
+    assert.same({ "500", "no way" }, said[2])
+    local pings, infos, stats = said[3], said[4], said[5]
+    assert.equal(2, #pings)
+    assert.are_not.equal(pings[1].id, pings[2].id)
+    assert.equal("io.nats.micro.v1.ping_response", pings[1].type)
+    assert.equal(2, #infos)
+    for _, info in ipairs(infos) do
+      assert.same({ "calc", "1.2.3", "sums", "eu" },
+        { info.name, info.version, info.description, info.metadata.region })
+      assert.same({ "add", "add", "q", "none" }, { info.endpoints[1].name, info.endpoints[1].subject,
+        info.endpoints[1].queue_group, info.endpoints[1].metadata.unit })
+      assert.same({ "fail", "v1.fail", "" }, { info.endpoints[2].name, info.endpoints[2].subject,
+        info.endpoints[2].queue_group })
+    end
+    assert.equal(1, #stats)
+    assert.equal("io.nats.micro.v1.stats_response", stats[1].type)
+    local fail = stats[1].endpoints[2]
+    assert.same({ 1, 1, "no way" }, { fail.num_requests, fail.num_errors, fail.last_error })
+    assert.is_true(fail.processing_time > 0 and fail.processing_time == fail.average_processing_time)
+  end)
+
+  it("a service of its own is found by bus.request_many, and its errors are bus.request's", function()
+    local service = node.start(w.server.url, [[
+      const { Svcm } = require("@nats-io/services");
+      const service = await new Svcm(nc).add({ name: "node", version: "0.1.0" });
+      service.addEndpoint("half", (error, msg) => msg.respond(msg.json() / 2 + ""));
+      service.addEndpoint("deny", (error, msg) => msg.respondError(403, "not you"));
+      await nc.flush();
+      say("serves");
+      await nc.closed();
+    ]])
+    finally(function() service:close() end)
+    service:wait_said(1)
+    w:run [[
+local bus = require "moonbus"
+bus.service { name = "lua", version = "1.0.0" }
+bus.subscribe("ask", function()
+  local found, denied = {}, {}
+  for msg in bus.request_many("$SRV.PING", "", { stall = "300ms", max = 2 }) do found[#found + 1] = msg:json().name end
+  table.sort(found)
+  for _, err in bus.request_many("deny", "", { max = 1 }) do denied = { err.code, err.status, err.message } end
+  local _, err = bus.request("deny", "")
+  return { found = found, half = bus.request("half", "42").data, denied = denied, status = err.status }
+end)]]
+    local got = assert(w.client:request("ask", "")):json()
+    assert.same({ found = { "lua", "node" }, half = "21", denied = { "service_error", 403, "not you" }, status = 403 },
+      got)
+  end)
 end)

@@ -263,13 +263,14 @@ bus.subscribe("count", function() return tostring(#ALL) end)]])
 local METHODS = { %s }
 local bucket = require "moonbus.kv".bucket { name = "misuse" }
 bus.subscribe("echo", function(msg) return "reply" end)
+local service = bus.service { name = "misuse", version = "1.0.0" }
 local function methods_of(msg)
   local objects = {
     { "message", msg }, { "reply", (bus.request("echo", "")) }, { "future", bus.spawn(function() end) },
     { "timer", bus.after("1h", print) }, { "store", bus.shared and bus.shared("misuse") },
     { "lock", (bus.lock("misuse " .. msg.subject)) }, { "permit", (bus.semaphore("misuse " .. msg.subject, 2)) },
     { "cache", bus.cache("misuse", { load = function(key) return key end }) },
-    { "replies", bus.request_many("misuse.nobody") }, { "messages", js.messages "IN" },
+    { "replies", bus.request_many("misuse.nobody") }, { "messages", js.messages "IN" }, { "service", service },
     { "limiter", bus.limiter("misuse", { rate = 1e6 }) },
     { "bucket", bucket }, { "entry", (bucket:put("a", "{}") and bucket:get("a")) },
   }

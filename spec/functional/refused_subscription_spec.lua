@@ -129,4 +129,25 @@ describe("a subscription that the server refuses", function()
     assert.is_true(#host:logged "[Pp]ermission" <= 40)
     assert.equal(1, #host:logged "more permission errors")
   end)
+
+  it("to $SRV leaves a service unfound: warned of once, and it serves", function()
+    w.server = server.start { config = USERS:format '"$SRV.>"', jetstream = false }
+    w.client = w.server:connect { user = "admin", password = "a" }
+    host = w:run { args = { "--user", "ada", "--password", "a" }, admin = true, handlers = { ["handler.lua"] = [[
+local bus = require "moonbus"
+for _, name in ipairs { "one", "two" } do
+  bus.service { name = name, version = "1.0.0" }:endpoint(name, function() return name end)
+end]] } }
+    host:wait_log { level = "warn", msg = "nobody finds this process's services" }
+    assert.equal("one", w.client:request("one", "").data)
+    assert.equal("two", w.client:request("two", "").data)
+    assert.is_nil(w.client:request("$SRV.PING", "", { timeout = 0.2 }))
+    assert.same({}, refused())
+    assert.equal(200, (get "/readyz"))
+    local warnings = 0
+    for _, event in ipairs(host:events()) do
+      if event.msg:find("Permissions Violation", 1, true) then warnings = warnings + 1 end
+    end
+    assert.equal(1, warnings)
+  end)
 end)

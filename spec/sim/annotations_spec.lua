@@ -4,8 +4,10 @@ local cjson = require "cjson"
 local sim = require "spec.sim.sim"
 local temp = require "spec.support.temp"
 
-local FILES = { "moonbus.lua", "moonbus/jetstream.lua", "moonbus/schema.lua", "moonbus/shared.lua",
-  "moonbus/time.lua" }
+local FILES = {
+  "moonbus.lua", "moonbus/jetstream.lua", "moonbus/replies.lua", "moonbus/schema.lua", "moonbus/service.lua",
+  "moonbus/shared.lua", "moonbus/time.lua",
+}
 -- The tables of functions, by what the annotations call them.
 local TABLES = { bus = "bus", js = "js", log = "bus.log", json = "bus.json", schema = "bus.schema" }
 -- Classes whose functions are fields: ---@field get fun(...)
@@ -46,13 +48,14 @@ walk("bus", bus)
 walk("js", js)
 js.stream { name = "S", subjects = { "s.*" } }
 bus.subscribe("echo", function() return "" end)
+local service = bus.service { name = "s", version = "1.0.0" }
 js.consume("S", { durable = "d", filter = "s.in" }, function(msg)
   local objects = {
     Message = msg, Timer = bus.after("1h", function() end), Future = bus.spawn(function() end),
     PublishFuture = js.publish_async("s.out", ""), HttpClient = bus.http.client { base = "http://127.0.0.1" },
     Shared = bus.shared "s", Cache = bus.cache("c", { load = function() return 1 end, ttl = "1s" }),
     Lock = bus.lock "l", Permit = bus.semaphore("p", 2), Limiter = bus.limiter("r", { rate = 1 }),
-    Schema = bus.schema "any", Replies = bus.request_many "nobody", Messages = js.messages "S",
+    Schema = bus.schema "any", Replies = bus.request_many "echo", Messages = js.messages "S", Service = service,
   }
   for _, method in ipairs(methods) do
     local class, name = method:match "^(%%w+):([%%w_]+)$"

@@ -116,6 +116,14 @@ struct link_sub *link_subscribe(struct link *link, const char *subject, const ch
                                 void (*on_msg)(void *owner, struct packet *packet), void *owner,
                                 struct err *err);
 
+/* The same for what works without it, only not as well: when the server refuses the subscription,
+ * that is a warning, once, with `without` (static) behind it, and link_each_refused leaves it out.
+ */
+struct link_sub *link_subscribe_optional(struct link *link, const char *subject,
+                                         const char *without,
+                                         void (*on_msg)(void *owner, struct packet *packet),
+                                         void *owner, struct err *err);
+
 /* Drains: UNSUB, what is in flight still arrives, then on_drained once, after which on_message is
  * never called again and the handle is gone. on_drained: on a thread of the transport's or the
  * writer; may be NULL. Without a connection it is drained at once. */

@@ -153,7 +153,7 @@ static bool is_tolerated(const struct link *link, const char *subject)
 /* How often at most the log says that there were more complaints than it names. */
 #define MORE_TOLD_NS (60 * NS_PER_S)
 
-enum telling { TELL_NOTHING, TELL_IT, TELL_MORE };
+enum telling { TELL_NOTHING, TELL_IT, TELL_MORE, TELL_WITHOUT };
 
 /* Lock held. Each text is logged once, up to a bound: a stranger may think of ever new subjects.
  * *more: how many were not, when it is time to say so. */
@@ -178,6 +178,22 @@ static enum telling complain(struct link *link, const char *text, uint64_t *more
     return TELL_MORE;
 }
 
+/* Lock held. What works without it is warned of once, however many subscriptions belong to it. */
+static enum telling judge_refusal(struct link *link, const struct transport_refusal *refusal,
+                                  const char *without, uint64_t *more)
+{
+    must_hold(&link->lock);
+    const char *subject = refusal->subject;
+    if (link->stopping || (subject && refusal->publish && is_tolerated(link, subject)))
+        return TELL_NOTHING;
+    if (!without)
+        return complain(link, refusal->text, more);
+    if (link->told_without == without)
+        return TELL_NOTHING;
+    link->told_without = without;
+    return TELL_WITHOUT;
+}
+
 static void on_refused(void *owner, const struct transport_refusal *refusal)
 {
     struct link *link = owner;
@@ -186,11 +202,9 @@ static void on_refused(void *owner, const struct transport_refusal *refusal)
     const struct log_context permission = {
         .subject = subject, .code = err_name(ERR_PERMISSION), .whole = true};
     uint64_t more = 0;
-    enum telling tell = TELL_NOTHING;
     mutex_lock(&link->lock);
-    bool tolerated = subject && refusal->publish && is_tolerated(link, subject);
-    if (!tolerated && !link->stopping)
-        tell = complain(link, refusal->text, &more);
+    const char *without = subject && !refusal->publish ? link_subs_without(link, subject) : NULL;
+    enum telling tell = judge_refusal(link, refusal, without, &more);
     if (subject && !refusal->publish)
         link_subs_refused(link, subject, refusal->cut, refusal->queue);
     memcpy(server, link->server, sizeof server);
@@ -201,6 +215,9 @@ static void on_refused(void *owner, const struct transport_refusal *refusal)
     if (tell == TELL_IT)
         log_event(LOG_ERROR, &permission, "%s connection to %s: %s", link->label, server,
                   refusal->text);
+    else if (tell == TELL_WITHOUT)
+        log_event(LOG_WARN, &permission, "%s connection to %s: %s: %s", link->label, server,
+                  refusal->text, without);
     else if (tell == TELL_MORE)
         log_event(LOG_ERROR, &permission,
                   "%s connection to %s: %llu more permission errors, each of another subject; the "

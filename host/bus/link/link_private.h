@@ -102,6 +102,7 @@ struct link_sub {
     void (*on_message)(void *owner, struct packet *packet);
     void (*on_drained)(void *owner); /* or NULL */
     void *owner;
+    const char *without; /* static: what goes without it; NULL: it is needed */
 
     /* Guarded by the link's lock. */
     bool in_todo;
@@ -174,6 +175,7 @@ struct link {
     uint64_t complaints[LINK_COMPLAINTS]; /* hashes of permission errors that were logged */
     int complaint_count;
     uint64_t complaints_more, more_told_ns; /* those that found no room, and are not logged yet */
+    const char *told_without;               /* the last one of those that were warned of; static */
     char tolerated[LINK_TOLERATED][256];    /* the subjects of link_tolerate */
     int tolerated_count;
 
@@ -220,6 +222,9 @@ void link_subs_tried(struct link *link);  /* lock held: what was refused was sub
 /* Lock held: the server has answered a PING that was sent at asked_ns. */
 void link_subs_confirm(struct link *link, uint64_t asked_ns);
 /* Lock held; any thread: it refuses this. cut: the subject is only the beginning of one. */
+/* Of an optional subscription: what goes without it; NULL: there is none to the subject. Lock held.
+ */
+const char *link_subs_without(const struct link *link, const char *subject);
 void link_subs_refused(struct link *link, const char *subject, bool cut, const char *queue);
 void link_subs_await(struct link *link); /* until what had come is delivered */
 void link_subs_reset(struct link *link); /* the connection is about to end, or has ended */

@@ -303,6 +303,17 @@ void link_subs_reset(struct link *link)
 
 /* --- what the server refuses --- */
 
+const char *link_subs_without(const struct link *link, const char *subject)
+{
+    must_hold(&link->lock);
+    const struct link_sub *sub;
+    DL_FOREACH(link->subs, sub) {
+        if (sub->without && strcmp(sub->subject, subject) == 0)
+            return sub->without;
+    }
+    return NULL;
+}
+
 /* How long after a SUB the server's refusal would have arrived, and been reported: the server
  * refuses before it answers the next PING, but the report may come on another thread. */
 #define REFUSED_MS 300
@@ -377,7 +388,7 @@ void link_each_refused(struct link *link,
     struct link_sub *sub;
     mutex_lock(&link->lock);
     DL_FOREACH(link->subs, sub) {
-        if (sub->refused && sub->wanted && (refusal = refusal_new(sub)))
+        if (sub->refused && sub->wanted && !sub->without && (refusal = refusal_new(sub)))
             LL_APPEND(refusals, refusal);
     }
     mutex_unlock(&link->lock);
@@ -406,9 +417,10 @@ void link_retry_refused(struct link *link)
 
 /* --- for everyone --- */
 
-struct link_sub *link_subscribe(struct link *link, const char *subject, const char *queue,
-                                void (*on_msg)(void *owner, struct packet *packet), void *owner,
-                                struct err *err)
+static struct link_sub *subscribe_to(struct link *link, const char *subject, const char *queue,
+                                     const char *without,
+                                     void (*on_msg)(void *owner, struct packet *packet),
+                                     void *owner, struct err *err)
 {
     struct link_sub *sub = calloc(1, sizeof *sub);
     if (!sub) {
@@ -420,6 +432,7 @@ struct link_sub *link_subscribe(struct link *link, const char *subject, const ch
     sub->queue = queue ? strdup(queue) : NULL;
     sub->on_message = on_msg;
     sub->owner = owner;
+    sub->without = without;
     sub->wanted = true;
     mutex_lock(&link->lock);
     int code = 0;
@@ -441,6 +454,21 @@ struct link_sub *link_subscribe(struct link *link, const char *subject, const ch
     free(sub->queue);
     free(sub);
     return NULL;
+}
+
+struct link_sub *link_subscribe(struct link *link, const char *subject, const char *queue,
+                                void (*on_msg)(void *owner, struct packet *packet), void *owner,
+                                struct err *err)
+{
+    return subscribe_to(link, subject, queue, NULL, on_msg, owner, err);
+}
+
+struct link_sub *link_subscribe_optional(struct link *link, const char *subject,
+                                         const char *without,
+                                         void (*on_msg)(void *owner, struct packet *packet),
+                                         void *owner, struct err *err)
+{
+    return subscribe_to(link, subject, NULL, without, on_msg, owner, err);
 }
 
 void link_unsubscribe(struct link_sub *sub, void (*on_drained)(void *owner))

@@ -170,6 +170,22 @@ static bool is_rival(const struct registration *mine, const struct registration 
            strcmp(mine->consumer.durable, other->consumer.durable) == 0;
 }
 
+static void tell_rival(const struct registration *mine, const struct registration *other,
+                       bool same_script, struct err *err)
+{
+    if (same_script)
+        err_set(
+            err, ERR_TAKEN,
+            "the durable \"%s\" of %s has a handler already (%s:%d): give this one a durable of "
+            "its own",
+            mine->consumer.durable, mine->consumer.stream, other->file, other->line);
+    else
+        err_set(err, ERR_TAKEN,
+                "%s: this durable has a handler in another script already (%s:%d), and each would "
+                "get some of the messages: give this one a durable of its own",
+                mine->handler, other->file, other->line);
+}
+
 /* How messages are queued: what waits could not be sorted anew. */
 static bool same_way(const struct registration *a, const struct registration *b)
 {
@@ -299,6 +315,7 @@ const struct kind kind_consume = {
     .brings = SOURCE_BRINGS_DELIVERIES,
     .read = read_consume,
     .is_rival = is_rival,
+    .tell_rival = tell_rival,
     .continues = continues,
     .prepare = prepare_consumer,
     .change = change_over,

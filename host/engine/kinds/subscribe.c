@@ -1,4 +1,6 @@
 /* subscribe - bus.subscribe: core messages. */
+#include "engine/kinds/subscribe.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +11,7 @@
 #include "engine/source/source.h"
 #include "engine/version/script.h"
 
-static const char *read_subscribe(lua_State *L, int spec, struct registration *registration)
+void subscribe_read(lua_State *L, int spec, struct registration *registration)
 {
     registration->subject = spec_text(L, spec, "subject");
     registration->queue = spec_text(L, spec, "queue");
@@ -21,18 +23,23 @@ static const char *read_subscribe(lua_State *L, int spec, struct registration *r
     registration->timeout_ns = spec_duration_ns(L, spec, "timeout");
     registration->timeout_stated = spec_flag(L, spec, "timeout_stated");
     registration->concurrency = (int)spec_number(L, spec, "concurrency", 0);
+}
+
+static const char *read_subscribe(lua_State *L, int spec, struct registration *registration)
+{
+    subscribe_read(L, spec, registration);
     spec_name(L, registration, registration->looks_on ? "looks on" : "request/reply", "%s",
               registration->subject);
     return NULL;
 }
 
-static bool continues(const struct registration *now, const struct registration *then)
+bool subscribe_continues(const struct registration *now, const struct registration *then)
 {
     return registration_same_text(now->subject, then->subject) &&
            registration_same_text(now->queue, then->queue);
 }
 
-static int start_subscription(struct source *source, struct err *err)
+int subscribe_start(struct source *source, struct err *err)
 {
     const struct registration *registration = source->registration;
     source->subscription = subscription_new(&source->scripts->bus->intake, registration->subject,
@@ -40,7 +47,7 @@ static int start_subscription(struct source *source, struct err *err)
     return source->subscription ? 0 : (int)err->code;
 }
 
-static void stop_subscription(struct source *source, void (*on_drained)(void *source))
+void subscribe_stop(struct source *source, void (*on_drained)(void *source))
 {
     struct subscription *subscription = source->subscription;
     source->subscription = NULL;
@@ -52,7 +59,7 @@ const struct kind kind_subscribe = {
     .binding = "bus.subscribe",
     .brings = SOURCE_BRINGS_MESSAGES,
     .read = read_subscribe,
-    .continues = continues,
-    .start = start_subscription,
-    .stop = stop_subscription,
+    .continues = subscribe_continues,
+    .start = subscribe_start,
+    .stop = subscribe_stop,
 };

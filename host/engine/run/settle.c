@@ -392,6 +392,8 @@ static void settle_core(struct task *task)
         log_event(ended_with_it ? LOG_INFO : LOG_ERROR, &context, "%s", task->failure->err.message);
     if (delivery) {
         int status = task->failure->err.code == ERR_BAD_PAYLOAD ? 400 : 500;
+        if (task->failure->status)
+            status = task->failure->status;
         task->instance->scripts->hooks->reply_error(task, status, &task->failure->err);
     }
 }

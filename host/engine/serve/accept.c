@@ -1,6 +1,6 @@
 /* accept - may a version of a script serve, as far as the process itself can tell? One durable has
- * one handler: of two, each would get some of the messages. A script sees to that for itself
- * (api_load.c); here it is seen to across scripts. */
+ * one handler: of two, each would get some of the messages; a service is the same wherever it is
+ * stated. A script sees to that for itself (api_load.c); here it is seen to across scripts. */
 #include "engine/sched/dispatch.h"
 #include "engine/serve/serve.h"
 #include "engine/source/kind.h"
@@ -17,16 +17,6 @@ static const struct registration *find_rival(const struct generation *other,
     return NULL;
 }
 
-/* The dispatch lock keeps what others have registered. */
-static int refuse_taken(const struct registration *mine, const struct registration *theirs,
-                        struct err *err)
-{
-    return err_set(err, ERR_TAKEN,
-                   "%s: this durable has a handler in another script already (%s:%d), and each "
-                   "would get some of the messages: give this one a durable of its own",
-                   mine->handler, theirs->file, theirs->line);
-}
-
 /* What others are compared with; NULL: nothing. */
 static const struct generation *version_of(const struct script *other, bool loaded)
 {
@@ -38,10 +28,10 @@ static const struct generation *version_of(const struct script *other, bool load
     return !other->unloaded && (loaded || other->served) ? other->live : NULL;
 }
 
-/* loaded: what others have loaded counts; else only what they serve. *mine: whose durable another
- * one has. */
-static int check_durables(const struct script *script, const struct generation *generation,
-                          bool loaded, const struct registration **mine, struct err *err)
+/* loaded: what others have loaded counts; else only what they serve. *mine: whose rival another one
+ * has. The dispatch lock keeps what others have registered. */
+static int check_rivals(const struct script *script, const struct generation *generation,
+                        bool loaded, const struct registration **mine, struct err *err)
 {
     struct scripts *scripts = script->scripts;
     int code = 0;
@@ -51,7 +41,10 @@ static int check_durables(const struct script *script, const struct generation *
         for (int i = 0; !code && theirs_all && i < generation->registration_count; i++) {
             *mine = generation->registrations[i];
             const struct registration *theirs = find_rival(theirs_all, *mine);
-            code = theirs ? refuse_taken(*mine, theirs, err) : 0;
+            if (!theirs)
+                continue;
+            (*mine)->kind->tell_rival(*mine, theirs, false, err);
+            code = ERR_TAKEN;
         }
     }
     dispatch_unlock(scripts->dispatch);
@@ -74,12 +67,12 @@ int accept_generation(const struct script *script, const struct generation *gene
 {
     const struct registration *mine;
     int code = check_emptied(script, generation, err);
-    if (!code && (code = check_durables(script, generation, false, &mine, err)) != 0)
+    if (!code && (code = check_rivals(script, generation, false, &mine, err)) != 0)
         err_prefix(err, "%s:%d", mine->file, mine->line);
     return code;
 }
 
 int accept_loaded(const struct script *script, const struct registration **mine, struct err *err)
 {
-    return check_durables(script, script->live, true, mine, err);
+    return check_rivals(script, script->live, true, mine, err);
 }

@@ -34,6 +34,9 @@ struct kind {
     /* Would a handler of the one get what is meant for the other? Of two scripts, one is refused.
      */
     bool (*is_rival)(const struct registration *mine, const struct registration *other);
+    /* Why not, and what would be right: a sentence for err, behind what it is called. */
+    void (*tell_rival)(const struct registration *mine, const struct registration *other,
+                       bool same_script, struct err *err);
     /* Is what `then` brings the same, so that its source goes on for `now`? */
     bool (*continues)(const struct registration *now, const struct registration *then);
 
@@ -53,7 +56,7 @@ struct kind {
     /* It is SERVING: has it bring work. An error: it is STOPPED. With `starting` held. */
     int (*start)(struct source *source, struct err *err);
     /* It is STOPPING: no new messages; then on_drained(source), on any thread. With `starting`
-     * held. For kinds that bring messages or deliveries. */
+     * held. For kinds that bring messages, deliveries or nothing. */
     void (*stop)(struct source *source, void (*on_drained)(void *source));
     /* With the dispatch lock held: a run that is owed begins. What its function is given: a time in
      * seconds since 1970. NULL: it is given nothing. */
@@ -63,5 +66,11 @@ struct kind {
     /* Frees what prepare and start have made. */
     void (*clear)(struct source *source);
 };
+
+/* Does it have handlers? */
+static inline bool kind_handles(const struct kind *kind)
+{
+    return !kind->declared && kind->brings != SOURCE_BRINGS_NOTHING;
+}
 
 #endif

@@ -19,7 +19,8 @@ void source_state_fail(struct source_state *state)
 
 static bool drains(const struct source_state *state)
 {
-    return state->brings == SOURCE_BRINGS_MESSAGES || state->brings == SOURCE_BRINGS_DELIVERIES;
+    return state->brings == SOURCE_BRINGS_MESSAGES || state->brings == SOURCE_BRINGS_DELIVERIES ||
+           state->brings == SOURCE_BRINGS_NOTHING;
 }
 
 enum source_stop source_state_stop(struct source_state *state)

@@ -34,6 +34,7 @@ enum source_brings {
     SOURCE_BRINGS_TICKS,      /* of a timer */
     SOURCE_BRINGS_START,      /* a "start" hook: runs once */
     SOURCE_BRINGS_STOP,       /* a "stop" hook: likewise, at the end */
+    SOURCE_BRINGS_NOTHING,    /* it has no handler: it is there, or it is not */
 };
 
 /* What is stated by the registration that it serves for; a reload changes it. */

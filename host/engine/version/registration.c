@@ -22,6 +22,11 @@ void registration_free(struct registration *registration)
     cJSON_Delete(registration->stream);
     cJSON_Delete(registration->stream_defaults);
     free(registration->bucket);
+    cJSON_Delete(registration->metadata);
+    free(registration->service);
+    free(registration->version);
+    free(registration->description);
+    free(registration->endpoint);
     free(registration->handler);
     free(registration->what);
     free(registration->file);

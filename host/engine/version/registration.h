@@ -41,8 +41,8 @@ struct registration {
     char *needs;         /* what of it needs that, for the message; NULL: nothing */
     uint64_t alike;      /* of its function (vm/alike.h); 0: it has none */
 
-    char *subject, *queue;         /* SUBSCRIBE */
-    bool drop_old;                 /* SUBSCRIBE: the oldest goes when the queue is full */
+    char *subject, *queue;         /* SUBSCRIBE, ENDPOINT */
+    bool drop_old;                 /* likewise: the oldest goes when the queue is full */
     bool required;                 /* START: the version waits for it, and fails with it */
     bool looks_on;                 /* SUBSCRIBE: reply = false, nothing of it is ever sent */
     struct consumer_spec consumer; /* CONSUME, WATCH; its strings and lists are owned here */
@@ -54,6 +54,10 @@ struct registration {
     struct cJSON *stream;          /* STREAM: NATS' own fields, durations in ns */
     struct cJSON *stream_defaults; /* STREAM: what it is created with besides; or NULL */
     char *bucket;                  /* STREAM: "kv.bucket", of a bucket; or NULL */
+    char *service;                 /* SERVICE, ENDPOINT: the name of the service */
+    char *version, *description;   /* SERVICE; description: or NULL */
+    char *endpoint;                /* ENDPOINT: its name */
+    struct cJSON *metadata;        /* SERVICE, ENDPOINT: texts by name */
     enum update update;            /* STREAM, CONSUME */
     int64_t period_ns;             /* EVERY, AFTER */
     bool timer_cancelled;          /* EVERY, AFTER, CRON: cancelled while the script was loading */
@@ -73,7 +77,8 @@ struct registration {
     int order_token;               /* counted from 1 */
     char *order_header;
     int batch_size; /* CONSUME: 0: no batches */
-    char *schema;   /* SUBSCRIBE, CONSUME: of its payloads, as JSON Schema; NULL: none is stated */
+    char *schema;   /* SUBSCRIBE, ENDPOINT, CONSUME: of its payloads, as JSON Schema; NULL: none is
+                       stated */
     int64_t batch_wait_ns;
     struct meter *meter; /* CONSUME: the trial's; NULL: nothing is measured */
 };

@@ -16,6 +16,7 @@
 
 struct bus;
 struct clock;
+struct discovery;
 struct dispatch;
 struct engine_hooks;
 struct generation;
@@ -35,9 +36,10 @@ struct scripts {
     struct pool *pool;         /* for what blocks */
     struct dispatch *dispatch; /* its lock guards the list */
     const struct engine_hooks *hooks;
-    struct tracer *tracer;   /* NULL: nothing is recorded */
-    struct mirrors *mirrors; /* owned; of the buckets that scripts have cached */
-    struct bus *bus;         /* set before anything is served */
+    struct tracer *tracer;       /* NULL: nothing is recorded */
+    struct mirrors *mirrors;     /* owned; of the buckets that scripts have cached */
+    struct bus *bus;             /* set before anything is served */
+    struct discovery *discovery; /* likewise; owned by the engine; NULL: no memory */
 
     struct script *first; /* owned, in order of loading */
     int count;

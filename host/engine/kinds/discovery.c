@@ -1,0 +1,403 @@
+/* discovery - the services that serve, and the answers about them. */
+#include "engine/kinds/discovery.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "base/clock.h"
+#include "base/sync.h"
+#include "base/value.h"
+#include "bus/bus.h"
+#include "engine/source/source.h"
+#include "engine/version/script.h"
+
+enum verb { VERB_PING, VERB_INFO, VERB_STATS, VERBS };
+
+static const char *const verb_names[VERBS] = {"PING", "INFO", "STATS"};
+static const char *const type_names[VERBS] = {"ping", "info", "stats"};
+
+#define ID_DIGITS 22
+static const char without[] = "nobody finds this process's services (nats micro); they serve all "
+                              "the same. To be found it must subscribe to $SRV.>";
+
+struct known;
+
+/* One subscription; what it is given to as owner. */
+struct inquiry {
+    struct discovery *discovery; /* not owned */
+    struct known *service;       /* NULL: all of them are asked */
+    enum verb verb;
+    struct link_sub *sub; /* the link's; NULL: nobody listens */
+};
+
+/* A source that serves. */
+struct statement {
+    struct statement *prev, *next;
+    const struct source *source;             /* not owned; has the registration's generation */
+    const struct registration *registration; /* the source's: changes with it */
+};
+
+struct known {
+    struct known *next;
+    char *name; /* owned */
+    char id[ID_DIGITS + 1];
+    int64_t started_ns;
+    struct statement *stated, *endpoints; /* owned, in the order in which they came */
+    struct inquiry questions[2][VERBS];   /* for its name; for its id as well */
+};
+
+struct discovery {
+    struct bus *bus;        /* not owned */
+    struct link_flow *flow; /* the link's: answers disturb nobody */
+    struct mutex lock;
+    struct known *services; /* owned; also those that do not serve any more */
+    struct inquiry all[VERBS];
+    int serving; /* of services */
+};
+
+/* --- what is answered: with the lock held --- */
+
+static void add_number(cJSON *object, const char *name, uint64_t number)
+{
+    char digits[24];
+    snprintf(digits, sizeof digits, "%" PRIu64, number);
+    cJSON_AddRawToObject(object, name, digits); /* no exponent, whatever the number */
+}
+
+static void add_metadata(cJSON *object, const struct registration *registration)
+{
+    if (registration->metadata)
+        cJSON_AddItemReferenceToObject(object, "metadata", registration->metadata);
+    else
+        cJSON_AddObjectToObject(object, "metadata");
+}
+
+static void add_counts(cJSON *object, const struct statement *endpoint)
+{
+    struct tally_book *book = &endpoint->source->script->tallies;
+    const struct tally *tally = endpoint->registration->tally;
+    char error[TALLY_ERROR_MAX];
+    struct tally_sum sum;
+    mutex_lock(&book->lock);
+    tally_read(tally, &sum);
+    memcpy(error, tally->error.text, sizeof error);
+    mutex_unlock(&book->lock);
+    uint64_t requests = sum.attempts, ns = sum.duration.sum_ns;
+    add_number(object, "num_requests", requests);
+    add_number(object, "num_errors", sum.outcomes[OUTCOME_FAILED]);
+    cJSON_AddStringToObject(object, "last_error", error);
+    add_number(object, "processing_time", ns);
+    add_number(object, "average_processing_time", requests ? ns / requests : 0);
+}
+
+static cJSON *endpoint_json(const struct statement *endpoint, enum verb verb)
+{
+    const struct registration *registration = endpoint->registration;
+    cJSON *object = cJSON_CreateObject();
+    cJSON_AddStringToObject(object, "name", registration->endpoint);
+    cJSON_AddStringToObject(object, "subject", registration->subject);
+    cJSON_AddStringToObject(object, "queue_group", registration->queue ? registration->queue : "");
+    if (verb == VERB_INFO)
+        add_metadata(object, registration);
+    else
+        add_counts(object, endpoint);
+    return object;
+}
+
+/* NULL: no memory. */
+static char *service_json(const struct known *service, enum verb verb)
+{
+    const struct registration *registration = service->stated->registration;
+    char type[64], started[VALUE_TIME_BYTES];
+    cJSON *object = cJSON_CreateObject();
+    snprintf(type, sizeof type, "io.nats.micro.v1.%s_response", type_names[verb]);
+    cJSON_AddStringToObject(object, "type", type);
+    cJSON_AddStringToObject(object, "name", service->name);
+    cJSON_AddStringToObject(object, "id", service->id);
+    cJSON_AddStringToObject(object, "version", registration->version);
+    add_metadata(object, registration);
+    if (verb == VERB_INFO)
+        cJSON_AddStringToObject(object, "description",
+                                registration->description ? registration->description : "");
+    if (verb == VERB_STATS)
+        cJSON_AddStringToObject(object, "started",
+                                value_format_time(service->started_ns, 3, started, sizeof started));
+    cJSON *list = verb == VERB_PING ? NULL : cJSON_AddArrayToObject(object, "endpoints");
+    const struct statement *endpoint;
+    DL_FOREACH(service->endpoints, endpoint) {
+        if (list)
+            cJSON_AddItemToArray(list, endpoint_json(endpoint, verb));
+    }
+    char *text = cJSON_PrintUnformatted(object);
+    cJSON_Delete(object);
+    return text;
+}
+
+static char *answer_of(struct discovery *discovery, const struct known *service, enum verb verb)
+{
+    mutex_lock(&discovery->lock);
+    char *text = service->stated ? service_json(service, verb) : NULL;
+    mutex_unlock(&discovery->lock);
+    return text;
+}
+
+/* Services are only ever put before the first. */
+static struct known *next_service(struct discovery *discovery, const struct known *service)
+{
+    mutex_lock(&discovery->lock);
+    struct known *next = service ? service->next : discovery->services;
+    mutex_unlock(&discovery->lock);
+    return next;
+}
+
+static void answer(struct discovery *discovery, const struct known *service, enum verb verb,
+                   const char *reply)
+{
+    char *text = answer_of(discovery, service, verb);
+    if (!text)
+        return;
+    struct link_frame frame = {
+        .subject = reply, .data = text, .len = strlen(text), .flow = discovery->flow};
+    link_send(discovery->bus->publish, LANE_BULK, &frame, NULL);
+    cJSON_free(text);
+}
+
+/* The delivery thread. The publisher chooses the reply subject: where a message is a command it
+ * would be one in the host's name. */
+static void on_message(void *owner, struct packet *packet)
+{
+    const struct inquiry *question = owner;
+    struct discovery *discovery = question->discovery;
+    const char *reply = packet->reply;
+    if (!reply || reply[0] == '$' || jsapi_owns(discovery->bus->jsapi, reply))
+        return;
+    if (question->service) {
+        answer(discovery, question->service, question->verb, reply);
+        return;
+    }
+    struct known *service = NULL;
+    while ((service = next_service(discovery, service)))
+        answer(discovery, service, question->verb, reply);
+}
+
+/* --- who is asked: with the lock held --- */
+
+static int listen_to(struct inquiry *question, const char *subject, struct err *err)
+{
+    struct link *link = question->discovery->bus->consume;
+    if (!question->sub)
+        question->sub = link_subscribe_optional(link, subject, without, on_message, question, err);
+    return question->sub ? 0 : (int)err->code;
+}
+
+static void listen_no_more(struct inquiry *question)
+{
+    if (question->sub)
+        link_unsubscribe(question->sub, NULL);
+    question->sub = NULL;
+}
+
+static int listen_for(struct known *service, struct err *err)
+{
+    struct discovery *discovery = service->questions[0][0].discovery;
+    char subject[400];
+    int code = 0;
+    must_hold(&discovery->lock);
+    for (int verb = 0; verb < VERBS && !code; verb++) {
+        snprintf(subject, sizeof subject, "$SRV.%s", verb_names[verb]);
+        code = listen_to(&discovery->all[verb], subject, err);
+        snprintf(subject, sizeof subject, "$SRV.%s.%s", verb_names[verb], service->name);
+        code = code ? code : listen_to(&service->questions[0][verb], subject, err);
+        snprintf(subject, sizeof subject, "$SRV.%s.%s.%s", verb_names[verb], service->name,
+                 service->id);
+        code = code ? code : listen_to(&service->questions[1][verb], subject, err);
+    }
+    return code;
+}
+
+static void ignore_for(struct known *service)
+{
+    struct discovery *discovery = service->questions[0][0].discovery;
+    must_hold(&discovery->lock);
+    for (int verb = 0; verb < VERBS; verb++) {
+        listen_no_more(&service->questions[0][verb]);
+        listen_no_more(&service->questions[1][verb]);
+        if (discovery->serving == 0)
+            listen_no_more(&discovery->all[verb]);
+    }
+}
+
+static struct known *find_service(struct discovery *discovery, const char *name)
+{
+    struct known *service;
+    must_hold(&discovery->lock);
+    LL_FOREACH(discovery->services, service) {
+        if (strcmp(service->name, name) == 0)
+            return service;
+    }
+    return NULL;
+}
+
+static struct known *open_service(struct discovery *discovery, const char *name)
+{
+    must_hold(&discovery->lock);
+    struct known *service = find_service(discovery, name);
+    if (service || !(service = calloc(1, sizeof *service)))
+        return service;
+    service->name = strdup(name);
+    if (!service->name) {
+        free(service);
+        return NULL;
+    }
+    inbox_random(service->id, ID_DIGITS);
+    service->started_ns = clock_wall_ns();
+    for (int i = 0; i < 2 * VERBS; i++)
+        service->questions[i / VERBS][i % VERBS] = (struct inquiry){
+            .discovery = discovery, .service = service, .verb = (enum verb)(i % VERBS)};
+    LL_PREPEND(discovery->services, service);
+    return service;
+}
+
+/* --- for everyone --- */
+
+struct discovery *discovery_new(struct bus *bus)
+{
+    struct discovery *discovery = calloc(1, sizeof *discovery);
+    if (!discovery)
+        return NULL;
+    discovery->bus = bus;
+    mutex_init(&discovery->lock);
+    for (int verb = 0; verb < VERBS; verb++)
+        discovery->all[verb] = (struct inquiry){.discovery = discovery, .verb = (enum verb)verb};
+    return discovery;
+}
+
+static void free_statements(struct statement *list)
+{
+    struct statement *statement, *next;
+    DL_FOREACH_SAFE(list, statement, next)
+        free(statement);
+}
+
+void discovery_free(struct discovery *discovery)
+{
+    struct known *service, *next;
+    if (!discovery)
+        return;
+    LL_FOREACH_SAFE(discovery->services, service, next) {
+        free_statements(service->stated);
+        free_statements(service->endpoints);
+        free(service->name);
+        free(service);
+    }
+    mutex_destroy(&discovery->lock);
+    free(discovery);
+}
+
+/* With the lock held; takes the statement, unless it fails. */
+static int add_statement(struct discovery *discovery, struct known *service,
+                         struct statement *statement, struct err *err)
+{
+    must_hold(&discovery->lock);
+    if (statement->registration->endpoint) {
+        DL_APPEND(service->endpoints, statement);
+        return 0;
+    }
+    int code = service->stated ? 0 : listen_for(service, err);
+    if (code) {
+        ignore_for(service);
+        return code;
+    }
+    discovery->serving += !service->stated;
+    DL_APPEND(service->stated, statement);
+    return 0;
+}
+
+int discovery_add(struct discovery *discovery, struct source *source, struct err *err)
+{
+    struct statement *statement = discovery ? calloc(1, sizeof *statement) : NULL;
+    if (!statement)
+        return err_set(err, ERR_MEMORY, "no memory for a service");
+    mutex_lock(&discovery->lock);
+    statement->source = source;
+    statement->registration = source->registration;
+    if (!discovery->flow)
+        discovery->flow = link_flow_new(discovery->bus->publish, LANE_BULK);
+    struct known *service = open_service(discovery, source->registration->service);
+    int code = service && discovery->flow ? add_statement(discovery, service, statement, err)
+                                          : err_set(err, ERR_MEMORY, "no memory for a service");
+    mutex_unlock(&discovery->lock);
+    if (code)
+        free(statement);
+    return code;
+}
+
+static struct statement **list_of(struct known *service, const struct source *source)
+{
+    return source->registration->endpoint ? &service->endpoints : &service->stated;
+}
+
+static struct statement *find_statement(struct known *service, const struct source *source)
+{
+    struct statement *statement;
+    DL_SEARCH_SCALAR(*list_of(service, source), statement, source, source);
+    return statement;
+}
+
+void discovery_remove(struct discovery *discovery, struct source *source)
+{
+    if (!discovery)
+        return;
+    mutex_lock(&discovery->lock);
+    struct known *service = find_service(discovery, source->registration->service);
+    struct statement *statement = service ? find_statement(service, source) : NULL;
+    if (statement) {
+        struct statement **list = list_of(service, source);
+        DL_DELETE(*list, statement);
+        if (list == &service->stated && !service->stated) {
+            discovery->serving--;
+            ignore_for(service);
+        }
+    }
+    mutex_unlock(&discovery->lock);
+    free(statement);
+}
+
+void discovery_note(struct source *source)
+{
+    struct discovery *discovery = source->scripts->discovery;
+    if (!discovery)
+        return;
+    mutex_lock(&discovery->lock);
+    struct known *service = find_service(discovery, source->registration->service);
+    struct statement *statement = service ? find_statement(service, source) : NULL;
+    if (statement)
+        statement->registration = source->registration;
+    mutex_unlock(&discovery->lock);
+}
+
+int discovery_list(struct discovery *discovery, struct service_stat *list, int most)
+{
+    const struct statement *endpoint;
+    struct known *service;
+    int count = 0;
+    if (!discovery)
+        return 0;
+    mutex_lock(&discovery->lock);
+    LL_FOREACH(discovery->services, service) {
+        if (!service->stated || count++ >= most)
+            continue;
+        struct service_stat *stat = &list[count - 1];
+        snprintf(stat->name, sizeof stat->name, "%s", service->name);
+        snprintf(stat->version, sizeof stat->version, "%s", service->stated->registration->version);
+        snprintf(stat->id, sizeof stat->id, "%s", service->id);
+        stat->started_ns = service->started_ns;
+        DL_COUNT(service->endpoints, endpoint, stat->endpoints);
+    }
+    mutex_unlock(&discovery->lock);
+    return count;
+}
