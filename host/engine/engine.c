@@ -82,6 +82,8 @@ static int make_parts(struct engine *engine, const struct engine_options *option
         return err_set(err, ERR_MEMORY, "no memory for the engine");
     engine->watchdog = watchdog_new(clock, &engine->dispatch, on_threads_lost, engine);
     engine->offload = engine->watchdog ? offload_new(clock, engine->watchdog) : NULL;
+    if (engine->offload)
+        offload_set_stand_in(engine->offload, options->offload_stand_in);
     engine->shared = shared_new(clock);
     engine->permits = permits_new(clock);
     engine->limiters = limiters_new(clock);

@@ -18,6 +18,7 @@
 #include "base/pool.h"
 #include "bus/bus.h"
 #include "engine/hooks.h"
+#include "engine/offload/offload_stand_in.h"
 #include "engine/serve/rollout.h"
 #include "engine/shared.h"
 #include "engine/snapshot.h"
@@ -60,7 +61,9 @@ struct engine_options {
     void (*on_start_failed)(void *owner);
     void *owner;
     const char *version;
-    struct http *http;     /* not owned; what handlers call HTTP servers with; NULL: they cannot */
+    struct http *http; /* not owned; what handlers call HTTP servers with; NULL: they cannot */
+    const struct offload_stand_in
+        *offload_stand_in; /* not owned; NULL: threads run what is offloaded */
     struct tracer *tracer; /* not owned; what traces are recorded by; NULL: they are not */
     bool updates; /* what scripts state wins over what the server has, where they do not say
                      `update` */

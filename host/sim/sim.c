@@ -169,6 +169,7 @@ void sim_free(struct sim *sim)
     sim_wire_free(sim);
     sim_sent_free(sim);
     sim_http_free(sim);
+    sim_offload_free(sim);
     free(sim->came);
     free(sim);
 }

@@ -147,6 +147,25 @@ struct sim_http_reply {
 };
 void sim_http_answer(struct sim *sim, uint64_t number, const struct sim_http_reply *reply);
 
+/* --- calls of bus.offload --- */
+
+/* From now on calls of this module's functions run on no thread: who takes a call answers it, or it
+ * times out. */
+void sim_answer_offload(struct sim *sim, const char *module);
+/* The oldest call that was not taken; everything is the sim's until it is answered. False: there is
+ * none. */
+struct plain;
+struct sim_offload_call {
+    uint64_t number;
+    const char *module, *function;
+    const struct plain *arguments;
+};
+bool sim_take_offload(struct sim *sim, struct sim_offload_call *out);
+/* So much later. results: with a reference; err: it has failed; NULL: it has not. */
+struct err;
+void sim_offload_answer(struct sim *sim, uint64_t number, struct plain *results,
+                        const struct err *err, double after_ms);
+
 /* --- a host --- */
 
 /* With an engine, but nothing loaded. NULL: sim_error. */

@@ -52,6 +52,7 @@ static void *make_engine(void *arg)
     host->http = host->sim->answers_http ? sim_http_new(host->sim, &host->err) : NULL;
     struct engine_options options = {
         .http = host->http,
+        .offload_stand_in = sim_offload_stand_in(host->sim),
         .tracer = host->tracer,
         .workers = host->config->workers,
         .tuning = config_tuning(host->config),
@@ -71,6 +72,7 @@ static void *free_all(void *arg)
 {
     struct sim_host *host = arg;
     sim_http_end(host->sim, host->http);
+    sim_offload_end(host->sim);
     if (ending_free(host->engine, host->bus, host->clock, host->pool)) {
         tracer_free(host->tracer);
         http_free(host->http);

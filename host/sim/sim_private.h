@@ -11,6 +11,7 @@
 #include "base/world.h"
 #include "broker/broker_transport.h"
 #include "bus/consume/intake.h"
+#include "engine/engine.h"
 #include "http/http.h"
 #include "sim/sim.h"
 
@@ -30,7 +31,11 @@ struct sim {
     struct http_entry *http_calls; /* owned; the oldest first */
     uint64_t http_count;
     struct http_stand_in http_stand_in;
-    struct text http_shown;                /* what sim_take_http returned */
+    struct text http_shown;                 /* what sim_take_http returned */
+    struct offload_entry *offload_calls;    /* owned; the oldest first */
+    struct offload_module *offload_modules; /* owned */
+    uint64_t offload_count;
+    struct offload_stand_in offload_stand_in;
     struct diversion *diversions;          /* owned */
     struct sent_message *sent;             /* owned; the oldest first */
     struct sent_message *shown;            /* owned: what sim_take_sent returned */
@@ -63,6 +68,11 @@ void sim_sent_free(struct sim *sim);
 struct http *sim_http_new(struct sim *sim, struct err *err);
 void sim_http_end(struct sim *sim, struct http *http);
 void sim_http_free(struct sim *sim);
+/* sim_offload.c: who answers for modules that were named; what is not answered ends, before the
+ * host is freed. */
+const struct offload_stand_in *sim_offload_stand_in(struct sim *sim);
+void sim_offload_end(struct sim *sim);
+void sim_offload_free(struct sim *sim);
 /* sim_wire.c: on a fiber. False: the sim is being closed. */
 bool sim_wait_until(struct sim *sim, uint64_t until_ns);
 void sim_wire_open(struct sim *sim);

@@ -9,9 +9,11 @@
 #include "bus/consume/consumer.h"
 #include "engine/engine.h"
 #include "sim/sim.h"
+#include "vm/plain.h"
 
 #define TYPE "moonbus.stage"
 #define GRACEFUL_MS 1000.0
+#define RESULTS_MOST ((size_t)64 << 20)
 #define CALM 100     /* requests live for 50 minutes, heartbeats come each 200 s */
 #define STEPS 300000 /* a second or so of computing in which no time passes */
 
@@ -261,6 +263,50 @@ static int stage_answer_http(lua_State *L)
     return 0;
 }
 
+/* --- calls of bus.offload --- */
+
+static int stage_stub_offload(lua_State *L)
+{
+    sim_answer_offload(check(L)->sim, luaL_checkstring(L, 2));
+    return 0;
+}
+
+/* number, module, function, and the arguments */
+static int stage_take_offload(lua_State *L)
+{
+    struct sim_offload_call call;
+    if (!sim_take_offload(check(L)->sim, &call))
+        return 0;
+    lua_pushnumber(L, (double)call.number);
+    lua_pushstring(L, call.module);
+    lua_pushstring(L, call.function);
+    return 3 + (call.arguments ? plain_push(L, call.arguments) : 0);
+}
+
+/* s:answer_offload(number, after_ms, code or nil, sentence or nil, ...): true; nil and what cannot
+ * be a result. */
+static int stage_answer_offload(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    const struct plain_rules rules = {
+        .verb = "passed between threads", .each = "result", .limit_bytes = RESULTS_MOST};
+    const char *code = luaL_optstring(L, 4, NULL), *sentence = luaL_optstring(L, 5, "");
+    int first = 6, count = lua_gettop(L) - first + 1;
+    struct err err = {.code = ERR_NONE};
+    struct plain *results = NULL;
+    if (!code && count > 0 && !(results = plain_copy(L, first, count, &rules, &err))) {
+        lua_pushnil(L);
+        lua_pushstring(L, err.message);
+        return 2;
+    }
+    if (code)
+        err_set(&err, err_named(code) != ERR_NONE ? err_named(code) : ERR_OFFLOAD, "%s", sentence);
+    sim_offload_answer(stage->sim, (uint64_t)luaL_checknumber(L, 2), results, code ? &err : NULL,
+                       luaL_checknumber(L, 3));
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* --- what is registered --- */
 
 static void put_string(lua_State *L, const char *key, const char *value)
@@ -318,6 +364,9 @@ static const luaL_Reg methods[] = {
     {"count_from", stage_count_from},
     {"take_http", stage_take_http},
     {"answer_http", stage_answer_http},
+    {"stub_offload", stage_stub_offload},
+    {"take_offload", stage_take_offload},
+    {"answer_offload", stage_answer_offload},
     {"registrations", stage_registrations},
     {NULL, NULL},
 };

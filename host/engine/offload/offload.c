@@ -47,6 +47,11 @@ void offload_free(struct offload *offload)
     free(offload);
 }
 
+void offload_set_stand_in(struct offload *offload, const struct offload_stand_in *stand_in)
+{
+    offload->stand_in = stand_in;
+}
+
 void offload_set_threads(struct offload *offload, int threads)
 {
     mutex_lock(&offload->lock);
@@ -269,8 +274,10 @@ static void enqueue(struct offload_call *call, struct plain *arguments)
     must_hold(&offload->lock);
     if (call->state == CALL_PLACED)
         offload->placed--;
-    call->state = CALL_QUEUED;
     call->arguments = arguments;
+    if (offload_is_taken(call))
+        return;
+    call->state = CALL_QUEUED;
     offload->queued++;
     offload->queued_bytes += plain_bytes(arguments);
     DL_APPEND(offload->queue, call);
@@ -312,6 +319,8 @@ int offload_submit(struct offload_call *call, struct op *op, struct plain *argum
             offload_call_retain(call);
             clock_arm(offload->clock, &call->timeout, call->due_ns);
         }
+        if (call->state == CALL_RUNNING)
+            offload->stand_in->ask(offload->stand_in->owner, call);
     }
     mutex_unlock(&offload->lock);
     plain_release(arguments);

@@ -33,6 +33,10 @@ struct watchdog;
 /* Starts no thread yet. clock and watchdog are not owned. NULL when out of memory. */
 struct offload *offload_new(struct clock *clock, struct watchdog *watchdog);
 
+struct offload_stand_in;
+/* Before the first call: who answers in the place of threads. Not owned. */
+void offload_set_stand_in(struct offload *offload, const struct offload_stand_in *stand_in);
+
 /* From now on so many threads; those that are too many end after their call. Any thread. */
 void offload_set_threads(struct offload *offload, int threads);
 

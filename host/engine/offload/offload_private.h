@@ -14,6 +14,7 @@
 #include "base/table.h"
 #include "base/thread.h"
 #include "engine/offload/offload.h"
+#include "engine/offload/offload_stand_in.h"
 #include "engine/sched/watchdog.h"
 #include "engine/version/policy.h"
 
@@ -66,12 +67,13 @@ struct offload_thread {
 };
 
 struct offload {
-    struct clock *clock;               /* not owned */
-    struct watchdog *watchdog;         /* not owned */
-    struct mutex lock;                 /* all below */
-    struct cond work;                  /* threads wait */
-    struct cond ended;                 /* offload_stop waits */
-    struct offload_call *queue, *line; /* utlist; a reference each */
+    struct clock *clock;                     /* not owned */
+    struct watchdog *watchdog;               /* not owned */
+    const struct offload_stand_in *stand_in; /* not owned; NULL: none */
+    struct mutex lock;                       /* all below */
+    struct cond work;                        /* threads wait */
+    struct cond ended;                       /* offload_stop waits */
+    struct offload_call *queue, *line;       /* utlist; a reference each */
     int queued, placed, waiting;
     size_t queued_bytes;
     int limit;                      /* threads */
@@ -98,6 +100,11 @@ struct op *offload_end(struct offload_call *call);
 /* The thread: somebody still waits for it. */
 bool offload_wanted(struct offload_call *call);
 void offload_ended(struct offload_call *call, struct op *op);
+
+/* --- offload_stand_in.c --- */
+
+/* With the lock held, a call that has its place: does the stand-in take it? It runs then. */
+bool offload_is_taken(struct offload_call *call);
 
 /* --- offload_thread.c --- */
 

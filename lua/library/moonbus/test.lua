@@ -120,6 +120,18 @@ function script:kv(name) end
 ---@return moonbus.test.Script
 function script:stub_http(url, answer, options) end
 
+--- Answers calls of the functions of a module that the script has from `bus.offload`.
+---@param module string
+---@param functions table<string, any> name -> a function, the result, or `{ error = ... }`
+---@param options? { delay: moonbus.Duration }
+---@return moonbus.test.Script
+function script:stub_offload(module, functions, options) end
+
+---@class moonbus.test.Offloaded
+---@field module string
+---@field name string of the function
+---@field arguments any[] with their number in `n`
+
 --- Begins to serve, with its `start` hooks. The first use does so by itself.
 ---@return moonbus.test.Script
 function script:start() end
@@ -165,6 +177,7 @@ function script:close() end
 ---@field published moonbus.test.Message[]
 ---@field requests moonbus.test.Message[]
 ---@field http moonbus.test.HttpCall[]
+---@field offloaded moonbus.test.Offloaded[] that a stub answered
 ---@field dead_letters moonbus.test.Message[]
 ---@field dead_letter? moonbus.test.Message the first
 ---@field logged { level: string, message: string, fields: table? }[]

@@ -27,7 +27,7 @@ local function own_words(text)
 end
 
 function M.new()
-  return { published = {}, requests = {}, dead_letters = {}, http = {}, logged = {}, runs = {}, failures = {}, ids = {},
+  return { published = {}, requests = {}, dead_letters = {}, http = {}, offloaded = {}, logged = {}, runs = {}, failures = {}, ids = {},
     naks = {} }
 end
 
@@ -132,6 +132,7 @@ function M.result(record, run)
   complete(record)
   local result = {
     published = record.published, requests = record.requests, dead_letters = record.dead_letters, http = record.http,
+    offloaded = record.offloaded,
     dead_letter = record.dead_letters[1], logged = record.logged, runs = record.runs,
   }
   for key, value in pairs(run or {}) do result[key] = value end

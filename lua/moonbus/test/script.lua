@@ -4,6 +4,7 @@ local bucket = require "moonbus.test.bucket"
 local checks = require "moonbus.test.checks"
 local core = require "moonbus.core"
 local messages = require "moonbus.test.messages"
+local offloaded = require "moonbus.test.offloaded"
 local record = require "moonbus.test.record"
 local stage = require "moonbus.test.stage"
 local stubs = require "moonbus.test.stubs"
@@ -56,7 +57,8 @@ function script:settle()
     take_replies(self)
     local asked = take_sent(self)
     local called = web.answer_all(self)
-  until not asked and not called
+    local away = offloaded.answer_all(self)
+  until not (asked or called or away)
 end
 
 -- Time goes on until is_so(), or for so long at most. False: it did not come.
@@ -121,7 +123,8 @@ end
 -- path: of a file that is there. options: streams, seed.
 function script.new(path, options)
   local self = setmetatable({
-    path = path, name = path:match "[^/]+$", stubbed = {}, web = {}, replies = {}, asked = 0, record = record.new(),
+    path = path, name = path:match "[^/]+$", stubbed = {}, web = {}, offloaded = {}, replies = {}, asked = 0,
+    record = record.new(),
   }, script)
   self.stage = stage.new(options.seed)
   make_streams(self, options.streams)
@@ -397,6 +400,11 @@ function script:kv(name)
   return bucket.new(self, name, function(subject, data, options) return store(self, "kv", subject, data, options) end)
 end
 
+function script:stub_offload(module, functions, options)
+  offloaded.add(self, module, functions, options)
+  return self
+end
+
 -- What a stream holds: a list of messages with their sequence.
 function script:stored(stream)
   checks.kinds.name("stored", "stream", stream, { what = "stream" })
@@ -415,7 +423,9 @@ end
 -- --- as tests call it ---
 
 -- With a colon: what stands before it is the script.
-for _, name in ipairs { "deliver", "send", "run", "advance", "stub", "stub_http", "stored", "start", "close" } do
+local PUBLIC = { "deliver", "send", "run", "advance", "stub", "stub_http", "stub_offload", "kv", "stored", "start",
+  "close" }
+for _, name in ipairs(PUBLIC) do
   local method = script[name]
   script[name] = function(self, ...)
     if getmetatable(self) ~= script then

@@ -51,18 +51,21 @@ local function error_headers(err)
   return { ["Nats-Service-Error"] = tostring(text), ["Nats-Service-Error-Code"] = tostring(status) }
 end
 
+local function give_back(script, before, ok, ...)
+  script.answering = before
+  if not ok then error((...), 0) end
+  return ...
+end
+
 -- Calls a function of the test; meanwhile its script waits. Its error, whatever it is, passes.
-function M.call(script, what, answer, request)
+function M.call(script, what, answer, ...)
   local before = script.answering
   script.answering = what
-  local results = { pcall(answer, request) }
-  script.answering = before
-  if not results[1] then error(results[2], 0) end
-  return results[2], results[3]
+  return give_back(script, before, pcall(answer, ...))
 end
 
 local function place_of(answer)
-  local info = debug.getinfo(answer, "S")
+  local info = type(answer) == "function" and debug.getinfo(answer, "S")
   return info and info.source:sub(1, 1) == "@" and ("%s:%d: "):format(info.source:sub(2), info.linedefined) or ""
 end
 M.place_of = place_of
