@@ -340,6 +340,7 @@ static void open_all(lua_State *L)
     api_jsapi_open(L);
     api_mirror_open(L);
     api_reader_open(L);
+    api_later_open(L);
     api_load_open(L);
     api_check_open(L);
     api_plain_open(L);

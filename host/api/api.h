@@ -41,6 +41,7 @@ void api_js_open(lua_State *L);      /* js_publish */
 void api_jsapi_open(lua_State *L);   /* js_api, js_get, js_subject ... */
 void api_reader_open(lua_State *L);  /* reader_open, reader_next, reader_close */
 void api_mirror_open(lua_State *L);  /* mirror, mirror_get, mirror_note */
+void api_later_open(lua_State *L);   /* later_serve, later_token, js_failed ... */
 void api_msg_open(lua_State *L);     /* the message object's metatable */
 void api_json_open(lua_State *L);    /* json_encode, json_decode, null, array */
 void api_plain_open(lua_State *L);   /* a metatable for grips */

@@ -50,6 +50,8 @@ static int make(struct bus *bus, struct err *err)
         link_tolerate(bus->publish,
                       jsapi_subject(bus->jsapi, "STREAM.NAMES", subject, sizeof subject));
         link_tolerate(bus->publish, jsapi_subject(bus->jsapi, "INFO", subject, sizeof subject));
+        link_tolerate(bus->publish, jsapi_subject(bus->jsapi, "STREAM.INFO." LATER_STREAM, subject,
+                                                  sizeof subject));
         bus->jslevel = jslevel_new(bus->jsapi, err);
     }
     if (bus->jslevel)
@@ -83,7 +85,9 @@ struct bus *bus_new(struct clock *clock, struct pool *pool, const struct bus_opt
     bus->options = *options;
     bool made = make(bus, err) == 0;
     fill_intake(bus, sink);
-    if (made && link_start(bus->consume, err) == 0 && link_start(bus->publish, err) == 0)
+    if (made)
+        bus->later = later_new(&bus->intake, err);
+    if (bus->later && link_start(bus->consume, err) == 0 && link_start(bus->publish, err) == 0)
         return bus;
     bus_stop(bus, clock_now_ns() + UINT64_C(1000000000));
     bus_free(bus);
@@ -98,6 +102,7 @@ bool bus_wait_connected(struct bus *bus, uint64_t deadline_ns)
 
 void bus_wait_for_publishes(struct bus *bus, uint64_t deadline_ns)
 {
+    later_stop(bus->later);
     outbox_wait(bus->outbox, deadline_ns);
     outbox_close(bus->outbox);
 }
@@ -124,6 +129,8 @@ bool bus_flush(struct bus *bus, uint64_t deadline_ns)
 void bus_stop(struct bus *bus, uint64_t deadline_ns)
 {
     struct link *links[] = {bus->consume, bus->publish};
+    if (bus->later)
+        later_stop(bus->later);
     if (bus->outbox)
         outbox_close(bus->outbox);
     if (bus->inbox)
@@ -147,6 +154,7 @@ void bus_free(struct bus *bus)
     /* A link that is stuck may still call here: then all of it stays, as the process ends. */
     if ((bus->consume && link_stuck(bus->consume)) || (bus->publish && link_stuck(bus->publish)))
         return;
+    later_free(bus->later);
     link_free(bus->consume);
     link_free(bus->publish);
     outbox_free(bus->outbox);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "bus/consume/intake.h"
+#include "bus/consume/later.h"
 #include "bus/link/link.h"
 #include "bus/outbox/publish.h"
 #include "bus/request/inbox.h"
@@ -37,6 +38,7 @@ struct bus {
     struct jslevel *jslevel; /* what the server's JetStream can do */
     struct outbox *outbox;
     struct bus_options options;
+    struct later *later;  /* what is published at a later time */
     struct intake intake; /* what consumers and subscriptions are made with */
 };
 
@@ -48,8 +50,9 @@ struct bus *bus_new(struct clock *clock, struct pool *pool, const struct bus_opt
 /* Blocks until both are connected, or deadline_ns. */
 bool bus_wait_connected(struct bus *bus, uint64_t deadline_ns);
 
-/* Blocks: waits for the publishes that are still under way when nobody waits for them any more
- * (dead letters), until deadline_ns; what has no answer by then ends with ERR_CLOSED. */
+/* Blocks: serves nothing any more that is to be published later, and waits for the publishes that
+ * are still under way when nobody waits for them any more (dead letters), until deadline_ns; what
+ * has no answer by then ends with ERR_CLOSED. */
 void bus_wait_for_publishes(struct bus *bus, uint64_t deadline_ns);
 
 /* Subscribes again to what the server refused. */

@@ -244,6 +244,13 @@ int binding_js_require(const struct instance *instance, int level, const char *w
                : jslevel_check(-1, level, what, err);
 }
 
+void binding_later_serve(struct instance *instance)
+{
+    const struct bus *bus = bus_of(instance);
+    if (bus)
+        later_serve(bus->later);
+}
+
 int binding_publish(struct op *op, struct outbox_message *message, outbox_fn on_result,
                     struct err *err)
 {

@@ -106,6 +106,9 @@ int binding_js_level(const struct instance *instance);
 int binding_js_require(const struct instance *instance, int level, const char *what,
                        struct err *err);
 
+/* This process publishes what is parked for later. */
+void binding_later_serve(struct instance *instance);
+
 /* on_result gets the op; the message's flow is set here. 0, or as of outbox_publish. */
 int binding_publish(struct op *op, struct outbox_message *message, outbox_fn on_result,
                     struct err *err);

@@ -3,6 +3,7 @@ local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
 local js_api = require("moonbus.js_api")
 local js_count = require("moonbus.js_count")
+local later = require("moonbus.later")
 local messages = require("moonbus.messages")
 local options = require("moonbus.options")
 local publish = require("moonbus.publish")
@@ -31,7 +32,10 @@ local function send_when_able(subject, data, opts, content_type, binding)
 end
 
 function M.publish(subject, data, opts)
-  if opts ~= nil then opts = options.js_publish(opts, "js.publish") end
+  if opts ~= nil then
+    opts = options.js_publish(opts, "js.publish")
+    if opts.at then return later.publish(send, subject, data, opts) end
+  end
   return send_when_able(subject, data, opts)
 end
 
@@ -46,6 +50,12 @@ end
 --- What was counted so far; 0: nothing.
 function M.counter(subject, opts)
   return js_count.read(subject, options.js_counter(subject, opts))
+end
+
+--- Of what was to be published later: true; or nil and an error, when it is too late.
+function M.cancel(receipt)
+  core.check("js.cancel")
+  return later.cancel(send, receipt)
 end
 
 local function copy_headers(headers)

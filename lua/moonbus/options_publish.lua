@@ -1,6 +1,7 @@
 --- The options of what is published to JetStream, checked as moonbus.options does.
 local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
+local times = require("moonbus.options_time")
 local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
 
 local M = {}
@@ -60,6 +61,8 @@ local PUBLISH = {
     expect = { check = check_expect },
     from = { check = check_from },
     ttl = { check = check_ttl },
+    after = "duration",
+    at = { check = times.at },
   },
   hints = {
     msg_id = "id", message_id = "id", header = "headers", retries = "attempts",
@@ -70,6 +73,7 @@ local PUBLISH = {
     expect_last_sequence = "write expect = { last_sequence = ... }",
     expected_last_seq = "write expect = { last_sequence = ... }",
     expect_last_msg_id = "write expect = { last_id = ... }",
+    delay = "after", ["in"] = "after", when = "at", time = "at", deliver_at = "at", schedule = "at",
   },
 }
 
@@ -77,9 +81,9 @@ local PUBLISH = {
 local EXPECTS_SUBJECT = { level = JS_2_11, what = "expect.subject" }
 local HAS_TTL = { level = JS_2_11, what = "ttl" }
 
---- binding: "js.publish" or "js.publish_async".
+--- binding: "js.publish" or "js.publish_async". `at` in seconds since 1970, if it is to be later.
 function M.publish(opts, binding)
-  local result = check(binding or "js.publish", opts, PUBLISH)
+  local result = times.later(binding, check(binding or "js.publish", opts, PUBLISH))
   result.needs = result.ttl and HAS_TTL or result.expect and result.expect.subject and EXPECTS_SUBJECT or nil
   if result.ttl then result.own = { name = "Nats-TTL", value = result.ttl } end
   return result

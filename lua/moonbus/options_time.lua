@@ -1,4 +1,4 @@
---- The options of what comes at times: bus.cron.
+--- The options of what comes at times: bus.cron, and what is published later.
 local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
 local check, misuse, refuse, need_function = common.check, common.misuse, common.refuse, common.need_function
@@ -37,6 +37,66 @@ function M.cron(line, opts, fn)
   local spec = check(binding, opts, CRON)
   spec.line, spec.name = line, spec.name or line
   return spec, fn
+end
+
+-- Publishing later --------------------------------------------------------------------------------
+
+local MOST = 10 * 365 * 86400 -- seconds ahead, as of durations
+
+--- Days since 1970-01-01.
+local function day_of(year, month, day)
+  if month <= 2 then year, month = year - 1, month + 12 end
+  return 365 * year + math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
+    + math.floor((153 * month - 457) / 5) + day - 719469
+end
+
+local function days_in(year, month)
+  return month == 12 and 31 or day_of(year, month + 1, 1) - day_of(year, month, 1)
+end
+
+--- Seconds since 1970 of a time as of RFC 3339; nil: it is none.
+local function seconds_of(text)
+  local year, month, day, hour, minute, second, rest =
+    text:match("^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt ](%d%d):(%d%d):(%d%d)(.*)$")
+  if not year then return nil end
+  local fraction, zone = rest:match("^(%.%d+)(.+)$")
+  local sign, zone_hour, zone_minute = (zone or rest):match("^([%+%-])(%d%d):(%d%d)$")
+  if not sign and not (zone or rest):find("^[Zz]$") then return nil end
+  local y, mo, d = tonumber(year), tonumber(month), tonumber(day)
+  if mo < 1 or mo > 12 or d < 1 or d > days_in(y, mo) or tonumber(hour) > 23 or tonumber(minute) > 59
+    or tonumber(second) > 60 or tonumber(zone_hour or 0) > 23 or tonumber(zone_minute or 0) > 59 then
+    return nil
+  end
+  local offset = sign and (zone_hour * 3600 + zone_minute * 60) * (sign == "-" and -1 or 1) or 0
+  return day_of(y, mo, d) * 86400 + hour * 3600 + minute * 60 + second + tonumber(fraction or 0) - offset
+end
+
+--- A point in time as people write it, in seconds since 1970.
+function M.at(binding, field, value)
+  local wanted = 'a time like "2026-01-01T00:00:00Z", or seconds since 1970'
+  local seconds = value
+  if type(value) == "string" then seconds = seconds_of(value) end
+  if type(seconds) ~= "number" or seconds ~= seconds then refuse(binding, field, wanted, value) end
+  if seconds > core.now() + MOST then
+    refuse(binding, field, ("at most 10 years ahead, %s"):format(
+      seconds > 1e11 and "in seconds, not in milliseconds" or "from now on"), value)
+  end
+  return seconds
+end
+
+--- opts of js.publish, checked: `at` alone says when, or it is gone: then it is published at once.
+function M.later(binding, opts)
+  if opts.after == nil and opts.at == nil then return opts end
+  local which = opts.after and "after" or "at"
+  if binding ~= "js.publish" then misuse(("%s: %s: it belongs to js.publish"):format(binding, which)) end
+  if opts.after and opts.at then misuse("js.publish: after and at exclude each other") end
+  if opts.expect then
+    misuse(("js.publish: %s and expect exclude each other: nobody knows what the stream has then"):format(which))
+  end
+  if opts.after then opts.at = core.now() + opts.after end
+  opts.after = nil
+  if opts.at <= core.now() then opts.at = nil end
+  return opts
 end
 
 return M

@@ -1,6 +1,8 @@
 /* serve - from one version of a script to the next. */
 #include "engine/serve/serve.h"
 
+#include <ctype.h>
+#include <string.h>
 #include <utlist.h>
 
 #include "base/clock.h"
@@ -10,6 +12,7 @@
 #include "engine/source/source.h"
 #include "engine/version/generation.h"
 #include "engine/version/script.h"
+#include "vm/texts.h"
 
 static bool is_heir(const struct script *script, const struct registration *registration)
 {
@@ -97,6 +100,44 @@ static int start_some(struct script *script, bool hooks, struct err *err)
     return code;
 }
 
+static bool is_word(const char *text, size_t len, size_t at, size_t word)
+{
+    bool before = at > 0 && (isalnum((unsigned char)text[at - 1]) || text[at - 1] == '_');
+    bool behind =
+        at + word < len && (isalnum((unsigned char)text[at + word]) || text[at + word] == '_');
+    return !before && !behind;
+}
+
+static bool has_word(const char *text, size_t len, const char *word)
+{
+    size_t word_len = strlen(word);
+    const char *at = text;
+    while ((at = memmem(at, len - (size_t)(at - text), word, word_len))) {
+        if (is_word(text, len, (size_t)(at - text), word_len))
+            return true;
+        at++;
+    }
+    return false;
+}
+
+/* A script that never says the words publishes nothing later. */
+static void find_later(void *owner, const char *path, const char *text, size_t len)
+{
+    bool *found = owner;
+    (void)path;
+    if (text && has_word(text, len, "publish"))
+        *found |= has_word(text, len, "after") || has_word(text, len, "at");
+}
+
+/* What others have parked, or this script before it was started, is served by whoever may park. */
+static void serve_later(struct script *script)
+{
+    bool found = false;
+    texts_each(script->live->texts, find_later, &found);
+    if (found)
+        later_serve(script->scripts->bus->later);
+}
+
 int serve_start(struct script *script, struct err *err)
 {
     int code = start_some(script, false, err);
@@ -104,6 +145,8 @@ int serve_start(struct script *script, struct err *err)
         link_flush(script->scripts->bus->consume, clock_now_ns() + SETUP_TRY_NS);
         code = start_some(script, true, err);
     }
+    if (!code)
+        serve_later(script);
     return code;
 }
 

@@ -83,12 +83,16 @@ function js.consume(stream, opts, handler) end
 ---@field from? moonbus.Message the message of the handler's batch that this comes from
 ---@field expect? moonbus.Expect
 ---@field ttl? moonbus.Duration|"never" when the message goes (nats-server 2.11 and newer, `allow_msg_ttl`)
+---@field after? moonbus.Duration stored now, published so much later
+---@field at? string|number the same at a point in time: RFC 3339, or seconds since 1970
 
 ---@class moonbus.Receipt
 ---@field stream string
 ---@field seq integer
 ---@field duplicate boolean a message of this id was stored before
 ---@field val? string of a stream of counters: the sum, in digits
+---@field subject? string of what is published later: where it is parked
+---@field at? number and when it is due, in seconds since 1970
 
 --- Publishes to a stream, and waits until it is stored. Tries again under the same id. A failure,
 --- but `wrong_sequence`, keeps the handler's input from being acknowledged, unless the handler gives
@@ -101,6 +105,12 @@ function js.consume(stream, opts, handler) end
 function js.publish(subject, data, opts) end
 
 --- A future of `js.publish`: waiting gives the receipt, or nil and the error.
+--- What was to be published later is not. true; nil and an error "not_found": it is too late. Waits.
+---@param receipt moonbus.Receipt
+---@return true? cancelled
+---@return moonbus.Error? err
+function js.cancel(receipt) end
+
 ---@class moonbus.PublishFuture: moonbus.Future
 local PublishFuture = {}
 

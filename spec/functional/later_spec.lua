@@ -1,0 +1,161 @@
+-- js.publish with `after` and `at`, and js.cancel, on real servers. What waits for long is spec/sim/later_spec.lua's.
+local wait = require "spec.support.wait"
+local world = require "spec.support.world"
+
+describe("js.publish, later", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  local HANDLER = [[
+local bus = require "moonbus"
+local js = require "moonbus.jetstream"
+js.stream { name = "OUT", subjects = { "out.>" } }
+bus.subscribe("spec", function(msg)
+%s
+end)]]
+
+  local function serve(body, options)
+    options = options or {}
+    options.handlers = { ["handler.lua"] = HANDLER:format(body) }
+    return w:run(options)
+  end
+
+  local function ask(data) return w.client:request("spec", data or "", { timeout = 60 }):json() end
+
+  it("is stored at its time, with its headers and its id", function()
+    serve [[
+      local receipt = js.publish("out.a", { n = 1 }, { after = "1s", headers = { color = "red" }, id = "mine" })
+      return receipt
+    ]]
+    local receipt = ask()
+    assert.equal("MOONBUS_LATER", receipt.stream)
+    assert.equal(0, w.client:stream_info("OUT").state.messages)
+    w.client:await_stored("OUT", 1)
+    local message = w.client:message("OUT", 1)
+    assert.equal('{"n":1}', (message.data:gsub("%s", "")))
+    assert.same({ "red", "mine", "application/json" },
+      { message:header "color", message:header "Nats-Msg-Id", message:header "content-type" })
+    wait.eventually(function() return w.client:stream_info("MOONBUS_LATER").state.messages == 0 end)
+  end)
+
+  it("can be cancelled, or it is too late", function()
+    serve [[
+      local far = js.publish("out.a", "far", { after = "1h" })
+      local near = js.publish("out.b", "near", { after = "100ms" })
+      bus.sleep "2s"
+      local cancelled = js.cancel(far)
+      local late, err = js.cancel(near)
+      return { cancelled, tostring(late), err and err.code, tostring(err) }
+    ]]
+    local result = ask()
+    assert.same({ true, "nil", "not_found" }, { result[1], result[2], result[3] })
+    assert.matches("MOONBUS_LATER #%d+ is not parked any more", result[4])
+    assert.equal(1, w.client:stream_info("OUT").state.messages)
+    wait.eventually(function() return w.client:stream_info("MOONBUS_LATER").state.messages == 0 end)
+  end)
+
+  it("is cancelled or published, never both", function()
+    serve [[
+      local won = 0
+      for i = 1, 40 do
+        local receipt = assert(js.publish("out.a", tostring(i), { after = "60ms" }))
+        bus.sleep((58 + i % 10) / 1000)
+        if js.cancel(receipt) then won = won + 1 end
+      end
+      return { won }
+    ]]
+    local won = ask()[1]
+    w.client:await_stored("OUT", 40 - won)
+    wait.eventually(function() return w.client:stream_info("MOONBUS_LATER").state.messages == 0 end)
+    assert.equal(40 - won, w.client:stream_info("OUT").state.messages)
+  end)
+
+  it("survives hosts that are killed, and is stored once", function()
+    local body = [[
+      for i = 1, 40 do assert(js.publish("out.a", tostring(i), { after = 1 + i / 20 })) end
+      return {}
+    ]]
+    local hosts = { serve(body) }
+    ask()
+    for _ = 1, 3 do
+      hosts[#hosts + 1] = w:run { handlers = { ["handler.lua"] = HANDLER:format(body) } }
+      hosts[#hosts - 1]:signal "KILL"
+      wait.eventually(function() return not hosts[#hosts - 1]:running() end)
+    end
+    w.client:await_stored("OUT", 40, 60)
+    wait.eventually(function() return w.client:stream_info("MOONBUS_LATER").state.messages == 0 end, 90)
+    local seen = {}
+    for _, message in ipairs(w.client:messages "OUT") do
+      assert.is_nil(seen[message.data])
+      seen[message.data] = true
+    end
+    assert.equal(40, w.client:stream_info("OUT").state.messages)
+  end)
+
+  it("is refused by file and line when it is misused", function()
+    serve [[
+      local errors = {}
+      local receipt = js.publish("out.a", "x")
+      for i, use in ipairs {
+        function() js.publish("out.a", "x", { after = "soon" }) end,
+        function() js.publish("out.a", "x", { at = "tomorrow" }) end,
+        function() js.publish("out.a", "x", { at = "2026-02-30T00:00:00Z" }) end,
+        function() js.publish("out.a", "x", { at = "2026-01-01T00:00:00" }) end,
+        function() js.publish("out.a", "x", { at = 0 / 0 }) end,
+        function() js.publish("out.a", "x", { at = bus.now() * 1000 }) end,
+        function() js.publish("out.a", "x", { at = "2999-01-01T00:00:00Z" }) end,
+        function() js.publish("out.a", "x", { at = {} }) end,
+        function() js.publish("out.a", "x", { at = bus.now() + 5, after = 5 }) end,
+        function() js.publish("out.a", "x", { after = 5, expect = { last_sequence = 1 } }) end,
+        function() js.publish_async("out.a", "x", { after = 5 }) end,
+        function() js.publish("out.a", "x", { delay = 5 }) end,
+        function() js.publish("out.*", "x", { after = 5 }) end,
+        function() js.cancel() end, function() js.cancel("x") end, function() js.cancel(receipt) end,
+        function() js.cancel { at = 5 } end,
+      } do
+        local ok, err = pcall(use)
+        errors[i] = ok and "no error" or tostring(err)
+      end
+      return errors
+    ]]
+    local errors = ask()
+    for i, wanted in ipairs {
+      "soon", 'at: expected a time like "2026%-01%-01T00:00:00Z"', "2026%-02%-30", "at: expected a time",
+      "at: expected a time", "not in milliseconds", "at most 10 years ahead", "a table", "exclude each other",
+      "exclude each other", "js.publish_async: after: it belongs to js.publish", 'here it is "after"', "out%.%*",
+      "js.cancel: expected what js.publish returned", "got a string", "this was published at once",
+      "stream, subject and seq",
+    } do
+      assert.matches("^handler.lua:%d+: ", errors[i])
+      assert.matches(wanted, errors[i])
+    end
+  end)
+
+  it("says what is wrong with a stream of that name that cannot serve", function()
+    w.client:stream("MOONBUS_LATER", { "moonbus.later.>" })
+    serve [[
+      local receipt, err = js.publish("out.a", "x", { after = 5 })
+      return { receipt == nil, tostring(err) }
+    ]]
+    local result = ask()
+    assert.is_true(result[1])
+    assert.matches('mismatch: the stream MOONBUS_LATER .* retention = "workqueue"',
+      result[2])
+  end)
+
+  it("that fails keeps its input from being acknowledged", function()
+    w.client:stream("MOONBUS_LATER", { "moonbus.later.>" })
+    w:run [[
+local js = require "moonbus.jetstream"
+js.stream { name = "IN", subjects = { "in.>" } }
+js.consume("IN", { durable = "worker", backoff = { min = "10ms", max = "10ms" }, dead_letter = false }, function(msg)
+  js.publish("out.a", "x", { after = 5 })
+end)]]
+    local host = w.hosts and w.hosts[#w.hosts]
+    w.client:store("in.a", "x")
+    wait.eventually(function() return w.client:consumer_info("IN", "worker").delivered.consumer_seq >= 3 end)
+    assert.truthy(host == nil or host:running())
+  end)
+end)

@@ -1,0 +1,180 @@
+local cjson = require "cjson"
+local sim = require "spec.sim.sim"
+
+describe("What is published later, in virtual time", function()
+  local world
+
+  before_each(function() world = sim.new() end)
+  after_each(function() world:close() end)
+
+  local STREAMS = [[
+    js.stream { name = "IN", subjects = { "in.>" } }
+    js.stream { name = "OUT", subjects = { "out.>" }, duplicate_window = "2m" }
+  ]]
+
+  -- A subscription "go" with this body; what it returns is JSON.
+  local function serve(body)
+    return world:host { scripts = { ["out.lua"] = sim.script(STREAMS .. ([[
+      bus.subscribe("go", { timeout = "50m" }, function(msg) %s end)
+    ]]):format(body)) } }
+  end
+
+  local function go(data) return cjson.decode(world:request("go", data or "", { timeout = "50m" }).data) end
+
+  local function stored() return world:data_of "OUT" end
+
+  it("is stored at its time, once, with its headers", function()
+    serve [[
+      local headers = { color = "red", ["Nats-TTL"] = "1h" }
+      return js.publish("out.a", { n = 1 }, { after = "10m", headers = headers })
+    ]]
+    local receipt = go()
+    assert.equal("MOONBUS_LATER", receipt.stream)
+    assert.is_false(receipt.duplicate)
+    assert.is_true(math.abs(receipt.at - 1767225600 - 600) < 5)
+    assert.matches("^moonbus%.later%.%x+$", receipt.subject)
+    world:advance "9m58s"
+    assert.same({}, stored())
+    world:advance "5s"
+    assert.same({ '{"n":1}' }, stored())
+    local message = world:messages("OUT")[1]
+    assert.equal("out.a", message.subject)
+    for _, header in ipairs { "color: red", "Nats%-TTL: 1h", "content%-type: application/json" } do
+      assert.matches(header, message.headers)
+    end
+    assert.is_nil(message.headers:lower():find "moonbus")
+    world:advance "2h"
+    assert.equal(1, #stored())
+    assert.same({}, world:data_of "MOONBUS_LATER")
+  end)
+
+  it("comes at a point in time, as text or in seconds; what is past comes at once", function()
+    serve [[
+      js.publish("out.a", "text", { at = "2026-01-01T01:30:00+01:00" })
+      js.publish("out.a", "seconds", { at = 1767225600 + 3600 })
+      local now = js.publish("out.a", "past", { at = "2025-12-31T23:59:59Z" })
+      return { now.stream, now.at == nil }
+    ]]
+    assert.same({ "OUT", true }, go())
+    assert.same({ "past" }, stored())
+    world:advance "31m"
+    assert.same({ "past", "text" }, stored())
+    world:advance "31m"
+    assert.same({ "past", "text", "seconds" }, stored())
+  end)
+
+  it("waits for days", function()
+    serve [[ js.publish("out.a", "x", { after = "72h" }) return {} ]]
+    go()
+    world:advance "71h59m"
+    assert.same({}, stored())
+    world:advance "2m"
+    assert.same({ "x" }, stored())
+  end)
+
+  it("can be cancelled until it is published, once", function()
+    serve [[
+      local receipt = js.publish("out.a", "x", { after = "10m" })
+      if msg.data == "late" then bus.sleep "11m" end
+      local first, why = js.cancel(receipt)
+      local second, again = js.cancel(receipt)
+      return { tostring(first), tostring(why and why.code), tostring(second), tostring(again and again.code) }
+    ]]
+    -- A second cancel of one receipt is the same one, retried.
+    assert.same({ "true", "nil" }, { unpack(go(), 1, 2) })
+    world:advance "20m"
+    assert.same({}, stored())
+    assert.same({}, world:data_of "MOONBUS_LATER")
+    assert.same({ "nil", "not_found", "nil", "not_found" }, go "late")
+    assert.same({ "x" }, stored())
+  end)
+
+  it("is cancelled or published, never both, however close", function()
+    serve [[
+      local receipt = js.publish("out.a", msg.data, { after = "1s" })
+      bus.sleep(tonumber(msg.data) / 1000)
+      return { js.cancel(receipt) == true }
+    ]]
+    local cancelled = 0
+    for ms = 990, 1020, 2 do
+      local won = go(tostring(ms))[1]
+      world:advance "10s"
+      local published = false
+      for _, data in ipairs(stored()) do published = published or data == tostring(ms) end
+      assert.equal(not won, published, ms)
+      if won then cancelled = cancelled + 1 end
+    end
+    assert.is_true(cancelled > 0 and cancelled < 16, cancelled)
+  end)
+
+  it("is parked once by a handler that is retried, in the window and after it", function()
+    world:host { scripts = { ["out.lua"] = sim.script(STREAMS .. [[
+      local backoff = { min = "1m", max = "1m", jitter = 0 }
+      js.consume("IN", { durable = "worker", attempts = 10, backoff = backoff }, function(msg)
+        local receipt = assert(js.publish("out.a", "once", { after = "30m" }))
+        sim.note(tostring(receipt.seq) .. " " .. tostring(receipt.duplicate))
+        if msg.attempt < 5 then error "again" end
+      end)
+    ]]) } }
+    world:publish("in.a", "x")
+    world:advance "10m"
+    assert.equal(1, #world:data_of "MOONBUS_LATER")
+    local said = world:said()
+    assert.equal(5, #said)
+    assert.matches("^1 false", said[1])
+    for i = 2, 5 do assert.equal("1 true", said[i]) end
+    world:advance "30m"
+    assert.same({ "once" }, stored())
+  end)
+
+  it("is published by another host, and by one that starts later", function()
+    local text = sim.script(STREAMS .. [[
+      bus.subscribe("go", function() return js.publish("out.a", "x", { after = "10m" }) end)
+    ]])
+    local first = world:host { scripts = { ["out.lua"] = text } }
+    go()
+    first:finish "1s"
+    world:advance "20m"
+    assert.same({}, stored())
+    world:host { scripts = { ["out.lua"] = text } }
+    world:advance "10s"
+    assert.same({ "x" }, stored())
+  end)
+
+  it("keeps its id, so that what was published at once under it is not there twice", function()
+    serve [[
+      js.publish("out.a", "x", { id = "mine", after = "1m" })
+      local now = js.publish("out.a", "y", { id = "mine" })
+      return { now.duplicate }
+    ]]
+    assert.same({ false }, go())
+    world:advance "65s"
+    assert.same({ "y" }, stored())
+    assert.same({}, world:data_of "MOONBUS_LATER")
+  end)
+
+  it("stays parked, with an error in the log, while no stream takes it", function()
+    serve [[ js.publish("nowhere.a", "x", { after = "1s" }) return {} ]]
+    go()
+    world:advance "1m"
+    assert.equal(1, #world:data_of "MOONBUS_LATER")
+    assert.matches("what was to be published later.*no stream", world:logged("error")[1].msg)
+  end)
+
+  it("survives outages on the way", function()
+    serve [[
+      for i = 1, 20 do assert(js.publish("out.a", tostring(i), { after = i })) end
+      return {}
+    ]]
+    world:publish("go", "", { reply = "_OUTSIDE.done" })
+    world:advance "3s"
+    world:cut "4s"
+    world:advance "10s"
+    world:cut "5s"
+    world:advance "5m"
+    local list = stored()
+    table.sort(list, function(a, b) return tonumber(a) < tonumber(b) end)
+    assert.equal(20, #list)
+    for i, data in ipairs(list) do assert.equal(tostring(i), data) end
+  end)
+end)
