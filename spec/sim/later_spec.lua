@@ -25,7 +25,7 @@ describe("What is published later, in virtual time", function()
 
   it("is stored at its time, once, with its headers", function()
     serve [[
-      local headers = { color = "red", ["Nats-TTL"] = "1h" }
+      local headers = { color = "red", ["Nats-Color"] = "blue" }
       return js.publish("out.a", { n = 1 }, { after = "10m", headers = headers })
     ]]
     local receipt = go()
@@ -39,7 +39,7 @@ describe("What is published later, in virtual time", function()
     assert.same({ '{"n":1}' }, stored())
     local message = world:messages("OUT")[1]
     assert.equal("out.a", message.subject)
-    for _, header in ipairs { "color: red", "Nats%-TTL: 1h", "content%-type: application/json" } do
+    for _, header in ipairs { "color: red", "Nats%-Color: blue", "content%-type: application/json" } do
       assert.matches(header, message.headers)
     end
     assert.is_nil(message.headers:lower():find "moonbus")
