@@ -7,11 +7,13 @@
 --- js.publish: under an id that comes from the input, tried again until it is stored.
 local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
+local caches = require("moonbus.kv_cache")
 local entries = require("moonbus.kv_entry")
 local js_api = require("moonbus.js_api")
 local keys_of = require("moonbus.kv_keys")
 local options = require("moonbus.options_kv")
 local publish = require("moonbus.publish")
+local watch = require("moonbus.kv_watch")
 require("moonbus") -- finishes the methods of messages
 
 local Bucket = {}
@@ -82,12 +84,26 @@ local function no_key(state, key)
   return nil, fail("not_found", "bucket %q has no key %q", state.name, key)
 end
 
+--- What the cache says: an entry, or nil and an error; nothing: the server must be asked.
+local function cached(state, key)
+  local value, revision, created, stale = core.mirror_get(state.cache, ("$KV.%s.%s"):format(state.origin, key))
+  if value then return entries.cached(state.name, key, value, revision, created, stale) end
+  if value == nil then return nil end
+  local _, err = no_key(state, key)
+  err.stale = revision
+  return nil, err
+end
+
 --- An entry, or nil and an error. A key that was deleted is none.
 function Bucket:get(key, opts)
   local binding = "kv:get"
   local state = state_of(self, binding)
   key, opts = options.kv_key(binding, key), options.kv_call("get", opts)
   core.check(binding)
+  if state.cache and not opts.revision then
+    local entry, err = cached(state, key)
+    if entry or err then return entry, err end
+  end
   local known, why = know(state, binding, opts.timeout)
   if not known then return nil, why end
   local subject = known.read .. key
@@ -185,7 +201,15 @@ local function publish_it(write, known, id, expect)
     expect = expect and { last_subject_sequence = expect } or nil,
   }
   local receipt, err = publish.send(known.write .. write.key, write.text, opts, write.kind, write.binding)
-  if receipt then return receipt.seq end
+  if receipt then
+    local cache = write.state.cache
+    -- Under an id that was there already, the stream has what was written then.
+    if cache and not receipt.duplicate then
+      local text = not write.headers["KV-Operation"] and write.text or nil
+      core.mirror_note(cache, ("$KV.%s.%s"):format(write.state.origin, write.key), text, receipt.seq)
+    end
+    return receipt.seq
+  end
   if err.code == "no_stream" then
     write.state.known = nil
     err = gone(write.state)
@@ -320,6 +344,14 @@ function Bucket:create(key, value, opts)
   return nil, exists
 end
 
+-- Watching ----------------------------------------------------------------------------------------
+
+--- Calls fn with each change, in order; and with nil, once, when what was there has been seen.
+function Bucket:watch(filter, opts, fn)
+  local state = state_of(self, "kv:watch")
+  watch(state.name, state.origin, filter, opts, fn)
+end
+
 -- The module --------------------------------------------------------------------------------------
 
 local M = {}
@@ -328,8 +360,11 @@ local M = {}
 function M.bucket(settings)
   local spec, stated = options.kv_bucket(settings)
   core.register("stream", spec)
-  local bucket = setmetatable({ name = stated.name }, Bucket)
-  states[bucket] = { name = stated.name, stream = "KV_" .. stated.name }
+  local bucket, stream = setmetatable({ name = stated.name }, Bucket), "KV_" .. stated.name
+  states[bucket] = {
+    name = stated.name, stream = stream, origin = stated.mirror and stated.mirror.name:match "^KV_(.+)$" or stated.name,
+    cache = stated.cache and caches.open(stream, stated.cache),
+  }
   return bucket
 end
 

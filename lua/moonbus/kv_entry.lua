@@ -46,4 +46,14 @@ function M.of(bucket, key, message, delta)
   return entry
 end
 
+--- What a cache has of a key. stale: the server has not been heard, and may know better.
+function M.cached(bucket, key, value, revision, created, stale)
+  local entry = setmetatable({
+    bucket = bucket, key = key, value = value, revision = revision, created = created, operation = "PUT",
+    stale = stale or nil,
+  }, Entry)
+  is_entry[entry] = true
+  return entry
+end
+
 return M

@@ -95,11 +95,30 @@ local function with(base, more)
   return base
 end
 
+local CACHE = {
+  fields = {
+    max_bytes = { "size", min = 1024, default = 64 * 1024 * 1024 },
+    max_age = { "duration", max = 86400, default = 30 },
+  },
+  hints = { size = "max_bytes", bytes = "max_bytes", memory = "max_bytes", ttl = "max_age", age = "max_age" },
+}
+
+--- nil for none, else { max_bytes, max_age in seconds }.
+local function check_cache(binding, field, value)
+  if value == false then return nil end
+  if value == true then value = {} end
+  if type(value) ~= "table" then
+    refuse(binding, field, 'true, or { max_bytes = "64MB", max_age = "30s" }', value)
+  end
+  return check(binding, value, CACHE, field)
+end
+
 local KV = {
   fields = with(common_fields(), {
     history = { "integer", max = 64 },
     max_value_size = { "size", unlimited = true },
     limit_markers = { check = check_ttl },
+    cache = { check = check_cache },
     republish = { check = check_plain },
     mirror = { check = check_origin },
     sources = { check = check_origins },

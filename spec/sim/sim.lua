@@ -230,6 +230,13 @@ function world:freeze(duration) C.sim_freeze(self.raw, sim.ms(duration)) end
 -- The next n PubAcks and answers of the API that go to hosts are lost on their way.
 function world:lose_answers(n) C.sim_lose(self.raw, "_INBOX.*.*", n) end
 
+-- The next n messages to hosts that answer to this subject (a pattern) are lost on their way.
+local lost_subjects = {}
+function world:lose(subject, n)
+  lost_subjects[#lost_subjects + 1] = subject -- it must stay where it is
+  C.sim_lose(self.raw, subject, n)
+end
+
 -- It is away for so long, and then starts with all that it had.
 function world:down(duration) C.sim_down(self.raw, sim.ms(duration)) end
 

@@ -36,9 +36,10 @@ struct ordered {
     bool told_caught_up; /* and that was told */
 
     /* Of whoever looks, one at a time. */
-    char created[64]; /* of the stream, as the server writes it */
-    char told[200];   /* the last error that was logged, "" for none */
-    bool found_none;  /* the consumer that was made last had nothing to bring */
+    char created[64];   /* of the stream, as the server writes it */
+    char subjects[256]; /* of the stream, if it has one pattern alone; else ">" */
+    char told[200];     /* the last error that was logged, "" for none */
+    bool found_none;    /* the consumer that was made last had nothing to bring */
     _Atomic uint64_t target;
 };
 

@@ -37,7 +37,10 @@ static struct beginning begin_at(struct ordered *ordered, uint64_t newest)
 
 static void add_filters(const struct ordered *ordered, cJSON *config)
 {
-    if (ordered->filter_count == 1)
+    bool needs_one = ordered->deliver == DELIVER_LAST_PER_SUBJECT; /* before nats-server 2.10 */
+    if (ordered->filter_count == 0 && needs_one)
+        cJSON_AddStringToObject(config, "filter_subject", ordered->subjects);
+    else if (ordered->filter_count == 1)
         cJSON_AddStringToObject(config, "filter_subject", ordered->filters[0]);
     else if (ordered->filter_count > 1)
         cJSON_AddItemToObject(
@@ -183,14 +186,15 @@ static int make_consumer(struct ordered *ordered, uint64_t newest, uint64_t dead
 
 /* --- the stream --- */
 
-/* The stream is another one than before, or has lost its end. */
-static void note_stream(struct ordered *ordered, const cJSON *info, uint64_t newest)
+/* The stream is another one than before, or has lost its end. taken: the last message that was
+ * taken before the server was asked; more may have come since. */
+static void note_stream(struct ordered *ordered, const cJSON *info, uint64_t newest, uint64_t taken)
 {
     struct puller *puller = &ordered->puller;
     const char *created = json_text_or(info, "created", "");
     bool anew = *ordered->created && strcmp(ordered->created, created) != 0;
     mutex_lock(&puller->lock);
-    bool shorter = !anew && ordered->begun && ordered->last > newest;
+    bool shorter = !anew && taken > newest;
     if (anew) {
         ordered->last = 0;
         ordered->begun = ordered->deliver == DELIVER_NEW; /* all that is in it is new */
@@ -214,16 +218,28 @@ static void note_stream(struct ordered *ordered, const cJSON *info, uint64_t new
     snprintf(ordered->created, sizeof ordered->created, "%s", created);
 }
 
+static void note_subjects(struct ordered *ordered, const cJSON *info)
+{
+    const cJSON *list = json_field(json_field(info, "config"), "subjects");
+    const char *only = cJSON_GetArraySize(list) == 1 ? cJSON_GetStringValue(list->child) : NULL;
+    bool fits = only && strlen(only) < sizeof ordered->subjects;
+    snprintf(ordered->subjects, sizeof ordered->subjects, "%s", fits ? only : ">");
+}
+
 /* *newest: its last sequence. */
 static int read_stream(struct ordered *ordered, uint64_t *newest, uint64_t deadline_ns,
                        struct err *err)
 {
     cJSON *info = NULL;
+    mutex_lock(&ordered->puller.lock);
+    uint64_t taken = ordered->begun ? ordered->last : 0;
+    mutex_unlock(&ordered->puller.lock);
     int code =
         jsapi_stream_info(ordered->puller.intake->jsapi, ordered->stream, &info, deadline_ns, err);
     if (code == 0) {
         *newest = json_unsigned(json_field(info, "state"), "last_seq", 0);
-        note_stream(ordered, info, *newest);
+        note_stream(ordered, info, *newest, taken);
+        note_subjects(ordered, info);
     }
     cJSON_Delete(info);
     return code;

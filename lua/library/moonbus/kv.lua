@@ -26,6 +26,7 @@ local kv = {}
 ---@field mirror? string|moonbus.BucketOrigin a copy of that bucket, which writes go to
 ---@field sources? string|moonbus.BucketOrigin|(string|moonbus.BucketOrigin)[] it holds what those hold, too; 2.10
 ---@field update? boolean a bucket with other settings is changed; default: in `dev` only
+---@field cache? boolean|{ max_bytes: moonbus.Size?, max_age: moonbus.Duration? } gets are answered from this process
 
 --- Makes sure of a bucket. Only while the script loads.
 ---@param settings moonbus.BucketSettings
@@ -41,6 +42,7 @@ function kv.bucket(settings) end
 ---@field created number seconds since 1970
 ---@field operation "PUT"|"DEL"|"PURGE"
 ---@field delta? integer of a watch: how many are behind it
+---@field stale? boolean of a cache, while the server is not heard
 local Entry = {}
 
 --- The value as JSON. Raises `bad_payload`, or gives nil and the error with `strict = false`.
@@ -131,5 +133,21 @@ function Bucket:keys(filter, opts) end
 ---@return moonbus.Entry[]? entries
 ---@return moonbus.Error? err
 function Bucket:history(key, opts) end
+
+---@class moonbus.BucketWatchOptions
+---@field history? boolean begins with all that is kept of each key
+---@field updates_only? boolean begins with the next change
+---@field deletes? boolean false: deletions are left out
+---@field meta_only? boolean entries come without their values
+---@field each_version? boolean a new version of the script begins anew
+---@field timeout? moonbus.Duration of each call; default 5m
+
+--- Calls fn with each change, in order; and with nil, once, when what was there has been seen. Only
+--- while the script loads.
+---@param filter string|string[]
+---@param opts moonbus.BucketWatchOptions
+---@param fn fun(entry: moonbus.Entry?)
+---@overload fun(self: moonbus.Bucket, filter: string|string[], fn: fun(entry: moonbus.Entry?))
+function Bucket:watch(filter, opts, fn) end
 
 return kv
