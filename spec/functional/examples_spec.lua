@@ -5,7 +5,7 @@ local web = require "spec.support.web"
 local world = require "spec.support.world"
 
 local EXAMPLES = { "hello.lua", "orders.lua", "ticker.lua", "fanout.lua", "usage.lua", "webhook.lua",
-  "middleware.lua" }
+  "middleware.lua", "services.lua" }
 
 describe("the examples", function()
   local w = world.new()
@@ -112,6 +112,12 @@ describe("the examples", function()
   it("measure a folder beside the handlers", function()
     assert.is_true(w.client:request("usage.of", folder):json().kilobytes > 0)
     assert.matches("No such file", w.client:request("usage.of", "/no'where"):header "Nats-Service-Error")
+  end)
+
+  it("find the services that there are", function()
+    local found = w.client:request("services.list", ""):json()
+    assert.same({ "weather", "weather.*" }, { found[1].name, found[1].subjects[1] })
+    assert.equal(14, w.client:request("weather.rome", ""):json().degrees)
   end)
 
   it("let in who has the token", function()

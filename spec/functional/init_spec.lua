@@ -78,7 +78,7 @@ describe("moonbus init", function()
     end
   end)
 
-  for _, name in ipairs { "fanout", "hello", "middleware", "orders", "ticker", "usage", "webhook" } do
+  for _, name in ipairs { "fanout", "hello", "middleware", "orders", "services", "ticker", "usage", "webhook" } do
     it("takes the handlers of the example " .. name .. ", with their tests", function()
       local shop = make("--example", name)
       assert.is_nil(temp.read(shop .. "/handlers/orders.lua") and name ~= "orders" or nil)
@@ -91,8 +91,8 @@ describe("moonbus init", function()
   it("names the examples when there is none of that name", function()
     local run = moonbus(w:folder(), "init", "--example", "nope")
     assert.equal(2, run.status)
-    assert.matches('no example is called "nope"; there are fanout, hello, middleware, orders, ticker, usage, webhook',
-      run.stderr, 1, true)
+    assert.matches('no example is called "nope"; there are fanout, hello, middleware, orders, services, ticker, usage, '
+      .. "webhook", run.stderr, 1, true)
     assert.equal(2, moonbus(w:folder(), "init", "--example", "project").status)
   end)
 

@@ -194,6 +194,9 @@ describe("moonbus test, misused,", function()
     all_say {
       { 's:stub("a b", "x")', 'stub: subject: "a b" is not a valid subject' },
       { 's:stub("pay", { error = 5 })', "stub: error: expected a text, or { message = ..., status = ... }, got 5" },
+      { 's:stub("pay", { replies = { x = 1 } })', "stub: replies: a list of answers, not a table with names" },
+      { 's:stub("pay", { replies = { "a", { error = "timeout" } } })', "stub: replies[2]: a string, a table or" },
+      { 's:stub("pay", { replies = { "a", 5 } })', "stub: replies[2]: the answer is a string, a table" },
       { 's:stub("pay", { error = "no_responder" })', 'stub: error: "no_responder": did you mean "no_responders"?' },
       { 's:stub("pay", { error = { mesage = "x" } })', "stub: error: it has no message: " },
       { 's:stub("pay", "x", { dela = 1 })', 'stub: unknown option "dela": did you mean "delay"?' },

@@ -198,7 +198,7 @@ local DELIVER = {
 local SEND = { fields = { headers = "headers", reply = { check = check_reply } }, hints = HINTS }
 
 local function takes_messages(each)
-  return each.durable ~= nil or each.binding == "bus.subscribe"
+  return each.durable ~= nil or each.binding == "bus.subscribe" or each.binding == "service:endpoint"
 end
 
 local function check_named(self, options)

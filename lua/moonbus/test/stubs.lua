@@ -17,14 +17,35 @@ local function is_error(answer)
   return type(answer) == "table" and answer.error ~= nil and next(answer, next(answer)) == nil
 end
 
+-- Several answers to one request: { replies = { ... } }.
+local function is_many(answer)
+  return type(answer) == "table" and type(answer.replies) == "table" and next(answer, next(answer)) == nil
+end
+
+local check_answer
+
+local function check_each(binding, answers)
+  for key in pairs(answers) do
+    if type(key) ~= "number" then blame("%s: replies: a list of answers, not a table with names", binding) end
+  end
+  for i = 1, #answers do
+    if type(answers[i]) == "function" or is_many(answers[i]) or is_error(answers[i]) and KNOWN[answers[i].error] then
+      blame("%s: replies[%d]: a string, a table or { error = \"any text\" }", binding, i)
+    end
+    check_answer(("%s: replies[%d]"):format(binding, i), answers[i])
+  end
+end
+
 -- Of a stub, or what its function has returned.
-local function check_answer(binding, answer)
+function check_answer(binding, answer)
   local kind = type(answer)
   if kind ~= "table" and kind ~= "string" and kind ~= "function" then
     blame("%s: the answer is a string, a table, a function or { error = ... }, not %s", binding,
       kind == "nil" and "nothing" or "a " .. kind)
   end
-  if is_error(answer) then
+  if is_many(answer) then
+    check_each(binding, answer.replies)
+  elseif is_error(answer) then
     checks.error_answer(binding, answer.error, KNOWN)
   elseif kind ~= "function" then
     local text = checks.payload(binding, answer)
@@ -82,13 +103,7 @@ local function answer_of(script, stub, sent)
     or ": " .. tostring(why):gsub("^.-STUB: ", "")), 0)
 end
 
--- A request came that a stub takes. What a function of a test raises fails the test.
-function M.answer(script, sent)
-  local stub
-  for _, each in ipairs(script.stubbed) do
-    if messages.matches(each.subject, sent.subject) then stub = each break end
-  end
-  local answer = answer_of(script, stub, sent)
+local function send(script, stub, sent, answer)
   local text, headers, status = "", {}, nil
   if is_error(answer) then
     local err = answer.error
@@ -101,6 +116,16 @@ function M.answer(script, sent)
     headers["content-type"] = kind
   end
   script.stage:publish(sent.reply, text, messages.block(headers, status), nil, stub.delay)
+end
+
+-- A request came that a stub takes. What a function of a test raises fails the test.
+function M.answer(script, sent)
+  local stub
+  for _, each in ipairs(script.stubbed) do
+    if messages.matches(each.subject, sent.subject) then stub = each break end
+  end
+  local answer = answer_of(script, stub, sent)
+  for _, each in ipairs(is_many(answer) and answer.replies or { answer }) do send(script, stub, sent, each) end
 end
 
 -- --- what lies in a stream ---
