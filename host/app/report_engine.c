@@ -39,6 +39,8 @@ static void add_durable(cJSON *object, const struct durable_stat *stat)
     cJSON_AddNumberToObject(object, "held", stat->held);
     cJSON_AddNumberToObject(object, "ack_floor", (double)stat->ack_floor);
     cJSON_AddBoolToObject(object, "paused", stat->paused);
+    if (stat->paused && *stat->paused_until)
+        cJSON_AddStringToObject(object, "paused_until", stat->paused_until);
     if (stat->edited)
         cJSON_AddStringToObject(object, "edited", stat->edited);
     add_lag(object, &stat->lag);

@@ -45,8 +45,12 @@ static void add_counts(struct text *text, const cJSON *handler)
 static void add_lag(struct text *text, const cJSON *handler)
 {
     const cJSON *lag = json_field(handler, "lag");
-    if (json_true(handler, "paused"))
-        text_puts(text, "    paused on the server\n");
+    const char *until = json_text_or(handler, "paused_until", "");
+    if (json_true(handler, "paused")) {
+        text_printf(text, "    paused on the server%s", *until ? " until " : "");
+        add_shown(text, until);
+        text_puts(text, "\n");
+    }
     if (!lag)
         return;
     double waits = json_number(lag, "pending", 0), open = json_number(lag, "ack_pending", 0);

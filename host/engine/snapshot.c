@@ -1,6 +1,7 @@
 /* snapshot - the engine's structs copied: under its lock what runs, afterwards what was counted. */
 #include "engine/snapshot.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -58,6 +59,7 @@ static void note_durable(struct source *source, struct durable_stat *stat)
     stat->gone = consumer.gone;
     stat->silent = consumer.silent;
     stat->paused = consumer.paused;
+    snprintf(stat->paused_until, sizeof stat->paused_until, "%s", consumer.paused_until);
     stat->edited = *consumer.broken ? strdup(consumer.broken) : NULL;
     stat->lag = consumer.lag;
 }

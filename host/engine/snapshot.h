@@ -27,6 +27,7 @@ struct durable_stat {
     int asked; /* messages that pull requests under way are owed */
     uint64_t ack_floor;
     bool gone, silent, paused;
+    char paused_until[40];   /* "": the server does not say */
     char *edited;            /* owned; what somebody changed on the server; NULL: nothing */
     struct consumer_lag lag; /* as the server said last */
 };

@@ -133,7 +133,7 @@ local STREAM = {
   allow_rollup_hdrs = "boolean", allow_direct = "boolean", mirror_direct = "boolean",
   discard_new_per_subject = "boolean", allow_msg_ttl = "boolean",
   sources = "table", mirror = "table", placement = "table", republish = "table",
-  metadata = "table", subject_transform = "table",
+  metadata = "metadata", subject_transform = "table",
   consumer_limits = { check = check_consumer_limits },
   update = "boolean",
 }
@@ -169,6 +169,7 @@ function M.stream(settings)
   end
   local update = result.update -- ours; all else is NATS'
   result.update = nil
+  if result.metadata and next(result.metadata) == nil then result.metadata = nil end -- others' stay
   return { settings = result, update = update }
 end
 
@@ -259,6 +260,16 @@ local OURS = {
   priority_groups = NO_GROUPS, priority_policy = NO_GROUPS, priority_timeout = NO_GROUPS,
 }
 
+--- Names that are the server's, or tell us whose a durable is.
+local function check_metadata(binding, field, value)
+  for name in pairs(kinds.metadata(binding, field, value)) do
+    if name:find "^_nats%." or name:find "^moonbus%." then
+      misuse(("%s: %s: the name %q is not a script's to set: _nats. and moonbus. begin others' names"):format(binding,
+        field, name))
+    end
+  end
+end
+
 local function check_consumer(binding, field, value)
   kinds.table(binding, field, value)
   for name in pairs(value) do
@@ -271,7 +282,10 @@ local function check_consumer(binding, field, value)
         or ("write the option %q of js.consume instead"):format(instead)))
     end
   end
+  if value.metadata ~= nil then check_metadata(binding, field .. ".metadata", value.metadata) end
   local result = copy_plain(binding, field, value)
+  -- What others have beside it stays: without any it states nothing.
+  if result.metadata and next(result.metadata) == nil then result.metadata = nil end
   for _, name in ipairs({ "inactive_threshold", "max_expires" }) do
     if result[name] ~= nil then
       result[name] = nanoseconds(binding, field .. "." .. name, result[name])

@@ -136,6 +136,20 @@ function kinds.name(binding, field, value, spec)
   return value
 end
 
+--- Texts by name, as NATS' metadata are (ADR-33).
+function kinds.metadata(binding, field, value)
+  kinds.table(binding, field, value)
+  local copy = {}
+  for key, text in pairs(value) do
+    if type(key) ~= "string" or type(text) ~= "string" then
+      misuse(("%s: %s: expected strings by name, as { region = \"eu\" }, got [%s] = %s"):format(binding, field,
+        show(key), show(text)))
+    end
+    copy[key] = text
+  end
+  return copy
+end
+
 -- Names of options --------------------------------------------------------------------------------
 
 local function names_of(known)

@@ -4,7 +4,6 @@ local common = require("moonbus.options_kinds")
 local core_options = require("moonbus.options_core")
 local schemas = require("moonbus.schema")
 local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
-local show = common.show
 
 local M = {}
 
@@ -50,19 +49,6 @@ local function check_version(binding, field, value)
   return value
 end
 
-local function check_metadata(binding, field, value)
-  kinds.table(binding, field, value)
-  local copy = {}
-  for key, text in pairs(value) do
-    if type(key) ~= "string" or type(text) ~= "string" then
-      misuse(("%s: %s: expected strings by name, as { region = \"eu\" }, got [%s] = %s"):format(binding, field,
-        show(key), show(text)))
-    end
-    copy[key] = text
-  end
-  return copy
-end
-
 --- false: no queue group, so each process answers.
 local function check_queue(binding, field, value)
   if value == false then return value end
@@ -77,7 +63,7 @@ local SERVICE = {
     name = { check = check_name, required = true },
     version = { check = check_version, required = true },
     description = "string",
-    metadata = { check = check_metadata },
+    metadata = "metadata",
     queue = { check = check_queue },
   },
   hints = {
@@ -111,7 +97,7 @@ local ENDPOINT = {
   fields = {
     subject = "pattern",
     queue = { check = check_queue },
-    metadata = { check = check_metadata },
+    metadata = "metadata",
   },
   hints = {
     queueGroup = "queue", queue_group = "queue", meta = "metadata", name = "it is the first argument",

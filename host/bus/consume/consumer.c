@@ -173,6 +173,7 @@ void consumer_stat(struct consumer *consumer, struct consumer_stat *stat)
                                .paused = puller->paused,
                                .asked = puller->pull.asked,
                                .lag = puller->lag};
+    snprintf(stat->paused_until, sizeof stat->paused_until, "%s", puller->paused_until);
     snprintf(stat->broken, sizeof stat->broken, "%s", consumer->broken);
     mutex_unlock(&consumer->puller.lock);
 }

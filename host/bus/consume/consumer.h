@@ -60,9 +60,10 @@ struct consumer_stat {
     int asked; /* messages that requests under way are owed */
     struct consumer_lag lag;
     uint64_t ack_floor;
-    bool gone;   /* it is looked for, or known not to be there */
-    bool silent; /* its pulls are not answered */
-    bool paused; /* on the server, by somebody: nothing comes until then */
+    bool gone;             /* it is looked for, or known not to be there */
+    bool silent;           /* its pulls are not answered */
+    bool paused;           /* on the server, by somebody: nothing comes until then */
+    char paused_until[40]; /* or "" */
     /* What somebody has changed on the server against what is stated here, with both values; "" for
      * nothing. */
     char broken[CONSUMER_BROKEN_MAX];

@@ -132,7 +132,8 @@ struct puller {
     uint64_t ack_floor;        /* stream sequence; the last known one, */
     char made[64];             /* and the creation of the consumer that it belongs to */
     uint64_t settings;         /* the hash of the server's, as they were last judged */
-    bool paused;               /* by somebody, on the server */
+    bool paused;               /* by somebody, on the server, */
+    char paused_until[40];     /* as the server writes it; "": it does not say */
     struct consumer_lag lag;
     uint64_t lag_asked_ns;  /* when somebody last had it asked for; 0: nobody has */
     uint64_t last_sequence; /* the highest stream sequence that came to us */

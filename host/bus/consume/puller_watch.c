@@ -207,6 +207,8 @@ bool puller_note_info(struct puller *puller, const cJSON *info, const char **say
     if (paused != puller->paused)
         *say = paused ? "paused on the server" : "no longer paused";
     puller->paused = paused;
+    snprintf(puller->paused_until, sizeof puller->paused_until, "%s",
+             json_text_or(json_field(info, "config"), "pause_until", ""));
     return hash_settings(info) != puller->settings;
 }
 
