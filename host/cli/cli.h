@@ -38,16 +38,16 @@ struct cli {
     int header_count;
     bool jetstream, json, raw, dry_run, force, strict, asyncapi, each, health, watch, unserved,
         follow, timestamps;
-    const char *subject;                   /* a filter; NULL: none */
-    const char *stream, *queue;            /* or NULL */
-    const char *count, *timeout, *replies; /* as typed; NULL when absent */
-    const char *start;                     /* where to begin: "--since"; NULL: not stated */
-    const char *start_value;               /* "10m", or NULL */
-    const char *first_start;               /* the first of them, when there are several */
-    int starts;                            /* how many different ones */
-    const char *filter, *junit;            /* of tests */
-    const char *example;                   /* of a new project; NULL: its own handler */
-    bool types;                            /* of a project: only these, anew */
+    const char *subject;                    /* a filter; NULL: none */
+    const char *stream, *queue;             /* or NULL */
+    const char *count, *timeout, *replies;  /* as typed; NULL when absent */
+    const char *start;                      /* where to begin: "--since"; NULL: not stated */
+    const char *start_value;                /* "10m", or NULL */
+    const char *first_start;                /* the first of them, when there are several */
+    int starts;                             /* how many different ones */
+    const char *filter, *junit, *test_seed; /* of tests */
+    const char *example;                    /* of a new project; NULL: its own handler */
+    bool types;                             /* of a project: only these, anew */
     const char *nats_server, *nats_port, *store;
     struct cli_tune tune;
 

@@ -95,6 +95,8 @@ static const struct option_spec specs[] = {
      "only tests whose full name matches this Lua pattern"},
     {"--timeout", 0, "5s", TEXT(timeout), NULL, NULL, CLI_TEST,
      "how long a test may compute; 0: as long as it wants (default: 5s)"},
+    {"--seed", 0, "N", TEXT(test_seed), NULL, NULL, CLI_TEST,
+     "of the values of properties, as a failure names it (default: another each time)"},
     {"--junit", 0, "FILE", TEXT(junit), NULL, NULL, CLI_TEST,
      "also write the results there, as JUnit's XML"},
     {"--config", 'c', "FILE", TEXT(config_file), NULL, NULL, CLI_TEST,

@@ -311,7 +311,9 @@ function M.read(document)
   end
   for _, each in ipairs(context.defaults) do
     local why, path = check.compile(each.node)(each.node.default)
-    if why then return nil, ("%s: it does not fit its schema: %s%s"):format(each.at, path and path .. ": " or "", why) end
+    if why then
+      return nil, ("%s: it does not fit its schema: %s%s"):format(each.at, path and path .. ": " or "", why)
+    end
   end
   return node
 end

@@ -69,4 +69,53 @@ describe("moonbus test", function()
       assert.is_truthy(ended.stdout:find(("FAILED  %d\n    %s"):format(number, said), 1, true), ended.stdout)
     end
   end)
+
+  it("tries what holds for all values with many that fit, and tells of the smallest for which it does not", function()
+    local files = { ["a_test.lua"] = [[
+      local test = require "moonbus.test"
+      local s = test.schema
+      local function holds(definition, fits)
+        test.property(definition, function(value) assert.is_true(fits(value)) end)
+      end
+      it("fits", function()
+        holds(s.integer { min = 3, max = 9 }, function(n) return n >= 3 and n <= 9 and n % 1 == 0 end)
+        holds(s.number { above = 0, below = 1 }, function(n) return n > 0 and n < 1 end)
+        holds(s.string { min = 2, max = 4, pattern = "^%u%d*$" }, function(t)
+          return t:find "^%u%d*$" ~= nil and #t >= 2 and #t <= 4
+        end)
+        holds(s.array("integer", { min = 1, max = 3 }), function(list) return #list >= 1 and #list <= 3 end)
+        holds({ id = "integer", note = "string?", kind = s.enum { "a", "b" }, on = "boolean|null" }, function(v)
+          return v.id % 1 == 0 and (v.note == nil or type(v.note) == "string") and (v.kind == "a" or v.kind == "b")
+        end)
+      end)
+      test.property("sum", { list = { "integer" }, note = "string?" }, function(value)
+        local sum = 0
+        for _, each in ipairs(value.list) do sum = sum + math.abs(each) end
+        assert.is_true(sum < 150, "too much")
+      end)
+      it("1", function() test.property("string", function(t) if t:find "Z" then error "Z" end end, { runs = 2000 }) end)
+      it("2", function() test.property("string", function() end, { rns = 5 }) end)
+      it("3", function() test.property("strin", function() end) end)
+      it("4", function() test.property(s.string { pattern = "^a$", min = 2 }, function() end) end)
+      it("5", function() test.property() end)
+      it("6", function() test.property("string", function() pending "later" end) end)]] }
+    local ended = run(files, "a_test.lua")
+    assert.same({ 1, "" }, { ended.status, ended.stderr }, ended.stdout)
+    local function says(text) assert.is_truthy(ended.stdout:find(text, 1, true), text .. "\n" .. ended.stdout) end
+    says "  ok      fits\n"
+    says "  FAILED  sum\n    a_test.lua:20: too much"
+    says "      with {list = {150}}\n"
+    says '  FAILED  1\n    a_test.lua:22: Z\n      with "Z"\n      in run '
+    says 'a_test.lua:23: test.property: unknown option "rns": did you mean "runs"?'
+    says 'a_test.lua:24: test.property: unknown type "strin": did you mean "string"?'
+    says "a_test.lua:25: test.property: no value was found that is string of at least 2 characters"
+    says "a_test.lua:26: test.property: a generator is missing: test.any { ... }"
+    says "  pending 6\n"
+    -- Its seed finds it in the first run.
+    local seed = ended.stdout:match "a_test.lua:22: Z\n.-moonbus test %-%-seed (%d+)\n"
+    ended = run(files, "--seed", seed, "--filter", "^1$", "a_test.lua")
+    says "in run 1 of 2000, made smaller"
+    says("moonbus test --seed " .. seed)
+    assert.equal(2, run({}, "--seed", "x").status)
+  end)
 end)

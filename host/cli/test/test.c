@@ -29,6 +29,7 @@ struct test_command {
     const struct cli *cli;
     const struct config *config;
     struct session_settings session;
+    int64_t seed; /* of properties; -1: by chance */
 };
 
 static void preload(lua_State *L, const char *name, lua_CFunction open)
@@ -52,6 +53,10 @@ static void push_options(lua_State *L, const struct test_command *command)
     lua_setfield(L, -2, "filter");
     lua_pushstring(L, command->cli->junit);
     lua_setfield(L, -2, "junit");
+    if (command->seed >= 0) {
+        lua_pushnumber(L, (double)command->seed);
+        lua_setfield(L, -2, "seed");
+    }
     lua_pushstring(L, timeout);
     lua_setfield(L, -2, "timeout");
 }
@@ -94,6 +99,9 @@ static int prepare(struct cli *cli, struct test_command *command)
     command->session.limit_ns = LIMIT_NS;
     if (cli->timeout &&
         (command->session.limit_ns = cli_duration(cli, "--timeout", cli->timeout)) < 0)
+        return CLI_USAGE;
+    command->seed = cli->test_seed ? cli_number(cli, "--seed", cli->test_seed, 0, UINT32_MAX) : -1;
+    if (cli->test_seed && command->seed < 0)
         return CLI_USAGE;
     struct config *config = config_load(&sources, &err);
     if (!config) {

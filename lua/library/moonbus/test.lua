@@ -20,6 +20,30 @@ function test.load(path, options) end
 ---@return moonbus.test.Result
 function test.advance(duration) end
 
+--- What makes values that fit.
+---@class moonbus.test.Generator
+
+--- A generator of values that fit a definition of `bus.schema`.
+---@param definition any
+---@return moonbus.test.Generator
+function test.any(definition) end
+
+--- The constructors of `bus.schema`, for bounds of what is made.
+---@type moonbus.SchemaConstructors
+test.schema = nil
+
+---@class moonbus.test.PropertyOptions
+---@field runs? integer default 100
+---@field seed? integer default: another each time, or that of the command line
+
+--- What holds for each value: raises with the smallest that is found for which it does not. With a name before the
+--- rest, outside of a test, it is a test.
+---@param values any a definition of `bus.schema`, or a generator
+---@param fn fun(value: any)
+---@param options? moonbus.test.PropertyOptions
+---@overload fun(name: string, values: any, fn: fun(value: any), options?: moonbus.test.PropertyOptions)
+function test.property(values, fn, options) end
+
 --- A script under test.
 ---@class moonbus.test.Script
 local script = {}

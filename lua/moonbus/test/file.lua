@@ -20,7 +20,7 @@ local function globals_of(world, functions)
 end
 
 -- Its blocks, and what it sees; nil and why it does not load.
-local function load_file(path, world)
+local function load_file(path, world, seed)
   local text, why = files.read(path)
   if not text then return nil, ("%s: %s"):format(path, why) end
   local chunk
@@ -30,14 +30,15 @@ local function load_file(path, world)
   local globals = globals_of(world, functions)
   setfenv(chunk, globals.file)
   kit.enter(path)
+  kit.prepare(functions.it, seed)
   local failure = blocks.try(chunk, path, true)
   if failure then return nil, failure.message end
   return functions, root, globals
 end
 
--- options: filter, a pattern. world: the globals of the state.
+-- options: filter, a pattern; seed, of properties. world: the globals of the state.
 return function(path, options, world)
-  local functions, root, globals = load_file(path, world)
+  local functions, root, globals = load_file(path, world, options.seed)
   if not functions then
     kit.close_from(0)
     return tell("unloaded", { message = root })

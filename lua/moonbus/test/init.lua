@@ -43,6 +43,27 @@ function M.load(path, options)
   return loaded
 end
 
+-- --- properties: loaded when they are wanted ---
+
+local define, seed -- the `it` of the file; the command line's
+
+local function property() return require "moonbus.test.property" end
+
+-- Values that fit a definition of bus.schema.
+function M.any(definition) return property().any(definition) end
+
+-- What holds for each value: property([name,] generator, fn [, { runs, seed }]). With a name, outside of a test, it
+-- is a test.
+function M.property(name, generator, fn, options)
+  if type(name) == "string" and type(fn) == "function" then
+    return define(name, function() M.property(generator, fn, options) end)
+  end
+  local count = #open
+  property().run(name, generator, fn, seed, function() M.close_from(count) end)
+end
+
+setmetatable(M, { __index = function(_, name) return name == "schema" and property().schema or nil end })
+
 -- The clock of every script that is loaded: timers, delayed naks, timeouts. Returns the result of
 -- the last one.
 function M.advance(duration)
@@ -53,6 +74,8 @@ function M.advance(duration)
 end
 
 -- --- for the runner ---
+
+function M.prepare(it, wanted_seed) define, seed = it, wanted_seed end
 
 function M.enter(file) folder = file:match "^(.*/)[^/]*$" or "" end
 

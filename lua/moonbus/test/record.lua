@@ -27,8 +27,8 @@ local function own_words(text)
 end
 
 function M.new()
-  return { published = {}, requests = {}, dead_letters = {}, http = {}, offloaded = {}, logged = {}, runs = {}, failures = {}, ids = {},
-    naks = {} }
+  return { published = {}, requests = {}, dead_letters = {}, http = {}, offloaded = {}, logged = {}, runs = {},
+    failures = {}, ids = {}, naks = {} }
 end
 
 -- --- the log ---

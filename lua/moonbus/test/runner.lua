@@ -123,9 +123,8 @@ local function end_left(file, options)
 end
 
 local function run_file(file, options)
-  local ended, why = session.run(file.path, cjson.encode { filter = options.filter }, function(kind, text)
-    hear[kind](file, cjson.decode(text))
-  end)
+  local wanted = cjson.encode { filter = options.filter, seed = options.seed }
+  local ended, why = session.run(file.path, wanted, function(kind, text) hear[kind](file, cjson.decode(text)) end)
   if ended == "left" then
     end_left(file, options)
   elseif not ended then
