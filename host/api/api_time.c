@@ -190,6 +190,13 @@ static int core_where(lua_State *L)
     return 2;
 }
 
+/* core.frames(): the traceback of whoever calls this, with the values of locals; or nothing, where
+ * they are not shown. */
+static int core_frames(lua_State *L)
+{
+    return vm_push_frames(L, 1);
+}
+
 /* core.keep_raised(table): what moonbus.task keeps of errors that pass between coroutines. */
 static int core_keep_raised(lua_State *L)
 {
@@ -270,6 +277,7 @@ void api_time_open(lua_State *L)
         {"check", core_check},
         {"cancelled", core_cancelled},
         {"where", core_where},
+        {"frames", core_frames},
         {"keep_raised", core_keep_raised},
         {"show", core_show},
         {"failed_late", core_failed_late},

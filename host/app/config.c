@@ -124,6 +124,7 @@ static void take_host(struct config *config, lua_State *L)
     config->admin_token = get_string(L, "admin_token");
     config->settings_json = get_string(L, "settings");
     config->warnings = get_list(L, "warnings", &config->warning_count);
+    config->secrets = get_list(L, "secrets", &config->secret_count);
     char *level = get_string(L, "log.level"), *format = get_string(L, "log.format");
     char *big = get_string(L, "json.big");
     if (!level || !log_parse_level(level, &config->log_level))
@@ -296,6 +297,7 @@ void config_free(struct config *config)
     free_list(config->handlers, config->handler_count);
     free_list(config->lib, config->lib_count);
     free_list(config->warnings, config->warning_count);
+    free_list(config->secrets, config->secret_count);
     free(config->name);
     free(config->inbox_prefix);
     free(config->admin);

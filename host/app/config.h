@@ -98,6 +98,8 @@ struct config {
     char *file;          /* the config file that was read, or NULL */
     char **warnings;     /* for config_announce */
     int warning_count;
+    char **secrets; /* what secret() gave in the config file: never to be printed */
+    int secret_count;
 };
 
 /* Where the config file is, or would be. */

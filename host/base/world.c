@@ -297,7 +297,7 @@ void world_set_wall(struct world *world, int64_t by_ns)
 
 int64_t world_wall_ns(void)
 {
-    return WALL_AT_START_NS + (int64_t)(world_here->now_ns - START_NS) + world_here->wall_set_ns;
+    return world_here->wall_ns + (int64_t)(world_here->now_ns - START_NS) + world_here->wall_set_ns;
 }
 
 void world_sleep_until(uint64_t at_ns, const void *from)
@@ -365,6 +365,7 @@ struct world *world_new(const struct world_options *options)
     world->false_wakes = options->false_wakes;
     world->max_steps = options->max_steps ? options->max_steps : MAX_STEPS;
     world->now_ns = START_NS;
+    world->wall_ns = options->wall_ns ? options->wall_ns : WALL_AT_START_NS;
     return world;
 }
 

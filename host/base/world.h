@@ -33,6 +33,7 @@ struct world_options {
      * that nobody signalled wakes. 0: never. */
     unsigned yields, false_wakes;
     uint64_t max_steps; /* a run of more has lost its way (WORLD_ENDLESS); 0: 100 million */
+    int64_t wall_ns;    /* where its wall clock begins, since 1970; 0: 2026-01-01T00:00:00Z */
 };
 
 enum world_end {
@@ -42,7 +43,7 @@ enum world_end {
     WORLD_ENDLESS, /* too many steps */
 };
 
-/* NULL: out of memory. Its time begins at 1,000 s, its wall clock at 2026-01-01T00:00:00Z. */
+/* NULL: out of memory. Its time begins at 1,000 s. */
 struct world *world_new(const struct world_options *options);
 
 /* What fibers are left never go on: their stacks are given back, what lay on them is lost. */

@@ -40,6 +40,7 @@ struct world {
     uint64_t random, trace, steps, max_steps;
     unsigned yields, false_wakes;
     uint64_t now_ns;
+    int64_t wall_ns;     /* of the day, when it began */
     int64_t wall_set_ns; /* by so much somebody has set the wall clock */
     struct strand *all;  /* owned, but for those that have ended and are joined */
     struct strand *current;

@@ -86,6 +86,17 @@ int broker_publish(struct broker_client *client, const struct broker_message *me
 bool broker_count_from(struct broker *broker, const char *stream, const char *durable,
                        uint64_t deliveries);
 
+/* A message lies in a stream as it lay in another server's: with that sequence, stored then, in the
+ * place of all that the stream held. The durable delivers it next, wherever it would have begun.
+ * Copies. False: there is no such stream or durable, or no memory. */
+struct broker_placed {
+    const char *stream, *durable;
+    struct broker_message message;
+    uint64_t sequence;
+    int64_t timestamp_ns; /* since 1970 */
+};
+bool broker_place(struct broker *broker, const struct broker_placed *placed);
+
 /* How many messages durables have not settled: delivered and not acknowledged, or not delivered
  * yet. */
 uint64_t broker_unsettled(const struct broker *broker);

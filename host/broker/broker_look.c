@@ -13,6 +13,20 @@ bool broker_count_from(struct broker *broker, const char *stream_name, const cha
     return consumer != NULL;
 }
 
+bool broker_place(struct broker *broker, const struct broker_placed *placed)
+{
+    struct broker_stream *stream = broker_stream_find(broker, placed->stream);
+    struct broker_consumer *consumer =
+        stream ? broker_consumer_find(stream, placed->durable) : NULL;
+    if (!consumer || placed->sequence == 0 ||
+        !broker_stream_put(stream, &placed->message, placed->sequence, placed->timestamp_ns))
+        return false;
+    consumer->delivered = placed->sequence - 1;
+    consumer->first_at = consumer->first_count;
+    broker_consumer_serve(consumer);
+    return true;
+}
+
 uint64_t broker_unsettled(const struct broker *broker)
 {
     const struct broker_stream *stream;

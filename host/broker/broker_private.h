@@ -125,6 +125,11 @@ void broker_stream_free(struct broker_stream *stream);
 /* Stores it, or refuses to, and answers. */
 void broker_stream_store(struct broker_stream *stream, const struct broker_message *message);
 
+/* Stores it as number `sequence`, of that time, in the place of all that is there. False: out of
+ * memory. */
+bool broker_stream_put(struct broker_stream *stream, const struct broker_message *message,
+                       uint64_t sequence, int64_t timestamp_ns);
+
 struct broker_stored *broker_stream_at(const struct broker_stream *stream, uint64_t sequence);
 /* The newest of a subject (or pattern), below `before`; NULL. */
 struct broker_stored *broker_stream_newest(const struct broker_stream *stream, const char *subject,

@@ -378,6 +378,17 @@ static bool append(struct broker_stream *stream, const struct broker_message *me
     return true;
 }
 
+bool broker_stream_put(struct broker_stream *stream, const struct broker_message *message,
+                       uint64_t sequence, int64_t timestamp_ns)
+{
+    broker_stream_purge(stream, NULL, 0, 0);
+    stream->last = sequence - 1;
+    if (!append(stream, message, NEVER))
+        return false;
+    broker_stream_at(stream, sequence)->timestamp_ns = timestamp_ns;
+    return true;
+}
+
 static bool anyone_wants(const struct broker_stream *stream, const char *subject)
 {
     const struct broker_consumer *consumer;

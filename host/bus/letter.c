@@ -16,9 +16,7 @@
 
 /* ---- a stored message ---- */
 
-/* "2026-01-02T03:04:05.678901234Z", always UTC from a server. 0: something else, or a time that
- * nanoseconds since 1970 in 64 bits do not reach. */
-static int64_t parse_time(const char *text)
+int64_t stored_time(const char *text)
 {
     struct tm tm = {0};
     const char *rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
@@ -108,7 +106,7 @@ int stored_parse(const cJSON *reply, struct stored_message *out, struct err *err
         !(seq->valuedouble >= 1 && seq->valuedouble < 0x1p64))
         return err_set(err, ERR_API, "the answer holds no message");
     out->sequence = (uint64_t)seq->valuedouble;
-    out->timestamp_ns = parse_time(string_of(message, "time"));
+    out->timestamp_ns = stored_time(string_of(message, "time"));
     return parse_parts(message, out, err);
 }
 

@@ -31,6 +31,10 @@ struct stored_message {
 int stored_parse(const struct cJSON *reply, struct stored_message *out, struct err *err);
 void stored_clear(struct stored_message *stored);
 
+/* "2026-01-02T03:04:05.678901234Z", always UTC from a server, since 1970. 0: something else, or a
+ * time that nanoseconds in 64 bits do not reach. */
+int64_t stored_time(const char *text);
+
 /* Would JetStream act upon this header of a message that is published? Then copying it is wrong:
  * the message is refused, or swallowed, or others are removed. */
 bool letter_acted_upon(const char *name);

@@ -23,6 +23,14 @@ struct cli_tune {
     const char *as_host; /* this is the host that is tested: its instructions */
 };
 
+/* What `moonbus replay` and `moonbus shadow` were given; as typed, NULL when absent. */
+struct cli_replay {
+    const char *dead, *file, *save, *against, *handler, *attempt, *stub, *since;
+    bool last, for_real;
+    const char **outputs, **ignored; /* owned lists */
+    int output_count, ignored_count;
+};
+
 /* What a command was given. All strings are argv's. */
 struct cli {
     const char *program; /* as typed: "moonbus", "build/moonbus" */
@@ -50,6 +58,7 @@ struct cli {
     bool types;                             /* of a project: only these, anew */
     const char *nats_server, *nats_port, *store;
     struct cli_tune tune;
+    struct cli_replay replay;
 
     char **args; /* arguments that are no options */
     int arg_count;
@@ -83,8 +92,11 @@ enum {
     CLI_TUNE = 1 << 13,
     CLI_TEST = 1 << 14,
     CLI_INIT = 1 << 15,
+    CLI_REPLAY = 1 << 16,
+    CLI_SHADOW = 1 << 17,
     CLI_ADMIN = CLI_RELOAD | CLI_STATUS | CLI_DRAIN | CLI_LOG_LEVEL,
-    CLI_CLIENT = CLI_PUB | CLI_REQ | CLI_SUB | CLI_REDRIVE | CLI_EVAL | CLI_TUNE,
+    CLI_CLIENT =
+        CLI_PUB | CLI_REQ | CLI_SUB | CLI_REDRIVE | CLI_EVAL | CLI_TUNE | CLI_REPLAY | CLI_SHADOW,
     CLI_HOST = CLI_RUN | CLI_DEV,
 };
 
@@ -165,6 +177,8 @@ int cli_req(struct cli *cli);
 int cli_sub(struct cli *cli);
 int cli_redrive(struct cli *cli);
 int cli_tune(struct cli *cli);
+int cli_replay(struct cli *cli);
+int cli_shadow(struct cli *cli);
 int cli_eval(struct cli *cli);
 int cli_completion(struct cli *cli);
 int cli_reload(struct cli *cli);

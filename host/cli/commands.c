@@ -106,6 +106,23 @@ const struct cli_command cli_commands[] = {
      "Ctrl-C prints what there is so far. Exits 1 if nothing can be recommended, or what was\n"
      "tried does not hold.\n",
      NULL, -1, CLI_TUNE, cli_tune},
+    {"replay", "STREAM SEQ | --dead STREAM [SEQ] | --file FILE",
+     "run the code on one stored message",
+     "Runs the handlers on disk on one message: of a stream, of a dead letter, or of a file. "
+     "Prints\n"
+     "the verdict, an error with its traceback and the values of locals, and what would be\n"
+     "published. Time is simulated. Nothing is published or acknowledged; requests and HTTP calls\n"
+     "are answered by --stub, or by an error, but with --for-real.\n"
+     "Exits 1 if it would not succeed.\n",
+     NULL, 2, CLI_REPLAY, cli_replay},
+    {"shadow", "PATH --stream STREAM", "compare what new code does with what was stored",
+     "Runs the handler of PATH on the stored messages of STREAM, and compares what it would "
+     "publish\n"
+     "with what lies in the streams that its subjects go to, by the ids of messages. Nothing is\n"
+     "published or acknowledged; no consumer is made. Inputs that need a request or an HTTP call\n"
+     "without an answer by --stub are counted, not compared.\n"
+     "Exits 1 if anything differs.\n",
+     "PATH", 1, CLI_SHADOW, cli_shadow},
     {"version", "", "print the versions of moonbus and its libraries", "", NULL, 0, CLI_OTHER,
      cli_version},
     {"help", "[COMMAND]", "explain a command", "", NULL, 1, CLI_OTHER, cli_help},

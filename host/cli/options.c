@@ -148,6 +148,38 @@ static const struct option_spec specs[] = {
      "bus.http calls real servers, at the rate that is played"},
     {"--json", 0, NULL, SWITCH(json), NULL, NULL, CLI_TUNE, "all of it, as JSON"},
     {"--as-host", 0, "JSON", TEXT(tune.as_host), NULL, NULL, CLI_TUNE, NULL},
+    {"--dead", 0, "STREAM", TEXT(replay.dead), NULL, NULL, CLI_REPLAY,
+     "the message that a dead letter of this stream is of: of sequence SEQ, or the last one"},
+    {"--last", 0, NULL, SWITCH(replay.last), NULL, NULL, CLI_REPLAY,
+     "with --dead: the last dead letter (the default)"},
+    {"--file", 0, "FILE", TEXT(replay.file), NULL, NULL, CLI_REPLAY,
+     "the message of a file that --save wrote; no server is needed"},
+    {"--save", 0, "FILE", TEXT(replay.save), NULL, NULL, CLI_REPLAY,
+     "also write the message there, for --file and for tests"},
+    {"--against", 0, "PATH", TEXT(replay.against), NULL, NULL, CLI_REPLAY,
+     "handlers: a file or a folder (default: the config's, else ./handlers)"},
+    {"--handler", 0, "NAME", TEXT(replay.handler), NULL, NULL, CLI_REPLAY,
+     "only this one: a durable, STREAM/DURABLE, or a subscription's subject"},
+    {"--attempt", 0, "N", TEXT(replay.attempt), NULL, NULL, CLI_REPLAY,
+     "which delivery it is (default: the letter's, else 1)"},
+    {"--stub", 0, "FILE", TEXT(replay.stub), NULL, NULL, CLI_REPLAY | CLI_SHADOW,
+     "Lua that answers requests and HTTP calls: local script = ...; script:stub(...)"},
+    {"--for-real", 0, NULL, SWITCH(replay.for_real), NULL, NULL, CLI_REPLAY,
+     "publish, ask and call for real; the message itself stays as it is"},
+    {"--json", 0, NULL, SWITCH(json), NULL, NULL, CLI_REPLAY, "one JSON object, for programs"},
+    {"--stream", 0, "STREAM", TEXT(stream), NULL, NULL, CLI_SHADOW,
+     "where the inputs are; only read"},
+    {"--since", 0, "1h", TEXT(replay.since), NULL, NULL, CLI_SHADOW,
+     "inputs that were stored so long ago or later (default: 1h)"},
+    {"--count", 0, "N", TEXT(count), NULL, NULL, CLI_SHADOW,
+     "at most the first N of them (default: 10000)"},
+    {"--durable", 0, "NAME", TEXT(replay.handler), NULL, NULL, CLI_SHADOW,
+     "the handler, where PATH has several for the stream"},
+    {"--output", 0, "STREAM", LIST(replay.outputs, replay.output_count), NULL, NULL, CLI_SHADOW,
+     "also compare with this stream, to which the new code publishes nothing; may be repeated"},
+    {"--ignore", 0, "FIELD", LIST(replay.ignored, replay.ignored_count), NULL, NULL, CLI_SHADOW,
+     "do not compare this: a path of the data (items[1].at), or header:NAME; may be repeated"},
+    {"--json", 0, NULL, SWITCH(json), NULL, NULL, CLI_SHADOW, "all of it, as JSON"},
     {"--nats-server", 0, "PATH", TEXT(nats_server), NULL, NULL, CLI_DEV | CLI_TUNE,
      "the server to start (default: nats-server in PATH)"},
     {"--nats-port", 0, "N", TEXT(nats_port), NULL, NULL, CLI_DEV,
@@ -339,7 +371,10 @@ int cli_parse(struct cli *cli, int argc, char **argv)
     cli->headers = calloc((size_t)argc + 1, sizeof *cli->headers);
     cli->tune.tries = calloc((size_t)argc + 1, sizeof *cli->tune.tries);
     cli->tune.outputs = calloc((size_t)argc + 1, sizeof *cli->tune.outputs);
-    if (!cli->flags || !cli->headers || !cli->tune.tries || !cli->tune.outputs)
+    cli->replay.outputs = calloc((size_t)argc + 1, sizeof *cli->replay.outputs);
+    cli->replay.ignored = calloc((size_t)argc + 1, sizeof *cli->replay.ignored);
+    if (!cli->flags || !cli->headers || !cli->tune.tries || !cli->tune.outputs ||
+        !cli->replay.outputs || !cli->replay.ignored)
         return CLI_USAGE;
     make_options(cli->command->bit, longs, letters);
     optind = 0; /* GNU: begin anew */
@@ -365,6 +400,8 @@ void cli_clear(struct cli *cli)
     free(cli->headers);
     free(cli->tune.tries);
     free(cli->tune.outputs);
+    free(cli->replay.outputs);
+    free(cli->replay.ignored);
 }
 
 /* --- help --- */

@@ -55,6 +55,7 @@ static void apply_options(struct engine *engine, const struct engine_options *op
     scripts->on_start_failed = options->on_start_failed;
     scripts->owner = options->owner;
     scripts->tracer = options->tracer;
+    scripts->only = options->only;
     engine->version = options->version;
     engine->http = options->http;
 }

@@ -71,6 +71,8 @@ struct engine_options {
     int subscription_messages;
     size_t subscription_bytes;
     const struct trial_options *trial; /* NULL: this is no load test */
+    const char *only; /* of what scripts register this handler alone serves, after their "start"
+                         hooks, and tracebacks show locals; NULL: all of it. Outlives the engine */
 };
 
 struct engine *engine_new(struct clock *clock, struct pool *pool,

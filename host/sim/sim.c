@@ -81,15 +81,17 @@ void sim_settings_free(struct sim_settings *settings)
 
 void sim_note(struct sim *sim, const char *kind, const char *format, ...)
 {
-    char line[16384];
+    struct text line;
     va_list args;
+    text_init(&line);
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    text_vprintf(&line, format, args);
     va_end(args);
-    text_printf(&sim->notes, "%.3f\t%s\t%s\n", sim_now_ms(sim), kind, line);
+    text_printf(&sim->notes, "%.3f\t%s\t%s\n", sim_now_ms(sim), kind, line.bytes);
     /* How much of the wire is noted is for who looks. */
     if (strncmp(kind, "sent", 4) != 0 && strncmp(kind, "got", 3) != 0)
-        world_note(sim->world, line);
+        world_note(sim->world, line.bytes);
+    text_clear(&line);
 }
 
 const char *sim_notes(struct sim *sim)
@@ -142,10 +144,16 @@ const char *sim_error(const struct sim *sim)
 
 struct sim *sim_new(uint64_t seed, unsigned yields, unsigned false_wakes)
 {
+    return sim_new_at(seed, yields, false_wakes, 0);
+}
+
+struct sim *sim_new_at(uint64_t seed, unsigned yields, unsigned false_wakes, int64_t wall_ns)
+{
     struct sim *sim = calloc(1, sizeof *sim);
     const struct world_options options = {.seed = seed,
                                           .yields = yields,
                                           .false_wakes = false_wakes,
+                                          .wall_ns = wall_ns,
                                           .max_steps = UINT64_C(20000000)};
     text_init(&sim->notes);
     text_init(&sim->taken);

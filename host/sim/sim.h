@@ -33,6 +33,8 @@ void sim_settings_free(struct sim_settings *settings);
 const char *sim_settings_error(void);
 
 struct sim *sim_new(uint64_t seed, unsigned yields, unsigned false_wakes);
+/* The same with the time of day at which it begins, since 1970; 0: 2026-01-01T00:00:00Z. */
+struct sim *sim_new_at(uint64_t seed, unsigned yields, unsigned false_wakes, int64_t wall_ns);
 /* Ends the server: when there are no hosts any more. False: it does not end. */
 bool sim_close(struct sim *sim);
 /* And what is left in it. */
@@ -102,10 +104,23 @@ bool sim_take_sent(struct sim *sim, struct sim_message *out);
 /* Requests that hosts send to such subjects go no further, if they are kept: who takes them out
  * answers. */
 void sim_divert(struct sim *sim, const char *pattern);
+/* All of them, but what is JetStream's own. */
+void sim_divert_all(struct sim *sim);
 /* NAKs wait on their way to the server; false: all that wait go on, and none waits any more. */
 bool sim_hold_naks(struct sim *sim, bool hold);
 /* The next new message that this durable delivers has been delivered so often before. */
 bool sim_count_from(struct sim *sim, const char *stream, const char *durable, uint64_t deliveries);
+/* A message lies in a stream as it lay elsewhere: with that sequence, of that time, in the place of
+ * all that the stream held; this durable delivers it next, whatever it would begin with. False:
+ * there is no such stream or durable, or no memory. */
+struct sim_placed {
+    const char *stream, *durable, *subject;
+    const char *headers, *data; /* headers: the whole block; NULL: none */
+    size_t headers_len, len;
+    uint64_t sequence;
+    int64_t timestamp_ns; /* since 1970 */
+};
+bool sim_place(struct sim *sim, const struct sim_placed *placed);
 /* How many messages durables have not settled. */
 uint64_t sim_unsettled(struct sim *sim);
 
@@ -146,6 +161,8 @@ struct sim_http_reply {
     double after_ms;
 };
 void sim_http_answer(struct sim *sim, uint64_t number, const struct sim_http_reply *reply);
+/* It is made for real, by the network, while the world stands; then it is answered. */
+void sim_http_go_out(struct sim *sim, uint64_t number);
 
 /* --- calls of bus.offload --- */
 
@@ -167,6 +184,9 @@ void sim_offload_answer(struct sim *sim, uint64_t number, struct plain *results,
                         const struct err *err, double after_ms);
 
 /* --- a host --- */
+
+/* Hosts that are made from now on serve this handler alone (struct engine_options); borrowed. */
+void sim_only(struct sim *sim, const char *handler);
 
 /* With an engine, but nothing loaded. NULL: sim_error. */
 struct sim_host *sim_host_new(struct sim *sim, const struct sim_settings *settings);

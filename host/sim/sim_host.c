@@ -60,6 +60,7 @@ static void *make_engine(void *arg)
         .updates = true,
         .subscription_messages = 65536,
         .subscription_bytes = (size_t)64 << 20,
+        .only = host->sim->only,
     };
     host->clock = clock_new(&host->err);
     host->pool = host->clock ? pool_new(4, &host->err) : NULL;
@@ -79,6 +80,11 @@ static void *free_all(void *arg)
     }
     clock_free(host->clock);
     return NULL;
+}
+
+void sim_only(struct sim *sim, const char *handler)
+{
+    sim->only = handler;
 }
 
 struct sim_host *sim_host_new(struct sim *sim, const struct sim_settings *settings)
@@ -139,6 +145,7 @@ static void *serve(void *arg)
     struct sim_host *host = arg;
     int culprit, code = 0;
     config_bus_options(host->config, &host->bus_options);
+    host->bus_options.domain = host->bus_options.api_prefix = NULL; /* those of a real server */
     host->bus_options.transport = sim_transport(host->sim, host->number);
     if (host->sim->calm > 1) {
         host->bus_options.calm = host->sim->calm;

@@ -182,3 +182,74 @@ void sim_http_answer(struct sim *sim, uint64_t number, const struct sim_http_rep
     job->reply.body_len = reply->body_len;
     sim_call(sim, "web", start_answer, job);
 }
+
+/* --- for real, outside of the world --- */
+
+struct real_call {
+    struct mutex lock;
+    struct cond changed;
+    bool ended;
+};
+
+static void on_real_end(void *owner, enum http_event event)
+{
+    struct real_call *real = owner;
+    (void)event;
+    mutex_lock(&real->lock);
+    real->ended = true;
+    cond_broadcast(&real->changed);
+    mutex_unlock(&real->lock);
+}
+
+/* False, with err: it could not begin. */
+static bool make_real_call(struct http *http, const struct http_call *asked,
+                           struct http_call **call, struct err *err)
+{
+    struct real_call real = {.ended = false};
+    struct http_request request = *http_call_request(asked);
+    request.url = http_call_url(asked);
+    request.url_len = strlen(request.url);
+    request.pieces = false;
+    *call = http_call_new(http, &request, err);
+    if (!*call)
+        return false;
+    mutex_init(&real.lock);
+    cond_init(&real.changed);
+    http_ask(*call, on_real_end, &real);
+    mutex_lock(&real.lock);
+    while (!real.ended)
+        cond_wait(&real.changed, &real.lock);
+    mutex_unlock(&real.lock);
+    cond_destroy(&real.changed);
+    mutex_destroy(&real.lock);
+    return true;
+}
+
+void sim_http_go_out(struct sim *sim, uint64_t number)
+{
+    struct http_entry *entry;
+    struct err err = {0};
+    struct http_call *call = NULL;
+    const struct http_options options = {.per_host = 1, .agent = "moonbus"};
+    LL_SEARCH_SCALAR(sim->http_calls, entry, number, number);
+    if (!entry || !entry->call)
+        return;
+    struct http *http = http_new(&options, &err);
+    bool made = http && make_real_call(http, entry->call, &call, &err);
+    const struct http_result *result = made ? http_call_result(call) : NULL;
+    if (result && result->err.code)
+        err = result->err;
+    struct sim_http_reply reply = {.headers = "", .body = ""};
+    if (result && !err.code)
+        reply = (struct sim_http_reply){.status = result->status,
+                                        .headers = result->headers,
+                                        .header_count = result->header_count,
+                                        .body = result->body ? result->body : "",
+                                        .body_len = result->body_len};
+    else
+        reply.error = err_name(err.code);
+    reply.sentence = err.message;
+    sim_http_answer(sim, number, &reply);
+    http_call_release(call);
+    http_free(http);
+}

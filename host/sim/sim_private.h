@@ -26,8 +26,9 @@ struct sim {
     struct spy *spies;             /* owned; of each host one */
     struct broker_client *outside; /* the broker's */
     struct broker_packet *came;    /* owned: what sim_take returned */
-    bool keeps_sent, holds_naks, answers_http;
+    bool keeps_sent, holds_naks, answers_http, diverts_all;
     int calm;                      /* bus_options.calm of hosts that begin to serve */
+    const char *only;              /* not owned; the one handler that hosts serve; NULL: all */
     struct http_entry *http_calls; /* owned; the oldest first */
     uint64_t http_count;
     struct http_stand_in http_stand_in;

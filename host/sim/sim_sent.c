@@ -65,6 +65,8 @@ static bool is_diverted(const struct sim *sim, const struct transport_message *m
     const struct diversion *diversion;
     if (!message->reply)
         return false;
+    if (sim->diverts_all && strncmp(message->subject, "$JS.", 4) != 0)
+        return true;
     LL_FOREACH(sim->diversions, diversion) {
         if (subject_matches(diversion->pattern, message->subject))
             return true;
@@ -97,6 +99,11 @@ void sim_divert(struct sim *sim, const char *pattern)
 void sim_calm(struct sim *sim, int times)
 {
     sim->calm = times;
+}
+
+void sim_divert_all(struct sim *sim)
+{
+    sim->diverts_all = true;
 }
 
 void sim_keep_sent(struct sim *sim)
@@ -182,6 +189,38 @@ bool sim_count_from(struct sim *sim, const char *stream, const char *durable, ui
 {
     struct durable_count job = {sim, stream, durable, deliveries, false};
     return sim_call(sim, "outside", set_count, &job) && job.known;
+}
+
+struct placing {
+    struct sim *sim;
+    const struct sim_placed *placed;
+    bool done;
+};
+
+static void *place(void *arg)
+{
+    struct placing *job = arg;
+    const struct sim_placed *placed = job->placed;
+    const struct broker_placed there = {
+        .stream = placed->stream,
+        .durable = placed->durable,
+        .sequence = placed->sequence,
+        .timestamp_ns = placed->timestamp_ns,
+        .message = {.subject = placed->subject,
+                    .headers = placed->headers,
+                    .headers_len = placed->headers_len,
+                    .data = placed->data,
+                    .len = placed->len},
+    };
+    job->done = broker_place(broker_server_lock(job->sim->server), &there);
+    broker_server_unlock(job->sim->server);
+    return NULL;
+}
+
+bool sim_place(struct sim *sim, const struct sim_placed *placed)
+{
+    struct placing job = {sim, placed, false};
+    return sim_call(sim, "outside", place, &job) && job.done;
 }
 
 static void *count_unsettled(void *arg)

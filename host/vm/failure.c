@@ -297,6 +297,14 @@ static void put_raised(lua_State *L, struct failure *failure)
     }
 }
 
+static void push_traceback(lua_State *L, lua_State *at, int level)
+{
+    if (vm_of(L)->shows_locals)
+        frames_push(L, at, level);
+    else
+        luaL_traceback(L, at, NULL, level);
+}
+
 /* Protected: (description, value). */
 static int describe(lua_State *L)
 {
@@ -310,7 +318,7 @@ static int describe(lua_State *L)
     else
         describe_text(L, push_text(L, 2, description), description);
     if (at && !failure->traceback) {
-        luaL_traceback(L, at, NULL, at == L ? description->skip : 0);
+        push_traceback(L, at, at == L ? description->skip : 0);
         failure->traceback = copy_traceback(lua_tostring(L, -1));
         if (push_raised(L, 2, at))
             put_raised(L, failure);
@@ -322,7 +330,7 @@ static int describe(lua_State *L)
 static int trace(lua_State *L)
 {
     struct failure *failure = lua_touserdata(L, 1);
-    luaL_traceback(L, L, NULL, 1);
+    push_traceback(L, L, 1);
     failure->traceback = copy_traceback(lua_tostring(L, -1));
     return 0;
 }

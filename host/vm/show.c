@@ -7,6 +7,7 @@
 
 #include "base/number.h"
 #include "base/path.h"
+#include "base/text.h"
 #include "base/utf8.h"
 #include "vm/vm_private.h"
 
@@ -18,6 +19,7 @@ struct form {
 
 static const struct form in_errors = {60, 200, 1};
 static const struct form in_log = {1000, 4000, 5};
+static const struct form in_frames = {200, 400, 3};
 
 #define TEXT_MOST 4000
 
@@ -193,6 +195,19 @@ static const char *show(lua_State *L, int index, const struct form *form)
     lua_pushliteral(L, "}");
     lua_concat(L, 3);
     return lua_tostring(L, -1);
+}
+
+void vm_show_value(lua_State *L, int index, struct text *out)
+{
+    struct shown shown = {.form = &in_frames};
+    lua_pushvalue(L, index);
+    if (lua_type(L, -1) == LUA_TNIL)
+        puts_to(&shown, "nil");
+    else
+        add_value(&shown, L, lua_gettop(L), 0);
+    lua_pop(L, 1);
+    text_escape(out, shown.text, shown.len);
+    text_puts(out, shown.full ? "..." : "");
 }
 
 const char *vm_show_table(lua_State *L, int index)

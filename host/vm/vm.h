@@ -66,6 +66,7 @@ struct vm {
     bool eager;     /* MOONBUS_GC=aggressive: to find values that nothing holds */
     int64_t cpu_ns; /* one resume may take so long; 0: any time */
     bool jit_off;
+    bool shows_locals; /* tracebacks have the values of locals (frames.c) */
 };
 
 /* How a resume ended; switch over all of them. */
@@ -185,6 +186,10 @@ bool vm_describe(struct vm *vm, lua_State *L, int index, lua_State *at, struct f
  * than its own: value, file, line, traceback. What describes an error (vm_describe) looks there for
  * its first place. In failure.c. */
 void vm_keep_raised(lua_State *L);
+
+/* Where locals are shown (shows_locals): pushes the traceback of L from that level on, with their
+ * values. How many values it has pushed. In frames.c. */
+int vm_push_frames(lua_State *L, int level);
 
 /* Pushes a table as a short text, {reason = "x"}, cut at some 200 bytes; runs none of its
  * metamethods. May raise: no memory, no room on the stack. In show.c. */

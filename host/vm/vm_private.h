@@ -27,4 +27,12 @@ void failure_fill(lua_State *L, lua_State *at, int skip, struct failure *failure
  * out of memory. */
 void failure_trace(lua_State *L, struct failure *failure);
 
+/* frames.c. Pushes onto L the traceback of `at` (which may be L) from that level on, as
+ * luaL_traceback does, with the values of locals. May raise when there is no memory. */
+void frames_push(lua_State *L, lua_State *at, int level);
+
+/* show.c. A value of any kind as a short text, for one line. */
+struct text;
+void vm_show_value(lua_State *L, int index, struct text *out);
+
 #endif

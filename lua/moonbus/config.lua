@@ -446,6 +446,7 @@ local function judge(self, input)
   result.tls = (self.stated["tls.ca"] or self.stated["tls.cert"] or self.stated["tls.verify"]) ~= nil
     or result["tls.first"]
   result.warnings = self.warnings
+  result.secrets = shower.list(self.secrets)
   result.leaves = describe(self, result)
   return result
 end
@@ -479,7 +480,7 @@ end
 ---@return string|nil format
 function config.load(input)
   local self = { host = input.host, stated = {}, warnings = {}, secrets = {} }
-  self.show, self.hide = shower(self.secrets)
+  self.show, self.hide = shower.of(self.secrets)
   local ok, result = pcall(judge, self, input)
   if ok then return result end
   if type(result) == "table" and result.complaint then

@@ -19,4 +19,11 @@ local function shower(secrets)
   return show, hide
 end
 
-return shower
+-- What secret() gave, as a list.
+local function list(secrets)
+  local values = {}
+  for secret in pairs(secrets) do values[#values + 1] = secret end
+  return values
+end
+
+return { of = shower, list = list }

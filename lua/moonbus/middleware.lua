@@ -56,6 +56,7 @@ end
 --- called: what is called in the place of fn, which the script wrote (a schema before it); or nil.
 function core.register(kind, spec, fn, called)
   local index = register(kind, spec, fn)
+  if fn and core.frames() then called = require("moonbus.task").traced(called or fn) end
   if called then
     core.replace_handler(kind, index, called)
     fn = called

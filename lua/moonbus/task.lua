@@ -98,7 +98,7 @@ end
 --- Handler for xpcall: the error value, and where it was raised. Thousands may be cancelled at once.
 local function keep(value)
   if is_cancellation(value) then return { kept = KEPT, value = value } end
-  local text, file, line = trace(value, debug.traceback("", 2), core.where())
+  local text, file, line = trace(value, core.frames() or debug.traceback("", 2), core.where())
   return { kept = KEPT, value = value, file = file, line = line, traceback = text }
 end
 
@@ -290,6 +290,27 @@ function M.attempt(fn, ...)
   local ok, first, second = xpcall(fn, keep, ...)
   if not ok then first = kept_of(first) end
   return ok, first, second
+end
+
+local function pass_on(ok, ...)
+  if ok then return ... end
+  local failure = kept_of((...))
+  if failure.traceback then
+    raised.value, raised.file, raised.line = failure.value, failure.file, failure.line
+    raised.traceback = failure.traceback
+  end
+  error(failure.value, 0)
+end
+
+local function keep_frames(value)
+  local text, file, line = trace(value, core.frames() or debug.traceback("", 2), core.where())
+  return { kept = KEPT, value = value, file = file, line = line, traceback = text }
+end
+
+--- A handler whose errors are looked at where they are raised: LuaJIT has lost the locals of the
+--- innermost function when it has ended the coroutine.
+function M.traced(fn)
+  return function(...) return pass_on(xpcall(fn, keep_frames, ...)) end
 end
 
 -- What is given back ------------------------------------------------------------------------------

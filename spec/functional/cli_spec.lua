@@ -34,11 +34,11 @@ describe("the command line", function()
       assert.equal(0, run.status)
       local listed = {}
       for command in run.stdout:gmatch "\n%s*moonbus (%l+)" do listed[command] = true end
-      for _, command in ipairs { "run", "dev", "init", "check", "test", "pub", "req", "sub", "redrive", "tune",
-        "version" } do
+      for _, command in ipairs { "run", "dev", "init", "check", "test", "pub", "req", "sub", "redrive", "replay",
+        "shadow", "tune", "version" } do
         assert.is_true(listed[command], command .. " in\n" .. run.stdout)
       end
-      for _, command in ipairs { "replay", "shadow" } do
+      for _, command in ipairs { "trace", "play" } do
         assert.is_nil(listed[command], command)
       end
     end)

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "app/watch.h"
 #include "base/regular.h"
 
 #define TEXT_MOST ((size_t)64 << 20)
@@ -75,10 +76,39 @@ static int files_read(lua_State *L)
     return 1;
 }
 
+static int files_handlers(lua_State *L)
+{
+    const char *path = luaL_checkstring(L, 1);
+    struct stat info;
+    int count = 0;
+    if (stat(path, &info) != 0 || access(path, R_OK) != 0) {
+        lua_pushnil(L);
+        lua_pushfstring(L, "%s: %s", path, strerror(errno));
+        return 2;
+    }
+    lua_newtable(L);
+    if (!S_ISDIR(info.st_mode)) {
+        lua_pushstring(L, path);
+        lua_rawseti(L, -2, 1);
+        return 1;
+    }
+    char **names = watch_list_folder(path, &count);
+    const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
+    for (int i = 0; names && i < count; i++) {
+        lua_pushfstring(L, "%s%s%s", path, slash, names[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    watch_free_names(names, count);
+    return 1;
+}
+
 int files_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"list", files_list}, {"real", files_real}, {"read", files_read}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"list", files_list},
+                                         {"real", files_real},
+                                         {"read", files_read},
+                                         {"handlers", files_handlers},
+                                         {NULL, NULL}};
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     return 1;

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "bus/consume/consumer.h"
+#include "bus/letter.h"
 #include "engine/engine.h"
 #include "sim/sim.h"
 #include "vm/plain.h"
@@ -20,6 +22,7 @@
 struct test_stage {
     struct sim *sim;       /* owned; NULL: closed */
     struct sim_host *host; /* owned; NULL: nothing is loaded */
+    char *only;            /* owned; the one handler that serves; NULL: all */
     bool serves, left;     /* left: something hangs in it, or has no end, and stays */
 };
 
@@ -52,14 +55,23 @@ static const struct sim_settings *settings_of(lua_State *L)
     return settings;
 }
 
+/* stage.new([seed [, now [, only]]]): now: its time of day begins with the real one; only: the one
+ * handler that serves, whose requests, publishes to JetStream among them, are answered by whoever
+ * takes them out. */
 static int stage_new(lua_State *L)
 {
     double seed = luaL_optnumber(L, 1, 1);
+    int64_t wall_ns = lua_toboolean(L, 2) ? clock_wall_ns() : 0;
+    const char *only = luaL_optstring(L, 3, NULL);
     struct test_stage *stage = lua_newuserdata(L, sizeof *stage);
     *stage = (struct test_stage){0};
     luaL_getmetatable(L, TYPE);
     lua_setmetatable(L, -2);
-    stage->sim = sim_new((uint64_t)seed, 0, 0);
+    stage->only = only ? strdup(only) : NULL;
+    stage->sim = sim_new_at((uint64_t)seed, 0, 0, wall_ns);
+    sim_only(stage->sim, stage->only);
+    if (only)
+        sim_divert_all(stage->sim);
     sim_keep_sent(stage->sim);
     sim_allow(stage->sim, STEPS);
     sim_answer_http(stage->sim);
@@ -96,8 +108,10 @@ static void end(struct test_stage *stage)
     sim_hold_naks(sim, false);
     if (stage->host && sim_host_end(stage->host, GRACEFUL_MS) < 0)
         stage->left = true;
-    if (!stage->left && sim_close(sim))
+    if (!stage->left && sim_close(sim)) {
         sim_free(sim);
+        free(stage->only);
+    }
 }
 
 static int stage_close(lua_State *L)
@@ -218,6 +232,38 @@ static int stage_hold_naks(lua_State *L)
     return answer(L, stage, sim_hold_naks(stage->sim, lua_toboolean(L, 2)));
 }
 
+/* s:place { stream, durable, sequence, time, subject, block, data }: as sim_place; time as servers
+ * write it, block: of headers, or nil. nil and a sentence. */
+static int stage_place(lua_State *L)
+{
+    struct test_stage *stage = check(L);
+    static const char *const fields[] = {"stream", "durable", "time", "subject", "block", "data"};
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        lua_getfield(L, 2, fields[i]); /* at 3 and above: they stay while they are used */
+    lua_getfield(L, 2, "sequence");
+    size_t headers_len = 0, len = 0;
+    const char *headers = lua_tolstring(L, 7, &headers_len);
+    const char *data = luaL_checklstring(L, 8, &len);
+    const struct sim_placed placed = {.stream = luaL_checkstring(L, 3),
+                                      .durable = luaL_checkstring(L, 4),
+                                      .timestamp_ns = stored_time(luaL_checkstring(L, 5)),
+                                      .subject = luaL_checkstring(L, 6),
+                                      .headers = headers,
+                                      .headers_len = headers_len,
+                                      .data = data,
+                                      .len = len,
+                                      .sequence = (uint64_t)luaL_checknumber(L, 9)};
+    if (sim_place(stage->sim, &placed)) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushfstring(L, "no stream %s with a durable %s", placed.stream, placed.durable);
+    return 2;
+}
+
 static int stage_count_from(lua_State *L)
 {
     lua_pushboolean(L, sim_count_from(check(L)->sim, luaL_checkstring(L, 2), luaL_checkstring(L, 3),
@@ -260,6 +306,13 @@ static int stage_answer_http(lua_State *L)
     };
     reply.body = luaL_checklstring(L, 6, &reply.body_len);
     sim_http_answer(stage->sim, (uint64_t)luaL_checknumber(L, 2), &reply);
+    return 0;
+}
+
+/* s:go_out(number): the call is made for real. */
+static int stage_go_out(lua_State *L)
+{
+    sim_http_go_out(check(L)->sim, (uint64_t)luaL_checknumber(L, 2));
     return 0;
 }
 
@@ -319,6 +372,8 @@ static void put_consumer(lua_State *L, const struct consumer_spec *consumer)
 {
     put_string(L, "stream", consumer->stream);
     put_string(L, "durable", consumer->durable);
+    lua_pushboolean(L, consumer->bind);
+    lua_setfield(L, -2, "bind");
     lua_createtable(L, consumer->filter_count, 0);
     for (int i = 0; i < consumer->filter_count; i++) {
         lua_pushstring(L, consumer->filters[i]);
@@ -337,6 +392,7 @@ static int stage_registrations(lua_State *L)
         put_string(L, "handler", view.handler);
         put_string(L, "binding", view.binding);
         put_string(L, "subject", view.subject);
+        put_string(L, "dead_letter", view.dead_letter);
         lua_pushnumber(L, view.batch_size);
         lua_setfield(L, -2, "batch_size");
         if (view.consumer)
@@ -360,6 +416,7 @@ static const luaL_Reg methods[] = {
     {"take", stage_take},
     {"sent", stage_sent},
     {"divert", stage_divert},
+    {"place", stage_place},
     {"hold_naks", stage_hold_naks},
     {"count_from", stage_count_from},
     {"take_http", stage_take_http},
@@ -367,6 +424,7 @@ static const luaL_Reg methods[] = {
     {"stub_offload", stage_stub_offload},
     {"take_offload", stage_take_offload},
     {"answer_offload", stage_answer_offload},
+    {"go_out", stage_go_out},
     {"registrations", stage_registrations},
     {NULL, NULL},
 };

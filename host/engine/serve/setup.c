@@ -124,6 +124,13 @@ static int declare_again(struct declaration *declaration, bool *away, struct err
     return *away ? 0 : code;
 }
 
+/* Where one handler alone serves, it does so after the "start" hooks. */
+static bool is_left_out(const struct scripts *scripts, const struct registration *registration)
+{
+    return scripts->only && registration->kind->brings != SOURCE_BRINGS_START &&
+           strcmp(registration->handler, scripts->only) != 0;
+}
+
 int setup_declare(struct generation *generation, const struct generation *live, uint64_t until_ns,
                   struct err *err)
 {
@@ -131,7 +138,8 @@ int setup_declare(struct generation *generation, const struct generation *live, 
     int code = 0;
     for (int i = 0; !code && i < generation->registration_count; i++) {
         struct declaration declaration = {generation->scripts, generation->registrations[i]};
-        if (!declaration.registration->kind->declare)
+        if (!declaration.registration->kind->declare ||
+            is_left_out(generation->scripts, declaration.registration))
             continue;
         if (is_declared(live, declaration.registration))
             code = declare_again(&declaration, &away, err);
@@ -183,7 +191,8 @@ int setup_sources(struct script *script, struct generation *generation, bool may
     int code = 0;
     for (int i = 0; !code && i < generation->registration_count; i++) {
         struct registration *registration = generation->registrations[i];
-        if (registration->kind->declared || has_heir(script, registration))
+        if (registration->kind->declared || has_heir(script, registration) ||
+            is_left_out(script->scripts, registration))
             continue;
         struct source *source = source_new(script, generation, registration);
         code = source ? prepare_source(source, may_update, until_ns, err)

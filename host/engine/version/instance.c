@@ -150,6 +150,8 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
     int code = instance->vm ? 0 : -1;
     if (!code)
         instance->vm->cpu_ns = generation->policy->cpu_ns;
+    if (!code)
+        instance->vm->shows_locals = instance->scripts->only != NULL;
     if (!code) {
         lua_pushcfunction(instance->vm->L, open_bindings);
         code = vm_call(instance->vm, 0, 0, failure);

@@ -40,6 +40,7 @@ struct scripts {
     struct mirrors *mirrors;     /* owned; of the buckets that scripts have cached */
     struct bus *bus;             /* set before anything is served */
     struct discovery *discovery; /* likewise; owned by the engine; NULL: no memory */
+    const char *only;            /* the one handler that serves; NULL: all of them */
 
     struct script *first; /* owned, in order of loading */
     int count;

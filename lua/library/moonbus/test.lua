@@ -15,6 +15,22 @@ local test = {}
 ---@return moonbus.test.Script
 function test.load(path, options) end
 
+--- A message of a file, as `moonbus replay --save` writes it.
+---@class moonbus.test.Fixture
+---@field subject string
+---@field data string
+---@field block? string its headers, as they go over the wire
+---@field stream? string
+---@field sequence? integer
+---@field time? string
+---@field consumer? string of a dead letter: who could not handle it
+---@field attempt? integer
+
+--- Reads such a file, for `script:deliver`. The path as of `load`.
+---@param path string
+---@return moonbus.test.Fixture
+function test.fixture(path) end
+
 --- Moves the clock of each script that is loaded. Returns what happened in the last of them.
 ---@param duration moonbus.Duration
 ---@return moonbus.test.Result
@@ -58,6 +74,7 @@ local script = {}
 
 --- Sends one message, and waits until its handler has ended. A durable's runs once: a nak stays on
 --- its way until `run` or `advance`.
+---@overload fun(self: moonbus.test.Script, fixture: moonbus.test.Fixture, options?: moonbus.test.DeliverOptions): moonbus.test.Result
 ---@param subject string
 ---@param data? string|table
 ---@param options? moonbus.test.DeliverOptions

@@ -3,6 +3,7 @@ local blame = require "moonbus.test.blame"
 local checks = require "moonbus.test.checks"
 local core = require "moonbus.core"
 local files = require "moonbus.test.files"
+local fixture = require "moonbus.test.fixture"
 local script = require "moonbus.test.script"
 
 local M = {}
@@ -15,19 +16,28 @@ local OPTIONS = {
   hints = { stream = "streams", random = "seed", headers = "it belongs to deliver" },
 }
 
--- Where a handler file is; raises.
-local function find_file(path)
-  if type(path) ~= "string" or path == "" then checks.refuse("load", "path", "the path of a handler file", path) end
-  if path:find "%z" then blame("load: path: it has a NUL") end
+-- Where a file is, and its text; raises. what: "a handler file".
+local function find_file(binding, path, what)
+  if type(path) ~= "string" or path == "" then checks.refuse(binding, "path", "the path of " .. what, path) end
+  if path:find "%z" then blame("%s: path: it has a NUL", binding) end
   local said
   for _, found in ipairs { path, path:sub(1, 1) ~= "/" and folder ~= "" and folder .. path or nil } do
     local text, why = files.read(found)
-    if text then return found end
-    if not why:find "No such file" then said = said or ("load: %s: %s"):format(found, why) end
+    if text then return found, text end
+    if not why:find "No such file" then said = said or ("%s: %s: %s"):format(binding, found, why) end
   end
   if said then blame("%s", said) end
-  blame("load: there is no file %s here%s", path,
+  blame("%s: there is no file %s here%s", binding, path,
     folder ~= "" and path:sub(1, 1) ~= "/" and ", nor " .. folder .. path or "")
+end
+
+-- A message of a file that `moonbus replay --save` wrote, for script:deliver. The path as of load.
+function M.fixture(path)
+  if type(path) == "table" then blame("test.fixture(...): with a dot, not a colon") end
+  local found, text = find_file("fixture", path, "a file that `moonbus replay --save` wrote")
+  local message, why = fixture.parse(text)
+  if not message then blame("fixture: %s: %s", found, why) end
+  return message
 end
 
 -- path: from the current folder, else from that of the test file. options: streams = { { name,
@@ -38,7 +48,8 @@ function M.load(path, options)
     checks.streams(options.streams)
   end
   options = checks.check("load", options, OPTIONS)
-  local loaded = script.new(find_file(path), { seed = options.seed, streams = checks.streams(options.streams) })
+  local found = find_file("load", path, "a handler file")
+  local loaded = script.new(found, { seed = options.seed, streams = checks.streams(options.streams) })
   open[#open + 1] = loaded
   return loaded
 end

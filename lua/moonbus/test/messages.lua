@@ -65,11 +65,19 @@ local function add(headers, name, value)
   if rawget(headers, name) == nil then headers[name] = value end
 end
 
--- Of a block as it comes over the wire; the second value is its status.
+-- The fields of a block as it comes over the wire, { name, value } each, and its first line.
+function M.block_pairs(text)
+  local list = {}
+  local first, rest = text:match "^(NATS/1.0[^\r\n]*)\r\n(.*)$"
+  for name, value in (rest or ""):gmatch "([^:\r\n]+):[ \t]*([^\r\n]*)" do list[#list + 1] = { name, value } end
+  return list, first
+end
+
+-- Of such a block; the second value is its status.
 function M.read_block(text)
   local headers = setmetatable({}, by_any_case)
-  local first, rest = text:match "^(NATS/1.0[^\r\n]*)\r\n(.*)$"
-  for name, value in (rest or ""):gmatch "([^:\r\n]+):[ \t]*([^\r\n]*)" do add(headers, name, value) end
+  local list, first = M.block_pairs(text)
+  for _, pair in ipairs(list) do add(headers, pair[1], pair[2]) end
   return headers, first and first:match "^NATS/1.0 (%d+)"
 end
 

@@ -41,6 +41,7 @@ local function add_run(record, event)
   local run = {
     handler = event.handler, subject = event.subject, stream = event.stream, consumer = event.consumer,
     sequence = event.sequence, attempt = event.attempt or 1, verdict = event.verdict,
+    took_ms = tonumber(event.msg:match "^handled in ([%d.]+)ms"),
   }
   -- In an order the host itself runs it again: for its author that is a nak.
   if run.verdict == "retry" then
@@ -59,7 +60,7 @@ end
 
 local function add_log(record, event)
   record.logged[#record.logged + 1] = { level = event.level, message = event.msg, fields = event.fields,
-    code = event.code, file = event.file, line = event.line }
+    code = event.code, file = event.file, line = event.line, verdict = event.verdict }
   if event.level ~= "error" or not event.verdict then return end
   local err = setmetatable({ code = event.code, message = own_words(event.msg), file = event.file,
     line = event.line, traceback = event.traceback }, failure)
@@ -96,12 +97,13 @@ local function add_nak(record, sent)
     sequence = tonumber(sequence), delay = (tonumber(sent.data:match '"delay":%s*(%d+)') or 0) / 1e9 }
 end
 
+-- The message, where it is none of the host's own, nor one that was seen before.
 function M.see(record, sent)
-  if sent.subject:find "^%$JS%.ACK%." then return add_nak(record, sent) end
-  if is_own(sent.subject) then return end
+  if sent.subject:find "^%$JS%.ACK%." then add_nak(record, sent) end
+  if is_own(sent.subject) then return nil end
   local message = messages.message(sent.subject, sent.data, messages.read_pairs(sent.headers))
   if message.id then -- a try that was not answered in time is sent once more
-    if record.ids[message.id .. message.subject] then return end
+    if record.ids[message.id .. message.subject] then return nil end
     record.ids[message.id .. message.subject] = true
   end
   local list = record.published
@@ -111,6 +113,7 @@ function M.see(record, sent)
     list = record.requests
   end
   list[#list + 1] = message
+  return message
 end
 
 -- --- the result ---

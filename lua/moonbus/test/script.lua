@@ -32,7 +32,8 @@ end
 local function take_sent(self)
   local any = false
   for sent in function() return self.stage:sent() end do
-    record.see(self.record, sent)
+    local message = record.see(self.record, sent)
+    if message and self.on_sent then self:on_sent(sent, message) end
     if sent.diverted then
       any = true
       stubs.answer(self, sent)
@@ -109,25 +110,28 @@ end
 local function check_streams(self)
   local declared = {}
   for _, each in ipairs(self.registrations) do
-    if each.binding == "js.stream" then declared[each.handler:match "%S+$"] = true end
+    if each.binding == "js.stream" and not self.only then declared[each.handler:match "%S+$"] = true end
   end
   known_streams(self)
   for _, each in ipairs(self.registrations) do
-    if each.durable and not declared[each.stream] and not self.streams[each.stream] then
+    local served = not self.only or each.handler == self.only
+    if each.durable and served and not declared[each.stream] and not self.streams[each.stream] then
       blame('%s: %s: there is no stream "%s" in this test: load(path, { streams = { { name = "%s", ' ..
         'subjects = { ... } } } })', self.name, each.handler, each.stream, each.stream)
     end
   end
 end
 
--- path: of a file that is there. options: streams, seed.
+-- path: of a file that is there. options: streams, seed; only: the one handler that is served, whose
+-- requests and publishes to JetStream all come to script:unanswered where no stub takes them; now: its
+-- time of day begins with the real one.
 function script.new(path, options)
   local self = setmetatable({
     path = path, name = path:match "[^/]+$", stubbed = {}, web = {}, offloaded = {}, replies = {}, asked = 0,
-    record = record.new(),
+    record = record.new(), only = options.only,
   }, script)
-  self.stage = stage.new(options.seed)
-  make_streams(self, options.streams)
+  self.stage = stage.new(options.seed, options.now, options.only)
+  make_streams(self, options.streams or {})
   local ok, why = self.stage:load(path, self.name)
   if not ok then
     self:close()
@@ -146,7 +150,8 @@ function script:start()
   if not ok then blame("%s", (tostring(why):gsub("^serve: ", ""))) end
   self:wait(function() return not self.stage:busy() end, MOST_MS)
   local failed = self.record.failures[1]
-  if failed then
+  self.start_failed = failed and failed.error
+  if failed and not self.only then
     blame('%s: %s failed: %s:%d: %s', self.name, failed.event.handler, tostring(failed.error.file),
       failed.error.line or 0, failed.error.message)
   end
@@ -317,21 +322,58 @@ local function wait_for_run(self, target, subject, sequence)
   return first_run(self, target, subject, sequence)
 end
 
--- One message to the handler that takes it, and one run of that. A nak stays until script:run or
--- advance.
-function script:deliver(subject, data, options)
+-- A message as it lay in a real stream, which this durable takes: it lies here in the same place.
+local function lay(self, target, message)
+  local ok, why = self.stage:place { stream = target.stream, durable = target.durable, sequence = message.sequence,
+    time = message.time, subject = message.subject, block = message.block, data = message.data }
+  self:check(ok, why)
+  return message.sequence
+end
+
+local function is_placed(target, message)
+  return message.stream == target.stream and message.sequence and message.time
+end
+
+-- What test.fixture gives, in the place of a subject and data.
+local function take_fixture(message, options)
+  local taken = { headers = message.block and messages.read_block(message.block) }
+  for key, value in pairs(options or {}) do taken[key] = value end
+  if message.consumer and not taken.handler then
+    taken.stream, taken.consumer = taken.stream or message.stream, taken.consumer or message.consumer
+  end
+  return taken
+end
+
+local function check_delivered(self, subject, options)
   checks.kinds.subject("deliver", "subject", subject)
   options = checks.check("deliver", options, DELIVER)
   check_here(self, "deliver")
+  return options
+end
+
+-- One message to the handler that takes it, and one run of that. A nak stays until script:run or
+-- advance.
+function script:deliver(subject, data, options)
+  local fixture = type(subject) == "table" and type(subject.subject) == "string" and subject or nil
+  if fixture then
+    if type(data) ~= "table" and data ~= nil then
+      blame("deliver: behind what test.fixture gives there are options, not data")
+    end
+    options = take_fixture(fixture, data)
+    subject, data = fixture.subject, fixture.data
+  end
+  options = check_delivered(self, subject, options)
   self.sending = false
   begin(self, "deliver")
   local target = find(self, subject, options)
+  local attempt = options.attempt or fixture and target.durable and fixture.attempt
   check_meant(target, options)
   self:check(self.stage:hold_naks(true))
   local sequence, inbox
   if target.durable then
-    if options.attempt then self.stage:count_from(target.stream, target.durable, options.attempt - 1) end
-    sequence = store(self, "deliver", subject, data, options)
+    if attempt then self.stage:count_from(target.stream, target.durable, attempt - 1) end
+    local placed = fixture and is_placed(target, fixture)
+    sequence = placed and lay(self, target, fixture) or store(self, "deliver", subject, data, options)
   else
     inbox = publish(self, "deliver", subject, data, options, options.reply)
   end

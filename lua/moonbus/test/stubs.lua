@@ -1,4 +1,5 @@
 -- What stands for the others: answers to requests, and what a stream says of a message.
+local base64 = require "moonbus.test.base64"
 local blame = require "moonbus.test.blame"
 local checks = require "moonbus.test.checks"
 local messages = require "moonbus.test.messages"
@@ -103,19 +104,17 @@ local function answer_of(script, stub, sent)
     or ": " .. tostring(why):gsub("^.-STUB: ", "")), 0)
 end
 
+-- err: "no_responders", "timeout", or what a service says.
+function M.answer_error(script, sent, err, delay)
+  if err == "timeout" then return end
+  local status = STATUS[err]
+  script.stage:publish(sent.reply, "", messages.block(not status and error_headers(err) or nil, status), nil, delay)
+end
+
 local function send(script, stub, sent, answer)
-  local text, headers, status = "", {}, nil
-  if is_error(answer) then
-    local err = answer.error
-    if err == "timeout" then return end
-    status = STATUS[err]
-    if not status then headers = error_headers(err) end
-  else
-    local kind
-    text, kind = messages.encode(answer)
-    headers["content-type"] = kind
-  end
-  script.stage:publish(sent.reply, text, messages.block(headers, status), nil, stub.delay)
+  if is_error(answer) then return M.answer_error(script, sent, answer.error, stub.delay) end
+  local text, kind = messages.encode(answer)
+  script.stage:publish(sent.reply, text, messages.block { ["content-type"] = kind }, nil, stub.delay)
 end
 
 -- A request came that a stub takes. What a function of a test raises fails the test.
@@ -124,31 +123,17 @@ function M.answer(script, sent)
   for _, each in ipairs(script.stubbed) do
     if messages.matches(each.subject, sent.subject) then stub = each break end
   end
+  if not stub then return script:unanswered(sent) end
   local answer = answer_of(script, stub, sent)
   for _, each in ipairs(is_many(answer) and answer.replies or { answer }) do send(script, stub, sent, each) end
 end
 
 -- --- what lies in a stream ---
 
-local DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-
-local function from_base64(text)
-  local out, bits, count = {}, 0, 0
-  for char in text:gmatch "[%w+/]" do
-    bits, count = bits * 64 + DIGITS:find(char, 1, true) - 1, count + 6
-    if count >= 8 then
-      count = count - 8
-      out[#out + 1] = string.char(math.floor(bits / 2 ^ count))
-      bits = bits % 2 ^ count
-    end
-  end
-  return table.concat(out)
-end
-
 -- A message as the API hands it out.
 function M.stored(got)
-  local headers = messages.read_block(from_base64(got.hdrs or ""))
-  local message = messages.message(got.subject, from_base64(got.data or ""), headers)
+  local headers = messages.read_block(base64.decode(got.hdrs or ""))
+  local message = messages.message(got.subject, base64.decode(got.data or ""), headers)
   message.sequence = got.seq
   return message
 end

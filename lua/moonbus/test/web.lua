@@ -105,6 +105,21 @@ local function answer_of(script, stub, call)
   error(stubs.place_of(stub.answer) .. what .. ": " .. tostring(answer):gsub("^.-STUB: ", ""), 0)
 end
 
+-- Nothing answers it: an error in its place.
+function M.answer_error(script, call, code, sentence)
+  script.stage:answer_http(call.number, 0, "", 0, "", 0, code, sentence)
+end
+
+local function answer(script, call)
+  local stub = find(script, call)
+  if not stub and script.unanswered_call then return script:unanswered_call(call) end
+  if not stub then
+    blame('%s: no stub answers %s %s: script:stub_http("%s", { status = 200 })', script.name, call.method, call.url,
+      call.url)
+  end
+  send(script, call, stub, answer_of(script, stub, call))
+end
+
 -- Answers what handlers have called. True: there was something.
 function M.answer_all(script)
   local any = false
@@ -113,12 +128,7 @@ function M.answer_all(script)
     call.headers = messages.read_pairs(call.headers)
     call.raw, call.data = call.body, messages.decode(call.body)
     table.insert(script.record.http, call)
-    local stub = find(script, call)
-    if not stub then
-      blame('%s: no stub answers %s %s: script:stub_http("%s", { status = 200 })', script.name, call.method, call.url,
-        call.url)
-    end
-    send(script, call, stub, answer_of(script, stub, call))
+    answer(script, call)
   end
   return any
 end

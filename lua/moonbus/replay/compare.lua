@@ -1,0 +1,133 @@
+-- What an output says now, compared with what it said: headers, and data by value where it is JSON.
+local cjson = require "cjson"
+local messages = require "moonbus.test.messages"
+local shown = require "moonbus.replay.shown"
+
+local M = {}
+
+local FIELDS_MOST = 10 -- of one message
+
+-- They tell of the run, not of what it found out.
+local OF_THE_RUN = { ["nats-msg-id"] = true, traceparent = true, tracestate = true }
+
+-- names: "items[1].at", "items[*].at", "header:X-When".
+function M.ignoring(names)
+  local set = {}
+  for _, name in ipairs(names) do set[name:find "^header:" and name:lower() or name] = true end
+  return set
+end
+
+local function is_ignored(path, ignored)
+  return ignored[path] or ignored[(path:gsub("%[%d+%]", "[*]"))]
+end
+
+-- --- values ---
+
+local function text_of(value)
+  if value == nil then return "absent" end
+  if value == cjson.null then return "null" end
+  if type(value) == "string" then return '"' .. shown.data(value) .. '"' end
+  if type(value) == "table" then return shown.data((cjson.encode(value):gsub("\\/", "/"))) end
+  return tostring(value)
+end
+
+local function add(found, path, was, now)
+  if #found < FIELDS_MOST then
+    found[#found + 1] = ("%s: was %s, now %s"):format(path == "" and "data" or shown.line(path), was, now)
+  else
+    found.more = (found.more or 0) + 1
+  end
+end
+
+local function keys_of(was, now)
+  local keys, seen = {}, {}
+  for _, value in ipairs { was, now } do
+    for key in pairs(value) do
+      if not seen[key] then keys[#keys + 1] = key end
+      seen[key] = true
+    end
+  end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  return keys
+end
+
+local function join(path, key)
+  if type(key) == "number" then return ("%s[%d]"):format(path, key) end
+  return path == "" and key or path .. "." .. key
+end
+
+local function walk(was, now, path, ignored, found)
+  if path ~= "" and is_ignored(path, ignored) then return end
+  if type(was) == "table" and type(now) == "table" then
+    for _, key in ipairs(keys_of(was, now)) do walk(was[key], now[key], join(path, key), ignored, found) end
+  elseif was ~= now then
+    add(found, path, text_of(was), text_of(now))
+  end
+end
+
+local function decode(text)
+  local ok, value = pcall(cjson.decode, text)
+  return ok and type(value) == "table" and value or nil
+end
+
+-- Numbers of so many digits are not told apart as values.
+local function long_numbers(text)
+  local list = {}
+  for digits in text:gmatch "%d+" do
+    if #digits > 15 then list[#list + 1] = digits end
+  end
+  table.sort(list)
+  return table.concat(list, ",")
+end
+
+local function first_difference(was, now)
+  local place = 1
+  while place <= #was and was:byte(place) == now:byte(place) do place = place + 1 end
+  return place
+end
+
+local function compare_data(was, now, ignored, found)
+  if was == now or ignored.data then return end
+  local before, after = decode(was), decode(now)
+  if not before or not after then
+    return add(found, "", ("%s (%d bytes)"):format(shown.data(was), #was), ("%s (%d bytes; from byte %d on)"):format(
+      shown.data(now), #now, first_difference(was, now)))
+  end
+  local count = #found
+  walk(before, after, "", ignored, found)
+  if #found == count and not next(ignored) and long_numbers(was) ~= long_numbers(now) then
+    add(found, "", shown.data(was), shown.data(now))
+  end
+end
+
+-- --- headers ---
+
+-- Of each name, in small letters, all values.
+local function collect(block)
+  local all = {}
+  for _, pair in ipairs(block and messages.block_pairs(block) or {}) do
+    local name = pair[1]:lower()
+    if not OF_THE_RUN[name] then all[name] = (all[name] and all[name] .. ", " or "") .. pair[2] end
+  end
+  return all
+end
+
+local function compare_headers(was, now, ignored, found)
+  local before, after = collect(was), collect(now)
+  for _, name in ipairs(keys_of(before, after)) do
+    if before[name] ~= after[name] and not ignored["header:" .. name] then
+      add(found, "header " .. name, text_of(before[name]), text_of(after[name]))
+    end
+  end
+end
+
+-- was: a stored message; now: one that would be published, with block and raw. A list of sentences.
+function M.messages(was, now, ignored)
+  local found = {}
+  compare_headers(was.block, now.block, ignored, found)
+  compare_data(was.data, now.raw, ignored, found)
+  if found.more then found[#found + 1] = ("and %d more"):format(found.more) end
+  return found
+end
+
+return M
