@@ -90,6 +90,15 @@ static void add_next(cJSON *object, int64_t seconds)
                             value_format_time(seconds * NS_PER_S, 0, shown, sizeof shown));
 }
 
+/* A watch or a cache of a bucket. */
+static void add_reader(cJSON *object, const struct reader_stat *stat)
+{
+    cJSON_AddBoolToObject(object, "caught_up", stat->caught_up);
+    cJSON_AddNumberToObject(object, "sequence", (double)stat->last);
+    cJSON_AddNumberToObject(object, "behind", (double)stat->behind);
+    cJSON_AddBoolToObject(object, "gone", stat->gone);
+}
+
 static cJSON *handler_json(const struct handler_stat *stat, bool quotes)
 {
     cJSON *object = cJSON_CreateObject();
@@ -100,12 +109,14 @@ static cJSON *handler_json(const struct handler_stat *stat, bool quotes)
     cJSON_AddNumberToObject(object, "queued", stat->queued);
     cJSON_AddNumberToObject(object, "oldest_running_ms",
                             (double)(stat->oldest_running_ns / NS_PER_MS));
-    if (!stat->is_durable && !stat->is_timer)
+    if (!stat->is_durable && !stat->is_timer && !stat->is_reader)
         cJSON_AddNumberToObject(object, "dropped", (double)stat->dropped);
     if (stat->next_s)
         add_next(object, stat->next_s);
     if (stat->is_durable)
         add_durable(object, &stat->durable);
+    if (stat->is_reader)
+        add_reader(object, &stat->reader);
     if (stat->counted)
         add_counts(object, stat->counted, stat->is_durable, quotes);
     return object;
@@ -220,6 +231,10 @@ static void check_handler(cJSON *reasons, const struct handler_stat *stat)
         add_handler(reasons, stat, "the server does not answer its pulls");
     if (stat->durable.edited)
         add_handler(reasons, stat, stat->durable.edited);
+    if (stat->reader.gone)
+        add_handler(reasons, stat, "its stream cannot be read");
+    else if (stat->reader.silent)
+        add_handler(reasons, stat, "the server does not answer its pulls");
 }
 
 /* A script that serves and has no Lua state takes messages that nobody runs. */

@@ -67,6 +67,18 @@ static void add_lag(struct text *text, const cJSON *handler)
     text_puts(text, "\n");
 }
 
+/* A watch or a cache of a bucket. */
+static void add_reader(struct text *text, const cJSON *handler)
+{
+    if (!json_field(handler, "caught_up"))
+        return;
+    if (json_true(handler, "gone"))
+        text_puts(text, "    its stream cannot be read\n");
+    else if (!json_true(handler, "caught_up"))
+        text_printf(text, "    reads what is there: %.0f to come\n",
+                    json_number(handler, "behind", 0));
+}
+
 static void add_last_error(struct text *text, const cJSON *handler)
 {
     const cJSON *error = json_field(handler, "last_error");
@@ -101,6 +113,7 @@ static void add_handler(struct text *text, const cJSON *handler)
     }
     text_puts(text, "\n");
     add_lag(text, handler);
+    add_reader(text, handler);
     if (*json_text_or(handler, "edited", "")) {
         text_puts(text, "    edited on the server: ");
         add_shown(text, json_text_or(handler, "edited", ""));

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "bus/consume/consumer.h"
+#include "bus/consume/ordered.h"
 #include "engine/engine_private.h"
 #include "engine/kinds/kinds.h"
 #include "engine/offload/offload.h"
@@ -15,6 +16,7 @@
 #include "engine/sched/watchdog.h"
 #include "engine/shared.h"
 #include "engine/source/handling.h"
+#include "engine/source/kind.h"
 #include "engine/source/source.h"
 #include "engine/version/generation.h"
 #include "engine/version/instance.h"
@@ -64,6 +66,20 @@ static void note_durable(struct source *source, struct durable_stat *stat)
     stat->lag = consumer.lag;
 }
 
+static bool note_reader(const struct source *source, struct reader_stat *stat)
+{
+    const struct kind *kind = source->registration->kind;
+    struct ordered_stat ordered;
+    if (!kind->reading || !kind->reading(source, &ordered))
+        return false;
+    *stat = (struct reader_stat){.gone = ordered.gone,
+                                 .silent = ordered.silent,
+                                 .caught_up = ordered.caught_up,
+                                 .last = ordered.last,
+                                 .behind = ordered.behind};
+    return true;
+}
+
 static void note_source(const struct engine *engine, struct source *source, uint64_t now,
                         struct handler_stat *stat)
 {
@@ -83,6 +99,7 @@ static void note_source(const struct engine *engine, struct source *source, uint
     stat->next_s = source->cron.planned;
     if (source->consumer)
         note_durable(source, &stat->durable);
+    stat->is_reader = note_reader(source, &stat->reader);
 }
 
 /* The handlers, and behind them what else is there: hooks, and sources that are about to end. */

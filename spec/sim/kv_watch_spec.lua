@@ -184,6 +184,21 @@ describe("A watch of a bucket, in virtual time", function()
     assert.equal("| k=1@1 k=one@1 k=two@2", said())
   end)
 
+  it("shows in the status how far it is, and that its bucket is gone", function()
+    put("a", "1")
+    put("b", "2")
+    local host = watch()
+    local function shown() return host:status().scripts[1].handlers[1] end
+    assert.equal("KV_b watch >", shown().handler)
+    assert.is_true(shown().caught_up)
+    assert.equal(2, shown().sequence)
+    assert.equal(0, shown().behind)
+    assert.is_false(shown().gone)
+    world:api("STREAM.DELETE.KV_b")
+    world:advance "5s"
+    assert.is_true(shown().gone)
+  end)
+
   it("goes on after a purge", function()
     watch()
     put("k", "1")

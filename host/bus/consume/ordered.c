@@ -236,14 +236,15 @@ void ordered_stat(struct ordered *ordered, struct ordered_stat *stat)
 {
     const struct puller *puller = &ordered->puller;
     mutex_lock(&ordered->puller.lock);
-    *stat = (struct ordered_stat){.gone = puller->pull.state == PULL_LOOKING ||
-                                          puller->pull.missing || ordered->broken,
-                                  .silent = puller->pull.silences > 0,
-                                  .caught_up = ordered->caught_up,
-                                  .last = ordered->last,
-                                  .behind = ordered->behind,
-                                  .made = ordered->made,
-                                  .heard_ns = puller->pull.heard_ns};
+    *stat =
+        (struct ordered_stat){.gone = puller->pull.state == PULL_LOOKING || puller->pull.missing,
+                              .silent = puller->pull.silences > 0,
+                              .broken = ordered->broken,
+                              .caught_up = ordered->caught_up,
+                              .last = ordered->last,
+                              .behind = ordered->behind,
+                              .made = ordered->made,
+                              .heard_ns = puller->pull.heard_ns};
     mutex_unlock(&ordered->puller.lock);
 }
 

@@ -76,9 +76,10 @@ struct ordered_spec {
 
 /* What is known of it. */
 struct ordered_stat {
-    bool gone;         /* it is looked for */
+    bool gone;         /* it is looked for, or known not to be there */
     bool silent;       /* its pulls are not answered */
-    bool caught_up;    /* on_caught_up was called */
+    bool broken;       /* a message was left out, and is being asked for again */
+    bool caught_up;    /* what was there at the beginning has come */
     uint64_t last;     /* the stream sequence of the last message that was taken */
     uint64_t behind;   /* messages that were still to come, as of that one */
     uint64_t made;     /* how many consumers were made */

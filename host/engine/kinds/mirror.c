@@ -147,6 +147,13 @@ static void free_feed(struct source *source)
     free(feed);
 }
 
+static bool reading(const struct source *source, struct ordered_stat *stat)
+{
+    if (source->feed)
+        ordered_stat(source->feed->ordered, stat);
+    return source->feed;
+}
+
 const struct kind kind_mirror = {
     .name = "mirror",
     .binding = "kv.bucket: cache",
@@ -156,5 +163,6 @@ const struct kind kind_mirror = {
     .prepare = prepare_feed,
     .start = start_feed,
     .stop = stop_feed,
+    .reading = reading,
     .clear = free_feed,
 };

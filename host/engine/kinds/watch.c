@@ -191,6 +191,13 @@ static void free_watch(struct source *source)
     free(watch);
 }
 
+static bool reading(const struct source *source, struct ordered_stat *stat)
+{
+    if (source->watch)
+        ordered_stat(source->watch->ordered, stat);
+    return source->watch;
+}
+
 const struct kind kind_watch = {
     .name = "watch",
     .binding = "watch",
@@ -200,5 +207,6 @@ const struct kind kind_watch = {
     .prepare = prepare_watch,
     .start = start_watch,
     .stop = stop_watch,
+    .reading = reading,
     .clear = free_watch,
 };

@@ -15,6 +15,7 @@
 #include "engine/source/source_state.h"
 
 struct err;
+struct ordered_stat;
 struct registration;
 struct scripts;
 struct source;
@@ -63,6 +64,9 @@ struct kind {
     int64_t (*take)(struct source *source);
     /* With the dispatch lock held: it serves for its heir from now on. */
     void (*on_hand_over)(struct source *source);
+    /* How far the ordered consumer is that it reads a stream by. False: it has none (yet). With
+     * the dispatch lock held. */
+    bool (*reading)(const struct source *source, struct ordered_stat *stat);
     /* Frees what prepare and start have made. */
     void (*clear)(struct source *source);
 };

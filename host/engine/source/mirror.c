@@ -377,7 +377,7 @@ static bool may_answer(struct mirror *mirror, bool connected, bool *stale)
     ordered_stat(ordered, &stat);
     ordered_free(ordered);
     uint64_t now_ns = clock_now_ns();
-    *stale = !connected || stat.gone || stat.silent;
+    *stale = !connected || stat.gone || stat.silent || stat.broken;
     return stat.caught_up && (!*stale || now_ns < stat.heard_ns + (uint64_t)mirror->max_age_ns);
 }
 
