@@ -93,6 +93,63 @@ static int core_check_zone(lua_State *L)
     return 1;
 }
 
+/* A line and a zone, at 1 and 2, which have been checked. The zone is the caller's. */
+static struct zone *read_times(lua_State *L, struct cron *cron)
+{
+    size_t len;
+    struct err err;
+    const char *line = luaL_checklstring(L, 1, &len);
+    struct zone *zone = zone_open(luaL_checkstring(L, 2), &err);
+    if (!zone || cron_parse(line, len, cron, &err) != 0) {
+        zone_release(zone);
+        api_misuse(L, "%s", err.message);
+    }
+    return zone;
+}
+
+static int push_time(lua_State *L, int64_t time)
+{
+    if (time == CRON_NEVER)
+        return 0;
+    lua_pushnumber(L, (double)time);
+    return 1;
+}
+
+/* core.cron_next(line, zone, after): the first time after that; nothing: never. */
+static int core_cron_next(lua_State *L)
+{
+    struct cron cron;
+    int64_t after = (int64_t)luaL_checknumber(L, 3);
+    struct zone *zone = read_times(L, &cron);
+    int64_t time = cron_next(&cron, zone, after);
+    zone_release(zone);
+    return push_time(L, time);
+}
+
+/* core.cron_last(line, zone, after, until): the last time after that, up to then; nothing: none. */
+static int core_cron_last(lua_State *L)
+{
+    struct cron cron;
+    int64_t after = (int64_t)luaL_checknumber(L, 3), until = (int64_t)luaL_checknumber(L, 4);
+    struct zone *zone = read_times(L, &cron);
+    int64_t time = cron_last(&cron, zone, after, until);
+    zone_release(zone);
+    return push_time(L, time);
+}
+
+/* core.cron_format(line): as NATS' schedules have it; nothing: they have no such line. */
+static int core_cron_format(lua_State *L)
+{
+    size_t len;
+    struct cron cron;
+    char line[CRON_LINE_BYTES];
+    const char *text = luaL_checklstring(L, 1, &len);
+    if (cron_parse(text, len, &cron, NULL) != 0 || !cron_format(&cron, line, sizeof line))
+        return 0;
+    lua_pushstring(L, line);
+    return 1;
+}
+
 void api_check_open(lua_State *L)
 {
     lua_pushcfunction(L, core_size);
@@ -105,4 +162,10 @@ void api_check_open(lua_State *L)
     lua_setfield(L, -2, "check_cron");
     lua_pushcfunction(L, core_check_zone);
     lua_setfield(L, -2, "check_zone");
+    lua_pushcfunction(L, core_cron_next);
+    lua_setfield(L, -2, "cron_next");
+    lua_pushcfunction(L, core_cron_last);
+    lua_setfield(L, -2, "cron_last");
+    lua_pushcfunction(L, core_cron_format);
+    lua_setfield(L, -2, "cron_format");
 }

@@ -3,6 +3,7 @@ local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
 local js_api = require("moonbus.js_api")
 local js_count = require("moonbus.js_count")
+local js_cron = require("moonbus.js_cron")
 local later = require("moonbus.later")
 local messages = require("moonbus.messages")
 local options = require("moonbus.options")
@@ -37,6 +38,11 @@ function M.publish(subject, data, opts)
     if opts.at then return later.publish(send, subject, data, opts) end
   end
   return send_when_able(subject, data, opts)
+end
+
+--- Once per cluster, at the times of a cron line.
+function M.cron(line, opts, fn)
+  js_cron(M, line, opts, fn)
 end
 
 --- Adds to a counter: the sum, or nil and an error. Once for each input, as a publish.

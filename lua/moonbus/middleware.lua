@@ -8,6 +8,7 @@
 local core = require("moonbus.core")
 
 local misuse, register, run_number = core.misuse, core.register, core.run_number
+core.register_bare = register -- for what is no handler of the script's
 
 local registered = {} -- index of the registration -> its handler
 local chain = {} -- the functions of bus.use, in their order

@@ -1,4 +1,4 @@
---- The options of what comes at times: bus.cron, and what is published later.
+--- The options of what comes at times: bus.cron, js.cron, and what is published later.
 local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
 local check, misuse, refuse, need_function = common.check, common.misuse, common.refuse, common.need_function
@@ -37,6 +37,45 @@ function M.cron(line, opts, fn)
   local spec = check(binding, opts, CRON)
   spec.line, spec.name = line, spec.name or line
   return spec, fn
+end
+
+local CONSUMES = { "timeout", "ack_wait", "attempts", "backoff", "dead_letter", "update" }
+
+local function pass(_, _, value) return value end -- js.consume checks it
+
+local JS_CRON = {
+  fields = {
+    name = { "name", required = true, what = "name" }, tz = { check = check_zone, default = "UTC" },
+    missed = { "string", values = { skip = true, last = true, all = true }, default = "last" },
+    stream = "name", schedule = { "string", values = { hosts = true, server = true }, default = "hosts" },
+  },
+  hints = {
+    timezone = "tz", time_zone = "tz", zone = "tz", location = "tz", durable = "it is cron- and the name",
+    misfire = "missed", catch_up = "missed", concurrency = "it never runs on top of itself, in no process",
+    filter = "a cron line has a subject of its own", retries = "attempts", max_retries = "attempts",
+    dlq = "dead_letter", deadletter = "dead_letter", max_ack_pending = "it is 1: it never runs on top of itself",
+  },
+}
+for _, name in ipairs(CONSUMES) do JS_CRON.fields[name] = { check = pass } end
+
+--- The options; those of its durable, for js.consume; the function.
+function M.js_cron(line, opts, fn)
+  local binding = "js.cron"
+  line = check_line(binding, line)
+  opts, fn = need_function(binding, opts, fn, "what to run")
+  local spec = check(binding, opts, JS_CRON)
+  if spec.tz == "local" then
+    misuse('js.cron: tz: "local" is another zone on another machine: write its name ("Europe/Berlin")')
+  end
+  if #spec.name > 200 then refuse(binding, "name", "at most 200 bytes", spec.name) end
+  if spec.schedule == "server" and not core.cron_format(line) then
+    misuse(('js.cron: schedule: the server has no such line as "%s": a day that begins with "*" and leaves some out')
+      :format(line))
+  end
+  local consume = {}
+  for _, name in ipairs(CONSUMES) do consume[name], spec[name] = spec[name], nil end
+  spec.line = line
+  return spec, consume, fn
 end
 
 -- Publishing later --------------------------------------------------------------------------------

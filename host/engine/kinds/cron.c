@@ -1,4 +1,5 @@
-/* cron - bus.cron: at the times of a cron line, once per process.
+/* cron - bus.cron: at the times of a cron line, once per process; and what publishes the firings of
+ * js.cron, in each process (lua/moonbus/js_cron.lua).
  *
  *   the clock ── look ──▶ planned has come ──▶ owed, with its time ──▶ take (a worker)
  *                 ▲                └─ or missed: left out, the last, all
@@ -168,6 +169,30 @@ static int start_cron(struct source *source, struct err *err)
     dispatch_unlock(dispatch);
     return 0;
 }
+
+/* The first run comes at once: it looks for what was missed while no host was there. It is given
+ * the present time, as a negative number. */
+static int start_js_cron(struct source *source, struct err *err)
+{
+    struct dispatch *dispatch = source->scripts->dispatch;
+    dispatch_lock(dispatch);
+    source->cron.due = -(clock_wall_ns() / NS_PER_S);
+    if (source_state_owe(&source->state))
+        source_ready(source);
+    dispatch_unlock(dispatch);
+    return start_cron(source, err);
+}
+
+/* No version goes on with the source of another: what it has fired is in the stream. */
+const struct kind kind_js_cron = {
+    .name = "js_cron",
+    .binding = "js.cron",
+    .brings = SOURCE_BRINGS_TICKS,
+    .repeats = true,
+    .read = read_cron,
+    .start = start_js_cron,
+    .take = take,
+};
 
 const struct kind kind_cron = {
     .name = "cron",

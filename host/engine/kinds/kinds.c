@@ -4,9 +4,9 @@
 #include <string.h>
 
 static const struct kind *const kinds[] = {
-    &kind_stream, &kind_subscribe, &kind_consume,  &kind_every,   &kind_after,
-    &kind_cron,   &kind_start,     &kind_stop,     &kind_offload, &kind_watch,
-    &kind_mirror, &kind_service,   &kind_endpoint,
+    &kind_stream, &kind_subscribe, &kind_consume, &kind_every,    &kind_after,
+    &kind_cron,   &kind_js_cron,   &kind_start,   &kind_stop,     &kind_offload,
+    &kind_watch,  &kind_mirror,    &kind_service, &kind_endpoint,
 };
 
 const struct kind *kind_named(const char *name)

@@ -105,6 +105,26 @@ function js.consume(stream, opts, handler) end
 function js.publish(subject, data, opts) end
 
 --- A future of `js.publish`: waiting gives the receipt, or nil and the error.
+---@class moonbus.ClusterCronOptions
+---@field name string of the line, in the cluster
+---@field tz? string a time zone of IANA; default "UTC"
+---@field missed? "skip"|"last"|"all" what becomes of times at which it could not run; default "last"
+---@field timeout? moonbus.Duration
+---@field ack_wait? moonbus.Duration
+---@field attempts? integer
+---@field backoff? moonbus.Backoff
+---@field dead_letter? string|false
+---@field update? boolean
+---@field stream? string one that takes `moonbus.cron.>`; default: MOONBUS_CRON
+---@field schedule? "hosts"|"server" who fires (nats-server 2.14 and newer); default "hosts"
+
+--- Runs fn at the times of a cron line, once per cluster, never on top of itself. At load. fn is given the
+--- firing, a message of the durable `cron-NAME`, and the time that was planned, in seconds since 1970.
+---@param line string
+---@param opts moonbus.ClusterCronOptions
+---@param fn fun(msg: moonbus.Message, time: number)
+function js.cron(line, opts, fn) end
+
 --- What was to be published later is not. true; nil and an error "not_found": it is too late. Waits.
 ---@param receipt moonbus.Receipt
 ---@return true? cancelled

@@ -1,0 +1,110 @@
+local cjson = require "cjson"
+local sim = require "spec.sim.sim"
+
+describe("js.cron, in virtual time", function()
+  local world
+
+  -- The world begins at 2026-01-01T00:00:00Z, a Thursday.
+  before_each(function() world = sim.new() end)
+  after_each(function() world:close() end)
+
+  local function host(text) return world:host { scripts = { ["t.lua"] = sim.script(text) } } end
+
+  local NOTES = [[js.cron(%q, { name = "job", dead_letter = false %s }, function(msg, time)
+    sim.note(os.date("!%%d %%H:%%M:%%S", time))
+  end)]]
+
+  local function notes(line, options) return NOTES:format(line, options and ", " .. options or "") end
+
+  it("runs once, by whichever of three hosts", function()
+    for _ = 1, 3 do host(notes "0 * * * *") end
+    world:advance "3h30s"
+    assert.same({ "01 01:00:00", "01 02:00:00", "01 03:00:00" }, world:said())
+    local stored = world:messages "MOONBUS_CRON"
+    assert.equal(3, #stored)
+    assert.equal("moonbus.cron.job", stored[1].subject)
+    assert.same({ name = "job", time = 1767225600 + 3600 }, cjson.decode(stored[1].data))
+    assert.matches("Nats%-Msg%-Id: cron:job:1767229200", stored[1].headers)
+  end)
+
+  it("goes on when hosts come and go", function()
+    local first = host(notes "*/10 * * * *")
+    world:advance "25m"
+    host(notes "*/10 * * * *")
+    first:finish "1s"
+    world:advance "20m"
+    assert.same({ "01 00:10:00", "01 00:20:00", "01 00:30:00", "01 00:40:00" }, world:said())
+  end)
+
+  for missed, wanted in pairs {
+    skip = { "01 01:00:00", "01 06:00:00" }, last = { "01 01:00:00", "01 05:00:00", "01 06:00:00" },
+    all = { "01 01:00:00", "01 02:00:00", "01 03:00:00", "01 04:00:00", "01 05:00:00", "01 06:00:00" },
+  } do
+    it("makes up for what was missed while no host was there: missed = " .. missed, function()
+      local text = notes("0 * * * *", ("missed = %q"):format(missed))
+      host(text):finish "1s"
+      local first = host(text)
+      world:advance "1h10m"
+      first:finish "1s"
+      world:advance "4h10m"
+      for _ = 1, 2 do host(text) end
+      world:advance "50m"
+      assert.same(wanted, world:said())
+    end)
+  end
+
+  it("runs a firing that fails again, and then goes on; it never runs on top of itself", function()
+    host [[
+      js.cron("0 * * * *", { name = "job", attempts = 3, backoff = { min = "1m", max = "1m", jitter = 0 },
+        dead_letter = false }, function(msg, time)
+        sim.note(os.date("!%H:%M", time) .. " " .. msg.attempt)
+        if os.date("!%H:%M", time) == "01:00" and msg.attempt < 3 then error "again" end
+        bus.sleep "4m"
+      end)
+    ]]
+    world:advance "2h30m"
+    assert.same({ "01:00 1", "01:00 2", "01:00 3", "02:00 1" }, world:said())
+  end)
+
+  it("leaves out what came while it ran, but the last", function()
+    host [[
+      js.cron("*/10 * * * *", { name = "job", timeout = "1h", dead_letter = false }, function(msg, time)
+        sim.note(os.date("!%H:%M", time))
+        if os.date("!%H:%M", time) == "00:10" then bus.sleep "35m" end
+      end)
+    ]]
+    world:advance "55m"
+    assert.same({ "00:10", "00:40", "00:50" }, world:said())
+  end)
+
+  it("fires what an outage delayed, once", function()
+    for _ = 1, 2 do host(notes("0 * * * *", 'missed = "all"')) end
+    world:advance "59m50s"
+    world:cut "20m"
+    world:advance "61m"
+    assert.same({ "01 01:00:00", "01 02:00:00" }, world:said())
+    assert.equal(2, #world:messages "MOONBUS_CRON")
+  end)
+
+  it("is fired once by clocks that differ: the time is the planned one", function()
+    for _ = 1, 2 do host(notes "*/5 * * * * *") end
+    for i = 1, 10 do
+      world:advance "7s"
+      world:set_clock(i % 2 == 0 and 2000 or -2000)
+    end
+    local seen = {}
+    for _, text in ipairs(world:said()) do
+      assert.is_nil(seen[text], text)
+      seen[text] = true
+    end
+    assert.is_true(#world:said() > 10)
+  end)
+
+  it("takes another line by a reload", function()
+    local one = host(notes "0 * * * *")
+    world:advance "1h30m"
+    one:reload("t.lua", sim.script(notes "45 * * * *"), true)
+    world:advance "1h30m"
+    assert.same({ "01 01:00:00", "01 01:45:00", "01 02:45:00" }, world:said())
+  end)
+end)
