@@ -1,6 +1,9 @@
 -- moonbus test, what it has beside deliver and stub: offloaded functions, properties, coverage, and runs
 -- that are repeated when a file changes.
+local host = require "spec.support.host"
+local process = require "spec.support.process"
 local temp = require "spec.support.temp"
+local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
 describe("moonbus test", function()
@@ -117,5 +120,29 @@ describe("moonbus test", function()
     says "in run 1 of 2000, made smaller"
     says("moonbus test --seed " .. seed)
     assert.equal(2, run({}, "--seed", "x").status)
+  end)
+
+  it("runs the tests again when a file changes, and ends with SIGINT", function()
+    local folder = w:folder()
+    temp.write(folder, "handlers/a.lua", 'require "moonbus".subscribe("a", function() return "1" end)')
+    temp.write(folder, "handlers/a_test.lua",
+      'it("a", function() assert.equal("1", require "moonbus.test".load("handlers/a.lua"):deliver("a").reply) end)')
+    local running = process.start { command = { host.binary(), "test", "--watch" }, folder = folder }
+    local function says(text)
+      wait.eventually(function() return running:stdout():find(text, 1, true) ~= nil end, 20, text)
+    end
+    says "1 passed, 0 failed\nwatching 2 files; Ctrl-C ends it\n"
+    temp.write(folder, "handlers/a.lua", 'require "moonbus".subscribe("a", function() return "22" end)')
+    says "\nhandlers/a.lua has changed\nhandlers/a_test.lua\n  FAILED  a\n"
+    says "0 passed, 1 failed\nwatching 2 files; Ctrl-C ends it\n"
+    -- One that never ends is ended by the next change.
+    temp.write(folder, "moonbus.lua", 'return { limits = { cpu = "5m" } }')
+    temp.write(folder, "handlers/a_test.lua", 'it("b", function() print "begun" while true do end end)')
+    says "begun\n"
+    temp.write(folder, "handlers/a_test.lua", 'it("c", function() end)')
+    says "  ok      c\n1 passed, 0 failed\nwatching 3 files; Ctrl-C ends it\n"
+    running:signal "INT"
+    assert.equal(0, running:wait())
+    running:close()
   end)
 end)

@@ -7,6 +7,7 @@
 
 #include "base/value.h"
 #include "cli/cli.h"
+#include "cli/test/again.h"
 #include "cli/test/files.h"
 #include "cli/test/session.h"
 #include "sim/sim.h"
@@ -116,7 +117,7 @@ static int prepare(struct cli *cli, struct test_command *command)
     return fail("no memory");
 }
 
-int cli_test(struct cli *cli)
+static int run_once(struct cli *cli)
 {
     struct err err;
     struct test_command command = {.cli = cli};
@@ -134,4 +135,9 @@ int cli_test(struct cli *cli)
     }
     sim_settings_free(command.session.sim);
     return status;
+}
+
+int cli_test(struct cli *cli)
+{
+    return cli->watch ? again_run(cli, run_once) : run_once(cli);
 }

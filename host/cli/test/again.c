@@ -1,0 +1,294 @@
+/* again - see again.h. */
+#include "cli/test/again.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/value.h"
+#include "cli/cli.h"
+
+#define LOOK_NS (200 * NS_PER_MS)
+#define SETTLED_NS (50 * NS_PER_MS)
+#define FILES_MOST 20000
+#define DEPTH_MOST 16 /* rings of links end there */
+
+struct seen {
+    char *path; /* owned */
+    int64_t changed_ns;
+    off_t size;
+    ino_t inode;
+};
+
+struct look {
+    struct seen *files; /* owned, by path */
+    int count, room;
+};
+
+/* --- what there is --- */
+
+static bool is_wanted(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    return dot && (strcmp(dot, ".lua") == 0 || strcmp(dot, ".json") == 0);
+}
+
+static void add_file(struct look *look, const char *path, const struct stat *info)
+{
+    if (look->count == FILES_MOST)
+        return;
+    if (look->count == look->room) {
+        int room = look->room ? look->room * 2 : 64;
+        struct seen *files = realloc(look->files, (size_t)room * sizeof *files);
+        if (!files)
+            return;
+        look->files = files;
+        look->room = room;
+    }
+    char *copy = strdup(path);
+    if (copy)
+        look->files[look->count++] =
+            (struct seen){copy, info->st_mtim.tv_sec * NS_PER_S + info->st_mtim.tv_nsec,
+                          info->st_size, info->st_ino};
+}
+
+static void add_path(struct look *look, const char *path, int depth)
+{
+    struct stat info;
+    if (stat(path, &info) != 0 || depth > DEPTH_MOST)
+        return;
+    if (S_ISREG(info.st_mode) && is_wanted(path))
+        add_file(look, path, &info);
+    DIR *dir = S_ISDIR(info.st_mode) ? opendir(path) : NULL;
+    const struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        char inner[4096];
+        const char *between = path[strlen(path) - 1] == '/' ? "" : "/";
+        if (entry->d_name[0] != '.' && snprintf(inner, sizeof inner, "%s%s%s", path, between,
+                                                entry->d_name) < (int)sizeof inner)
+            add_path(look, inner, depth + 1);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* A file that is named has others beside it. */
+static void add_argument(struct look *look, const char *path)
+{
+    char folder[4096];
+    struct stat info;
+    const char *slash = strrchr(path, '/');
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+        add_path(look, path, 0);
+        return;
+    }
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    add_path(look, slash == path ? "/" : folder, 0);
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct seen *)a)->path, ((const struct seen *)b)->path);
+}
+
+static void look_clear(struct look *look)
+{
+    for (int i = 0; i < look->count; i++)
+        free(look->files[i].path);
+    free(look->files);
+    *look = (struct look){0};
+}
+
+/* What was come by in two ways. */
+static void drop_twins(struct look *look)
+{
+    int kept = 0;
+    for (int i = 0; i < look->count; i++) {
+        if (kept > 0 && strcmp(look->files[kept - 1].path, look->files[i].path) == 0)
+            free(look->files[i].path);
+        else
+            look->files[kept++] = look->files[i];
+    }
+    look->count = kept;
+}
+
+static struct look look_at(const struct cli *cli, const struct config *config)
+{
+    struct look look = {0};
+    for (int i = 0; i < cli->arg_count; i++)
+        add_argument(&look, cli->args[i]);
+    for (int i = 0; config && i < config->handler_count; i++)
+        add_argument(&look, config->handlers[i]);
+    for (int i = 0; config && i < config->lib_count; i++)
+        add_path(&look, config->lib[i], 0);
+    if (!config)
+        add_path(&look, "handlers", 0);
+    add_path(&look, "test", 0);
+    add_path(&look, "tests", 0);
+    add_path(&look, cli->config_file ? cli->config_file : "moonbus.lua", 0);
+    if (look.count > 0)
+        qsort(look.files, (size_t)look.count, sizeof *look.files, by_path);
+    drop_twins(&look);
+    return look;
+}
+
+static bool is_same(const struct seen *a, const struct seen *b)
+{
+    return a->changed_ns == b->changed_ns && a->size == b->size && a->inode == b->inode;
+}
+
+/* The first that came, went or changed; NULL: none. Of either of them. */
+static const char *difference(const struct look *before, const struct look *now)
+{
+    for (int i = 0; i < before->count || i < now->count; i++) {
+        const struct seen *a = i < before->count ? &before->files[i] : NULL;
+        const struct seen *b = i < now->count ? &now->files[i] : NULL;
+        int order = !a ? 1 : !b ? -1 : strcmp(a->path, b->path);
+        if (order != 0)
+            return order < 0 ? a->path : b->path;
+        if (!is_same(a, b))
+            return a->path;
+    }
+    return NULL;
+}
+
+/* --- runs --- */
+
+static pid_t start(struct cli *cli, int (*once)(struct cli *cli), const sigset_t *mask)
+{
+    fflush(NULL);
+    pid_t parent = getpid(), child = fork();
+    if (child != 0)
+        return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(CLI_FAILED);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    int status = once(cli);
+    fflush(NULL);
+    _exit(status);
+}
+
+static void end_run(pid_t *child)
+{
+    if (*child <= 0)
+        return;
+    kill(*child, SIGKILL);
+    waitpid(*child, NULL, 0);
+    *child = 0;
+}
+
+/* The signal that came within so long; 0: none. */
+static int wait_for_signal(const sigset_t *signals, int64_t ns)
+{
+    const struct timespec most = {ns / NS_PER_S, ns % NS_PER_S};
+    int number = sigtimedwait(signals, NULL, &most);
+    return number > 0 ? number : 0;
+}
+
+struct watching {
+    struct cli *cli;
+    sigset_t signals, before;
+    struct config *config; /* owned; NULL: it cannot be read just now */
+    struct look last;      /* owned */
+    pid_t child;           /* 0: none runs */
+};
+
+static void read_config(struct watching *watching)
+{
+    struct err err;
+    struct config_sources sources = cli_sources(watching->cli);
+    config_free(watching->config);
+    watching->config = config_load(&sources, &err);
+}
+
+static void reap(struct watching *watching)
+{
+    if (watching->child <= 0 || waitpid(watching->child, NULL, WNOHANG) != watching->child)
+        return;
+    watching->child = 0;
+    printf("watching %d files; Ctrl-C ends it\n", watching->last.count);
+    fflush(stdout);
+}
+
+/* A file has changed: waits until no other does. False: a signal came that ends it. */
+static bool settle(struct watching *watching, struct look *now)
+{
+    int64_t waited_ns = 0;
+    while (waited_ns < NS_PER_S) {
+        int number = wait_for_signal(&watching->signals, SETTLED_NS);
+        if (number && number != SIGCHLD)
+            return false;
+        struct look later = look_at(watching->cli, watching->config);
+        bool settled = !difference(now, &later);
+        look_clear(now);
+        *now = later;
+        if (settled)
+            break;
+        waited_ns += SETTLED_NS;
+    }
+    return true;
+}
+
+/* True: there is a change, and the tests are to run once more. */
+static bool look_again(struct watching *watching, bool *ends)
+{
+    struct look now = look_at(watching->cli, watching->config);
+    const char *changed = difference(&watching->last, &now);
+    if (!changed) {
+        look_clear(&now);
+        return false;
+    }
+    end_run(&watching->child);
+    printf("\n%s has changed\n", changed);
+    *ends = !settle(watching, &now);
+    look_clear(&watching->last);
+    watching->last = now;
+    return !*ends;
+}
+
+static int run_and_watch(struct watching *watching, int (*once)(struct cli *cli))
+{
+    bool due = true, ends = false;
+    while (!ends) {
+        if (due) {
+            read_config(watching);
+            look_clear(&watching->last);
+            watching->last = look_at(watching->cli, watching->config);
+            watching->child = start(watching->cli, once, &watching->before);
+            if (watching->child < 0) {
+                fprintf(stderr, "moonbus test: no process can be made for a run\n");
+                return CLI_FAILED;
+            }
+        }
+        int number = wait_for_signal(&watching->signals, LOOK_NS);
+        ends = number != 0 && number != SIGCHLD;
+        reap(watching);
+        due = !ends && look_again(watching, &ends);
+    }
+    return CLI_OK;
+}
+
+int again_run(struct cli *cli, int (*once)(struct cli *cli))
+{
+    struct watching watching = {.cli = cli};
+    sigemptyset(&watching.signals);
+    sigaddset(&watching.signals, SIGINT);
+    sigaddset(&watching.signals, SIGTERM);
+    sigaddset(&watching.signals, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &watching.signals, &watching.before);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* of runs that are ended, too, each line is seen */
+    int status = run_and_watch(&watching, once);
+    end_run(&watching.child);
+    look_clear(&watching.last);
+    config_free(watching.config);
+    return status;
+}
