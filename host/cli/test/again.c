@@ -21,15 +21,15 @@
 #define FILES_MOST 20000
 #define DEPTH_MOST 16 /* rings of links end there */
 
-struct seen {
+struct again_file {
     char *path; /* owned */
     int64_t changed_ns;
     off_t size;
     ino_t inode;
 };
 
-struct look {
-    struct seen *files; /* owned, by path */
+struct again_look {
+    struct again_file *files; /* owned, by path */
     int count, room;
 };
 
@@ -41,13 +41,13 @@ static bool is_wanted(const char *name)
     return dot && (strcmp(dot, ".lua") == 0 || strcmp(dot, ".json") == 0);
 }
 
-static void add_file(struct look *look, const char *path, const struct stat *info)
+static void add_file(struct again_look *look, const char *path, const struct stat *info)
 {
     if (look->count == FILES_MOST)
         return;
     if (look->count == look->room) {
         int room = look->room ? look->room * 2 : 64;
-        struct seen *files = realloc(look->files, (size_t)room * sizeof *files);
+        struct again_file *files = realloc(look->files, (size_t)room * sizeof *files);
         if (!files)
             return;
         look->files = files;
@@ -56,11 +56,11 @@ static void add_file(struct look *look, const char *path, const struct stat *inf
     char *copy = strdup(path);
     if (copy)
         look->files[look->count++] =
-            (struct seen){copy, info->st_mtim.tv_sec * NS_PER_S + info->st_mtim.tv_nsec,
-                          info->st_size, info->st_ino};
+            (struct again_file){copy, info->st_mtim.tv_sec * NS_PER_S + info->st_mtim.tv_nsec,
+                                info->st_size, info->st_ino};
 }
 
-static void add_path(struct look *look, const char *path, int depth)
+static void add_path(struct again_look *look, const char *path, int depth)
 {
     struct stat info;
     if (stat(path, &info) != 0 || depth > DEPTH_MOST)
@@ -81,7 +81,7 @@ static void add_path(struct look *look, const char *path, int depth)
 }
 
 /* A file that is named has others beside it. */
-static void add_argument(struct look *look, const char *path)
+static void add_argument(struct again_look *look, const char *path)
 {
     char folder[4096];
     struct stat info;
@@ -96,19 +96,19 @@ static void add_argument(struct look *look, const char *path)
 
 static int by_path(const void *a, const void *b)
 {
-    return strcmp(((const struct seen *)a)->path, ((const struct seen *)b)->path);
+    return strcmp(((const struct again_file *)a)->path, ((const struct again_file *)b)->path);
 }
 
-static void look_clear(struct look *look)
+static void look_clear(struct again_look *look)
 {
     for (int i = 0; i < look->count; i++)
         free(look->files[i].path);
     free(look->files);
-    *look = (struct look){0};
+    *look = (struct again_look){0};
 }
 
 /* What was come by in two ways. */
-static void drop_twins(struct look *look)
+static void drop_twins(struct again_look *look)
 {
     int kept = 0;
     for (int i = 0; i < look->count; i++) {
@@ -120,9 +120,9 @@ static void drop_twins(struct look *look)
     look->count = kept;
 }
 
-static struct look look_at(const struct cli *cli, const struct config *config)
+static struct again_look look_at(const struct cli *cli, const struct config *config)
 {
-    struct look look = {0};
+    struct again_look look = {0};
     for (int i = 0; i < cli->arg_count; i++)
         add_argument(&look, cli->args[i]);
     for (int i = 0; config && i < config->handler_count; i++)
@@ -140,17 +140,17 @@ static struct look look_at(const struct cli *cli, const struct config *config)
     return look;
 }
 
-static bool is_same(const struct seen *a, const struct seen *b)
+static bool is_same(const struct again_file *a, const struct again_file *b)
 {
     return a->changed_ns == b->changed_ns && a->size == b->size && a->inode == b->inode;
 }
 
 /* The first that came, went or changed; NULL: none. Of either of them. */
-static const char *difference(const struct look *before, const struct look *now)
+static const char *difference(const struct again_look *before, const struct again_look *now)
 {
     for (int i = 0; i < before->count || i < now->count; i++) {
-        const struct seen *a = i < before->count ? &before->files[i] : NULL;
-        const struct seen *b = i < now->count ? &now->files[i] : NULL;
+        const struct again_file *a = i < before->count ? &before->files[i] : NULL;
+        const struct again_file *b = i < now->count ? &now->files[i] : NULL;
         int order = !a ? 1 : !b ? -1 : strcmp(a->path, b->path);
         if (order != 0)
             return order < 0 ? a->path : b->path;
@@ -194,15 +194,15 @@ static int wait_for_signal(const sigset_t *signals, int64_t ns)
     return number > 0 ? number : 0;
 }
 
-struct watching {
+struct again_watch {
     struct cli *cli;
     sigset_t signals, before;
-    struct config *config; /* owned; NULL: it cannot be read just now */
-    struct look last;      /* owned */
-    pid_t child;           /* 0: none runs */
+    struct config *config;  /* owned; NULL: it cannot be read just now */
+    struct again_look last; /* owned */
+    pid_t child;            /* 0: none runs */
 };
 
-static void read_config(struct watching *watching)
+static void read_config(struct again_watch *watching)
 {
     struct err err;
     struct config_sources sources = cli_sources(watching->cli);
@@ -210,7 +210,7 @@ static void read_config(struct watching *watching)
     watching->config = config_load(&sources, &err);
 }
 
-static void reap(struct watching *watching)
+static void reap(struct again_watch *watching)
 {
     if (watching->child <= 0 || waitpid(watching->child, NULL, WNOHANG) != watching->child)
         return;
@@ -220,14 +220,14 @@ static void reap(struct watching *watching)
 }
 
 /* A file has changed: waits until no other does. False: a signal came that ends it. */
-static bool settle(struct watching *watching, struct look *now)
+static bool settle(struct again_watch *watching, struct again_look *now)
 {
     int64_t waited_ns = 0;
     while (waited_ns < NS_PER_S) {
         int number = wait_for_signal(&watching->signals, SETTLED_NS);
         if (number && number != SIGCHLD)
             return false;
-        struct look later = look_at(watching->cli, watching->config);
+        struct again_look later = look_at(watching->cli, watching->config);
         bool settled = !difference(now, &later);
         look_clear(now);
         *now = later;
@@ -239,9 +239,9 @@ static bool settle(struct watching *watching, struct look *now)
 }
 
 /* True: there is a change, and the tests are to run once more. */
-static bool look_again(struct watching *watching, bool *ends)
+static bool look_again(struct again_watch *watching, bool *ends)
 {
-    struct look now = look_at(watching->cli, watching->config);
+    struct again_look now = look_at(watching->cli, watching->config);
     const char *changed = difference(&watching->last, &now);
     if (!changed) {
         look_clear(&now);
@@ -255,7 +255,7 @@ static bool look_again(struct watching *watching, bool *ends)
     return !*ends;
 }
 
-static int run_and_watch(struct watching *watching, int (*once)(struct cli *cli))
+static int run_and_watch(struct again_watch *watching, int (*once)(struct cli *cli))
 {
     bool due = true, ends = false;
     while (!ends) {
@@ -279,7 +279,7 @@ static int run_and_watch(struct watching *watching, int (*once)(struct cli *cli)
 
 int again_run(struct cli *cli, int (*once)(struct cli *cli))
 {
-    struct watching watching = {.cli = cli};
+    struct again_watch watching = {.cli = cli};
     sigemptyset(&watching.signals);
     sigaddset(&watching.signals, SIGINT);
     sigaddset(&watching.signals, SIGTERM);
