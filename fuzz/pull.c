@@ -47,6 +47,12 @@ static void check(struct world *world, struct pull_action action)
     MUST(action.batch >= 0);
     if (action.batch > 0)
         check_request(world, &action);
+    /* A server pins one request; what is not pinned is made one by one. */
+    if (pull->pin.on && !pull->pin.id[0] && action.batch > 0)
+        MUST(pull->asked == action.batch);
+    MUST(!action.keep || (pull->pin.id[0] && pull->state == PULL_PULLING));
+    if (pull->pin.id[0] && pull->state == PULL_PULLING)
+        MUST(action.wake_ns > world->now_ns);
     /* It waits for something, and will be woken for it. */
     if (pull->state == PULL_BACKING_OFF || (pull->state == PULL_PULLING && pull->asked > 0))
         MUST(action.wake_ns != UINT64_MAX);
@@ -92,6 +98,7 @@ static const struct {
     {400, "Bad Request"},
     {503, ""},
     {429, "Too Many Requests"},
+    {423, "Nats-Wrong-Pin-Id"},
 };
 
 #define STATUSES (sizeof statuses / sizeof *statuses)
@@ -105,6 +112,7 @@ static void status(struct world *world, struct input *input)
     struct pull *pull = &world->pull;
     uint64_t request = pull->requests > first / 128 ? pull->requests - first / 128 : 0;
     int owed = pull->asked;
+    bool pinned = pull->pin.id[0];
     bool counts = request >= pull->counted_from;
     int pending = (int)(int8_t)input_byte(input);
     char *rest = input_line(input, NULL), text[200];
@@ -115,7 +123,8 @@ static void status(struct world *world, struct input *input)
     text[sizeof text - 1] = '\0';
     check(world, pull_status(pull, request, index < STATUSES ? statuses[index].code : 299, text,
                              pending, world->now_ns));
-    if (!counts && pull->state == PULL_PULLING)
+    bool unpinned = pinned && !pull->pin.id[0];
+    if (!counts && !unpinned && pull->state == PULL_PULLING)
         MUST(pull->asked >= owed);
     free(rest);
 }
@@ -169,6 +178,20 @@ static void event(struct world *world, struct input *input)
     case 'R': {
         int base = input_byte(input);
         pull_resize(pull, base, input_byte(input));
+        break;
+    }
+    case 'P': { /* ON TIMEOUT: the consumer pins its clients, or does not */
+        bool on = input_byte(input) % 2;
+        pin_set(&pull->pin, on, INT64_C(1) << input_byte(input) % 40);
+        break;
+    }
+    case 'p': { /* AGE ID\n: a message with a pin, of a request of so long ago */
+        uint64_t age = input_byte(input), request = pull->requests > age ? pull->requests - age : 0;
+        size_t len;
+        char *id = input_line(input, &len);
+        pull_pinned(pull, request, id, len, now);
+        check(world, pull_message(pull, now));
+        free(id);
         break;
     }
     case 'S':

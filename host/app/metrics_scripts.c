@@ -261,6 +261,12 @@ static void paused(struct metric_out *out, const struct tally_stat *durable)
         metric_count(out, durable->now->paused);
 }
 
+static void pinned(struct metric_out *out, const struct tally_stat *durable)
+{
+    if (durable->now)
+        metric_count(out, durable->now->pinned);
+}
+
 static void info_age(struct metric_out *out, const struct tally_stat *durable)
 {
     int64_t age_ns = lag_age_ns(durable);
@@ -400,6 +406,8 @@ const struct metric metrics_scripts[] = {
             "Pull requests that wait for messages, of all hosts, as the server says.", num_waiting),
     DURABLE("moonbus_consumer_paused", GAUGE, "1 while somebody has paused it on the server.",
             paused),
+    DURABLE("moonbus_consumer_pinned", GAUGE,
+            "1 while all messages of its priority group come to this process.", pinned),
     DURABLE("moonbus_consumer_info_age_seconds", GAUGE,
             "How long ago the server said these figures.", info_age),
     DURABLE("moonbus_consumer_ok", GAUGE,

@@ -41,6 +41,10 @@ static void add_durable(cJSON *object, const struct durable_stat *stat)
     cJSON_AddBoolToObject(object, "paused", stat->paused);
     if (stat->paused && *stat->paused_until)
         cJSON_AddStringToObject(object, "paused_until", stat->paused_until);
+    if (stat->group)
+        cJSON_AddStringToObject(object, "group", stat->group);
+    if (stat->pins)
+        cJSON_AddBoolToObject(object, "pinned", stat->pinned);
     if (stat->edited)
         cJSON_AddStringToObject(object, "edited", stat->edited);
     add_lag(object, &stat->lag);

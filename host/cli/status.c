@@ -51,6 +51,15 @@ static void add_lag(struct text *text, const cJSON *handler)
         add_shown(text, until);
         text_puts(text, "\n");
     }
+    const cJSON *group = json_field(handler, "group"), *pinned = json_field(handler, "pinned");
+    if (cJSON_IsString(group)) {
+        text_puts(text, "    group ");
+        add_shown(text, group->valuestring);
+        text_puts(text, cJSON_IsTrue(pinned) ? ", pinned\n"
+                        : cJSON_IsFalse(pinned)
+                            ? ", stands by: another process is pinned, or none is\n"
+                            : "\n");
+    }
     if (!lag)
         return;
     double waits = json_number(lag, "pending", 0), open = json_number(lag, "ack_pending", 0);

@@ -62,6 +62,9 @@ static void note_durable(struct source *source, struct durable_stat *stat)
     stat->silent = consumer.silent;
     stat->paused = consumer.paused;
     snprintf(stat->paused_until, sizeof stat->paused_until, "%s", consumer.paused_until);
+    stat->group = *consumer.group ? strdup(consumer.group) : NULL;
+    stat->pins = consumer.pins;
+    stat->pinned = consumer.pinned;
     stat->edited = *consumer.broken ? strdup(consumer.broken) : NULL;
     stat->lag = consumer.lag;
 }
@@ -343,6 +346,7 @@ static void clear_script(struct script_stat *stat)
         free(stat->handlers[i].handler);
         free(stat->handlers[i].what);
         free(stat->handlers[i].durable.edited);
+        free(stat->handlers[i].durable.group);
     }
     for (int i = 0; i < stat->tally_count; i++) {
         free(stat->tallies[i].handler);

@@ -28,6 +28,8 @@ struct durable_stat {
     uint64_t ack_floor;
     bool gone, silent, paused;
     char paused_until[40];   /* "": the server does not say */
+    char *group;             /* owned; its priority group; NULL: none */
+    bool pins, pinned;       /* the group's messages go to one process; that is this one */
     char *edited;            /* owned; what somebody changed on the server; NULL: nothing */
     struct consumer_lag lag; /* as the server said last */
 };

@@ -5,6 +5,7 @@
 ---     local spec, fn = options.subscribe(subject, opts, fn)   -- opts may be left out
 ---     core.register("subscribe", spec, fn)
 local common = require("moonbus.options_kinds")
+local groups = require("moonbus.options_group")
 local publishing = require("moonbus.options_publish")
 local schemas = require("moonbus.schema")
 local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
@@ -131,7 +132,9 @@ local STREAM = {
   num_replicas = { "integer", max = 5 },
   no_ack = "boolean", sealed = "boolean", deny_delete = "boolean", deny_purge = "boolean",
   allow_rollup_hdrs = "boolean", allow_direct = "boolean", mirror_direct = "boolean",
-  discard_new_per_subject = "boolean", allow_msg_ttl = "boolean",
+  discard_new_per_subject = "boolean", allow_msg_ttl = "boolean", allow_msg_counter = "boolean",
+  allow_msg_schedules = "boolean", allow_atomic = "boolean", allow_batched = "boolean",
+  persist_mode = { "string", values = { default = true, async = true } },
   sources = "table", mirror = "table", placement = "table", republish = "table",
   metadata = "metadata", subject_transform = "table",
   consumer_limits = { check = check_consumer_limits },
@@ -245,7 +248,6 @@ local function check_deliver(binding, field, value)
   return { from = "time", time = value.time }
 end
 
-local NO_GROUPS = "not supported: the host's pulls belong to no priority group, and such a consumer refuses them"
 local PULL_ONLY = "js.consume pulls: it has no settings for pushing"
 local EXPLICIT = "it is always explicit: returning from the handler acknowledges"
 
@@ -257,7 +259,8 @@ local OURS = {
   filter_subjects = "filter", max_ack_pending = "max_ack_pending", ack_policy = EXPLICIT,
   deliver_subject = PULL_ONLY, deliver_group = PULL_ONLY, flow_control = PULL_ONLY,
   idle_heartbeat = PULL_ONLY, rate_limit_bps = PULL_ONLY,
-  priority_groups = NO_GROUPS, priority_policy = NO_GROUPS, priority_timeout = NO_GROUPS,
+  priority_groups = "group", priority_policy = "write pinned = true, overflow = { ... } or priority = N",
+  priority_timeout = "write pinned = { timeout = ... }",
 }
 
 --- Names that are the server's, or tell us whose a durable is.
@@ -354,6 +357,8 @@ local CONSUME = {
     subject = "filter", subjects = "filter", deliver_from = "deliver", start = "deliver",
   },
 }
+for name, field in pairs(groups.fields) do CONSUME.fields[name] = field end
+for name, hint in pairs(groups.hints) do CONSUME.hints[name] = hint end
 for name, instead in pairs(OURS) do
   if not CONSUME.fields[name] then CONSUME.hints[name] = instead end
 end
@@ -379,6 +384,7 @@ function M.consume(stream, opts, fn)
   if spec.order_by and spec.batch then
     misuse("js.consume: order_by and batch exclude each other: a batch has many keys")
   end
+  groups.read(binding, spec)
   spec.ack_wait_stated = spec.ack_wait ~= nil
   spec.ack_wait = spec.ack_wait or 30
   spec.backoff = spec.backoff or check_backoff(binding, "backoff", {})

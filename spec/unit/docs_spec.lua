@@ -80,8 +80,8 @@ describe("The reference", function()
   end)
   teardown(function()
     package.path, package.loaded["moonbus.core"] = kept.path, kept.core
-    for _, name in ipairs { "options", "options_core", "options_kinds", "options_publish", "options_shared",
-      "nearest" } do
+    for _, name in ipairs { "options", "options_core", "options_group", "options_kinds", "options_publish",
+      "options_shared", "nearest" } do
       package.loaded["moonbus." .. name] = nil
     end
   end)

@@ -9,7 +9,7 @@ local stub = {
 
 local MODULES = {
   "moonbus.core", "moonbus.options", "moonbus.options_core", "moonbus.options_kinds",
-  "moonbus.options_publish", "moonbus.nearest",
+  "moonbus.options_group", "moonbus.options_publish", "moonbus.nearest",
 }
 
 local function load_options()

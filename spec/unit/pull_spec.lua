@@ -893,3 +893,115 @@ describe("pulls that go to another consumer", function()
     assert.equal(4, m.asked())
   end)
 end)
+
+-- Of a consumer that pins its clients (ADR-42).
+describe("a pin", function()
+  local function pinning(base, timeout)
+    local m = machine(base)
+    lib.pin_set(m.pull.pin, true, (timeout or 60) * S)
+    m:connected()
+    function m.pinned(_, id, request)
+      local new = lib.pull_pinned(m.pull, request or m.pull.requests, id, #id, m.now)
+      m:message()
+      return new
+    end
+    function m.id() return ffi.string(m.pull.pin.id) end
+    return m
+  end
+
+  it("is waited for with one request at a time: the server pins one, and leaves the others unanswered", function()
+    local m = pinning(10)
+    assert.equal(10, m.asked())
+    m:status(404, "", 6) -- of the ten, six are not owed any more
+    assert.is_nil(m.asked())
+    assert.is_true(m:pinned "one")
+    assert.equal("one", m.id())
+    assert.equal(6, m.asked())
+  end)
+
+  it("is new once, and another when it is another", function()
+    local m = pinning(4)
+    m.asked()
+    assert.is_true(m:pinned "one")
+    assert.is_false(m:pinned "one")
+    assert.is_true(m:pinned "two")
+    assert.equal("two", m.id())
+  end)
+
+  it("is no text that could not be put into a request, and none where none is expected", function()
+    local m = pinning(8)
+    m.asked()
+    for _, id in ipairs { "", '"', "a b", "a\n", ("x"):rep(64) } do assert.is_false(m:pinned(id)) end
+    assert.equal("", m.id())
+    assert.is_true(m:pinned(("x"):rep(63)))
+    lib.pin_set(m.pull.pin, false, 0)
+    assert.equal("", m.id())
+    assert.is_false(m:pinned "one")
+  end)
+
+  it("is lost by the refusal of a request that names it: then one request is made without", function()
+    local m = pinning(4)
+    m.asked()
+    m:pinned "one"
+    m:released()
+    m.asked()
+    m:wait(1 * S)
+    m:status(423, "Nats-Wrong-Pin-Id", 3, 1)
+    assert.equal("", m.id())
+    assert.equal(4, m.asked())
+    m:status(423, "Nats-Wrong-Pin-Id", 1, 2)
+    assert.is_nil(m.asked())
+    assert.equal(PULLING, m.state())
+    assert.same({}, m.warnings)
+  end)
+
+  it("is not lost by the late refusal of a request that named the one before", function()
+    local m = pinning(4)
+    m.asked()
+    m:pinned "one"
+    m:wait(1 * S)
+    m:status(423, "Nats-Wrong-Pin-Id", 3, 1)
+    m.asked()
+    m:pinned "two"
+    m:status(423, "Nats-Wrong-Pin-Id", 3, 1)
+    assert.equal("two", m.id())
+  end)
+
+  it("is kept by requests, and, where none is due, by one that gets nothing", function()
+    local m = pinning(1, 60)
+    m.asked()
+    m:pinned "one" -- its handler runs: there is no room for another
+    assert.is_false(m.action.keep)
+    m:wake()
+    assert.equal(1030 * S, m.now)
+    assert.is_true(m.action.keep)
+    assert.is_nil(m.asked())
+    m:wake()
+    assert.equal(1060 * S, m.now)
+    assert.is_true(m.action.keep)
+    m:released()
+    assert.equal(1, m.asked())
+    assert.is_false(m.action.keep)
+  end)
+
+  it("stays over a lost connection, and is kept by none while there is none", function()
+    local m = pinning(2, 60)
+    m.asked()
+    m:pinned "one"
+    m:disconnected()
+    m:wait(100 * S)
+    m:tick()
+    assert.is_false(m.action.keep)
+    m:connected()
+    assert.equal("one", m.id())
+    assert.equal(1, m.asked())
+  end)
+
+  it("does not have a server that refuses each request be asked without end", function()
+    local m = pinning(1)
+    m:pinned "one"
+    m:released()
+    for _ = 1, 10 do m:status(423, "Nats-Pin-Id mismatch") end
+    assert.equal(BACKING_OFF, m.state())
+  end)
+end)

@@ -115,6 +115,7 @@ struct consumer *consumer_new(const struct intake *intake, const struct consumer
         .name = consumer->spec.durable,
         .concurrency = spec->concurrency,
         .ack_wait_ns = spec->ack_wait_ns,
+        .group = consumer_group(spec),
         .ordered = spec->ordered,
         .counts = counts,
     };
@@ -171,9 +172,12 @@ void consumer_stat(struct consumer *consumer, struct consumer_stat *stat)
                                .gone = puller->pull.state == PULL_LOOKING || puller->pull.missing,
                                .silent = puller->pull.silences > 1,
                                .paused = puller->paused,
+                               .pins = puller->pull.pin.on,
+                               .pinned = puller->pull.pin.id[0] != '\0',
                                .asked = puller->pull.asked,
                                .lag = puller->lag};
     snprintf(stat->paused_until, sizeof stat->paused_until, "%s", puller->paused_until);
+    memcpy(stat->group, puller->group.name, sizeof stat->group);
     snprintf(stat->broken, sizeof stat->broken, "%s", consumer->broken);
     mutex_unlock(&consumer->puller.lock);
 }

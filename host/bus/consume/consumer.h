@@ -22,11 +22,14 @@
 #include "bus/consume/deliver.h"
 #include "bus/consume/delivery.h"
 #include "bus/consume/intake.h"
+#include "bus/consume/puller.h"
 #include "bus/retry.h"
 
 struct cJSON;
 
 struct consumer;
+
+enum consumer_policy { POLICY_NONE, POLICY_OVERFLOW, POLICY_PINNED, POLICY_PRIORITIZED };
 
 /* What a script states. Borrowed: consumer_new copies. */
 struct consumer_spec {
@@ -40,6 +43,13 @@ struct consumer_spec {
     enum deliver_from deliver;
     uint64_t deliver_sequence;
     const char *deliver_time; /* RFC 3339 */
+    /* Its priority group (ADR-42), and what the consumer does for it; NULL: none. With bind the
+     * policy is the server's. */
+    const char *group;
+    enum consumer_policy policy;
+    int64_t pin_timeout_ns;               /* PINNED; 0: the server's own */
+    int priority;                         /* PRIORITIZED */
+    int64_t min_pending, min_ack_pending; /* OVERFLOW: this host is served from so many on */
     bool bind, update;
     bool ordered;              /* watch for what is lost on its way; never changes */
     bool fixed;                /* update = false: it is changed by nothing, not even a reload */
@@ -60,10 +70,12 @@ struct consumer_stat {
     int asked; /* messages that requests under way are owed */
     struct consumer_lag lag;
     uint64_t ack_floor;
-    bool gone;             /* it is looked for, or known not to be there */
-    bool silent;           /* its pulls are not answered */
-    bool paused;           /* on the server, by somebody: nothing comes until then */
-    char paused_until[40]; /* or "" */
+    bool gone;                      /* it is looked for, or known not to be there */
+    bool silent;                    /* its pulls are not answered */
+    bool paused;                    /* on the server, by somebody: nothing comes until then */
+    char paused_until[40];          /* or "" */
+    char group[PULLER_GROUP_BYTES]; /* its priority group; "": none */
+    bool pins, pinned;              /* the group's messages go to one process; that is this one */
     /* What somebody has changed on the server against what is stated here, with both values; "" for
      * nothing. */
     char broken[CONSUMER_BROKEN_MAX];

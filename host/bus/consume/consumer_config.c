@@ -31,14 +31,13 @@ static int check_extra(const cJSON *extra, struct err *err)
 
 /* The strings of a spec that are of its own, beside its filters. */
 static const size_t strings[] = {
-    offsetof(struct consumer_spec, stream),
-    offsetof(struct consumer_spec, durable),
-    offsetof(struct consumer_spec, deliver_time),
-    offsetof(struct consumer_spec, owner),
+    offsetof(struct consumer_spec, stream),       offsetof(struct consumer_spec, durable),
+    offsetof(struct consumer_spec, deliver_time), offsetof(struct consumer_spec, owner),
+    offsetof(struct consumer_spec, group),
 };
 /* Whoever adds a field to the spec: a string belongs into the list above, whatever else is owned
  * into consumer_spec_copy and consumer_spec_clear; then this size is another. */
-_Static_assert(sizeof(void *) != 8 || sizeof(struct consumer_spec) == 96,
+_Static_assert(sizeof(void *) != 8 || sizeof(struct consumer_spec) == 144,
                "does consumer_spec_copy know the new field of consumer_spec?");
 
 static const char **string_at(struct consumer_spec *spec, size_t i)
@@ -84,6 +83,16 @@ void consumer_spec_clear(struct consumer_spec *spec)
         free((char *)*string_at(spec, i));
     cJSON_Delete((cJSON *)spec->extra);
     memset(spec, 0, sizeof *spec);
+}
+
+struct puller_group consumer_group(const struct consumer_spec *spec)
+{
+    struct puller_group group = {.priority = spec->priority,
+                                 .min_pending = spec->min_pending,
+                                 .min_ack_pending = spec->min_ack_pending};
+    if (spec->group)
+        snprintf(group.name, sizeof group.name, "%s", spec->group);
+    return group;
 }
 
 /* --- reading what the server has --- */
@@ -171,6 +180,20 @@ static void set_filters(cJSON *config, const struct consumer_spec *spec)
         set_field(config, "filter_subjects", stated_filters(spec));
 }
 
+/* Servers take one group for each consumer. */
+static void set_policy(cJSON *config, const struct consumer_spec *spec)
+{
+    static const char *const policies[] = {[POLICY_OVERFLOW] = "overflow",
+                                           [POLICY_PINNED] = "pinned_client",
+                                           [POLICY_PRIORITIZED] = "prioritized"};
+    set_field(config, "priority_groups", cJSON_CreateStringArray(&spec->group, 1));
+    set_field(config, "priority_policy", cJSON_CreateString(policies[spec->policy]));
+    if (spec->policy != POLICY_PINNED)
+        cJSON_DeleteItemFromObjectCaseSensitive(config, "priority_timeout");
+    if (spec->pin_timeout_ns > 0)
+        set_field(config, "priority_timeout", cJSON_CreateNumber((double)spec->pin_timeout_ns));
+}
+
 /* What the script states and an existing consumer must agree to, but for its filters. */
 static void set_stated(cJSON *config, const struct consumer_spec *spec)
 {
@@ -178,6 +201,8 @@ static void set_stated(cJSON *config, const struct consumer_spec *spec)
         set_field(config, "ack_wait", cJSON_CreateNumber((double)spec->ack_wait_ns));
     if (spec->max_ack_pending_stated)
         set_field(config, "max_ack_pending", cJSON_CreateNumber(spec->max_ack_pending));
+    if (spec->policy != POLICY_NONE)
+        set_policy(config, spec);
     for (const cJSON *field = spec->extra ? spec->extra->child : NULL; field; field = field->next)
         set_in_depth(config, field);
 }
@@ -230,6 +255,11 @@ void consumer_config_state(cJSON *config, const struct consumer_spec *spec)
     set_filters(config, spec);
     set_field(config, "max_deliver", cJSON_CreateNumber(-1));
     cJSON_DeleteItemFromObjectCaseSensitive(config, "backoff");
+    if (spec->group)
+        return;
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "priority_groups");
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "priority_policy");
+    cJSON_DeleteItemFromObjectCaseSensitive(config, "priority_timeout");
 }
 
 static int compare_filters(const struct consumer_spec *spec, const cJSON *config, char **unstated,
@@ -275,16 +305,32 @@ int consumer_config_check_kind(const cJSON *config, struct err *err)
         return err_set(err, ERR_MISMATCH,
                        "on the server it is a push consumer, which cannot be pulled from: delete "
                        "it, or use another durable");
-    if (cJSON_GetArraySize(json_field(config, "priority_groups")) > 0)
-        return err_set(
-            err, ERR_MISMATCH,
-            "on the server it has priority groups, and refuses pulls that belong to none, "
-            "as the host's: delete it, or use another durable");
     if (strcmp(policy, "explicit") != 0)
         return err_set(err, ERR_MISMATCH,
                        "ack_policy: here explicit, on the server %s, which cannot be updated: "
                        "delete it, or use another durable",
                        policy);
+    return 0;
+}
+
+/* A stated policy is compared. Else our pulls have to be those of a group that there is. */
+static int check_group(const struct consumer_spec *spec, const cJSON *config, struct err *err)
+{
+    const cJSON *groups = json_field(config, "priority_groups");
+    bool any = cJSON_GetArraySize(groups) > 0;
+    char there[300];
+    print_filters(groups, there, sizeof there);
+    if (spec->policy != POLICY_NONE)
+        return 0;
+    if (spec->group && !has_filter(groups, spec->group))
+        return err_set(err, ERR_MISMATCH, "group: here %s, on the server %s", spec->group,
+                       any ? there : "none");
+    if (!spec->group && any)
+        return err_set(
+            err, ERR_MISMATCH,
+            "group: here none, on the server %s (%s), which refuses pulls that belong to "
+            "no group: state the option \"group\", or allow update = true",
+            there, json_text_or(config, "priority_policy", "?"));
     return 0;
 }
 
@@ -303,7 +349,7 @@ int consumer_config_check_retries(const struct consumer_spec *spec, const cJSON 
                        "after which it drops messages silently: allow update = true, or run: nats "
                        "consumer edit %s %s --max-deliver=-1",
                        max_deliver, spec->stream, spec->durable);
-    return 0;
+    return check_group(spec, config, err);
 }
 
 /* --- whose it is --- */

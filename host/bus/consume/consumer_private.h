@@ -78,6 +78,8 @@ void consumer_note_judged(struct consumer *consumer, const struct cJSON *info,
 
 /* --- consumer_config.c: the JSON of a consumer's settings; pure --- */
 
+/* What the pulls say of the group that is stated. */
+struct puller_group consumer_group(const struct consumer_spec *spec);
 /* Owned copies (also of a failed one). 0, or ERR_INVALID, ERR_MEMORY. */
 int consumer_spec_copy(struct consumer_spec *to, const struct consumer_spec *from, struct err *err);
 void consumer_spec_clear(struct consumer_spec *spec);

@@ -95,10 +95,13 @@ static int send_config(struct consumer_setup *setup, cJSON *config, const char *
     /* The one that every server since 2.0 knows; it takes filter lists all the same. */
     jsapi_consumer("DURABLE.CREATE", setup->spec->stream, setup->spec->durable, operation,
                    sizeof operation);
-    cJSON *reply = call_api(setup, operation, request, api_code, err);
+    struct err why = {0};
+    char since[64];
+    cJSON *reply = call_api(setup, operation, request, api_code, &why);
     cJSON_Delete(request);
     if (!reply)
-        return err->code;
+        return err_set(err, why.code, "%s%s", why.message,
+                       jsfield_refused(why.message, since, sizeof since));
     replace_json(&setup->info, reply);
     return 0;
 }
@@ -291,6 +294,8 @@ int consumer_change(struct consumer *consumer, const struct consumer_spec *spec,
         before.durable = copy.durable;
         copy = before;
         puller_resize(&consumer->puller, spec->concurrency);
+        struct puller_group group = consumer_group(spec);
+        puller_set_group(&consumer->puller, &group);
     }
     mutex_unlock(&consumer->setup_lock);
     consumer_spec_clear(&copy);

@@ -98,6 +98,8 @@ static void make_request(struct pull *pull, struct pull_action *action, uint64_t
     int batch = spare;
     if (pull->making || spare < 1)
         return;
+    if (pull->pin.on && !pull->pin.id[0] && pull->asked > 0)
+        return;
     if (pull->bytes_limit > 0 && pull->bytes_held >= pull->bytes_limit)
         return;
     if (pull->one_without_bound)
@@ -119,6 +121,7 @@ static void make_request(struct pull *pull, struct pull_action *action, uint64_t
     pull->making = true;
     pull->made_batch = batch;
     pull->made_ns = now_ns;
+    pin_kept(&pull->pin, now_ns);
     pull->delivered = 0;
     pull->expires_at_ns = now_ns + (uint64_t)pull->expires_ns;
 }
@@ -134,17 +137,29 @@ static uint64_t lapsed_at(const struct pull *pull)
     return pull->expires_at_ns + GRACE_NS;
 }
 
+static void keep_pin(struct pull *pull, struct pull_action *action, uint64_t now_ns)
+{
+    if (now_ns < pin_due_ns(&pull->pin))
+        return;
+    action->keep = true;
+    pin_kept(&pull->pin, now_ns);
+}
+
 /* Every event ends here: asks for more where there is room, and says when to tick. */
 static struct pull_action after_event(struct pull *pull, struct pull_action action, uint64_t now_ns)
 {
     if (pull->state == PULL_PULLING)
         make_request(pull, &action, now_ns);
+    if (pull->state == PULL_PULLING)
+        keep_pin(pull, &action, now_ns);
 
     action.wake_ns = UINT64_MAX;
     if (pull->state == PULL_BACKING_OFF || pull->state == PULL_LOOKING)
         action.wake_ns = pull->retry_ns;
     else if (pull->state == PULL_PULLING && pull->asked > 0)
         action.wake_ns = silent_at(pull) < lapsed_at(pull) ? silent_at(pull) : lapsed_at(pull);
+    if (pull->state == PULL_PULLING && pin_due_ns(&pull->pin) < action.wake_ns)
+        action.wake_ns = pin_due_ns(&pull->pin);
     return action;
 }
 
@@ -185,6 +200,11 @@ struct pull_action pull_sent(struct pull *pull, bool sent, uint64_t now_ns)
             back_off(pull, now_ns);
     }
     return after_event(pull, (struct pull_action){0}, now_ns);
+}
+
+bool pull_pinned(struct pull *pull, uint64_t request, const char *id, size_t len, uint64_t now_ns)
+{
+    return pin_taken(&pull->pin, request, id, len, now_ns);
 }
 
 static void count_arrival(struct pull *pull, uint64_t now_ns)
@@ -380,6 +400,11 @@ struct pull_action pull_status(struct pull *pull, uint64_t request, int code,
     struct pull_action action = {0};
     bool asking = pull->state == PULL_PULLING || pull->state == PULL_BACKING_OFF;
     bool news = request >= pull->born && is_news(code, description);
+    if (code == 423 && pin_refused(&pull->pin, request)) {
+        reset_credit(pull); /* what else names it is refused, too */
+        if (pull->state == PULL_PULLING)
+            pull_again(pull, now_ns);
+    }
     if (request < pull->counted_from && !(asking && news))
         return after_event(pull, action, now_ns);
     pull->heard_ns = now_ns;
@@ -388,7 +413,7 @@ struct pull_action pull_status(struct pull *pull, uint64_t request, int code,
         pull->failures = 0;
     } else if (!asking) {
         return_credit(pull, pending);
-    } else if (code == 404 || code == 408) {
+    } else if (code == 404 || code == 408 || code == 423) {
         return_credit(pull, pending);
         if (pull->state == PULL_PULLING)
             pull_again(pull, now_ns);

@@ -23,13 +23,18 @@
  * number also tells which request a status answers: what is said of one that is no longer counted
  * on gives no credit back, but news about the consumer is news, whichever request it answers.
  *
- * Rules and their sources: ADR-37; measured on nats-server 2.9, 2.10 and 2.15.
+ * Pinned. Of a consumer that pins its clients (pin.h) a request names the pin; while there is none,
+ * one request is under way at a time: the server pins one, and would leave the others unanswered.
+ *
+ * Rules and their sources: ADR-37, ADR-42; measured on nats-server 2.9, 2.10 and 2.15.
  * Owner: puller, under its lock. */
 #ifndef MOONBUS_BUS_CONSUME_PULL_H
 #define MOONBUS_BUS_CONSUME_PULL_H
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "bus/consume/pin.h"
 
 enum pull_state { PULL_PAUSED, PULL_PULLING, PULL_BACKING_OFF, PULL_LOOKING, PULL_STOPPED };
 
@@ -64,6 +69,7 @@ struct pull {
     bool connected_before;
     bool missing;  /* known to be gone: after a reconnect look, do not pull */
     uint64_t born; /* requests with lower numbers went to another consumer */
+    struct pin pin;
 
     uint64_t window_ns; /* the pace: since when, and how many were released since */
     unsigned released;
@@ -75,6 +81,7 @@ struct pull_action {
     int64_t max_bytes; /* 0: none */
     int64_t expires_ns, heartbeat_ns;
     uint64_t request; /* its number, from 1 */
+    bool keep;        /* send a request that gets no message, with the number 0, to keep the pin */
     bool look;        /* ask whether the consumer exists, then pull_found or pull_gone */
     const char *warn; /* static text to log once, or NULL */
     uint64_t wake_ns; /* call pull_tick by then; UINT64_MAX: no need */
@@ -97,6 +104,9 @@ struct pull_action pull_sent(struct pull *pull, bool sent, uint64_t now_ns);
 struct pull_action pull_message(struct pull *pull, uint64_t now_ns);  /* arrived: held + 1 */
 struct pull_action pull_released(struct pull *pull, uint64_t now_ns); /* settled: held - 1 */
 struct pull_action pull_joined(struct pull *pull, uint64_t now_ns);   /* held already */
+/* The message that arrives next, of that request, has this pin (Nats-Pin-Id). True: it is a new
+ * one, so the messages come to us from now on. */
+bool pull_pinned(struct pull *pull, uint64_t request, const char *id, size_t len, uint64_t now_ns);
 /* request: the number of the one that it answers; code, description and pending as of struct
  * wire_status. */
 struct pull_action pull_status(struct pull *pull, uint64_t request, int code,

@@ -48,6 +48,7 @@ bool puller_init(struct puller *puller, const struct puller_options *options)
     puller->stream = options->stream;
     puller->name = options->name;
     puller->ordered = options->ordered;
+    puller->group = options->group;
     puller->ack_wait_ns = options->ack_wait_ns;
     puller->leave.on_due = on_leave;
     puller->listener.on_state = puller_on_link;
@@ -145,6 +146,7 @@ static void on_delivered(struct puller *puller, struct packet *packet,
     mutex_lock(&puller->lock);
     struct gap before = puller->gap;
     enum gap_event event = puller_gap_arrived(puller, ack, now_ns);
+    bool pinned = puller_group_arrived(puller, packet, now_ns);
     if (ack->stream_sequence > puller->last_sequence)
         puller->last_sequence = ack->stream_sequence;
     count_owed(puller, now_ns);
@@ -152,22 +154,33 @@ static void on_delivered(struct puller *puller, struct packet *packet,
     if (how == PULLER_UNSEEN && event == GAP_NOTHING)
         puller_gap_unseen(puller, &before, now_ns);
     puller_unlock(puller, count_taken(puller, how, len, now_ns));
+    if (pinned)
+        puller_group_log(puller, true);
     if (taken)
         puller->calls->hand_on(puller, taken);
     puller_gap_act(puller, event); /* also without memory: what is held back waits to hear of it */
 }
 
+uint64_t puller_request_of(const struct packet *packet)
+{
+    const char *token = strrchr(packet->subject, '.');
+    return token ? strtoull(token + 1, NULL, 10) : 0;
+}
+
 static void on_status(struct puller *puller, struct packet *packet,
                       const struct wire_status *status)
 {
-    const char *token = strrchr(packet->subject, '.');
-    uint64_t request = token ? strtoull(token + 1, NULL, 10) : 0;
+    uint64_t request = puller_request_of(packet);
     stat_add_shared(&puller->counts->answers[pull_answer_of(status->code)], 1);
     mutex_lock(&puller->lock);
+    bool pinned = puller->pull.pin.id[0];
     const char *warn =
         puller_act(puller, pull_status(&puller->pull, request, status->code, status->description,
                                        status->pending, clock_now_ns()));
+    bool lost = pinned && !puller->pull.pin.id[0];
     mutex_unlock(&puller->lock);
+    if (lost)
+        puller_group_log(puller, false);
     if (warn)
         puller_log(puller, LOG_WARN, "%s (%d %s)", warn, status->code, status->description);
 }
@@ -257,6 +270,7 @@ static void end_stop(struct puller *puller)
 {
     mutex_lock(&puller->lock);
     puller->stopped = true;
+    puller_group_leave(puller);
     bool last = puller->calls_up == 0;
     mutex_unlock(&puller->lock);
     if (last)

@@ -44,6 +44,9 @@ struct cJSON;
 struct packet;
 struct puller;
 
+/* A server takes names of up to 16 characters. */
+#define PULLER_GROUP_BYTES 17
+
 /* What the owner made of a message. */
 enum puller_taken {
     PULLER_HELD,  /* it costs credit until puller_released */
@@ -56,6 +59,13 @@ enum looked {
     LOOKED_THERE,   /* it is there, or there again */
     LOOKED_GONE,    /* it is not, or could not be made again */
     LOOKED_IN_VAIN, /* no answer that tells */
+};
+
+/* The priority group that the pull requests name (ADR-42). */
+struct puller_group {
+    char name[PULLER_GROUP_BYTES];        /* "": none */
+    int priority;                         /* 0 is served first */
+    int64_t min_pending, min_ack_pending; /* served only from so many on; 0: always */
 };
 
 /* The owner's part. */
@@ -94,6 +104,7 @@ struct puller {
     char *on_server;    /* owned: the consumer's name there */
     char *next_subject; /* owned: where pulls go */
     struct pull pull;
+    struct puller_group group;
     uint64_t holds, forgotten; /* the owner's: how many it holds, and has settled */
     uint64_t strays; /* the delivery thread's: messages that were none of the consumer's */
     struct link_listener listener; /* while it is started */
@@ -147,6 +158,7 @@ struct puller_options {
     int64_t bytes;                    /* that may be held before nothing is asked for; 0: 32 MB */
     int concurrency;                  /* messages that may be held without prefetching any */
     int64_t ack_wait_ns;
+    struct puller_group group;
     bool ordered;
     struct consumer_counts *counts; /* not owned: another reference is taken; NULL: of its own */
 };
@@ -165,6 +177,9 @@ int puller_start(struct puller *puller, struct err *err);
 /* Stops pulling, drains the inbox, then on_stopped(closure), once, on any thread (on the caller's
  * when it was not started). What arrives while draining still is taken. */
 void puller_stop(struct puller *puller, void (*on_stopped)(void *closure), void *closure);
+
+/* Its requests name that group from now on. Takes the lock. */
+void puller_set_group(struct puller *puller, const struct puller_group *group);
 
 /* The number of handlers has changed. Takes the lock. */
 void puller_resize(struct puller *puller, int concurrency);

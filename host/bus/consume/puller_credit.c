@@ -18,6 +18,8 @@
 #define HELD_BYTES (32 << 20)
 /* Of one request: keeps a batch of large messages within reason. */
 #define REQUEST_BYTES (8 << 20)
+/* Of a request that gets nothing. */
+#define KEEP_EXPIRES_NS (100 * NS_PER_MS)
 /* How long before a disconnect the server may have forgotten our verdicts (it writes them within
  * a second), and for how long after it they come again. */
 #define DOUBT_BEFORE_NS (10 * NS_PER_S)
@@ -27,12 +29,13 @@
 static int send_pull(struct puller *puller, const struct pull_action *action)
 {
     must_hold(&puller->lock);
-    char body[256], reply[600], bytes[64] = "";
+    char body[512], group[256], reply[600], bytes[64] = "";
     if (action->max_bytes > 0)
         snprintf(bytes, sizeof bytes, ",\"max_bytes\":%" PRId64, action->max_bytes);
     int len = snprintf(body, sizeof body,
-                       "{\"batch\":%d,\"expires\":%" PRId64 ",\"idle_heartbeat\":%" PRId64 "%s}",
-                       action->batch, action->expires_ns, action->heartbeat_ns, bytes);
+                       "{\"batch\":%d,\"expires\":%" PRId64 ",\"idle_heartbeat\":%" PRId64 "%s%s}",
+                       action->batch, action->expires_ns, action->heartbeat_ns, bytes,
+                       puller_group_print(puller, group, sizeof group));
     snprintf(reply, sizeof reply, "%s.%" PRIu64, puller->inbox, action->request);
     struct link_frame frame = {.subject = puller->next_subject,
                                .reply = reply,
@@ -40,6 +43,19 @@ static int send_pull(struct puller *puller, const struct pull_action *action)
                                .len = (size_t)len,
                                .gate = &puller->pull_gate};
     return link_send(puller->intake->link, LANE_URGENT, &frame, NULL);
+}
+
+/* Any message is larger than a byte: this one gets none, and the pin's timeout begins anew. */
+static void send_keep(struct puller *puller)
+{
+    must_hold(&puller->lock);
+    char body[512], group[256], reply[600];
+    int len = snprintf(body, sizeof body, "{\"batch\":1,\"expires\":%" PRId64 ",\"max_bytes\":1%s}",
+                       KEEP_EXPIRES_NS, puller_group_print(puller, group, sizeof group));
+    snprintf(reply, sizeof reply, "%s.0", puller->inbox);
+    struct link_frame frame = {
+        .subject = puller->next_subject, .reply = reply, .data = body, .len = (size_t)len};
+    link_send(puller->intake->link, LANE_URGENT, &frame, NULL);
 }
 
 /* The deadline is only ever moved forward: when it fires too early,
@@ -93,6 +109,8 @@ const char *puller_act(struct puller *puller, struct pull_action action)
             stat_add_shared(&puller->counts->pulls, 1);
         }
     }
+    if (action.keep && !puller->stopping)
+        send_keep(puller);
     wake_by(puller, action.wake_ns);
     return warn;
 }
@@ -237,6 +255,7 @@ void puller_released(struct puller *puller, size_t len, bool parked, uint64_t no
     puller->pull.held += parked; /* pull_released takes it back */
     const char *warn = puller_act(puller, pull_released(&puller->pull, now_ns));
     puller_poll_settled(puller, now_ns);
+    puller_group_leave(puller);
     puller_unlock(puller, warn);
 }
 

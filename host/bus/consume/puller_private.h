@@ -1,5 +1,6 @@
 /* puller_private - what puller.c (messages, life), puller_credit.c (pulls), puller_watch.c (what
- * CONSUMER.INFO says) and puller_gap.c (what was lost) share. Nobody else includes it. */
+ * CONSUMER.INFO says), puller_group.c (priority groups) and puller_gap.c (what was lost) share.
+ * Nobody else includes it. */
 #ifndef MOONBUS_BUS_CONSUME_PULLER_PRIVATE_H
 #define MOONBUS_BUS_CONSUME_PULLER_PRIVATE_H
 
@@ -11,6 +12,22 @@
 /* A call up from a thread other than the subscription's. False: the owner's source may be gone. */
 bool puller_call_begin(struct puller *puller);
 void puller_call_end(struct puller *puller);
+
+/* The number of the request that a message or a status answers. */
+uint64_t puller_request_of(const struct packet *packet);
+
+/* --- puller_group.c --- */
+
+/* With the lock held: the fields that a request has for its group, with a comma before; "" for
+ * none. Returns buf. */
+const char *puller_group_print(const struct puller *puller, char *buf, size_t size);
+/* With the lock held: a message has come. True: with a new pin, for puller_group_log, which is
+ * called without it. */
+bool puller_group_arrived(struct puller *puller, const struct packet *packet, uint64_t now_ns);
+void puller_group_log(struct puller *puller, bool pinned);
+/* With the lock held: a puller that has stopped, and holds nothing any more, gives its pin back, so
+ * that nobody has to wait for its timeout. */
+void puller_group_leave(struct puller *puller);
 
 /* --- puller_credit.c --- */
 

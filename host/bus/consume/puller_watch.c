@@ -220,6 +220,9 @@ static void keep_bounds(struct puller *puller, const cJSON *config)
     int most = json_int(config, "max_batch", 0);
     int64_t max_expires_ns = json_integer(config, "max_expires", 0);
     int64_t max_bytes = json_integer(config, "max_bytes", 0);
+    const char *policy = json_text_or(config, "priority_policy", "");
+    pin_set(&pull->pin, strcmp(policy, "pinned_client") == 0,
+            json_integer(config, "priority_timeout", 0));
     if (most > 0)
         pull->ceiling = most;
     if (max_bytes > 0)

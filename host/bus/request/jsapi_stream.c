@@ -61,18 +61,20 @@ static int update_stream(struct ensure *ensure, const struct err *why, struct er
 {
     cJSON *config = cJSON_Duplicate(config_of(ensure), true);
     struct err refused = {.code = ERR_NONE};
+    char since[64];
     bool taken = set_stated(config, ensure->stated)
                      ? call_stream(ensure, "UPDATE", config, NULL, &refused)
                      : (err_set(&refused, ERR_MEMORY, "out of memory"), false);
     cJSON_Delete(config);
     if (!taken)
         return err_set(err, err_passes(refused.code) ? refused.code : ERR_MISMATCH,
-                       "stream \"%s\" cannot be updated: %s: %s", ensure->name, why->message,
-                       refused.message);
+                       "stream \"%s\" cannot be updated: %s: %s%s", ensure->name, why->message,
+                       refused.message, jsfield_refused(refused.message, since, sizeof since));
     if (jsapi_compare(ensure->stated, config_of(ensure), NULL, &refused) != 0)
-        return err_set(err, ERR_MISMATCH,
-                       "stream \"%s\" was updated, but this server does not take every setting: %s",
-                       ensure->name, refused.message);
+        return err_set(
+            err, ERR_MISMATCH,
+            "stream \"%s\" was updated, but this server does not take every setting: %s%s",
+            ensure->name, refused.message, jsfield_since(refused.message, since, sizeof since));
     log_info("stream %s: updated on the server: %s", ensure->name, why->message);
     return 0;
 }
@@ -135,8 +137,10 @@ static int ensure_it(struct ensure *ensure, bool may_update, struct err *err)
         if (api_code == JSCODE_STREAM_EXISTS) /* someone else was faster */
             there = call_stream(ensure, "INFO", NULL, &api_code, &why);
     }
+    char since[64];
     if (!there)
-        return err_set(err, why.code, "stream \"%s\": %s", ensure->name, why.message);
+        return err_set(err, why.code, "stream \"%s\": %s%s", ensure->name, why.message,
+                       jsfield_refused(why.message, since, sizeof since));
     return compare_or_update(ensure, may_update, err);
 }
 

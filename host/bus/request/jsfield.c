@@ -6,7 +6,6 @@
 #include <string.h>
 
 #define PULLED "consumers are pulled from, never pushed"
-#define NO_GROUPS "priority groups are not supported"
 #define OWN_OPTION "it is an option of js.consume itself"
 
 #define STREAM(...) ((struct jsfield){.of = JSFIELD_STREAM, __VA_ARGS__})
@@ -41,10 +40,19 @@ static const struct jsfield table[] = {
     STREAM(UNNAMED(subject_transform), .since = "2.10"),
     STREAM(UNNAMED(first_seq), .since = "2.10"),
     STREAM(UNNAMED(consumer_limits), .since = "2.10"),
+    STREAM(NAMED(mirror_direct, "allow-mirror-direct"), FLAG),
+    STREAM(UNNAMED(mirror)),
+    STREAM(UNNAMED(sources)),
+    STREAM(UNNAMED(placement)),
+    STREAM(UNNAMED(republish)),
+    STREAM(UNNAMED(sealed)),
+    STREAM(UNNAMED(storage), .fixed = true),
     STREAM(UNNAMED(allow_msg_ttl), .since = "2.11"),
-    STREAM(UNNAMED(allow_msg_counter), .since = "2.12"),
+    STREAM(UNNAMED(allow_msg_counter), .since = "2.12", .fixed = true),
     STREAM(UNNAMED(allow_msg_schedules), .since = "2.12"),
     STREAM(UNNAMED(allow_atomic), .since = "2.12"),
+    STREAM(UNNAMED(persist_mode), .kind = JSFIELD_METHOD, .since = "2.12", .fixed = true),
+    STREAM(UNNAMED(allow_batched), .since = "2.14"),
 
     /* Of a consumer max_bytes bounds one request; the nats CLI changes that of a stream only. */
     BOTH(NAMED(max_bytes, "max-bytes"), LIMIT),
@@ -86,9 +94,12 @@ static const struct jsfield table[] = {
     CONSUMER(UNNAMED(deliver_group), .instead = PULLED),
     CONSUMER(UNNAMED(flow_control), .fixed = true, .instead = PULLED),
     CONSUMER(UNNAMED(idle_heartbeat), DURATION, .fixed = true, .instead = PULLED),
-    CONSUMER(UNNAMED(priority_groups), .since = "2.11", .instead = NO_GROUPS),
-    CONSUMER(UNNAMED(priority_policy), .since = "2.11", .instead = NO_GROUPS),
-    CONSUMER(UNNAMED(priority_timeout), DURATION, .since = "2.11", .instead = NO_GROUPS),
+    CONSUMER(UNNAMED(priority_groups), .since = "2.11",
+             .instead = "it is the option \"group\""),
+    CONSUMER(UNNAMED(priority_policy), .since = "2.11",
+             .instead = "it is the option \"pinned\", \"overflow\" or \"priority\""),
+    CONSUMER(UNNAMED(priority_timeout), DURATION, .since = "2.11",
+             .instead = "it is the option pinned = {timeout = \"2m\"}"),
     CONSUMER(UNNAMED(rate_limit_bps), .instead = PULLED),
 };
 /* clang-format on */
@@ -130,4 +141,17 @@ char *jsfield_since(const char *difference, char *buf, size_t size)
     if (field && field->since)
         snprintf(buf, size, " (nats-server %s and newer know it)", field->since);
     return buf;
+}
+
+char *jsfield_refused(const char *message, char *buf, size_t size)
+{
+    static const char begin[] = "unknown field \"";
+    const char *at = strstr(message, begin);
+    const struct jsfield *field = NULL;
+    buf[0] = '\0';
+    if (at) {
+        at += sizeof begin - 1;
+        field = find_named(at, strcspn(at, "\""));
+    }
+    return field ? jsfield_since(field->name, buf, size) : buf;
 }

@@ -17,7 +17,7 @@ enum jsfield_kind {
     JSFIELD_DURATION, /* nanoseconds, or a list of them */
     JSFIELD_LIMIT,    /* 0 states "no limit", which a server writes as -1 */
     JSFIELD_COUNT,    /* 0 states "as usual", which a server writes as 1 */
-    JSFIELD_METHOD,   /* "none" states what a server that does not know the field does, too */
+    JSFIELD_METHOD,   /* "none", "default" state what a server that does not know the field does */
     JSFIELD_SET,      /* a list whose order means nothing */
 };
 
@@ -51,6 +51,10 @@ bool jsfield_is_fixed(const char *difference);
 /* " (nats-server 2.10 and newer know it)" for that field; "" where 2.9 does, or nobody knows.
  * Returns buf. */
 char *jsfield_since(const char *difference, char *buf, size_t size);
+
+/* The same for the field that a server of 2.12 and newer refuses: 'unknown field "allow_batched"'.
+ * Returns buf. */
+char *jsfield_refused(const char *message, char *buf, size_t size);
 
 /* All of them, one after the other; NULL at the end. */
 const struct jsfield *jsfield_at(size_t index);

@@ -99,6 +99,29 @@ static void set_credit(struct registration *registration)
         registration->batch_size && messages > BATCHED_MOST ? BATCHED_MOST : (int)messages;
 }
 
+/* The option `group`, with the one that says what it is for. */
+static void read_group(lua_State *L, int spec, struct consumer_spec *consumer)
+{
+    static const char *const policies[] = {[POLICY_OVERFLOW] = "overflow",
+                                           [POLICY_PINNED] = "pinned",
+                                           [POLICY_PRIORITIZED] = "priority"};
+    consumer->group = spec_text(L, spec, "group");
+    if (spec_push(L, spec, "policy") == LUA_TTABLE) {
+        int policy = lua_gettop(L);
+        spec_push(L, policy, "name");
+        for (size_t i = POLICY_OVERFLOW; i < sizeof policies / sizeof *policies; i++) {
+            if (strcmp(lua_tostring(L, -1), policies[i]) == 0)
+                consumer->policy = (enum consumer_policy)i;
+        }
+        consumer->pin_timeout_ns = spec_duration_ns(L, policy, "timeout");
+        consumer->priority = (int)spec_number(L, policy, "priority", 0);
+        consumer->min_pending = (int64_t)spec_number(L, policy, "min_pending", 0);
+        consumer->min_ack_pending = (int64_t)spec_number(L, policy, "min_ack_pending", 0);
+        lua_settop(L, policy);
+    }
+    lua_pop(L, 1);
+}
+
 static void read_consumer(lua_State *L, int spec, struct consumer_spec *consumer)
 {
     consumer->stream = spec_text(L, spec, "stream");
@@ -111,6 +134,7 @@ static void read_consumer(lua_State *L, int spec, struct consumer_spec *consumer
     consumer->concurrency = (int)spec_number(L, spec, "concurrency", 0);
     consumer->bind = spec_flag(L, spec, "bind");
     read_deliver(L, spec, consumer);
+    read_group(L, spec, consumer);
 }
 
 /* The option `consumer`: NATS' own fields. */

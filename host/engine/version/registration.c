@@ -151,6 +151,9 @@ bool registration_same_consumer(const struct registration *now, const struct reg
         a->concurrency != b->concurrency || a->deliver != b->deliver ||
         a->deliver_sequence != b->deliver_sequence ||
         !registration_same_text(a->deliver_time, b->deliver_time) || a->bind != b->bind ||
+        !registration_same_text(a->group, b->group) || a->policy != b->policy ||
+        a->pin_timeout_ns != b->pin_timeout_ns || a->priority != b->priority ||
+        a->min_pending != b->min_pending || a->min_ack_pending != b->min_ack_pending ||
         a->update != b->update || a->fixed != b->fixed ||
         a->ack_wait_stated != b->ack_wait_stated ||
         a->max_ack_pending_stated != b->max_ack_pending_stated ||

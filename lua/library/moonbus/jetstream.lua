@@ -58,6 +58,10 @@ function js.stream(settings) end
 ---@field max_ack_pending? integer default: derived from concurrency
 ---@field update? boolean an existing consumer with other settings is updated: true: always, false: never; default: if this script made it
 ---@field consumer? table NATS' own fields, passed through
+---@field group? string the priority group; default "moonbus", with one of the next three
+---@field pinned? boolean|{timeout: moonbus.Duration?} one process gets all messages (nats-server 2.11 and newer)
+---@field overflow? {min_pending: integer?, min_ack_pending: integer?} from how many on this process is served (2.11)
+---@field priority? integer 0 to 9: the process with the lowest number is served first (2.12)
 
 --- Handles messages of a stream. Returning acknowledges, after the handler's publishes are stored;
 --- `return nil, err` or an error naks with backoff. Only while the script loads.
