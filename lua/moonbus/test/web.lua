@@ -16,7 +16,7 @@ end
 local FORM = {
   fields = { status = { "integer", min = 100, max = 599 }, headers = "headers", body = "string", json = "table",
     error = "string" },
-  hints = { code = "status", data = "body", text = "body", header = "headers" },
+  hints = { data = "body", code = "status", text = "body", header = "headers" },
 }
 
 -- An answer as a table; raises.
