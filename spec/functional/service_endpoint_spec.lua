@@ -174,6 +174,32 @@ bus.service { name = "calc", version = "1.0.0" }:endpoint("%s", function() retur
     assert.equal("b", request "b".data)
   end)
 
+  it("that a module states is one for both scripts that require it, and changes for both together", function()
+    local module = 'return require "moonbus".service { name = "calc", version = "%s" }'
+    local host = w:run {
+      handlers = {
+        ["a.lua"] = 'require "calc":endpoint("a", function() return "a" end)',
+        ["b.lua"] = 'require "calc":endpoint("b", function() return "b" end)',
+      },
+      files = { ["lib/calc.lua"] = module:format "1.0.0" },
+    }
+    assert.equal(2, #ask "$SRV.INFO.calc".endpoints)
+    temp.write(host.folder, "lib/calc.lua", module:format "2.0.0")
+    host:signal "HUP"
+    host:wait_log("generation 2", 10, 2)
+    local found = ask "$SRV.INFO.calc"
+    assert.same({ "2.0.0", 2 }, { found.version, #found.endpoints })
+    assert.same({}, host:logged { level = "error" })
+  end)
+
+  it("has an endpoint once: in two scripts it is refused", function()
+    local one = 'require "moonbus".service { name = "c", version = "1.0.0" }:endpoint("e", print)'
+    local result = w:fail { handlers = { ["a.lua"] = one, ["b.lua"] = one } }
+    assert.equal(2, result.status)
+    assert.matches('the endpoint \\"e\\" of the service \\"c\\" on \\"e\\" has a handler already in another script',
+      result.output)
+  end)
+
   it("that two scripts state otherwise is an error at the start that names both", function()
     local result = w:fail { handlers = {
       ["a.lua"] = [[require "moonbus".service { name = "calc", version = "1.0.0", metadata = { a = "b" } }]],

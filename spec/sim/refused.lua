@@ -68,6 +68,19 @@ function steps.send()
   if not ok then error(err) end
 end
 bus.subscribe("many", function(msg) return msg.data end)
+bus.service { name = "refused", version = "1.0.0", metadata = { a = "b" } }
+  :endpoint("served", { metadata = { c = "d" } }, function(msg) return msg.data end)
+function steps.found()
+  bus.request("served", "x", { timeout = "100ms" })
+  for _, verb in ipairs { "PING", "INFO", "STATS" } do
+    local reply = bus.request("$SRV." .. verb .. ".refused", "", { timeout = "100ms" })
+    local answer = reply and reply:json()
+    if answer then
+      assert(answer.version == "1.0.0" and answer.metadata.a == "b" and #answer.id == 22)
+      if answer.endpoints then assert(answer.endpoints[1].name == "served") end
+    end
+  end
+end
 function steps.many(run)
   for msg in bus.request_many("many", tostring(run.id), { timeout = "100ms", max = 1 }) do
     assert(msg.data == tostring(run.id))
@@ -90,7 +103,7 @@ end
 -- What handlers do, one attempt after the other.
 local JOBS = {
   { 1, "k", { "out", "aout", "ask", "sleep 20", "spawn 30" } },
-  { 1, "k", { "gather", "shared", "json", "timers", "send", "many" } },
+  { 1, "k", { "gather", "shared", "json", "timers", "send", "many", "found" } },
   { 1, "k", { "offload", "out", "offload" } },
   { 1, "k", { "nak 100" }, { "out" } },
   { 1, "k", { "term" } },

@@ -61,22 +61,42 @@ struct discovery {
 
 /* --- what is answered: with the lock held --- */
 
-static void add_number(cJSON *object, const char *name, uint64_t number)
+/* What lacks a field for want of memory is no JSON any more, so that nobody is told it. */
+static void spoil(cJSON *object)
+{
+    if (object)
+        object->type = cJSON_Invalid;
+}
+
+static void put(cJSON *object, const char *name, cJSON *item)
+{
+    if (cJSON_AddItemToObject(object, name, item))
+        return;
+    cJSON_Delete(item);
+    spoil(object);
+}
+
+static void put_text(cJSON *object, const char *name, const char *text)
+{
+    put(object, name, cJSON_CreateString(text));
+}
+
+static void put_number(cJSON *object, const char *name, uint64_t number)
 {
     char digits[24];
     snprintf(digits, sizeof digits, "%" PRIu64, number);
-    cJSON_AddRawToObject(object, name, digits); /* no exponent, whatever the number */
+    put(object, name, cJSON_CreateRaw(digits)); /* no exponent, whatever the number */
 }
 
-static void add_metadata(cJSON *object, const struct registration *registration)
+static void put_metadata(cJSON *object, const struct registration *registration)
 {
-    if (registration->metadata)
-        cJSON_AddItemReferenceToObject(object, "metadata", registration->metadata);
-    else
-        cJSON_AddObjectToObject(object, "metadata");
+    if (!registration->metadata)
+        put(object, "metadata", cJSON_CreateObject());
+    else if (!cJSON_AddItemReferenceToObject(object, "metadata", registration->metadata))
+        spoil(object);
 }
 
-static void add_counts(cJSON *object, const struct statement *endpoint)
+static void put_counts(cJSON *object, const struct statement *endpoint)
 {
     struct tally_book *book = &endpoint->source->script->tallies;
     const struct tally *tally = endpoint->registration->tally;
@@ -87,25 +107,39 @@ static void add_counts(cJSON *object, const struct statement *endpoint)
     memcpy(error, tally->error.text, sizeof error);
     mutex_unlock(&book->lock);
     uint64_t requests = sum.attempts, ns = sum.duration.sum_ns;
-    add_number(object, "num_requests", requests);
-    add_number(object, "num_errors", sum.outcomes[OUTCOME_FAILED]);
-    cJSON_AddStringToObject(object, "last_error", error);
-    add_number(object, "processing_time", ns);
-    add_number(object, "average_processing_time", requests ? ns / requests : 0);
+    put_number(object, "num_requests", requests);
+    put_number(object, "num_errors", sum.outcomes[OUTCOME_FAILED]);
+    put_text(object, "last_error", error);
+    put_number(object, "processing_time", ns);
+    put_number(object, "average_processing_time", requests ? ns / requests : 0);
 }
 
 static cJSON *endpoint_json(const struct statement *endpoint, enum verb verb)
 {
     const struct registration *registration = endpoint->registration;
     cJSON *object = cJSON_CreateObject();
-    cJSON_AddStringToObject(object, "name", registration->endpoint);
-    cJSON_AddStringToObject(object, "subject", registration->subject);
-    cJSON_AddStringToObject(object, "queue_group", registration->queue ? registration->queue : "");
+    put_text(object, "name", registration->endpoint);
+    put_text(object, "subject", registration->subject);
+    put_text(object, "queue_group", registration->queue ? registration->queue : "");
     if (verb == VERB_INFO)
-        add_metadata(object, registration);
+        put_metadata(object, registration);
     else
-        add_counts(object, endpoint);
+        put_counts(object, endpoint);
     return object;
+}
+
+static cJSON *endpoints_json(const struct known *service, enum verb verb)
+{
+    const struct statement *endpoint;
+    cJSON *list = cJSON_CreateArray();
+    DL_FOREACH(service->endpoints, endpoint) {
+        cJSON *item = endpoint_json(endpoint, verb);
+        if (!cJSON_AddItemToArray(list, item)) {
+            cJSON_Delete(item);
+            spoil(list);
+        }
+    }
+    return list;
 }
 
 /* NULL: no memory. */
@@ -115,23 +149,18 @@ static char *service_json(const struct known *service, enum verb verb)
     char type[64], started[VALUE_TIME_BYTES];
     cJSON *object = cJSON_CreateObject();
     snprintf(type, sizeof type, "io.nats.micro.v1.%s_response", type_names[verb]);
-    cJSON_AddStringToObject(object, "type", type);
-    cJSON_AddStringToObject(object, "name", service->name);
-    cJSON_AddStringToObject(object, "id", service->id);
-    cJSON_AddStringToObject(object, "version", registration->version);
-    add_metadata(object, registration);
+    put_text(object, "type", type);
+    put_text(object, "name", service->name);
+    put_text(object, "id", service->id);
+    put_text(object, "version", registration->version);
+    put_metadata(object, registration);
     if (verb == VERB_INFO)
-        cJSON_AddStringToObject(object, "description",
-                                registration->description ? registration->description : "");
+        put_text(object, "description", registration->description ? registration->description : "");
     if (verb == VERB_STATS)
-        cJSON_AddStringToObject(object, "started",
-                                value_format_time(service->started_ns, 3, started, sizeof started));
-    cJSON *list = verb == VERB_PING ? NULL : cJSON_AddArrayToObject(object, "endpoints");
-    const struct statement *endpoint;
-    DL_FOREACH(service->endpoints, endpoint) {
-        if (list)
-            cJSON_AddItemToArray(list, endpoint_json(endpoint, verb));
-    }
+        put_text(object, "started",
+                 value_format_time(service->started_ns, 3, started, sizeof started));
+    if (verb != VERB_PING)
+        put(object, "endpoints", endpoints_json(service, verb));
     char *text = cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     return text;

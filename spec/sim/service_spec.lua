@@ -1,0 +1,95 @@
+local cjson = require "cjson"
+local sim = require "spec.sim.sim"
+
+describe("A service, in virtual time", function()
+  local world
+
+  before_each(function() world = sim.new() end)
+  after_each(function() world:close() end)
+
+  local SLOW = sim.script [[
+    local s = bus.service { name = "slow", version = "1.0.0" }
+    s:endpoint("wait", { concurrency = 2 }, function(msg)
+      bus.sleep(msg.data)
+      if msg.data == "7s" then error "too long" end
+      return msg.data
+    end)]]
+
+  local function ask(verb) return world:request("$SRV." .. verb .. ".slow", "") end
+  local function stats() return cjson.decode(ask "STATS".data).endpoints[1] end
+
+  it("measures its runs to the millisecond, those of an old version too", function()
+    local host = world:host { scripts = { ["s.lua"] = SLOW } }
+    world:request("wait", "2s")
+    world:request("wait", "7s", { timeout = "20s" })
+    local one = stats()
+    assert.same({ 2, 1, "too long" }, { one.num_requests, one.num_errors, one.last_error })
+    assert.is_true(math.abs(one.processing_time - 9e9) < 20e6, one.processing_time)
+    assert.equal(math.floor(one.processing_time / 2), one.average_processing_time)
+    world:publish("wait", "5s")
+    world:advance "1s"
+    assert.equal(3, stats().num_requests)
+    host:reload("s.lua", SLOW .. "\n-- again", true)
+    world:request("wait", "1s")
+    world:advance "10s"
+    local all = stats()
+    assert.equal(4, all.num_requests)
+    assert.is_true(math.abs(all.processing_time - 15e9) < 30e6, all.processing_time)
+  end)
+
+  it("has one id and one start in its process, over reloads, reconnects and its own absence", function()
+    local host = world:host { scripts = { ["s.lua"] = SLOW, ["other.lua"] = sim.script [[bus.subscribe("x", print)]] } }
+    local before = cjson.decode(ask "STATS".data)
+    world:advance "1h"
+    host:reload("s.lua", SLOW .. "\n-- again", true)
+    world:down "5s"
+    world:advance "20s"
+    local after = cjson.decode(ask "STATS".data)
+    assert.same({ before.id, before.started }, { after.id, after.started })
+    host:reload("s.lua", sim.script [[bus.subscribe("nothing", print)]], true)
+    assert.equal("503", ask "PING".status)
+    host:reload("s.lua", SLOW, true)
+    assert.equal(before.id, cjson.decode(ask "PING".data).id)
+  end)
+
+  it("is not found any more from the moment of a stop on, while what runs goes on", function()
+    local host = world:host { scripts = { ["s.lua"] = SLOW } }
+    world:publish("wait", "10s", { reply = "_OUTSIDE.done" })
+    world:advance "1s"
+    host:stop "30s"
+    world:settle()
+    world:came()
+    for _, subject in ipairs { "$SRV.PING", "$SRV.INFO.slow", "$SRV.STATS" } do
+      world:publish(subject, "", { reply = "_OUTSIDE.found" })
+    end
+    world:advance "20s"
+    local answers = {}
+    for _, each in ipairs(world:came()) do answers[#answers + 1] = each.status or each.data end
+    assert.same({ "503", "503", "503", "10s" }, answers)
+  end)
+
+  it("answers each question once, of two services in two hosts, whatever the order", function()
+    for seed = 1, 20 do
+      local one = sim.new { seed = seed, yields = 200 }
+      local scripts = {
+        ["a.lua"] = sim.script [[bus.service { name = "a", version = "1.0.0" }:endpoint("x", print)]],
+        ["b.lua"] = sim.script [[bus.service { name = "b", version = "1.0.0" }]],
+      }
+      one:host { scripts = scripts }
+      one:host { scripts = scripts }
+      one:publish("$SRV.PING", "", { reply = "_OUTSIDE.found" })
+      one:advance "1s"
+      local names, ids = {}, {}
+      for _, each in ipairs(one:came()) do
+        local found = cjson.decode(each.data)
+        names[#names + 1], ids[found.id] = found.name, true
+      end
+      table.sort(names)
+      assert.equal("a a b b", table.concat(names, " "), "seed " .. seed)
+      local count = 0
+      for _ in pairs(ids) do count = count + 1 end
+      assert.equal(4, count)
+      one:close()
+    end
+  end)
+end)
