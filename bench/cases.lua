@@ -44,6 +44,7 @@ local function sleeps(ideal)
   return { { key = "rate", unit = "msg/s", target = 0.9, ideal = ideal } }
 end
 
+local AGAINST_NODE = { { key = "rate", unit = "op/s", against = "node", target = 1.0 } }
 local AGAINST_ONE = { { key = "rate", unit = "msg/s", against = "one" } }
 local ENOUGH_MEMORY = '  limits = { memory = "1GB" },\n  graceful_timeout = "100ms",'
 
@@ -171,5 +172,22 @@ return {
     variants = { { title = "processor time of one", metrics = {
       { key = "scrape_ms", unit = "ms CPU", lower = true, ideal = 10, target = 1.0 },
     } } },
+  },
+  {
+    number = 14, title = "a bucket: gets and puts, 64 at a time",
+    serves = { moonbus = "kv", node = "kv" }, contenders = { "node" }, messages = 30000, measure = "kv",
+    metrics = AGAINST_NODE,
+    variants = {
+      { title = "128 B, get", size = 128, operation = "get" },
+      { title = "128 B, get, cached", size = 128, operation = "get", settings = { cache = true } },
+      { title = "128 B, put", size = 128, operation = "put" },
+      { title = "4 KB, get", size = 4096, operation = "get" },
+      { title = "4 KB, put", size = 4096, operation = "put" },
+    },
+  },
+  {
+    number = 15, title = "a bucket: the changes that a watch sees",
+    serves = { moonbus = "kv_watch", node = "kv_watch" }, contenders = { "node" }, messages = 100000,
+    measure = "kv_watch", metrics = AGAINST_NODE, variants = { SMALL },
   },
 }

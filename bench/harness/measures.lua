@@ -1,6 +1,7 @@
 -- How a case is measured: one function for each kind of it. Each gets a `run` (see harness/bench.lua)
 -- and gives the metrics that the case's table names. It raises when something was lost or doubled.
 local programs = require "bench.harness.programs"
+local cjson = require "cjson"
 local stats = require "bench.harness.stats"
 local posix = require "spec.support.posix"
 local wait = require "spec.support.wait"
@@ -283,6 +284,48 @@ function measures.reload(run)
     local result = finish()
     must_be(result.sent, result.arrived, "messages")
     return { switch_ms = stats.median(took), gap_ms = result.gap_ms }
+  end)
+end
+
+local BUCKET = "KV_bench"
+
+-- An empty bucket, as each client makes it.
+local function make_bucket(run)
+  pcall(run.client.delete_stream, run.client, BUCKET)
+  run.client:stream(BUCKET, { "$KV.bench.>" }, {
+    storage = "memory", max_msgs_per_subject = 1, discard = "new", allow_rollup_hdrs = true, deny_delete = true,
+    allow_direct = true,
+  })
+end
+
+-- Operations on a bucket, 64 at a time.
+function measures.kv(run)
+  make_bucket(run)
+  local size, operation = run.variant.size, run.variant.operation
+  return with(serve(run), function()
+    local function ask(what, count)
+      local job = cjson.encode { operation = what, count = count, size = size }
+      return cjson.decode((assert(run.client:request("bench.kv", job, { timeout = 120 }))).data).seconds
+    end
+    ask("put", 1000)
+    ask(operation, math.min(1000, run.messages))
+    return { rate = run.messages / ask(operation, run.messages) }
+  end)
+end
+
+-- Changes of a bucket, as fast as they come.
+function measures.kv_watch(run)
+  make_bucket(run)
+  return with(serve(run), function()
+    local function counted() return cjson.decode((assert(run.client:request("bench.count", ""))).data) end
+    local data = ("x"):rep(run.variant.size)
+    for number = 1, run.messages do run.client:send("$KV.bench.k" .. number, data) end
+    run.client:flush()
+    wait.eventually(function() return counted().count >= run.messages end, 60,
+      function() return ("%d of %d changes"):format(counted().count, run.messages) end)
+    local result = counted()
+    must_be(run.messages, result.count, "changes")
+    return { rate = run.messages / result.seconds }
   end)
 end
 

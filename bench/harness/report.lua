@@ -31,7 +31,7 @@ end
 
 local NAMES = { c = "bare C", c_plain = "plain C", c_fetch = "C Fetch loop", node = "Node" }
 -- What stands in the column of bare C, when it is something else.
-local ASIDE = { one = "of one:", quiet = "without:" }
+local ASIDE = { one = "of one:", quiet = "without:", node = "Node:" }
 
 -- One row of the table: the medians of one metric.
 local function make_row(result, metric)

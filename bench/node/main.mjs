@@ -1,6 +1,7 @@
 // The Node program that the benchmark compares with: the same modes and options as the bare C
 // program (bench/baseline/). It sends only what is needed, without moonbus' headers.
 import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { Kvm } from "@nats-io/kv";
 import { connect, nanos } from "@nats-io/transport-node";
 
 const mode = process.argv[2];
@@ -57,6 +58,28 @@ async function relay(messages, client) {
   }
 }
 
+const KEYS = 1000;
+
+function openBucket() {
+  return new Kvm(connection).create("bench", { storage: "memory" });
+}
+
+// So many of an operation, 64 at a time; how long they took.
+async function workOn(bucket, { operation, count, size }) {
+  const data = "x".repeat(size);
+  let number = 0;
+  async function work() {
+    while (number < count) {
+      const key = `k${++number % KEYS}`;
+      if (operation === "get") (await bucket.get(key)).value.length;
+      else await bucket.put(key, data);
+    }
+  }
+  const began = performance.now();
+  await Promise.all(Array.from({ length: 64 }, work));
+  return { seconds: (performance.now() - began) / 1e3 };
+}
+
 const perMark = Number(options["per-mark"] ?? 1);
 let bytes = 0;
 
@@ -90,6 +113,29 @@ const modes = {
     const { client, consumer } = await openConsumer();
     relay(await consumer.consume({ max_messages: MOST_IN_HAND }), client).catch(fail);
   },
+};
+
+modes.kv = async () => {
+  const bucket = await openBucket();
+  connection.subscribe("bench.kv", {
+    callback: (_, msg) => workOn(bucket, msg.json()).then((took) => msg.respond(JSON.stringify(took)), fail),
+  });
+};
+
+modes.kv_watch = async () => {
+  const bucket = await openBucket();
+  const counts = { count: 0, seconds: 0 };
+  let first;
+  const changes = await bucket.watch({ include: "updates" });
+  (async () => {
+    for await (const entry of changes) {
+      first ??= performance.now();
+      bytes += entry.value.length;
+      counts.count++;
+      counts.seconds = (performance.now() - first) / 1e3;
+    }
+  })().catch(fail);
+  connection.subscribe("bench.count", { callback: (_, msg) => msg.respond(JSON.stringify(counts)) });
 };
 
 if (!modes[mode]) fail(`unknown mode "${mode}"`);
