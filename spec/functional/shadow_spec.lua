@@ -163,6 +163,23 @@ describe("moonbus shadow", function()
     has(ends(shadow((named:gsub("msg.data, {", 'msg.data .. "!", {'))), 1), "#1 out.named: data: was")
   end)
 
+  it("does not take for missing what its stream keeps no longer", function()
+    local text = code [[
+      local order = msg:json()
+      js.publish("kept.last", msg.data)
+      js.publish("taken.all", msg.data)
+    ]]
+    w.client:stream("KEPT", { "kept.>" }, { max_msgs_per_subject = 1 })
+    w.client:stream("TAKEN", { "taken.>" }, { retention = "workqueue" })
+    handle(text, 3)
+    w.client:purge "TAKEN"
+    has(ends(shadow(text), 1), "not comparable: 2 outputs of KEPT, which keeps them no longer, if it has had them",
+      "not comparable: 3 outputs of TAKEN", "3 inputs: 0 equal, 0 differ, 3 not comparable")
+    w.client:delete_stream "TAKEN"
+    local less = text:gsub('js.publish%("taken.all", msg.data%)', "")
+    has(ends(shadow(less), 0), "3 inputs: 1 equal, 0 differ, 2 not comparable")
+  end)
+
   it("knows which durable is meant", function()
     local two = OLD .. 'js.consume("ORDERS", { durable = "second" }, function() end)\n'
     handle(OLD, 1)

@@ -132,7 +132,8 @@ static void push_message(lua_State *L, const char *stream, const struct stored_m
     lua_setfield(L, -2, "data");
 }
 
-/* info(stream): first, last (sequences), subjects, created. */
+/* info(stream): first, last (sequences), messages, subjects; retention, and how many messages of a
+ * subject it keeps (0: any number). */
 static int server_info(lua_State *L)
 {
     char operation[300];
@@ -142,14 +143,16 @@ static int server_info(lua_State *L)
     cJSON *info = jetstream_call(&server->js, operation, NULL, NULL, &err);
     if (!info)
         return replay_server_fail(L, &err);
-    const cJSON *state = json_field(info, "state"), *subject;
+    const cJSON *config = json_field(info, "config"), *state = json_field(info, "state"), *subject;
     int count = 0;
     lua_createtable(L, 0, 4);
     put_number(L, "first", (double)json_unsigned(state, "first_seq", 0));
     put_number(L, "last", (double)json_unsigned(state, "last_seq", 0));
     put_number(L, "messages", (double)json_unsigned(state, "messages", 0));
+    put_string(L, "retention", json_text_or(config, "retention", "limits"));
+    put_number(L, "per_subject", json_int(config, "max_msgs_per_subject", 0));
     lua_newtable(L);
-    cJSON_ArrayForEach(subject, json_field(json_field(info, "config"), "subjects")) {
+    cJSON_ArrayForEach(subject, json_field(config, "subjects")) {
         lua_pushstring(L, cJSON_GetStringValue(subject));
         lua_rawseti(L, -2, ++count);
     }

@@ -126,7 +126,7 @@ local function compare_verdict(self, input, result)
 end
 
 local function do_input(self, message)
-  local input = { sequence = message.sequence,
+  local input = { sequence = message.sequence, seconds = message.seconds,
     id = ("%s:%s:%s:%.0f"):format(message.stream, message.stamp, self.handler.durable, message.sequence) }
   self.tally:input(input)
   local result, why = run_input(self, message)
@@ -143,7 +143,9 @@ local function compare_waiting(self)
     local output = each.output
     local was = self.stored:get(output.id)
     self.seen[output.id] = true
-    if not was then
+    if not was and self.stored:may_have_lost(each.stream, output.subject, each.input.seconds) then
+      self.tally:lost(each.input, each.stream)
+    elseif not was then
       self.tally:differs(each.input, output.subject, "additional",
         ("additional, to %s: %s"):format(each.stream, shown.data(output.raw)))
     elseif was.subject ~= output.subject then

@@ -12,7 +12,7 @@ local IDS_MOST = 500000 -- some 100 MB
 -- input: the stream of the inputs; since: the time of the first one, in seconds since 1970.
 function M.new(server, input, durable, since)
   return setmetatable({ server = server, prefix = input .. ":", durable = durable, since = since, places = {},
-    of_input = {}, streams = {}, names = {}, count = 0 }, stored)
+    of_input = {}, streams = {}, names = {}, infos = {}, count = 0 }, stored)
 end
 
 -- The first sequence of what was stored then or later, by halves.
@@ -60,6 +60,7 @@ function stored:add(stream)
   self.names[#self.names + 1] = stream
   local info, why = source.info(self.server, stream)
   if not info then error(why, 0) end
+  self.infos[stream] = info
   local sequence
   sequence, why = M.find_time(self.server, stream, info, self.since)
   if not sequence then error(why, 0) end
@@ -70,6 +71,19 @@ function stored:add(stream)
     if message.sequence <= info.last then note(self, stream, message) end
     sequence = message.sequence + 1
   end
+end
+
+-- Has the stream perhaps had a message that it keeps no longer? Of that subject, stored after `seconds`.
+function stored:may_have_lost(stream, subject, seconds)
+  local info = self.infos[stream]
+  if info.retention ~= "limits" then return true end
+  if info.messages == 0 then return info.last > 0 end
+  if info.per_subject > 0 and self.server.last(stream, subject) then return true end
+  if not info.oldest then
+    local oldest = self.server.read(stream, info.first, ">")
+    info.oldest = oldest and oldest.seconds or math.huge
+  end
+  return info.first > 1 and info.oldest > seconds
 end
 
 -- The message that has this id; nil: none has.

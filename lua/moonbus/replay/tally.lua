@@ -10,7 +10,8 @@ local KEPT_MOST, PRINTED_MOST = 1000, 50
 
 function M.new(options)
   return setmetatable({ options = options, inputs = 0, differing = 0, not_comparable = 0, core_published = 0,
-    compared = {}, list = {}, found = 0, unanswered = {}, unanswered_names = {} }, tally)
+    compared = {}, list = {}, found = 0, unanswered = {}, unanswered_names = {},
+    losses = {} }, tally)
 end
 
 function tally:input(input)
@@ -25,6 +26,12 @@ function tally:incomparable(input, what)
   self.not_comparable = self.not_comparable + 1
   if not self.unanswered[what] then self.unanswered_names[#self.unanswered_names + 1] = what end
   self.unanswered[what] = (self.unanswered[what] or 0) + 1
+end
+
+-- An output that its stream may have had, and keeps no longer.
+function tally:lost(input, stream)
+  input.lost = true
+  self.losses[stream] = (self.losses[stream] or 0) + 1
 end
 
 function tally:core() self.core_published = self.core_published + 1 end
@@ -58,7 +65,18 @@ local function put_differences(self)
   end
 end
 
+local function put_losses(self)
+  local streams = {}
+  for stream in pairs(self.losses) do streams[#streams + 1] = stream end
+  table.sort(streams)
+  for _, stream in ipairs(streams) do
+    put("not comparable: %s of %s, which keeps them no longer, if it has had them",
+      plural(self.losses[stream], "output"), stream)
+  end
+end
+
 local function put_notes(self)
+  put_losses(self)
   table.sort(self.unanswered_names)
   for index, what in ipairs(self.unanswered_names) do
     if index > 10 then break end
@@ -97,12 +115,20 @@ local function print_json(self, handler, streams)
     stream = handler.stream, durable = handler.durable, script = handler.script, first = self.first, last = self.last,
     inputs = self.inputs, equal = equal(self), differ = self.differing, not_comparable = self.not_comparable,
     outputs = shown.list(streams), differences = shown.list(self.list), found = self.found,
-    not_answered = shown.list(unanswered), core_published = self.core_published, unhandled_after = self.unhandled,
+    not_answered = shown.list(unanswered), lost = next(self.losses) and self.losses, core_published = self.core_published, unhandled_after = self.unhandled,
   }), "\n")
+end
+
+-- Where nothing else differs, what is lost is not known.
+local function count_lost(self)
+  for _, input in pairs(self.compared) do
+    if input.lost and not input.differs then self.not_comparable = self.not_comparable + 1 end
+  end
 end
 
 -- True: all that could be compared is equal, and something could, unless there was nothing.
 function tally:report(handler, streams)
+  count_lost(self)
   table.sort(streams)
   table.sort(self.list, function(a, b)
     if a.sequence ~= b.sequence then return a.sequence < b.sequence end
