@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/api.h"
 #include "base/value.h"
@@ -100,6 +101,17 @@ static int run_module(struct vm *vm, struct replay_job *job)
     return (int)lua_tointeger(vm->L, -1);
 }
 
+/* In a handler of signals. */
+static void on_lost(void)
+{
+    static const char said[] =
+        "moonbus: the handler computes in a function written in C that never "
+        "comes back: nothing can end it (limits.cpu)\n";
+    if (write(STDERR_FILENO, said, sizeof said - 1) < 0)
+        _exit(CLI_FAILED);
+    _exit(CLI_FAILED);
+}
+
 int replay_run(struct replay_command *command)
 {
     /* One worker: a script's locals are the same for each message. */
@@ -127,7 +139,7 @@ int replay_run(struct replay_command *command)
         return fail(cli, "no memory");
     }
     struct vm *vm = vm_new(0, NULL, &err);
-    sim_watch_cpu(NULL, NULL);
+    sim_watch_cpu(NULL, on_lost);
     int status = vm ? run_module(vm, &job) : fail(cli, err.message);
     replay_server_close(&job.server);
     if (vm)

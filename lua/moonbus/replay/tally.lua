@@ -115,7 +115,8 @@ local function print_json(self, handler, streams)
     stream = handler.stream, durable = handler.durable, script = handler.script, first = self.first, last = self.last,
     inputs = self.inputs, equal = equal(self), differ = self.differing, not_comparable = self.not_comparable,
     outputs = shown.list(streams), differences = shown.list(self.list), found = self.found,
-    not_answered = shown.list(unanswered), lost = next(self.losses) and self.losses, core_published = self.core_published, unhandled_after = self.unhandled,
+    not_answered = shown.list(unanswered),
+    lost = next(self.losses) and self.losses, core_published = self.core_published, unhandled_after = self.unhandled,
   }), "\n")
 end
 
