@@ -95,6 +95,8 @@ static const struct option_spec specs[] = {
      "only tests whose full name matches this Lua pattern"},
     {"--watch", 0, NULL, SWITCH(watch), NULL, NULL, CLI_TEST,
      "run them again when a file changes, until Ctrl-C"},
+    {"--coverage", 0, NULL, SWITCH(coverage), NULL, NULL, CLI_TEST,
+     "count which lines of the handlers they run"},
     {"--timeout", 0, "5s", TEXT(timeout), NULL, NULL, CLI_TEST,
      "how long a test may compute; 0: as long as it wants (default: 5s)"},
     {"--seed", 0, "N", TEXT(test_seed), NULL, NULL, CLI_TEST,

@@ -150,8 +150,11 @@ static int push_run_args(lua_State *L)
 /* May raise. Once the time is over it raises at every instruction: no pcall outlives that. */
 static void on_count(lua_State *L, lua_Debug *activation)
 {
-    (void)activation;
     struct vm *vm = vm_of(L);
+    if (activation->event == LUA_HOOKLINE) {
+        vm_on_line(L, activation);
+        return;
+    }
     if (clock_now_ns() < vm->load_until_ns)
         return;
     char limit[32];
@@ -201,7 +204,8 @@ int loader_call_within(struct vm *vm, int64_t limit_ns, const char *advice, int 
     vm->load_file[0] = '\0';
     vm->load_until_ns = clock_now_ns() + (uint64_t)limit_ns;
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-    lua_sethook(vm->L, on_count, LUA_MASKCOUNT, LOOK_INSTRUCTIONS);
+    lua_sethook(vm->L, on_count, LUA_MASKCOUNT | (vm_on_line ? LUA_MASKLINE : 0),
+                LOOK_INSTRUCTIONS);
     guard_set_due(vm->load_until_ns);
     bool stopped;
     int code = vm_call_alone(vm, nargs, nresults, &stopped, failure);

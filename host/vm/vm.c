@@ -34,6 +34,7 @@
 #define GC_STEPMUL_MAX 10000
 
 char vm_suspend_marker;
+void (*vm_on_line)(lua_State *L, lua_Debug *line);
 
 /* What the limit is about. */
 static size_t in_use_bytes(const struct vm *vm)
@@ -385,6 +386,8 @@ enum vm_end vm_resume(struct vm *vm, struct coroutine coroutine, int nargs, stru
         lua_gc(vm->L, LUA_GCCOLLECT, 0);
     vm->exhausted = false;
     vm->enforcing = true;
+    if (vm_on_line)
+        lua_sethook(co, vm_on_line, LUA_MASKLINE, 0);
     int status = guard_resume(vm, co, nargs);
     vm->enforcing = false;
     /* However it ended: a pcall may have been the last thing to run. */

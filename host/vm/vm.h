@@ -138,6 +138,10 @@ void vm_unhold(struct vm_held *held);
  */
 void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struct vm_held *held));
 
+/* NULL; or is called at each line that states run, from their next vm_resume or load on. Nothing
+ * that runs then is compiled. For a process that counts lines: set before it has threads. */
+extern void (*vm_on_line)(lua_State *L, lua_Debug *line);
+
 /* The vm of a state or coroutine. */
 struct vm *vm_of(lua_State *L);
 

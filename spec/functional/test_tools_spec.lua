@@ -145,4 +145,53 @@ describe("moonbus test", function()
     assert.equal(0, running:wait())
     running:close()
   end)
+
+  it("counts which lines of the handlers, and of their modules, the tests have run", function()
+    local files = {
+      ["handlers/a.lua"] = [[
+local bus = require "moonbus"
+local util = require "util"
+bus.subscribe("a", function(msg)
+  if msg.data == "never" then
+    return "said"
+  else
+    bus.sleep "1s"
+  end
+  return util.twice(msg.data), {
+    more = 1,
+  }
+end)
+]],
+      ["handlers/util.lua"] = [[
+return {
+  twice = function(text) return text .. text end,
+  never = function(text)
+    if text then return 1 end
+    return 2
+  end,
+}
+]],
+      ["handlers/b.lua"] = 'require "moonbus".subscribe("b", function() end)\n',
+      ["handlers/a_test.lua"] = [[
+        for i = 1, 2 do
+          it(i .. "", function() assert.equal("xx", require "moonbus.test".load("a.lua"):deliver("a", "x").reply) end)
+        end]],
+      ["fake/luacov.lua"] = "",
+    }
+    local ended = run(files, "--coverage")
+    assert.same({ 0, "" }, { ended.status, ended.stderr }, ended.stdout)
+    assert.matches("2 passed, 0 failed\ncoverage:\n" ..
+      "  handlers/a.lua      85.7 %  6 of 7 lines; not run: 5\n" ..
+      "  handlers/b.lua       0.0 %  0 of 1 lines; not run: all; no test loads it\n" ..
+      "  handlers/util.lua   50.0 %  2 of 4 lines; not run: 4-5\n" ..
+      "  all                 66.6 %  8 of 12 lines\n", ended.stdout, 1, true)
+    assert.is_nil(temp.read(ended.folder .. "/luacov.stats.out"))
+    local folder = w:folder()
+    for name, text in pairs(files) do temp.write(folder, name, text) end
+    local with = w:moonbus({ "test", "--coverage", "handlers/a_test.lua" }, { folder = folder,
+      env = { LUA_PATH = "fake/?.lua;;" } })
+    assert.same({ 0, "" }, { with.status, with.stderr })
+    assert.equal("12:handlers/a.lua\n2 2 4 2 0 0 2 0 4 0 2 4\n7:handlers/util.lua\n2 4 0 0 0 2 2\n",
+      temp.read(folder .. "/luacov.stats.out"))
+  end)
 end)

@@ -11,6 +11,7 @@
 
 #include "api/api.h"
 #include "base/value.h"
+#include "cli/test/coverage.h"
 #include "cli/test/files.h"
 #include "cli/test/stage.h"
 #include "sim/sim.h"
@@ -385,9 +386,17 @@ static int session_run(lua_State *L)
     return ran ? 1 : 2;
 }
 
+static int session_covered(lua_State *L)
+{
+    coverage_push(L);
+    return 1;
+}
+
 int session_open(lua_State *L)
 {
     lua_newtable(L);
+    lua_pushcfunction(L, session_covered);
+    lua_setfield(L, -2, "covered");
     lua_pushcfunction(L, session_run);
     lua_setfield(L, -2, "run");
     return 1;

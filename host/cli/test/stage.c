@@ -2,6 +2,7 @@
 #include "cli/test/stage.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "base/log.h"
 #include "bus/consume/consumer.h"
 #include "bus/letter.h"
+#include "cli/test/coverage.h"
 #include "engine/engine.h"
 #include "sim/sim.h"
 #include "vm/plain.h"
@@ -23,6 +25,7 @@ struct test_stage {
     struct sim *sim;       /* owned; NULL: closed */
     struct sim_host *host; /* owned; NULL: nothing is loaded */
     char *only;            /* owned; the one handler that serves; NULL: all */
+    char path[1024];       /* of its script */
     bool serves, left;     /* left: something hangs in it, or has no end, and stays */
 };
 
@@ -31,6 +34,7 @@ static struct test_stage *check(lua_State *L)
     struct test_stage *stage = luaL_checkudata(L, 1, TYPE);
     if (!stage->sim)
         luaL_error(L, "the script under test has been closed");
+    coverage_of(stage->path);
     return stage;
 }
 
@@ -84,6 +88,8 @@ static int stage_load(lua_State *L)
 {
     struct test_stage *stage = check(L);
     const char *path = luaL_checkstring(L, 2), *name = luaL_checkstring(L, 3);
+    snprintf(stage->path, sizeof stage->path, "%s", path);
+    coverage_of(stage->path);
     if (!stage->host)
         stage->host = sim_host_new(stage->sim, settings_of(L));
     return answer(L, stage, stage->host && sim_host_load(stage->host, path, name));

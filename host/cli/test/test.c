@@ -8,6 +8,7 @@
 #include "base/value.h"
 #include "cli/cli.h"
 #include "cli/test/again.h"
+#include "cli/test/coverage.h"
 #include "cli/test/files.h"
 #include "cli/test/session.h"
 #include "sim/sim.h"
@@ -58,6 +59,8 @@ static void push_options(lua_State *L, const struct test_command *command)
         lua_pushnumber(L, (double)command->seed);
         lua_setfield(L, -2, "seed");
     }
+    lua_pushboolean(L, command->cli->coverage);
+    lua_setfield(L, -2, "coverage");
     lua_pushstring(L, timeout);
     lua_setfield(L, -2, "timeout");
 }
@@ -127,7 +130,10 @@ static int run_once(struct cli *cli)
     struct vm *vm = vm_new(0, NULL, &err);
     if (vm) {
         session_watch(&command.session);
+        if (cli->coverage)
+            coverage_start();
         status = run_tests(vm, &command);
+        coverage_end();
         session_end_watch();
         vm_free(vm);
     } else {

@@ -183,6 +183,10 @@ return function(options)
     any = any or (file.tests or 0) > 0
   end
   local status, counts = summarize(list)
+  if options.coverage then
+    why = require("moonbus.test.coverage").tell(session.covered(), #options.paths == 0 and options.handlers or {})
+    if why then return complain("%s", why) end
+  end
   if options.junit and write_junit(options.junit, list) ~= OK then return UNUSABLE end
   if status == OK and not any then
     return complain(options.filter and "no test's name matches %s" or "there is no test in these files%.0s",
