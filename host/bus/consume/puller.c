@@ -59,8 +59,9 @@ bool puller_init(struct puller *puller, const struct puller_options *options)
     puller_gap_init(puller);
     puller->counts =
         options->counts ? consumer_counts_retain(options->counts) : consumer_counts_new();
-    return make_names(puller, options->on_server ? options->on_server : options->name) &&
-           puller->counts;
+    /* Names that its owner could not copy, for want of memory, are none. */
+    const char *on_server = options->on_server ? options->on_server : options->name;
+    return options->stream && options->name && make_names(puller, on_server) && puller->counts;
 }
 
 void puller_clear(struct puller *puller)

@@ -51,7 +51,10 @@ static bool set_stated(cJSON *config, const cJSON *stated)
         }
         cJSON *copy = cJSON_Duplicate(field, true);
         cJSON_DeleteItemFromObjectCaseSensitive(config, field->string);
-        set = copy && cJSON_AddItemToObject(config, field->string, copy) && set;
+        bool added = copy && cJSON_AddItemToObject(config, field->string, copy);
+        if (!added)
+            cJSON_Delete(copy);
+        set = added && set;
     }
     return set;
 }

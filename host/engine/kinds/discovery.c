@@ -88,12 +88,11 @@ static void put_number(cJSON *object, const char *name, uint64_t number)
     put(object, name, cJSON_CreateRaw(digits)); /* no exponent, whatever the number */
 }
 
+/* The registration's own, borrowed. */
 static void put_metadata(cJSON *object, const struct registration *registration)
 {
-    if (!registration->metadata)
-        put(object, "metadata", cJSON_CreateObject());
-    else if (!cJSON_AddItemReferenceToObject(object, "metadata", registration->metadata))
-        spoil(object);
+    const cJSON *metadata = registration->metadata;
+    put(object, "metadata", cJSON_CreateObjectReference(metadata ? metadata->child : NULL));
 }
 
 static void put_counts(cJSON *object, const struct statement *endpoint)
