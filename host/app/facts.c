@@ -3,6 +3,7 @@
 #include "app/facts.h"
 
 #include <cjson/cJSON.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -10,6 +11,7 @@
 #include "app/app_private.h"
 #include "base/json.h"
 #include "bus/consume/consumer.h"
+#include "bus/request/jslevel.h"
 #include "vm/texts.h"
 
 /* --- scripts --- */
@@ -84,6 +86,14 @@ static enum judge_kind kind_of(const struct registration_view *view)
                                                        : JUDGE_OTHER;
 }
 
+/* Of the first nats-server 2.x with that API level. */
+static int minor_of(int level)
+{
+    int minor = 0;
+    sscanf(jslevel_release(level), "2.%d", &minor);
+    return minor;
+}
+
 static void describe(const struct registration_view *view, struct judge_handler *out)
 {
     *out = (struct judge_handler){
@@ -99,6 +109,8 @@ static void describe(const struct registration_view *view, struct judge_handler 
         .next_s = view->next_s,
         .zone = view->zone,
         .schema = view->schema,
+        .needs = view->needs,
+        .needs_minor = view->needs ? minor_of(view->needs_level) : 0,
     };
     if (view->consumer)
         describe_durable(view, out);

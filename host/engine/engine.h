@@ -125,6 +125,8 @@ struct registration_view {
     bool looks_on;               /* bus.subscribe: it never replies */
     int64_t next_s;              /* of a cron line: its next time, in seconds since 1970; else 0 */
     const char *zone;            /* of a cron line; else NULL */
+    const char *needs;           /* what of it needs that API level of JetStream; NULL: nothing */
+    int needs_level;
     const char *schema;          /* of payloads, as JSON Schema; NULL: none is stated */
     const struct cJSON *stream;  /* js.stream: its settings, NATS' own fields */
     bool update_stated, update;  /* js.stream, js.consume: the option `update` */

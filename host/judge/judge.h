@@ -51,6 +51,8 @@ struct judge_handler {
     int64_t next_s;              /* of a cron line: its next time, seconds since 1970; else 0 */
     const char *zone;            /* of a cron line; else NULL */
     const char *schema;          /* of payloads, as JSON Schema; NULL: none is stated */
+    const char *needs;           /* what of it not every server has; NULL: nothing */
+    int needs_minor;             /* of the first nats-server 2.x that has it */
 
     /* CONSUME */
     const char *stream, *durable;

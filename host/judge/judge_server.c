@@ -24,6 +24,7 @@ static const struct feature {
     {"allow_msg_counter", 12},
     {"allow_msg_schedules", 12},
     {"persist_mode", 12},
+    {"allow_batched", 14},
 };
 
 static bool is_older(const struct judge_facts *facts, int minor)
@@ -58,6 +59,9 @@ JUDGEMENT(old_server)
         if (handler->kind == JUDGE_CONSUME && handler->filter_count > 1 && is_older(facts, 10))
             find_old(facts, self, &handler->place, "a list of filters", 10,
                      "one filter with wildcards, or a durable for each", out);
+        if (handler->needs && is_older(facts, handler->needs_minor))
+            find_old(facts, self, &handler->place, handler->needs, handler->needs_minor,
+                     "leave it out", out);
     }
 }
 

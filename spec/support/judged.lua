@@ -59,14 +59,14 @@ end
 local function fill_handler(anchors, handler, given, line)
   fill_place(handler.place, given, line)
   handler.kind = lib["JUDGE_" .. given.kind]
-  for _, name in ipairs { "what", "subject", "queue", "stream", "durable", "dead_letter", "differs" } do
+  for _, name in ipairs { "what", "subject", "queue", "stream", "durable", "dead_letter", "differs", "needs" } do
     handler[name] = given[name] or nil
   end
   for _, name in ipairs { "timeout_stated", "looks_on", "drops", "ordered", "headers_only", "bind", "from_start",
     "own" } do
     handler[name] = given[name] or false
   end
-  for _, name in ipairs { "concurrency", "attempts", "messages", "max_ack_pending" } do
+  for _, name in ipairs { "concurrency", "attempts", "messages", "max_ack_pending", "needs_minor" } do
     handler[name] = given[name] or 0
   end
   for _, name in ipairs { "timeout", "ack_wait", "retries", "backoff_max" } do

@@ -423,6 +423,11 @@ describe("Of a server that was asked", function()
     assert.matches("a list of filters needs nats%-server 2%.10", judged.find(facts)[2].text)
     facts.server = 10
     finds_nothing(facts)
+    facts = { handlers = { consume { needs = "pinned", needs_minor = 11 } }, streams = {
+      { name = "IN", subjects = { "in.>" } }, DEAD }, server = 10 }
+    finds(facts, "error", "old_server", "pinned needs nats-server 2.11 or newer, and this one is 2.10")
+    facts.server = 11
+    finds_nothing(facts)
   end)
 
   it("missing_stream and missing_durable find what is not there and will not be made", function()
