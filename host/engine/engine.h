@@ -127,9 +127,9 @@ struct registration_view {
     const char *zone;            /* of a cron line; else NULL */
     const char *needs;           /* what of it needs that API level of JetStream; NULL: nothing */
     int needs_level;
-    const char *schema;          /* of payloads, as JSON Schema; NULL: none is stated */
-    const struct cJSON *stream;  /* js.stream: its settings, NATS' own fields */
-    bool update_stated, update;  /* js.stream, js.consume: the option `update` */
+    const char *schema;         /* of payloads, as JSON Schema; NULL: none is stated */
+    const struct cJSON *stream; /* js.stream: its settings, NATS' own fields */
+    bool update_stated, update; /* js.stream, js.consume: the option `update` */
     /* js.consume; NULL for all else. */
     const struct consumer_spec *consumer;
     int attempts, batch_size; /* batch_size 0: no batches */

@@ -1,0 +1,92 @@
+-- JetStream that is elsewhere: over a leaf node in a domain of its own, or in another account, which exports it.
+local server = require "spec.support.server"
+local posix = require "spec.support.posix"
+local world = require "spec.support.world"
+
+-- Each binding that uses JetStream, once; what each gave is in one line of the log.
+local SCRIPT = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "IN", subjects = { "in.>" } }
+js.stream { name = "OUT", subjects = { "out.>" } }
+js.stream { name = "DEAD", subjects = { "dead.>" } }
+js.consume("IN", { durable = "worker", attempts = 2, backoff = { min = "50ms" }, dead_letter = "dead.worker" },
+  function(msg)
+    if msg.data == "bad" then error "bad" end
+    local receipt = assert(js.publish("out.a", msg.data))
+    assert(js.publish_async("out.b", msg.data):wait())
+    local stored = assert(js.get(receipt.stream, { last = "out.a" }))
+    local read = {}
+    for message in js.messages("OUT") do read[#read + 1] = message.subject end
+    msg:progress()
+    bus.log.info("did " .. table.concat({ receipt.stream, receipt.seq, stored.data, table.concat(read, ",") }, " "))
+    assert(msg:ack { sync = true })
+  end)
+]]
+
+describe("JetStream in", function()
+  local w = world.new()
+  after_each(function()
+    w:clear()
+    w:close()
+    if w.leaf then w.leaf:close() end
+    w.client, w.server, w.leaf = nil, nil, nil
+  end)
+
+  -- What the script did for one good message and a bad one.
+  local function does_all(host, client)
+    client:store("in.x", "good")
+    client:store("in.y", "bad")
+    assert.equal("did OUT 1 good out.a,out.b", host:wait_log("^did ", 15).msg)
+    local letter = client:await_stored("DEAD", 1, 15)[1]
+    assert.same({ "bad", "in.y" }, { letter.data, letter:header "Moonbus-Subject" })
+    client:await_settled("IN", "worker", 10)
+    assert.equal(2, client:stream_info("OUT").state.messages)
+    assert.same({}, host:logged { code = "permission" })
+  end
+
+  -- A hub with the domain, and a leaf node of it, to which hosts connect; the hub may come up later.
+  local function hub_and_leaf(start)
+    local port = posix.free_port()
+    w.server = server.start { jetstream = false, name = "hub", start = start, config = ([[
+      jetstream { store_dir: "%s", domain: hub }
+      leafnodes { listen: "127.0.0.1:%d" }]]):format(w:folder(), port) }
+    w.leaf = server.start { jetstream = false, name = "leaf", config = ([[
+      leafnodes { reconnect: 1, remotes: [ { url: "nats://127.0.0.1:%d" } ] }]]):format(port) }
+  end
+
+  local HUB = { handlers = { ["all.lua"] = SCRIPT }, config = [[return { jetstream = { domain = "hub" } }]] }
+
+  it("a domain over a leaf node is used by every binding", function()
+    hub_and_leaf()
+    w.client, HUB.server = w.server:connect(), w.leaf
+    does_all(w:run(HUB), w.client)
+  end)
+
+  it("a domain that is away at the start is waited for", function()
+    hub_and_leaf(false)
+    HUB.server = w.leaf
+    local host = w:start(HUB)
+    host:wait_log "consume connection .* is up"
+    w.server:up()
+    w.client = w.server:connect()
+    host:wait_ready(20)
+    does_all(host, w.client)
+  end)
+
+  it("another account is used by every binding, by the prefix of its import", function()
+    w.server = server.start { login = { user = "a", password = "a" }, config = [[
+accounts {
+  A { jetstream: enabled, users = [{ user: a, password: a }],
+      exports: [ { service: "$JS.API.>", response_type: stream }, { service: "$JS.ACK.>" },
+        { service: "out.>" }, { service: "dead.>" } ] }
+  B { users = [{ user: b, password: b }],
+      imports: [ { service: { account: A, subject: "$JS.API.>" }, to: "a.js.>" },
+        { service: { account: A, subject: "$JS.ACK.>" } },
+        { service: { account: A, subject: "out.>" } }, { service: { account: A, subject: "dead.>" } } ] }
+}]] }
+    w.client = w.server:connect { user = "a", password = "a" }
+    local host = w:run { handlers = { ["all.lua"] = SCRIPT }, args = { "--user", "b", "--password", "b" },
+      config = [[return { jetstream = { api_prefix = "a.js" } }]] }
+    does_all(host, w.client)
+  end)
+end)

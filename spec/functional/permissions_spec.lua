@@ -1,0 +1,171 @@
+-- A user made from the table of OPERATING, word by word, is enough for what a row is for.
+local temp = require "spec.support.temp"
+local world = require "spec.support.world"
+
+-- The subjects in a cell of the table, with what the names in them stand for. "the subject" and the like are `own`.
+local function subjects_in(cell, names, own)
+  local list = {}
+  for subject in cell:gmatch "`([^`]+)`" do
+    if subject:find "[%.>]" and not subject:find "^js%." then
+      list[#list + 1] = (subject:gsub("<(%w+)>", names))
+    end
+  end
+  if cell:find "the subject" then list[#list + 1] = own end
+  return list
+end
+
+-- The rows that begin so: what each may publish and subscribe to.
+local function rows(...)
+  local text = temp.read "docs/OPERATING.md":match "\n### Permissions\n(.-)\n## "
+  local found = {}
+  for _, beginning in ipairs { ... } do
+    for row in text:gmatch "\n(| [^\n]+)" do
+      if row:sub(1, #beginning + 2) == "| " .. beginning then
+        local publish, subscribe = row:match "^|[^|]*|([^|]*)|([^|]*)|"
+        found[#found + 1] = { publish = publish, subscribe = subscribe }
+      end
+    end
+  end
+  assert(#found >= select("#", ...), "a row is not in the table")
+  return found
+end
+
+local function quoted(list)
+  local seen, out = {}, {}
+  for _, subject in ipairs(list) do
+    if not seen[subject] then out[#out + 1] = ("%q"):format(subject) end
+    seen[subject] = true
+  end
+  return "[" .. table.concat(out, ", ") .. "]"
+end
+
+describe("a user with the permissions of the table in OPERATING", function()
+  local w
+  after_each(function()
+    w:clear()
+    w:close()
+  end)
+
+  -- grants: { { rows, names = , own = , reads = }, ... }
+  local function open(grants)
+    local publish, subscribe = {}, {}
+    local function add(list, more) for _, subject in ipairs(more) do list[#list + 1] = subject end end
+    for _, grant in ipairs(grants) do
+      for _, row in ipairs(grant[1]) do
+        add(publish, subjects_in(row.publish, grant.names or {}, grant.own))
+        add(subscribe, subjects_in(row.subscribe, grant.names or {}, grant.own))
+      end
+    end
+    w = world.new { login = { user = "all", password = "all" }, config = ([[
+authorization { users = [
+  { user: all, password: all }
+  { user: few, password: few, permissions: { publish: %s, subscribe: %s } }
+] }]]):format(quoted(publish), quoted(subscribe)) }
+    w:open()
+  end
+
+  local function run(script)
+    return w:run { handlers = { ["few.lua"] = script }, args = { "--user", "few", "--password", "few" } }
+  end
+
+  -- What nobody refused.
+  local function unrefused(host)
+    host:stop()
+    assert.same({}, host:logged { code = "permission" })
+    assert.same({}, host:logged "Permissions Violation")
+  end
+
+  local WORKER = { stream = "IN", durable = "worker" }
+
+  it("states streams, handles messages, stores results and dead letters", function()
+    open {
+      { rows "always" },
+      { rows "`js.stream`", names = { stream = "IN" } },
+      { rows "`js.stream`", names = { stream = "OUT" } },
+      { rows "`js.stream`", names = { stream = "DEAD" } },
+      { rows("`js.consume` | ", "... that it creates"), names = WORKER },
+      { rows "`dead_letter` |", names = { stream = "DEAD" }, own = "dead.worker" },
+      { rows("`bus.publish`,", "`js.publish` that finds nobody"), names = { stream = "OUT" }, own = "out.>" },
+    }
+    local host = run [[
+      local js = require "moonbus.jetstream"
+      js.stream { name = "IN", subjects = { "in.>" } }
+      js.stream { name = "OUT", subjects = { "out.>" } }
+      js.stream { name = "DEAD", subjects = { "dead.>" } }
+      js.consume("IN", { durable = "worker", attempts = 2, backoff = { min = "50ms" }, dead_letter = "dead.worker" },
+        function(msg)
+          if msg.data == "bad" then error "bad" end
+          assert(js.publish("out.a", msg.data))
+        end)]]
+    w.client:store("in.x", "good")
+    w.client:store("in.x", "bad")
+    assert.equal("good", w.client:await_stored("OUT", 1)[1].data)
+    assert.equal("bad", w.client:await_stored("DEAD", 1)[1].data)
+    w.client:await_settled("IN", "worker", 10)
+    unrefused(host)
+  end)
+
+  it("answers requests, and asks", function()
+    open {
+      { rows "always" },
+      { rows "`bus.subscribe` |", own = "ask.>" },
+      { rows "`bus.publish`,", own = "service.>" },
+      { rows "the warning of a `bus.subscribe`" },
+    }
+    local service = w.client:subscribe "service.x"
+    local host = run [[
+      local bus = require "moonbus"
+      bus.subscribe("ask.it", function()
+        local reply = assert(bus.request("service.x", "q"))
+        return "it says " .. reply.data
+      end)]]
+    w.client:publish("ask.it", "", nil, "_INBOX.spec")
+    local answers = w.client:subscribe "_INBOX.spec"
+    local request = service:take(1)[1]
+    w.client:publish(request.reply, "yes")
+    assert.equal("it says yes", answers:take(1)[1].data)
+    unrefused(host)
+  end)
+
+  it("reads what is stored", function()
+    open {
+      { rows "always" },
+      { rows "`bus.subscribe` |", own = "ask.>" },
+      { rows "the warning of a `bus.subscribe`" },
+      { rows("`js.get`", "`js.messages`,"), names = { stream = "IN", bucket = "none" } },
+    }
+    w.client:stream("IN", { "in.>" })
+    w.client:store("in.x", "one")
+    local host = run [[
+      local bus, js = require "moonbus", require "moonbus.jetstream"
+      bus.subscribe("ask.it", function()
+        local read = { assert(js.get("IN", { last = "in.x" })).data }
+        for message in js.messages("IN") do read[#read + 1] = message.data end
+        return table.concat(read, " ")
+      end)]]
+    assert.equal("one one", w.client:request("ask.it", "").data)
+    unrefused(host)
+  end)
+
+  it("counts, and is pinned", function()
+    open {
+      { rows "always" },
+      { rows("`js.consume` | ", "... that it creates", "`js.consume` with `pinned`"), names = WORKER },
+      { rows("`js.count` |", "`js.counter`"), names = { stream = "HITS" }, own = "hits.>" },
+    }
+    if (w.client:api "INFO".api.level or 0) < 2 then pending "needs nats-server 2.12" return end
+    w.client:stream("IN", { "in.>" })
+    w.client:stream("HITS", { "hits.>" }, { allow_msg_counter = true })
+    local host = run [[
+      local bus, js = require "moonbus", require "moonbus.jetstream"
+      js.consume("IN", { durable = "worker", pinned = true, backoff = { min = "50ms" }, dead_letter = false }, function(msg)
+        bus.log.info("counted " .. assert(js.count("hits.a")) .. " " .. assert(js.counter "hits.a"))
+        if msg.attempt == 1 then error "again" end
+      end)]]
+    w.client:store("in.x", "")
+    host:wait_log "^pinned"
+    host:wait_log("^counted 1 1", 10, 2)
+    w.client:await_settled("IN", "worker", 10)
+    unrefused(host)
+  end)
+end)
