@@ -158,7 +158,8 @@ authorization { users = [
     w.client:stream("HITS", { "hits.>" }, { allow_msg_counter = true })
     local host = run [[
       local bus, js = require "moonbus", require "moonbus.jetstream"
-      js.consume("IN", { durable = "worker", pinned = true, backoff = { min = "50ms" }, dead_letter = false }, function(msg)
+      local options = { durable = "worker", pinned = true, backoff = { min = "50ms" }, dead_letter = false }
+      js.consume("IN", options, function(msg)
         bus.log.info("counted " .. assert(js.count("hits.a")) .. " " .. assert(js.counter "hits.a"))
         if msg.attempt == 1 then error "again" end
       end)]]
