@@ -161,6 +161,9 @@ describe("moonbus test, misused,", function()
   it("names wrong values of deliver and send, and what is allowed", function()
     all_say {
       { 's.deliver("echo")', "script.deliver(...): write script:deliver(...), with a colon" },
+      { 's:delivr "echo"', 'a script has no "delivr": did you mean "deliver"?' },
+      { 's.stage:close()', 'a script has no "stage": there are advance, close, deliver' },
+      { 'test.lod "a.lua"', 'moonbus.test has no "lod": did you mean "load"?' },
       { 's:deliver()', "deliver: subject: expected a subject, got nothing" },
       { 's:deliver "a b"', 'deliver: subject: "a b" is not a valid subject: it holds white space' },
       { 's:deliver("echo", { 0 / 0 })', "deliver: this table is no JSON: [1]: JSON has no NaN" },

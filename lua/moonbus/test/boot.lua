@@ -37,7 +37,7 @@ local function search(name)
       'load "handlers/name.lua"'):format(name), 3)
   end
   if name ~= "moonbus.test" then return "\n\tmoonbus test has no module \"" .. name .. '"' end
-  return function() return env.require(name) end
+  return function() return env.require(name).public end
 end
 
 -- A test that ends the process would end it as if all were well.

@@ -1,11 +1,13 @@
 -- A bucket of keys and values beside the script under test: what others would write, and what the script
 -- has written.
 local blame = require "moonbus.test.blame"
+local handle = require "moonbus.test.handle"
 local messages = require "moonbus.test.messages"
 local stubs = require "moonbus.test.stubs"
 
 local bucket = {}
 bucket.__index = bucket
+local as_handle = handle.kind("bucket", bucket, { "put", "delete", "purge", "get", "keys" })
 
 local function is_deleted(stored)
   return stored.headers["KV-Operation"] ~= nil or stored.headers["Nats-Marker-Reason"] ~= nil
@@ -28,7 +30,7 @@ function bucket.new(script, name, store)
       'name = "KV_%s", subjects = { "$KV.%s.>" }, max_msgs_per_subject = 1, allow_rollup_hdrs = true } } })',
       script.name, name, name, name)
   end
-  return self
+  return as_handle(self)
 end
 
 local function write(self, method, key, value, headers)

@@ -4,6 +4,7 @@ local checks = require "moonbus.test.checks"
 local core = require "moonbus.core"
 local files = require "moonbus.test.files"
 local fixture = require "moonbus.test.fixture"
+local handle = require "moonbus.test.handle"
 local script = require "moonbus.test.script"
 
 local M = {}
@@ -51,7 +52,7 @@ function M.load(path, options)
   local found = find_file("load", path, "a handler file")
   local loaded = script.new(found, { seed = options.seed, streams = checks.streams(options.streams) })
   open[#open + 1] = loaded
-  return loaded
+  return script.handle(loaded)
 end
 
 -- --- properties: loaded when they are wanted ---
@@ -73,8 +74,6 @@ function M.property(name, generator, fn, options)
   property().run(name, generator, fn, seed, function() M.close_from(count) end)
 end
 
-setmetatable(M, { __index = function(_, name) return name == "schema" and property().schema or nil end })
-
 -- The clock of every script that is loaded: timers, delayed naks, timeouts. Returns the result of
 -- the last one.
 function M.advance(duration)
@@ -83,6 +82,14 @@ function M.advance(duration)
   for _, each in ipairs(open) do result = each:advance(duration) end
   return result
 end
+
+-- What tests get.
+M.public = setmetatable({ load = M.load, fixture = M.fixture, any = M.any, property = M.property, advance = M.advance }, {
+  __index = function(public, name)
+    if name == "schema" then return property().schema end
+    return handle.unknown("moonbus.test", name, public)
+  end,
+})
 
 -- --- for the runner ---
 

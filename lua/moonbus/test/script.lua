@@ -3,6 +3,7 @@ local blame = require "moonbus.test.blame"
 local bucket = require "moonbus.test.bucket"
 local checks = require "moonbus.test.checks"
 local core = require "moonbus.core"
+local handle = require "moonbus.test.handle"
 local messages = require "moonbus.test.messages"
 local offloaded = require "moonbus.test.offloaded"
 local record = require "moonbus.test.record"
@@ -462,19 +463,8 @@ function script:stored(stream)
   return list
 end
 
--- --- as tests call it ---
-
--- With a colon: what stands before it is the script.
-local PUBLIC = { "deliver", "send", "run", "advance", "stub", "stub_http", "stub_offload", "kv", "stored", "start",
-  "close" }
-for _, name in ipairs(PUBLIC) do
-  local method = script[name]
-  script[name] = function(self, ...)
-    if getmetatable(self) ~= script then
-      blame("script.%s(...): write script:%s(...), with a colon", name, name)
-    end
-    return method(self, ...)
-  end
-end
+-- What tests hold of one.
+script.handle = handle.kind("script", script, { "deliver", "send", "run", "advance", "stub", "stub_http", "stub_offload",
+  "kv", "stored", "start", "close" })
 
 return script
