@@ -40,6 +40,58 @@ local function ensure()
   return ok, err
 end
 
+-- The server's schedules --------------------------------------------------------------------------
+
+local SCHEDULES = "moonbus.at."
+local SCHEDULES_LEVEL = 2 -- JetStream's API level, of nats-server 2.12
+local KNOWN_FOR = 60 -- seconds
+local KNOWN_MOST = 1000 -- subjects
+
+local known, known_count = {}, 0 -- subject -> { stream or false, until when }
+
+--- Has it schedules, and a place for them?
+local function takes_schedules(config)
+  if not (config.allow_msg_schedules and config.allow_rollup_hdrs) then return false end
+  for _, subject in ipairs(config.subjects or {}) do
+    if subject == SCHEDULES .. config.name .. ".>" then return true end
+  end
+  return false
+end
+
+local function ask_stream(subject)
+  local names = js_api.call("js.publish", "STREAM.NAMES", { subject = subject })
+  local name = names and type(names.streams) == "table" and names.streams[1]
+  if not name then return false end
+  local info = js_api.call("js.publish", "STREAM.INFO." .. name)
+  return info and takes_schedules(info.config or {}) and name or false
+end
+
+--- The stream of that subject, if the server shall publish there at a time; else false.
+local function scheduling_stream(subject)
+  if (core.js_level() or 0) < SCHEDULES_LEVEL then return false end
+  local entry, now = known[subject], core.clock()
+  if not entry or now > entry[2] then
+    if not entry then known_count = known_count + 1 end
+    if known_count > KNOWN_MOST then known, known_count = {}, 1 end
+    entry = { ask_stream(subject), now + KNOWN_FOR }
+    known[subject] = entry
+  end
+  return entry[1]
+end
+
+--- The headers of a schedule; nil: JetStream is told something that it would do at once.
+local function schedule_headers(headers, own)
+  local result = {}
+  for name, value in pairs(headers or {}) do
+    local lower = type(name) == "string" and name:lower() or ""
+    if lower:find "^nats%-" and lower ~= "nats-msg-id" then return nil end
+    if lower ~= "nats-msg-id" then result[name] = value end
+  end
+  if own and own.name ~= "Nats-TTL" then return nil end
+  if own then result["Nats-Schedule-TTL"] = own.value end
+  return result
+end
+
 -- Parking -----------------------------------------------------------------------------------------
 
 local function is_ours(name) return name:lower():find("^moonbus%-later%-") ~= nil end
@@ -74,20 +126,10 @@ local function fail(err)
   return nil, err
 end
 
---- opts: as moonbus.options has checked them, with `at` in seconds since 1970. send: of moonbus.jetstream.
-function M.publish(send, subject, data, opts)
-  local text, content_type, id = core.js_prepare(subject, data, opts)
-  id = id or core.later_id()
-  local ok, err = ensure()
-  if not ok then return fail(err) end
-  core.later_serve()
-  local receipt = { stream = STREAM, subject = SUBJECTS .. core.later_token(id), at = opts.at }
-  local headers = park_headers(opts.headers)
-  if opts.own then headers[HEADER .. opts.own.name] = opts.own.value end
-  headers[HEADER .. "Subject"], headers[HEADER .. "Id"] = subject, id
-  headers[HEADER .. "At"] = ("%.0f000000"):format(opts.at * 1000)
-  local stored
-  stored, err = send(receipt.subject, text, {
+--- Stores what waits for its time at receipt.subject, and completes the receipt.
+local function store(send, receipt, text, content_type, id, headers, opts)
+  headers[HEADER .. "Id"] = id
+  local stored, err = send(receipt.subject, text, {
     id = id, headers = headers, timeout = opts.timeout, attempts = opts.attempts,
     expect = { last_subject_sequence = 0 },
   }, content_type)
@@ -95,11 +137,38 @@ function M.publish(send, subject, data, opts)
     receipt.seq, receipt.duplicate = stored.seq, stored.duplicate
     return receipt
   end
-  if err.code == "no_stream" then is_there = false end
   if err.code ~= "wrong_sequence" then return nil, err end
-  ok, err = look_for(receipt, id)
-  if not ok then return fail(err) end
+  stored, err = look_for(receipt, id)
+  if not stored then return fail(err) end
   return receipt
+end
+
+local function park(send, subject, text, content_type, id, opts)
+  local ok, err = ensure()
+  if not ok then return fail(err) end
+  core.later_serve()
+  local headers = park_headers(opts.headers)
+  if opts.own then headers[HEADER .. opts.own.name] = opts.own.value end
+  headers[HEADER .. "Subject"] = subject
+  headers[HEADER .. "At"] = ("%.0f000000"):format(opts.at * 1000)
+  local receipt = { stream = STREAM, subject = SUBJECTS .. core.later_token(id), at = opts.at }
+  ok, err = store(send, receipt, text, content_type, id, headers, opts)
+  if not ok and err.code == "no_stream" then is_there = false end
+  return ok, err
+end
+
+--- opts: as moonbus.options has checked them, with `at` in seconds since 1970. send: of moonbus.jetstream.
+function M.publish(send, subject, data, opts)
+  local text, content_type, id = core.js_prepare(subject, data, opts)
+  id = id or core.later_id()
+  local headers = schedule_headers(opts.headers, opts.own)
+  local stream = headers and scheduling_stream(subject)
+  if not stream then return park(send, subject, text, content_type, id, opts) end
+  headers["Nats-Schedule"], headers["Nats-Schedule-Target"] = "@at " .. core.time_text(opts.at), subject
+  local receipt = {
+    stream = stream, subject = SCHEDULES .. stream .. "." .. core.later_token(id), at = opts.at, target = subject,
+  }
+  return store(send, receipt, text, content_type, id, headers, opts)
 end
 
 -- Cancelling --------------------------------------------------------------------------------------
@@ -112,21 +181,63 @@ local function check_receipt(receipt)
   if type(receipt.at) ~= "number" then
     misuse("js.cancel: this was published at once: a receipt of js.publish with after or at has the field \"at\"")
   end
-  if type(receipt.stream) ~= "string" or type(receipt.subject) ~= "string" or type(receipt.seq) ~= "number" then
+  if type(receipt.stream) ~= "string" or type(receipt.subject) ~= "string" or type(receipt.seq) ~= "number"
+    or receipt.target ~= nil and type(receipt.target) ~= "string" then
     misuse("js.cancel: a receipt has the fields stream, subject and seq, as js.publish returned them")
   end
+end
+
+--- Takes the place of what waits at the receipt's subject, if nothing else has.
+local function take_place(send, receipt, sequence, id, rollup)
+  return send(receipt.subject, "", {
+    id = id,
+    headers = {
+      [HEADER .. "State"] = "cancelled", [HEADER .. "Of"] = ("%.0f"):format(receipt.seq),
+      ["Nats-Rollup"] = rollup and "sub" or nil,
+    },
+    expect = { last_subject_sequence = sequence },
+  })
+end
+
+--- Has the server published it between these two sequences?
+local function was_fired(receipt, from, to)
+  while from < to do
+    local msg, err = js_api.get("js.cancel", receipt.stream, { seq = from, next_by_subj = receipt.target })
+    if not msg then return err.code ~= "not_found" and err or nil, false end
+    if msg.sequence >= to then break end
+    if msg:header "Nats-Scheduler" == receipt.subject then return nil, true end
+    from = msg.sequence + 1
+  end
+  return nil, false
+end
+
+--- What is due and its schedule's end are two steps of a server, and what takes the schedule's place may come
+--- between them, or between the begin of the first and its end (seen of 2.15). It does all that in the order
+--- in which it was told: what it has published lies close before our first message, or before a second one.
+local CLOSE = 256 -- sequences
+local function make_sure(send, receipt, cancelled)
+  local barrier, err = take_place(send, receipt, cancelled.seq, nil, true)
+  if not barrier then return nil, err end
+  local failed, fired = was_fired(receipt, math.max(receipt.seq + 1, cancelled.seq - CLOSE), barrier.seq)
+  -- What took the schedule's place has done its work; where it stays it does no harm.
+  js_api.call("js.cancel", "STREAM.MSG.DELETE." .. receipt.stream, { seq = barrier.seq, no_erase = true })
+  if failed then return nil, failed end
+  return not fired, nil
 end
 
 --- True: it will not be published. nil and an error "not_found": too late, or cancelled before.
 function M.cancel(send, receipt)
   check_receipt(receipt)
-  local stored, err = send(receipt.subject, "", {
-    id = ("cancel:%s:%.0f"):format(receipt.stream, receipt.seq),
-    headers = { [HEADER .. "State"] = "cancelled", [HEADER .. "Of"] = ("%.0f"):format(receipt.seq) },
-    expect = { last_subject_sequence = receipt.seq },
-  })
-  if stored then return true end
-  if err.code ~= "wrong_sequence" then return nil, err end
+  local scheduled = receipt.target ~= nil
+  local id = ("cancel:%s:%.0f"):format(receipt.stream, receipt.seq)
+  local stored, err = take_place(send, receipt, receipt.seq, id, scheduled)
+  local ok = stored ~= nil
+  if stored and scheduled and not stored.duplicate then
+    ok, err = make_sure(send, receipt, stored)
+    if ok == nil then return nil, err end
+  end
+  if ok then return true end
+  if err and err.code ~= "wrong_sequence" then return nil, err end
   return nil, core.error("not_found", ("%s #%.0f is not parked any more: it has been published, or cancelled")
     :format(receipt.stream, receipt.seq))
 end

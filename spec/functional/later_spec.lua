@@ -145,6 +145,70 @@ end)]]
       result[2])
   end)
 
+  describe("in a stream that has schedules, and a subject for them", function()
+    local SCHEDULED = HANDLER:gsub("subjects = { \"out.>\" } }",
+      'subjects = { "out.>", "moonbus.at.OUT.>" }, allow_msg_schedules = true, allow_rollup_hdrs = true }')
+
+    local function level()
+      local info = w.client:request("$JS.API.INFO", ""):json()
+      return info.api and info.api.level or 0
+    end
+
+    local function serve_there(body)
+      return w:run { handlers = { ["handler.lua"] = SCHEDULED:format(body) } }
+    end
+
+    it("is published by the server, without a host, and can be cancelled", function()
+      if level() < 2 then return end
+      local host = serve_there [[
+        local near = js.publish("out.a", { n = 1 }, { after = "2s", headers = { color = "red" } })
+        local again = js.publish("out.b", "x", { after = "1h", id = "mine" })
+        local same = js.publish("out.b", "x", { after = "1h", id = "mine" })
+        return { near.stream, near.subject, same.duplicate, js.cancel(again), select(2, js.cancel(near)) == nil and
+          js.publish("out.a", "second", { after = "2s" }).stream }
+      ]]
+      local result = ask()
+      assert.same({ "OUT", true, true, "OUT" }, { result[1], result[3], result[4], result[5] })
+      assert.matches("^moonbus%.at%.OUT%.%x+$", result[2])
+      host:stop()
+      local function published()
+        for _, message in ipairs(w.client:messages "OUT") do
+          if message.subject == "out.a" then return message end
+        end
+      end
+      wait.eventually(published)
+      assert.equal("second", published().data)
+      wait.eventually(function() return w.client:stream_info("OUT").state.messages == 1 end)
+    end)
+
+    it("is cancelled or published, never both", function()
+      if level() < 2 then return end
+      serve_there [[
+        local won = 0
+        local function race(first)
+          return function()
+            for i = first, first + 19 do
+              local receipt = assert(js.publish("out.a", tostring(i), { at = math.floor((bus.now() + 0.3) * 10) / 10 }))
+              bus.sleep(receipt.at - bus.now() + (i % 8 - 1) / 1000)
+              if js.cancel(receipt) then won = won + 1 end
+            end
+          end
+        end
+        bus.gather { race(1), race(21), race(41), race(61), race(81), race(101) }
+        return { won }
+      ]]
+      local won = ask()[1]
+      local function count()
+        local sum = 0
+        for _, message in ipairs(w.client:messages "OUT") do sum = sum + (message.subject == "out.a" and 1 or 0) end
+        return sum
+      end
+      wait.eventually(function() return count() >= 120 - won end)
+      wait.eventually(function() return w.client:stream_info("OUT").state.messages == count() end)
+      assert.equal(120 - won, count())
+    end)
+  end)
+
   it("that fails keeps its input from being acknowledged", function()
     w.client:stream("MOONBUS_LATER", { "moonbus.later.>" })
     w:run [[
