@@ -97,6 +97,7 @@ function js.consume(stream, opts, handler) end
 ---@field val? string of a stream of counters: the sum, in digits
 ---@field subject? string of what is published later: where it is parked
 ---@field at? number and when it is due, in seconds since 1970
+---@field target? string its subject, if the server publishes it
 
 --- Publishes to a stream, and waits until it is stored. Tries again under the same id. A failure,
 --- but `wrong_sequence`, keeps the handler's input from being acknowledged, unless the handler gives
