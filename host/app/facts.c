@@ -106,6 +106,7 @@ static void describe(const struct registration_view *view, struct judge_handler 
         .subject = view->subject,
         .queue = view->queue,
         .looks_on = view->looks_on,
+        .is_endpoint = view->service && view->subject,
         .next_s = view->next_s,
         .zone = view->zone,
         .schema = view->schema,

@@ -48,6 +48,7 @@ struct judge_handler {
 
     const char *subject, *queue; /* SUBSCRIBE; queue: or NULL */
     bool looks_on;               /* SUBSCRIBE: it never replies */
+    bool is_endpoint;            /* SUBSCRIBE: of a service, so that it always replies */
     int64_t next_s;              /* of a cron line: its next time, seconds since 1970; else 0 */
     const char *zone;            /* of a cron line; else NULL */
     const char *schema;          /* of payloads, as JSON Schema; NULL: none is stated */

@@ -76,13 +76,15 @@ static bool find_twin(const struct judge_facts *facts, const struct judge_handle
         !look_same(later->queue, earlier->queue))
         return false;
     const struct judge_place *other = &earlier->place;
-    judge_find(out, self, self->severity, &later->place, other,
-               later->queue
-                   ? "%s:%d handles this subject in the same queue: each message goes to one of "
-                     "the two, at random. Right: queues or subjects of their own"
-                   : "%s:%d handles this subject, too: both get each message, and a requester "
-                     "gets whichever reply comes first. If one only looks on, state reply = false",
-               other->file, other->line);
+    judge_find(
+        out, self, self->severity, &later->place, other,
+        later->queue ? "%s:%d handles this subject in the same queue: each message goes to one of "
+                       "the two, at random. Right: queues or subjects of their own"
+                     : "%s:%d handles this subject, too: both get each message, and a requester "
+                       "gets whichever reply comes first. %s",
+        other->file, other->line,
+        later->is_endpoint && earlier->is_endpoint ? "Right: subjects of their own"
+                                                   : "If one only looks on, state reply = false");
     return true;
 }
 
@@ -136,8 +138,10 @@ JUDGEMENT(listens_where_stored)
         judge_find(out, self, self->severity, &handler->place, &stream->place,
                    "the stream %s stores these messages, and their publisher waits for the "
                    "stream's confirmation: a reply of this handler, or an error, may arrive in its "
-                   "place. If the handler only looks on, state reply = false",
-                   look_name(stream));
+                   "place. %s",
+                   look_name(stream),
+                   handler->is_endpoint ? "Right: a subject of its own for the endpoint"
+                                        : "If the handler only looks on, state reply = false");
     }
 }
 

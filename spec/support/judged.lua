@@ -62,8 +62,8 @@ local function fill_handler(anchors, handler, given, line)
   for _, name in ipairs { "what", "subject", "queue", "stream", "durable", "dead_letter", "differs", "needs" } do
     handler[name] = given[name] or nil
   end
-  for _, name in ipairs { "timeout_stated", "looks_on", "drops", "ordered", "headers_only", "bind", "from_start",
-    "own" } do
+  for _, name in ipairs { "timeout_stated", "looks_on", "is_endpoint", "drops", "ordered", "headers_only", "bind",
+    "from_start", "own" } do
     handler[name] = given[name] or false
   end
   for _, name in ipairs { "concurrency", "attempts", "messages", "max_ack_pending", "needs_minor" } do

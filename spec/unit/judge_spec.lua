@@ -338,6 +338,8 @@ describe("listens_where_stored", function()
     local finding = finds({ handlers = { subscribe { subject = "dead.*" } } }, "warning", "listens_where_stored",
       "the stream DEAD stores these messages", "reply = false")
     assert.equal("DEAD", finding.other)
+    finds({ handlers = { subscribe { subject = "dead.*", is_endpoint = true } } }, "warning", "listens_where_stored",
+      "the stream DEAD stores these messages", "Right: a subject of its own")
     finds_nothing { handlers = { subscribe { subject = "dead.*", looks_on = true } } }
     finds_nothing { handlers = { subscribe { subject = "dead" } } }
   end)
