@@ -240,7 +240,7 @@ describe("moonbus replay", function()
     it("comes as the delivery that is asked for", function()
       w.client:store("orders.created", '{"id":8}')
       has(ends(replay("ORDERS", "1", "--attempt", "2"), 1), "attempt 2: dead letter to dead.billing",
-        "would bury dead.billing (JetStream to DEAD)")
+        "would bury it in dead.billing (JetStream to DEAD)")
       assert.equal(0, count "DEAD")
     end)
 

@@ -108,7 +108,9 @@ function M.outcome(handler, result, real)
   put_logged(result)
   put_asked(result)
   put_messages(result.published, real and "publishes" or "would publish", real)
-  put_messages(result.dead_letters, "would bury", false)
+  for _, letter in ipairs(result.dead_letters) do
+    put("  would bury it in %s (%s)", shown.line(letter.subject), became(letter, false))
+  end
   if result.raw_reply then put("  %s: %s", "replies", shown.data(result.raw_reply)) end
 end
 
