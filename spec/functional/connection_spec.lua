@@ -268,10 +268,11 @@ bus.subscribe("open", function() return (work.open()) end)]] } }
         bus.subscribe("try", function()
           local _, err = js.publish("forbidden.x", "x", { timeout = "1s", attempts = 2 })
           local _, err2 = bus.request("forbidden.y", "y", { timeout = "1s" })
-          return err.code .. " " .. err2.code
+          local _, err3 = bus.request_many("forbidden.z", "z", { timeout = "10s" })()
+          return err.code .. " " .. err2.code .. " " .. err3.code
         end)
       ]] }, args = { "--user", "ada", "--password", "a" } }
-      assert.equal("permission permission", w.client:request("try", "").data)
+      assert.equal("permission permission permission", w.client:request("try", "").data)
       host:wait_log { msg = "forbidden%.x" }
     end)
   end)
