@@ -256,6 +256,24 @@ s:endpoint("slow", function(msg) bus.publish "began" bus.sleep "1s" return "done
     assert.matches("\nservice calc 1%.2%.3: id %w+, endpoints 4\n", shown.stdout)
   end)
 
+  it("is shown by check, and its endpoints are operations of the AsyncAPI document", function()
+    local folder = w:folder()
+    temp.write(folder, "handlers/calc.lua", CALC)
+    local checked = w:moonbus({ "check" }, { folder = folder })
+    assert.equal(0, checked.status, checked.stdout)
+    assert.matches("\n  calc +service 1%.2%.3\n", checked.stdout)
+    assert.matches("\n  calc/add +add +queue q, timeout 20s, concurrency 256\n", checked.stdout)
+    assert.matches("\n1 script, 4 handlers: all is well\n", checked.stdout)
+    local document = cjson.decode(w:moonbus({ "check", "--asyncapi" }, { folder = folder }).stdout)
+    local add = document.operations.receive_add
+    assert.same({ "receive", "q", "calc/add" }, { add.action, add.bindings.nats.queue, add["x-moonbus"].handler })
+    assert.same({ "a", "b" }, (function(names)
+      table.sort(names)
+      return names
+    end)(document.channels.add.messages.calc_add.payload.required))
+    assert.equal("v1.minus.{token3}", document.channels.v1_minus_any.address)
+  end)
+
   local function refused(text, code)
     local result = w:fail("local bus = require 'moonbus'\n" .. code)
     assert.equal(2, result.status)
