@@ -144,22 +144,24 @@ const char *sim_error(const struct sim *sim)
 
 struct sim *sim_new(uint64_t seed, unsigned yields, unsigned false_wakes)
 {
-    return sim_new_at(seed, yields, false_wakes, 0);
+    const struct sim_options options = {.seed = seed, .yields = yields, .false_wakes = false_wakes};
+    return sim_new_with(&options);
 }
 
-struct sim *sim_new_at(uint64_t seed, unsigned yields, unsigned false_wakes, int64_t wall_ns)
+struct sim *sim_new_with(const struct sim_options *given)
 {
     struct sim *sim = calloc(1, sizeof *sim);
-    const struct world_options options = {.seed = seed,
-                                          .yields = yields,
-                                          .false_wakes = false_wakes,
-                                          .wall_ns = wall_ns,
+    const struct world_options options = {.seed = given->seed,
+                                          .yields = given->yields,
+                                          .false_wakes = given->false_wakes,
+                                          .wall_ns = given->wall_ns,
                                           .max_steps = UINT64_C(20000000)};
     text_init(&sim->notes);
     text_init(&sim->taken);
     text_init(&sim->http_shown);
     sim->world = world_new(&options);
-    sim->seed = seed;
+    sim->seed = given->seed;
+    sim->max_payload = given->max_payload;
     here = sim;
     log_setup(LOG_INFO, LOG_JSON);
     log_divert(on_log, NULL);

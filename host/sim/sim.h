@@ -33,8 +33,14 @@ void sim_settings_free(struct sim_settings *settings);
 const char *sim_settings_error(void);
 
 struct sim *sim_new(uint64_t seed, unsigned yields, unsigned false_wakes);
-/* The same with the time of day at which it begins, since 1970; 0: 2026-01-01T00:00:00Z. */
-struct sim *sim_new_at(uint64_t seed, unsigned yields, unsigned false_wakes, int64_t wall_ns);
+/* The same, with more that may be stated. */
+struct sim_options {
+    uint64_t seed;
+    unsigned yields, false_wakes;
+    int64_t wall_ns; /* the time of day at which it begins, since 1970; 0: 2026-01-01T00:00:00Z */
+    size_t max_payload; /* the server's, in bytes; 0: 1 MB */
+};
+struct sim *sim_new_with(const struct sim_options *options);
 /* Ends the server: when there are no hosts any more. False: it does not end. */
 bool sim_close(struct sim *sim);
 /* And what is left in it. */

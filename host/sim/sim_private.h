@@ -28,6 +28,7 @@ struct sim {
     struct broker_packet *came;    /* owned: what sim_take returned */
     bool keeps_sent, holds_naks, answers_http, diverts_all;
     int calm;                      /* bus_options.calm of hosts that begin to serve */
+    size_t max_payload;            /* of the server */
     const char *only;              /* not owned; the one handler that hosts serve; NULL: all */
     struct http_entry *http_calls; /* owned; the oldest first */
     uint64_t http_count;

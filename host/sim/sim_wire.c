@@ -135,7 +135,7 @@ bool sim_wait_until(struct sim *sim, uint64_t until_ns)
 static void *make_server(void *arg)
 {
     struct sim *sim = arg;
-    const struct broker_options options = {.seed = sim->seed};
+    const struct broker_options options = {.seed = sim->seed, .max_payload = sim->max_payload};
     struct err err;
     sim->server = broker_server_new(&options, &err);
     struct broker *broker = broker_server_lock(sim->server);

@@ -214,6 +214,18 @@ describe("moonbus replay", function()
       assert.same({ "ack", 1, "ready" }, { run.verdict, #run.published, run.published[1].data })
     end)
 
+    it("says that a start hook failed, and goes on", function()
+      write("handlers/orders.lua", [[
+        local bus, js = require "moonbus", require "moonbus.jetstream"
+        bus.on("start", function() assert(bus.request("prices.all", "")) end)
+        js.consume("ORDERS", { durable = "d" }, function() end)]])
+      w.client:store("orders.created", "x")
+      has(ends(replay("ORDERS", "1"), 0), "ORDERS/d, attempt 1: ack", "start hook failed: nobody is asked in a replay",
+        "not answered: prices.all")
+      write("stubs.lua", 'local script = ...\nscript:stub("prices.all", "{}")')
+      lacks(ends(replay("ORDERS", "1", "--stub", "stubs.lua"), 0), "failed")
+    end)
+
     it("runs each handler that takes it, or the one that is named", function()
       write("handlers/more.lua", [[
         local js = require "moonbus.jetstream"
@@ -415,6 +427,20 @@ describe("moonbus replay", function()
         "order = {id = 1}")
     end)
 
+    it("that is only a reference has its message as long as that is there", function()
+      w.client:store("orders.created", '{"id":7,"items":{"count":3}}')
+      local stamp = outcome(replay("ORDERS", "1", "--json")).published[1].id:match "^ORDERS:(%d+):"
+      w.client:store("dead.billing", "", {
+        ["Moonbus-Stream"] = "ORDERS", ["Moonbus-Sequence"] = "1", ["Moonbus-Timestamp"] = stamp,
+        ["Moonbus-Subject"] = "orders.created", ["Moonbus-Consumer"] = "billing", ["Moonbus-Attempt"] = "1",
+        ["Moonbus-Code"] = "handler_error", ["Moonbus-Reference"] = "1",
+      })
+      has(ends(replay("--dead", "DEAD"), 0), "ORDERS #1 orders.created", "7: 6")
+      w.client:purge "ORDERS"
+      has(select(2, ends(replay("--dead", "DEAD"), 1)),
+        "the letter is only a reference to stream ORDERS, sequence 1, and the original is gone from there")
+    end)
+
     it("names the handler that is there no more", function()
       handle('{"id":1}')
       write("handlers/orders.lua", ORDERS:gsub('"billing"', '"invoicing"', 1))
@@ -573,5 +599,33 @@ describe("moonbus replay", function()
       assert.equal(2, run.status, arguments .. "\n" .. run.stdout .. run.stderr)
       has(run.stderr, said)
     end
+  end)
+end)
+
+describe("moonbus replay of large messages", function()
+  local w = world.new { config = "max_payload: 4194304" }
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  it("lets through what the server does", function()
+    local folder = w:folder()
+    temp.write(folder, "handlers/orders.lua", [[
+      local js = require "moonbus.jetstream"
+      js.consume("ORDERS", { durable = "d" }, function(msg)
+        assert(js.publish("out.a", msg.data:sub(1, 2000000)))
+        local stored, err = js.publish("out.a", msg.data .. msg.data)
+        assert(not stored and err.code == "too_large", err)
+        msg:ack()
+      end)]])
+    w.client:stream("ORDERS", { "orders.>" })
+    w.client:stream("OUT", { "out.>" })
+    w.client:store("orders.a", ("x"):rep(3000000))
+    local run = w:cli({ "replay", "ORDERS", "1", "--save", "large.json" }, { folder = folder })
+    assert.equal(0, run.status, run.stdout .. run.stderr)
+    assert.is_truthy(run.stdout:find("3,000,000 bytes", 1, true))
+    assert.is_true(#run.stdout < 4000)
+    run = w:moonbus({ "replay", "--file", "large.json" }, { folder = folder })
+    assert.is_truthy(run.stdout:find("too_large", 1, true), run.stdout)
   end)
 end)

@@ -132,6 +132,13 @@ static void push_message(lua_State *L, const char *stream, const struct stored_m
     lua_setfield(L, -2, "data");
 }
 
+/* Bytes of headers and data. */
+static int server_max_payload(lua_State *L)
+{
+    lua_pushnumber(L, (double)natsConnection_GetMaxPayload(replay_server_of(L)->client.nc));
+    return 1;
+}
+
 /* info(stream): first, last (sequences), messages, subjects; retention, and how many messages of a
  * subject it keeps (0: any number). */
 static int server_info(lua_State *L)
@@ -395,6 +402,7 @@ int replay_server_open(lua_State *L)
         {"publish", replay_server_publish},
         {"send", replay_server_send},
         {"request", replay_server_request},
+        {"max_payload", server_max_payload},
         {"streams", server_streams},
         {"consumer", server_consumer},
         {NULL, NULL},

@@ -79,14 +79,27 @@ static int push_reply(lua_State *L, natsMsg *reply)
     return 2;
 }
 
+/* Hosts in a simulated world ask JetStream where it is by itself; here it may be elsewhere. */
+static const char *where_it_is(const struct replay_server *server, const char *subject, char *buf,
+                               size_t size)
+{
+    static const char api[] = "$JS.API.";
+    if (strncmp(subject, api, sizeof api - 1) != 0)
+        return subject;
+    jsapi_subject(server->js.jsapi, subject + sizeof api - 1, buf, size);
+    return buf;
+}
+
 /* request(subject, headers, data): the reply's data and its block of headers, or nil. */
 int replay_server_request(lua_State *L)
 {
     struct err err = {0};
     struct headers headers = {0};
     natsMsg *reply = NULL;
+    char subject[1024];
     struct replay_server *server = replay_server_of(L);
     struct outgoing out = outgoing_of(L, &headers);
+    out.subject = where_it_is(server, out.subject, subject, sizeof subject);
     int code = read_pairs(L, 2, &headers, &err);
     natsStatus status = code ? NATS_ERR
                              : client_request(&server->client, &out,

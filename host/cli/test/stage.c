@@ -59,20 +59,22 @@ static const struct sim_settings *settings_of(lua_State *L)
     return settings;
 }
 
-/* stage.new([seed [, now [, only]]]): now: its time of day begins with the real one; only: the one
- * handler that serves, whose requests, publishes to JetStream among them, are answered by whoever
- * takes them out. */
+/* stage.new([seed [, now [, only [, max_payload]]]]): now: its time of day begins with the real
+ * one; only: the one handler that serves, whose requests, publishes to JetStream among them, are
+ * answered by whoever takes them out; max_payload: of its server. */
 static int stage_new(lua_State *L)
 {
     double seed = luaL_optnumber(L, 1, 1);
-    int64_t wall_ns = lua_toboolean(L, 2) ? clock_wall_ns() : 0;
     const char *only = luaL_optstring(L, 3, NULL);
+    const struct sim_options options = {.seed = (uint64_t)seed,
+                                        .wall_ns = lua_toboolean(L, 2) ? clock_wall_ns() : 0,
+                                        .max_payload = (size_t)luaL_optnumber(L, 4, 0)};
     struct test_stage *stage = lua_newuserdata(L, sizeof *stage);
     *stage = (struct test_stage){0};
     luaL_getmetatable(L, TYPE);
     lua_setmetatable(L, -2);
     stage->only = only ? strdup(only) : NULL;
-    stage->sim = sim_new_at((uint64_t)seed, 0, 0, wall_ns);
+    stage->sim = sim_new_with(&options);
     sim_only(stage->sim, stage->only);
     if (only)
         sim_divert_all(stage->sim);

@@ -33,7 +33,8 @@ end
 -- A host that serves the handler, and has not begun. options: server, real, inbox, stubs (a function).
 function M.open(handler, message, options)
   local streams = handler.durable and streams_for(handler, message) or nil
-  local loaded = script.new(handler.path, { only = handler.handler, now = true, streams = streams })
+  local loaded = script.new(handler.path, { only = handler.handler, now = true, streams = streams,
+    max_payload = options.server and options.server.max_payload() })
   local world = outside.new(options.server, options.real, options.inbox)
   world:watch(loaded)
   if handler.bind then make_durable(loaded, handler) end

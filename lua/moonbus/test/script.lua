@@ -131,7 +131,7 @@ function script.new(path, options)
     path = path, name = path:match "[^/]+$", stubbed = {}, web = {}, offloaded = {}, replies = {}, asked = 0,
     record = record.new(), only = options.only,
   }, script)
-  self.stage = stage.new(options.seed, options.now, options.only)
+  self.stage = stage.new(options.seed, options.now, options.only, options.max_payload)
   make_streams(self, options.streams or {})
   local ok, why = self.stage:load(path, self.name)
   if not ok then
