@@ -173,7 +173,7 @@ end
 ]]
 
   -- A top level has 5 s: so each of some scripts calls a share of the bindings.
-  local SHARES = 6
+  local SHARES = 12
 
   local function loaded_with(share)
     return run(([[
