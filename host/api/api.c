@@ -338,6 +338,7 @@ static void open_all(lua_State *L)
     api_time_open(L);
     api_js_open(L);
     api_jsapi_open(L);
+    api_digest_open(L);
     api_mirror_open(L);
     api_reader_open(L);
     api_later_open(L);

@@ -42,6 +42,7 @@ void api_jsapi_open(lua_State *L);   /* js_api, js_get, js_subject ... */
 void api_reader_open(lua_State *L);  /* reader_open, reader_next, reader_close */
 void api_mirror_open(lua_State *L);  /* mirror, mirror_get, mirror_note */
 void api_later_open(lua_State *L);   /* later_serve, later_token, js_failed ... */
+void api_digest_open(lua_State *L);  /* digest, digest_add, digest_text, base64url, nuid */
 void api_msg_open(lua_State *L);     /* the message object's metatable */
 void api_json_open(lua_State *L);    /* json_encode, json_decode, null, array */
 void api_plain_open(lua_State *L);   /* a metatable for grips */

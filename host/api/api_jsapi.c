@@ -1,5 +1,6 @@
 /* api_jsapi - JetStream's API for the modules of the Lua side, and messages that lie in streams. No
  * script reaches it: its arguments have been checked there. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +138,63 @@ static int core_js_get(lua_State *L)
     return call(L, push_stored, "STREAM.MSG.GET.");
 }
 
+/* --- what is done when a task ends --- */
+
+/* Its op never completes: however the task ends, it is abandoned, and the call is made. Its text is
+ * the operation and its work the request. */
+static int push_nothing(struct op *op, lua_State *L)
+{
+    (void)op;
+    (void)L;
+    return 0;
+}
+
+static void do_at_end(struct op *op)
+{
+    binding_js_tidy(op->instance, op->result.text, op->work, strlen(op->work));
+}
+
+static void drop_request(struct op *op)
+{
+    free(op->work);
+}
+
+/* core.js_at_end(operation, request): a call of the API that is made when the running task ends,
+ * for whatever reason; nobody waits for it. A number, for core.js_not_at_end. */
+static int core_js_at_end(lua_State *L)
+{
+    static atomic_uint_least64_t counter;
+    const char *operation = luaL_checkstring(L, 1), *request = luaL_checkstring(L, 2);
+    struct op *op = op_new(instance_of(L)->current, push_nothing, NULL);
+    if (!op)
+        return luaL_error(L, "not enough memory");
+    op->destroy = drop_request;
+    op->result.text = strdup(operation);
+    op->work = strdup(request);
+    if (!op->result.text || !op->work) {
+        op_abandon(op);
+        return luaL_error(L, "not enough memory");
+    }
+    op->cancel = do_at_end;
+    op->handle = atomic_fetch_add(&counter, 1) + 1;
+    lua_pushnumber(L, (double)op->handle);
+    return 1;
+}
+
+/* core.js_not_at_end(number): by the same task. */
+static int core_js_not_at_end(lua_State *L)
+{
+    uint64_t handle = (uint64_t)luaL_checknumber(L, 1);
+    struct op *op = instance_of(L)->current->ops;
+    while (op && (op->cancel != do_at_end || op->handle != handle))
+        op = op->next;
+    if (op) {
+        op->cancel = NULL;
+        op_abandon(op);
+    }
+    return 0;
+}
+
 /* core.js_subject(operation): with the prefix of JetStream's API. */
 static int core_js_subject(lua_State *L)
 {
@@ -144,17 +202,6 @@ static int core_js_subject(lua_State *L)
     lua_pushstring(
         L, binding_js_subject(instance_of(L), luaL_checkstring(L, 1), subject, sizeof subject));
     return 1;
-}
-
-/* core.js_failed(code, message): a publish of the running task could not even be tried. */
-static int core_js_failed(lua_State *L)
-{
-    struct err err;
-    struct task *task = instance_of(L)->current;
-    err_set(&err, err_named(luaL_checkstring(L, 1)), "%s", luaL_checkstring(L, 2));
-    if (task)
-        task_publish_failed(task, &err);
-    return 0;
 }
 
 /* core.request_timeout(): the config's, in seconds. */
@@ -198,10 +245,12 @@ void api_jsapi_open(lua_State *L)
     lua_setfield(L, -2, "js_api");
     lua_pushcfunction(L, core_js_get);
     lua_setfield(L, -2, "js_get");
+    lua_pushcfunction(L, core_js_at_end);
+    lua_setfield(L, -2, "js_at_end");
+    lua_pushcfunction(L, core_js_not_at_end);
+    lua_setfield(L, -2, "js_not_at_end");
     lua_pushcfunction(L, core_js_subject);
     lua_setfield(L, -2, "js_subject");
-    lua_pushcfunction(L, core_js_failed);
-    lua_setfield(L, -2, "js_failed");
     lua_pushcfunction(L, core_request_timeout);
     lua_setfield(L, -2, "request_timeout");
 }

@@ -84,6 +84,7 @@ static const struct {
     [-ERR_PROTOCOL] = {"protocol", false},
     [-ERR_UNSUPPORTED] = {"unsupported", false},
     [-ERR_EXISTS] = {"exists", false},
+    [-ERR_CORRUPT] = {"corrupt", false},
 };
 
 _Static_assert(sizeof codes / sizeof *codes == 1 - ERR_LAST,

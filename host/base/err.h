@@ -44,7 +44,8 @@ enum err_code {
     ERR_PROTOCOL = -30,      /* "protocol": what a server said is no HTTP, or leads nowhere */
     ERR_UNSUPPORTED = -31,   /* "unsupported": the server is too old for it */
     ERR_EXISTS = -32,        /* "exists": what was to be created is there */
-    ERR_LAST = ERR_EXISTS,
+    ERR_CORRUPT = -33,       /* "corrupt": an object is not what was stored, by its digest */
+    ERR_LAST = ERR_CORRUPT,
 };
 
 struct err {

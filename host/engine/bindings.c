@@ -1,9 +1,13 @@
 /* bindings - from the task that runs to the parts of the engine and the bus. */
 #include "engine/bindings.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/container.h"
 #include "base/log.h"
+#include "base/value.h"
 #include "bus/bus.h"
 #include "bus/consume/delivery.h"
 #include "engine/engine_private.h"
@@ -281,6 +285,50 @@ int binding_js_api(struct op *op, const char *operation, const char *data, size_
         return not_begun(op, err);
     op->handle = id;
     return 0;
+}
+
+struct tidying {
+    struct jsapi *jsapi; /* not owned; only the inbox that outlives it calls back */
+    bool again;
+    size_t len;
+    char *operation, *data; /* in this block */
+};
+
+static void tidy(struct tidying *tidying);
+
+static void on_tidied(void *owner, struct packet *reply, enum err_code code)
+{
+    struct tidying *tidying = owner;
+    (void)code;
+    if (reply && tidying->again) {
+        tidying->again = false;
+        tidy(tidying);
+    } else {
+        free(tidying);
+    }
+}
+
+static void tidy(struct tidying *tidying)
+{
+    enum { PATIENCE_S = 30 };
+    struct link_frame frame = {.data = tidying->data, .len = tidying->len};
+    uint64_t until_ns = clock_now_ns() + PATIENCE_S * (uint64_t)NS_PER_S;
+    if (!jsapi_request(tidying->jsapi, tidying->operation, &frame, until_ns, on_tidied, NULL,
+                       tidying, NULL))
+        free(tidying);
+}
+
+void binding_js_tidy(const struct instance *instance, const char *operation, const char *data,
+                     size_t len)
+{
+    size_t name_len = strlen(operation) + 1;
+    struct tidying *tidying = malloc(sizeof *tidying + name_len + len);
+    if (!tidying)
+        return;
+    *tidying = (struct tidying){.jsapi = bus_of(instance)->jsapi, .again = true, .len = len};
+    tidying->operation = memcpy(tidying + 1, operation, name_len);
+    tidying->data = memcpy(tidying->operation + name_len, data, len);
+    tidy(tidying);
 }
 
 char *binding_js_subject(const struct instance *instance, const char *operation, char *buf,

@@ -122,6 +122,10 @@ int binding_js_api(struct op *op, const char *operation, const char *data, size_
 /* Writes "<prefix>.<operation>" to buf; returns buf. */
 char *binding_js_subject(const struct instance *instance, const char *operation, char *buf,
                          size_t size);
+/* The same, and nobody waits for what becomes of it: for what a task leaves behind that was told to
+ * end. Made once more when the first one was answered, for what was under way then. */
+void binding_js_tidy(const struct instance *instance, const char *operation, const char *data,
+                     size_t len);
 /* The sentence of one that had no answer. */
 int binding_js_unanswered(const struct op *op, const char *operation, enum err_code code,
                           struct err *err);

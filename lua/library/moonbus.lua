@@ -57,6 +57,7 @@
 ---| "system"          # the operating system refused
 ---| "unavailable"     # JetStream has no leader or no quorum, for now
 ---| "exists"          # what was to be created is there
+---| "corrupt"         # an object is not what was stored, by its digest
 ---| "unsupported"     # the server is too old for it
 ---| string
 

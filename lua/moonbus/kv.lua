@@ -155,7 +155,12 @@ function Bucket:keys(filter, opts)
   core.check(binding)
   local known, why = know(state, binding, opts.timeout)
   if not known then return nil, why end
-  return keys_of(binding, state.stream, known.read, filter, opts.timeout)
+  local keys, err = keys_of(state.stream, known.read, filter, opts.timeout)
+  if not keys and err.code == "no_stream" then
+    state.known = nil
+    err = gone(state)
+  end
+  return keys, err
 end
 
 -- Writing -----------------------------------------------------------------------------------------

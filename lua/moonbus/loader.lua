@@ -21,7 +21,9 @@ local real = {
   collectgarbage = collectgarbage, getinfo = debug.getinfo,
 }
 
-local PUBLIC = { ["moonbus"] = true, ["moonbus.jetstream"] = true, ["moonbus.kv"] = true }
+local PUBLIC = {
+  ["moonbus"] = true, ["moonbus.jetstream"] = true, ["moonbus.kv"] = true, ["moonbus.objects"] = true,
+}
 local LIBRARIES = {
   "string", "table", "math", "bit", "coroutine", "os", "debug", "io", "jit", "package",
 }
@@ -328,7 +330,7 @@ local function host_module(env, options, name)
   elseif name == "_G" then
     return env
   elseif name:find("^moonbus%.") then
-    misuse(('require: %q is internal; scripts have "moonbus", "moonbus.jetstream" and "moonbus.kv"')
+    misuse(('require: %q is internal; scripts have "moonbus", "moonbus.jetstream", "moonbus.kv" and "moonbus.objects"')
       :format(name))
   end
   for _, library in ipairs(LIBRARIES) do

@@ -171,6 +171,23 @@ function M.kv_bucket(given)
   return { settings = settings, defaults = defaults, update = options.update, bucket = binding, needs = needs }, options
 end
 
+local OBJECTS = { fields = common_fields(), hints = with({ max_value_size = "objects have any size" }, HINTS) }
+
+function M.objects_bucket(given)
+  local binding = "objects.bucket"
+  if type(given) ~= "table" then refuse(binding, "settings", "a table", given) end
+  local options = check(binding, given, OBJECTS)
+  local settings = stated(NAMED.objects, options)
+  local prefix = ("$O.%s."):format(options.name)
+  settings.subjects = { prefix .. "C.>", prefix .. "M.>" }
+  local defaults = {
+    discard = "new", allow_rollup_hdrs = true, allow_direct = true, storage = "file", retention = "limits",
+    max_consumers = -1, max_msgs = -1, max_msgs_per_subject = -1, max_bytes = -1, max_msg_size = -1,
+    num_replicas = 1, duplicate_window = window_of(options.ttl),
+  }
+  return { settings = settings, defaults = defaults, update = options.update, bucket = binding }, options
+end
+
 -- What is done with it ----------------------------------------------------------------------------
 
 local function check_from(binding, field, value)

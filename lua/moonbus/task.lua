@@ -28,6 +28,13 @@ local function park(parking)
   return resumed(first, text)
 end
 
+--- Waits until somebody calls core.wake with what `leave` was given.
+function M.wait_for(leave)
+  local parking = core.parking()
+  leave(parking)
+  return park(parking)
+end
+
 -- Errors ------------------------------------------------------------------------------------------
 
 --- The error that was last raised in another coroutine than its own: what it was (value), where

@@ -233,12 +233,13 @@ describe("moonbus.kv", function()
   end)
 
   describe("a handler that runs again", function()
-    it("writes each value once, and gets the same revisions", function()
-      w.client:stream("IN", { "in.>" })
-      local notes = w.client:subscribe "note"
-      w:run [[
+    for _, history in ipairs { 10, 1 } do
+      it("writes each value once, and gets the same revisions, with a history of " .. history, function()
+        w.client:stream("IN", { "in.>" })
+        local notes = w.client:subscribe "note"
+        w:run(([[
 local bus, js, kv = require "moonbus", require "moonbus.jetstream", require "moonbus.kv"
-local b = kv.bucket { name = "config", history = 10 }
+local b = kv.bucket { name = "config", history = %d }
 js.consume("IN", { durable = "d", backoff = { min = "10ms" } }, function(msg)
   local first = assert(b:create("lock", "mine"))
   local second = assert(b:put("n", "1"))
@@ -246,13 +247,14 @@ js.consume("IN", { durable = "d", backoff = { min = "10ms" } }, function(msg)
   local fourth = assert(b:delete("lock"))
   bus.publish("note", table.concat({ first, second, third, fourth }, " "))
   if msg.attempt < 3 then error "again" end
-end)]]
-      w.client:store("in.a", "")
-      local seen = {}
-      for _, message in ipairs(notes:take(3)) do seen[#seen + 1] = message.data end
-      assert.same({ "1 2 3 4", "1 2 3 4", "1 2 3 4" }, seen)
-      assert.equal(4, w.client:stream_info("KV_config").state.last_seq)
-    end)
+end)]]):format(history))
+        w.client:store("in.a", "")
+        local seen = {}
+        for _, message in ipairs(notes:take(3)) do seen[#seen + 1] = message.data end
+        assert.same({ "1 2 3 4", "1 2 3 4", "1 2 3 4" }, seen)
+        assert.equal(4, w.client:stream_info("KV_config").state.last_seq)
+      end)
+    end
 
     it("is not told that another one has made what it created itself, when ids are forgotten", function()
       w.client:stream("IN", { "in.>" })

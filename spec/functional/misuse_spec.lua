@@ -129,7 +129,8 @@ local function bindings(table_, prefix, list, seen)
   return list
 end
 
-local ALL = bindings(require "moonbus.kv", "kv.", bindings(js, "js.", bindings(bus, "bus.")))
+local ALL = bindings(js, "js.", bindings(bus, "bus."))
+ALL = bindings(require "moonbus.objects", "objects.", bindings(require "moonbus.kv", "kv.", ALL))
 ]]
 
 describe("the misuse of every binding", function()
@@ -262,6 +263,7 @@ bus.subscribe("count", function() return tostring(#ALL) end)]])
     local host = run(ATTEMPT .. REPORT .. ([[
 local METHODS = { %s }
 local bucket = require "moonbus.kv".bucket { name = "misuse" }
+local files = require "moonbus.objects".bucket { name = "misuse" }
 bus.subscribe("echo", function(msg) return "reply" end)
 local service = bus.service { name = "misuse", version = "1.0.0" }
 local function methods_of(msg)
@@ -272,6 +274,7 @@ local function methods_of(msg)
     { "cache", bus.cache("misuse", { load = function(key) return key end }) },
     { "replies", bus.request_many("misuse.nobody") }, { "messages", js.messages "IN" }, { "service", service },
     { "limiter", bus.limiter("misuse", { rate = 1e6 }) },
+    { "files", files }, { "object", (files:put("a", "data") and files:open("a")) },
     { "bucket", bucket }, { "entry", (bucket:put("a", "{}") and bucket:get("a")) },
   }
   for _, method in ipairs(METHODS) do

@@ -7,12 +7,12 @@ local sim = require "spec.sim.sim"
 local temp = require "spec.support.temp"
 
 local FILES = {
-  "moonbus.lua", "moonbus/jetstream.lua", "moonbus/kv.lua", "moonbus/replies.lua", "moonbus/schema.lua",
-  "moonbus/service.lua", "moonbus/shared.lua", "moonbus/time.lua",
+  "moonbus.lua", "moonbus/jetstream.lua", "moonbus/kv.lua", "moonbus/objects.lua", "moonbus/replies.lua",
+  "moonbus/schema.lua", "moonbus/service.lua", "moonbus/shared.lua", "moonbus/time.lua",
 }
 -- The tables of functions, by what the annotations call them.
-local TABLES = { bus = "bus", js = "js", kv = "kv", log = "bus.log", json = "bus.json", schema = "bus.schema",
-  test = "test" }
+local TABLES = { bus = "bus", js = "js", kv = "kv", objects = "objects", log = "bus.log", json = "bus.json",
+  schema = "bus.schema", test = "test" }
 -- Classes whose functions are fields: ---@field get fun(...)
 local FIELDS = { ["moonbus.Http"] = "bus.http", ["moonbus.HttpClient"] = "HttpClient:" }
 
@@ -43,7 +43,7 @@ end
 -- that is trusted sees behind the metatables: methods are in __index, or in the table that its
 -- function has closed over.
 local SCRIPT = [[
-local kv = require "moonbus.kv"
+local kv, objects = require "moonbus.kv", require "moonbus.objects"
 local names = {}
 local function walk(prefix, value)
   for key, inner in pairs(value) do
@@ -54,6 +54,7 @@ end
 walk("bus", bus)
 walk("js", js)
 walk("kv", kv)
+walk("objects", objects)
 local function add_methods(class, methods)
   for key, value in pairs(methods) do
     if type(value) == "function" and not key:find "^__" then names[#names + 1] = class .. ":" .. key end
@@ -71,16 +72,17 @@ end
 js.stream { name = "S", subjects = { "s.*" } }
 bus.subscribe("echo", function() return "" end)
 local service = bus.service { name = "s", version = "1.0.0" }
-local bucket = kv.bucket { name = "b" }
+local bucket, files = kv.bucket { name = "b" }, objects.bucket { name = "b" }
 js.consume("S", { durable = "d", filter = "s.in" }, function(msg)
   bucket:put("k", "v")
+  files:put("k", "v")
   for class, object in pairs {
     Message = msg, Timer = bus.after("1h", function() end), Future = bus.spawn(function() end),
     PublishFuture = js.publish_async("s.out", ""), HttpClient = bus.http.client { base = "http://127.0.0.1" },
     Shared = bus.shared "s", Cache = bus.cache("c", { load = function() return 1 end, ttl = "1s" }),
     Lock = bus.lock "l", Permit = bus.semaphore("p", 2), Limiter = bus.limiter("r", { rate = 1 }),
     Schema = bus.schema "any", Replies = bus.request_many "echo", Messages = js.messages "S", Service = service,
-    Bucket = bucket, Entry = bucket:get "k",
+    Bucket = bucket, Entry = bucket:get "k", ObjectBucket = files, Object = files:open "k",
   } do look(class, object) end
   sim.note(bus.json.encode(names))
 end)

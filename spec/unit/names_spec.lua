@@ -129,6 +129,7 @@ describe("A function of moonbus", function()
     { "bus", "lua/moonbus/init.lua", "lua/library/moonbus.lua" },
     { "js", "lua/moonbus/jetstream.lua", "lua/library/moonbus/jetstream.lua" },
     { "kv", "lua/moonbus/kv.lua", "lua/library/moonbus/kv.lua" },
+    { "objects", "lua/moonbus/objects.lua", "lua/library/moonbus/objects.lua" },
   } do
     local prefix, path, library = module[1] .. ".", module[2], module[3]
 

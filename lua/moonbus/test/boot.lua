@@ -27,7 +27,8 @@ function env.require(name)
 end
 
 local HANDLERS_OWN = {
-  ["moonbus"] = true, ["moonbus.jetstream"] = true, ["moonbus.kv"] = true, ["moonbus.schema"] = true,
+  ["moonbus"] = true, ["moonbus.jetstream"] = true, ["moonbus.kv"] = true,
+  ["moonbus.objects"] = true, ["moonbus.schema"] = true,
 }
 
 -- What tests may require of the host: the kit.

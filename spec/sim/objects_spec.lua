@@ -1,0 +1,133 @@
+local sim = require "spec.sim.sim"
+
+describe("An object, in virtual time", function()
+  local world
+
+  before_each(function() world = sim.new() end)
+  after_each(function() world:close() end)
+
+  local PRELUDE = 'local objects = require "moonbus.objects"; local b = objects.bucket { name = "b" }\n'
+  local function script(body) return sim.script(PRELUDE .. body) end
+
+  local function serve(body)
+    return world:host { scripts = { ["o.lua"] = script(([[
+      bus.subscribe("go", { timeout = "5m" }, function(msg) %s end)]]):format(body)) } }
+  end
+
+  local function go()
+    local reply = world:request("go", "", { timeout = "10m" })
+    return reply.headers and reply.headers["Nats-Service-Error"] or reply.data
+  end
+
+  local function messages() return world:stream("OBJ_b").state.messages end
+
+  it("is whole when connections break while it is stored, and while it is read", function()
+    serve [[
+      local n = 0
+      local info = assert(b:put("o", function()
+        n = n + 1
+        bus.sleep "100ms"
+        return n <= 40 and ("%05d"):format(n):rep(10000) or nil
+      end))
+      local count, size = 0, 0
+      for piece in assert(b:open("o")) do
+        count, size = count + 1, size + #piece
+        bus.sleep "300ms"
+      end
+      return info.chunks .. " " .. count .. " " .. size]]
+    world:publish("go", "", { reply = "_OUTSIDE.done" })
+    world:advance "2s"
+    world:cut "1s"
+    world:advance "3s"
+    world:lose_answers(3)
+    world:advance "1s"
+    world:cut "1s"
+    world:advance "2m"
+    local came = world:came()[1]
+    assert.equal("16 16 2000000", came.data, came.headers and came.headers["Nats-Service-Error"])
+    assert.equal(17, messages())
+  end)
+
+  it("leaves nothing behind when its handler is cancelled, or its spawned function", function()
+    serve [[
+      local future = bus.spawn(function() b:put("o", function() bus.sleep "1ms" return ("x"):rep(100000) end) end)
+      bus.sleep "1s"
+      sim.note(tostring(js.get("OBJ_b", { sequence = 1 }) ~= nil))
+      future:cancel()
+      bus.sleep "2s"
+      return "done"]]
+    assert.equal("done", go())
+    assert.same({ "true" }, world:said())
+    assert.equal(0, messages())
+  end)
+
+  it("leaves nothing behind when nobody answers for a while, and its put fails", function()
+    serve [[
+      local info, err = b:put("o", ("x"):rep(2000000), { attempts = 2, timeout = "500ms" })
+      return err and err.code or "stored"]]
+    world:settle()
+    world:publish("go", "", { reply = "_OUTSIDE.done" })
+    world:freeze "10s"
+    world:advance "2m"
+    local code = world:came()[1].data
+    assert.is_truthy(code == "timeout" or code == "stored", code)
+    assert.equal(code == "stored" and 17 or 0, messages())
+  end)
+
+  it("is stored when the answer to what tells of it is lost", function()
+    for seed = 1, 5 do
+      local one = sim.new { seed = seed }
+      one:host { scripts = { ["o.lua"] = script [[
+        bus.subscribe("go", { timeout = "5m" }, function()
+          assert(b:put("o", "first"))
+          sim.note "first"
+          assert(b:put("o", "second"))
+          sim.note(b:get "o", "")
+        end)]] } }
+      one:settle()
+      one:publish "go"
+      one:wait(function() return #one:said() > 0 end, "1m", 1)
+      one:lose_answers(seed)
+      one:advance "2m"
+      assert.same({ "first", "second" }, one:said())
+      assert.equal(2, one:stream("OBJ_b").state.messages)
+      one:close()
+    end
+  end)
+
+  it("counts its chunks in no id of what the handler spawns", function()
+    world:api("STREAM.CREATE.IN", { name = "IN", subjects = { "in" } })
+    world:api("STREAM.CREATE.OUT", { name = "OUT", subjects = { "out" } })
+    world:host { scripts = { ["o.lua"] = script [[
+      js.consume("IN", { durable = "d", backoff = { min = "1s" } }, function(msg)
+        assert(b:put("o", ("x"):rep(200000 * msg.attempt)))
+        bus.spawn(function() assert(js.publish("out", "x")) end):wait()
+        if msg.attempt < 3 then error "again" end
+        sim.note "done"
+      end)]] } }
+    world:publish "in"
+    world:advance "1m"
+    assert.same({ "done" }, world:said())
+    assert.equal(1, world:stream("OUT").state.messages)
+    assert.equal(6, messages())
+  end)
+
+  it("is replaced by one of two that write it at the same time, and nothing is left of the other", function()
+    for seed = 1, 10 do
+      local one = sim.new { seed = seed, yields = 300 }
+      one:host { scripts = { ["o.lua"] = script [[
+        bus.subscribe("go", { timeout = "5m" }, function(msg)
+          assert(b:put("o", msg.data:rep(300000)))
+          sim.note "stored"
+        end)
+        bus.subscribe("look", function() return #b:get "o" .. " " .. b:info("o").chunks end)]] } }
+      one:settle()
+      for _, data in ipairs { "a", "b", "c" } do one:publish("go", data) end
+      one:advance "1m"
+      assert.same({ "stored", "stored", "stored" }, one:said(), "seed " .. seed)
+      assert.equal("300000 3", one:request("look", "").data)
+      assert.equal(4, one:stream("OBJ_b").state.messages, "seed " .. seed)
+      one:close()
+    end
+  end)
+end)
