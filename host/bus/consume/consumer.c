@@ -116,6 +116,7 @@ struct consumer *consumer_new(const struct intake *intake, const struct consumer
         .concurrency = spec->concurrency,
         .ack_wait_ns = spec->ack_wait_ns,
         .group = consumer_group(spec),
+        .settles = true,
         .ordered = spec->ordered,
         .counts = counts,
     };

@@ -47,6 +47,7 @@ bool puller_init(struct puller *puller, const struct puller_options *options)
     puller->calls = options->calls;
     puller->stream = options->stream;
     puller->name = options->name;
+    puller->settles = options->settles;
     puller->ordered = options->ordered;
     puller->group = options->group;
     puller->ack_wait_ns = options->ack_wait_ns;
@@ -294,14 +295,13 @@ static void on_drained(void *owner)
     struct puller *puller = owner;
     char operation[600];
     puller_operation(puller, "INFO", operation, sizeof operation);
-    if (link_state(puller->intake->link) != LINK_CONNECTED ||
+    if (!puller->settles || link_state(puller->intake->link) != LINK_CONNECTED ||
         jsapi_call(puller->intake->jsapi, operation, NULL, on_forgotten, puller, NULL) == 0)
         end_stop(puller);
 }
 
-static void on_leave(struct deadline *deadline)
+static void leave(struct puller *puller)
 {
-    struct puller *puller = container_of(deadline, struct puller, leave);
     mutex_lock(&puller->lock);
     struct link_sub *sub = puller->sub;
     puller->sub = NULL;
@@ -309,6 +309,12 @@ static void on_leave(struct deadline *deadline)
     mutex_unlock(&puller->lock);
     if (sub)
         link_unsubscribe(sub, on_drained);
+}
+
+static void on_leave(struct deadline *deadline)
+{
+    struct puller *puller = container_of(deadline, struct puller, leave);
+    leave(puller);
     puller_release(puller);
 }
 
@@ -334,7 +340,7 @@ void puller_stop(struct puller *puller, void (*on_stopped)(void *closure), void 
     puller->on_stopped = on_stopped;
     puller->closure = closure;
     puller_retain(puller); /* until drained */
-    if (started)
+    if (started && puller->settles)
         wait_for_owed(puller);
     pull_stop(&puller->pull);
     references += clock_cancel(puller->intake->clock, &puller->tick);
@@ -348,6 +354,8 @@ void puller_stop(struct puller *puller, void (*on_stopped)(void *closure), void 
         puller_release(puller);
     if (!started)
         on_drained(puller);
+    else if (!puller->settles)
+        leave(puller);
 }
 
 bool puller_misses(struct puller *puller)

@@ -95,6 +95,7 @@ struct puller {
     char *label;                      /* owned: "ORDERS/billing" */
     char *inbox;                      /* owned: "<prefix>.<random>"; each pull request has a
                                        * reply of its own, "<inbox>.<number>" */
+    bool settles;                     /* what it takes gets a verdict; never changes */
     bool ordered;                     /* watch for what is lost on its way; never changes */
     atomic_int references;
     _Atomic int64_t ack_wait_ns;    /* the server's, once the owner knows it */
@@ -159,6 +160,7 @@ struct puller_options {
     int concurrency;                  /* messages that may be held without prefetching any */
     int64_t ack_wait_ns;
     struct puller_group group;
+    bool settles; /* else its messages have no verdict: a stop waits for none of them */
     bool ordered;
     struct consumer_counts *counts; /* not owned: another reference is taken; NULL: of its own */
 };
