@@ -98,7 +98,9 @@ local function differences(there, stated)
     known[name] = true
     local class, method = name:match "^(%w+):(.*)$"
     local parent = stated.parents[class]
-    if not stated[name] and not (parent and stated[parent .. ":" .. method]) then list[#list + 1] = "no annotation: " .. name end
+    if not stated[name] and not (parent and stated[parent .. ":" .. method]) then
+      list[#list + 1] = "no annotation: " .. name
+    end
   end
   for name in pairs(stated) do
     if not known[name] and not ELSEWHERE[name] then list[#list + 1] = "no binding: " .. name end

@@ -84,12 +84,11 @@ function M.advance(duration)
 end
 
 -- What tests get.
-M.public = setmetatable({ load = M.load, fixture = M.fixture, any = M.any, property = M.property, advance = M.advance }, {
-  __index = function(public, name)
-    if name == "schema" then return property().schema end
-    return handle.unknown("moonbus.test", name, public)
-  end,
-})
+M.public = { load = M.load, fixture = M.fixture, any = M.any, property = M.property, advance = M.advance }
+setmetatable(M.public, { __index = function(public, name)
+  if name == "schema" then return property().schema end
+  return handle.unknown("moonbus.test", name, public)
+end })
 
 -- --- for the runner ---
 

@@ -464,7 +464,7 @@ function script:stored(stream)
 end
 
 -- What tests hold of one.
-script.handle = handle.kind("script", script, { "deliver", "send", "run", "advance", "stub", "stub_http", "stub_offload",
-  "kv", "stored", "start", "close" })
+script.handle = handle.kind("script", script, { "deliver", "send", "run", "advance", "stub", "stub_http",
+  "stub_offload", "kv", "stored", "start", "close" })
 
 return script
