@@ -118,10 +118,16 @@ static bool is_spoken_for(const struct judge_facts *facts, const char *script,
     return false;
 }
 
+/* A bucket has no duplicate_window that one could state, and moonbus.kv knows its writes anyway. */
+static bool is_bucket(const struct judge_stream *stream)
+{
+    return strncmp(look_name(stream), "KV_", 3) == 0;
+}
+
 bool look_is_output(const struct judge_facts *facts, const struct judge_handler *handler,
                     const struct judge_stream *stream)
 {
-    if (!look_same(stream->place.script, handler->place.script))
+    if (!look_same(stream->place.script, handler->place.script) || is_bucket(stream))
         return false;
     const struct judge_script *script = look_script(facts, handler->place.script);
     return script && script->publishes && !is_spoken_for(facts, handler->place.script, stream);

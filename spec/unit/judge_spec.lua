@@ -147,7 +147,7 @@ end)
 describe("short_duplicate_window", function()
   local function with_output(options, output)
     output = output or {}
-    output.name, output.script = "OUT", output.script or "a.lua"
+    output.name, output.script = output.name or "OUT", output.script or "a.lua"
     output.subjects = output.subjects or { "out.>" }
     return durable(options, { DEAD, output })
   end
@@ -170,11 +170,12 @@ describe("short_duplicate_window", function()
       "(the default)")
   end)
 
-  it("takes no stream for an output that is consumed, that another script states, or whose script publishes nothing",
+  it("takes no stream for an output that is consumed, a bucket, another script's, or whose script publishes nothing",
     function()
     local long = { attempts = 5, timeout = 20 }
     finds_nothing(durable(long, { DEAD, { name = "IN", subjects = { "in.>" }, script = "a.lua" } }))
     finds_nothing(with_output(long, { script = "b.lua" }))
+    finds_nothing(with_output(long, { name = "KV_seats", subjects = { "$KV.seats.>" } }))
     local facts = with_output(long)
     facts.scripts = { { name = "a.lua", registrations = 1 } }
     finds_nothing(facts)
