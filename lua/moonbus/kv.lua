@@ -297,12 +297,37 @@ function Bucket:put(key, value, opts)
   return publish_it(write, known, write.id)
 end
 
---- The same, if the key is at that revision; else wrong_sequence.
+--- Others delete and create it at the same time: so often it is tried.
+local CREATE_MOST = 5
+
+--- Its first revision, if the key has no value. Else nil and an error; nil, nil and the revision of its value.
+local function publish_first(write, known)
+  local expect, id, at = 0, write.id, nil
+  for _ = 1, CREATE_MOST do
+    local revision, err = publish_it(write, known, id, expect)
+    if revision or err.code ~= "wrong_sequence" then return revision, err end
+    local last, operation = last_of(write, known)
+    if not last and operation.code ~= "not_found" then return untried(operation) end
+    local own = written(write, known, last, expect, id)
+    if own then return own end
+    at = last and last.sequence
+    if last and operation == "PUT" then break end
+    -- What was deleted has a marker, which this replaces; under an id of its own, as it is another message.
+    expect = at or 0
+    id = write.id and (at and ("%s:%d"):format(write.id, at) or write.id)
+  end
+  return nil, nil, at
+end
+
+--- The same, if the key is at that revision (0: it has no value, as after a deletion); else wrong_sequence.
 function Bucket:update(key, value, revision, opts)
   revision = options.kv_revision("kv:update", revision)
   local write, known = write_of(self, "update", key, value, opts)
   if not write then return untried(known) end
-  return publish_expected(write, known, revision)
+  if revision > 0 then return publish_expected(write, known, revision) end
+  local first, err, at = publish_first(write, known)
+  if first or err then return first, err end
+  return wrong_revision(write, 0, { sequence = at or 0 })
 end
 
 local function remove(bucket, method, operation, key, opts)
@@ -323,27 +348,12 @@ function Bucket:purge(key, opts)
   return remove(self, "purge", "PURGE", key, opts)
 end
 
---- Others delete and create it at the same time: so often it is tried.
-local CREATE_MOST = 5
-
 --- Its first revision, if the key has no value; else exists.
 function Bucket:create(key, value, opts)
   local write, known = write_of(self, "create", key, value, opts)
   if not write then return untried(known) end
-  local expect, id, at = 0, write.id, nil
-  for _ = 1, CREATE_MOST do
-    local revision, err = publish_it(write, known, id, expect)
-    if revision or err.code ~= "wrong_sequence" then return revision, err end
-    local last, operation = last_of(write, known)
-    if not last and operation.code ~= "not_found" then return untried(operation) end
-    local own = written(write, known, last, expect, id)
-    if own then return own end
-    at = last and last.sequence
-    if last and operation == "PUT" then break end
-    -- What was deleted has a marker, which this replaces; under an id of its own, as it is another message.
-    expect = at or 0
-    id = write.id and (at and ("%s:%d"):format(write.id, at) or write.id)
-  end
+  local first, err, at = publish_first(write, known)
+  if first or err then return first, err end
   local exists = fail("exists", "bucket %q has the key %q already", write.state.name, write.key)
   exists.revision = at
   return nil, exists

@@ -131,4 +131,15 @@ describe("A bucket, in virtual time", function()
     ]], 'limit_markers = "5s"')
     assert.equal("true not_found PURGE 3", go())
   end)
+
+  it("updates a key without a value from revision 0, also one that was deleted, and none that has a value", function()
+    serve [[
+      local one = assert(b:update("a", "1", 0))
+      assert(b:delete "a")
+      local three = assert(b:update("a", "3", 0))
+      local again, err = b:update("a", "4", 0)
+      return ("%d %d %s %s %d %s"):format(one, three, tostring(again), err.code, err.revision, b:get("a").value)
+    ]]
+    assert.equal("1 3 nil wrong_sequence 3 3", go())
+  end)
 end)
