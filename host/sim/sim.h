@@ -196,6 +196,8 @@ void sim_only(struct sim *sim, const char *handler);
 
 /* With an engine, but nothing loaded. NULL: sim_error. */
 struct sim_host *sim_host_new(struct sim *sim, const struct sim_settings *settings);
+/* What is loaded from now on has these as bus.settings: a JSON object, borrowed for the call. */
+bool sim_host_settings(struct sim_host *host, const char *json);
 /* Loads a file. */
 bool sim_host_load(struct sim_host *host, const char *path, const char *name);
 /* Connects, and serves what is loaded. */

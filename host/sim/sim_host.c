@@ -35,8 +35,8 @@ struct sim_host {
     struct bus *bus;
     struct bus_options bus_options;
     struct err err;
-    const char *path, *name; /* of the call under way */
-    int number;              /* counted from 1 */
+    const char *path, *name, *settings_json; /* of the call under way */
+    int number;                              /* counted from 1 */
     bool reloading, stopping, stopped, hangs;
     uint64_t deadline_ns;
     atomic_int unfinished;
@@ -131,6 +131,21 @@ static bool do_call(struct sim_host *host, const char *what, void *(*run)(void *
     if (host->err.code)
         sim_fail(host->sim, "%s: %s", what, host->err.message);
     return !host->err.code;
+}
+
+static void *tune(void *arg)
+{
+    struct sim_host *host = arg;
+    struct engine_tuning tuning = config_tuning(host->config);
+    tuning.settings_json = host->settings_json;
+    engine_tune(host->engine, &tuning, &host->err);
+    return NULL;
+}
+
+bool sim_host_settings(struct sim_host *host, const char *json)
+{
+    host->settings_json = json;
+    return do_call(host, "settings", tune);
 }
 
 bool sim_host_load(struct sim_host *host, const char *path, const char *name)

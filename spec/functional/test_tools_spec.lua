@@ -194,4 +194,27 @@ return {
     assert.equal("12:handlers/a.lua\n2 2 4 2 0 0 2 0 4 0 2 4\n7:handlers/util.lua\n2 4 0 0 0 2 2\n",
       temp.read(folder .. "/luacov.stats.out"))
   end)
+
+  it("gives a script the settings that its test states, in place of the config's", function()
+    local ended = run({ ["moonbus.lua"] = 'return { settings = { who = "config", more = 1 } }', ["a.lua"] = [[
+      local bus = require "moonbus"
+      local who = bus.settings.who
+      bus.subscribe("who", function() return { who = who, more = bus.settings.more, list = bus.settings.list } end)]],
+      ["a_test.lua"] = [[
+      local test = require "moonbus.test"
+      local function ask(options) return test.load("a.lua", options):deliver("who").reply end
+      it("has none of the config's", function()
+        assert.same({ who = "ada", list = { 1, 2 } }, ask { settings = { who = "ada", list = { 1, 2 } } })
+      end)
+      it("has the config's in the next test", function() assert.same({ who = "config", more = 1 }, ask()) end)
+      it("1", function() ask { settings = { "a", "b" } } end)
+      it("2", function() ask { settings = { who = print } } end)
+      it("3", function() ask { settings = "who" } end)]] }, "a_test.lua")
+    assert.same({ 1, "" }, { ended.status, ended.stderr }, ended.stdout)
+    assert.matches("2 passed, 3 failed", ended.stdout)
+    for _, text in ipairs { "settings: a table with names, as in the config file, not a list",
+      "settings: this table is no JSON", "settings: " } do
+      assert.is_truthy(ended.stdout:find(text, 1, true), ended.stdout)
+    end
+  end)
 end)

@@ -94,7 +94,9 @@ static int stage_load(lua_State *L)
     coverage_of(stage->path);
     if (!stage->host)
         stage->host = sim_host_new(stage->sim, settings_of(L));
-    return answer(L, stage, stage->host && sim_host_load(stage->host, path, name));
+    const char *given = luaL_optstring(L, 4, NULL); /* bus.settings; NULL: the config's */
+    bool ok = stage->host && (!given || sim_host_settings(stage->host, given));
+    return answer(L, stage, ok && sim_host_load(stage->host, path, name));
 }
 
 static int stage_serve(lua_State *L)

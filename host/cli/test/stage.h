@@ -3,6 +3,8 @@
  *
  *   stage.new(seed) ─▶ s:load(path, name) ─▶ s:serve() ─▶ s:publish, s:step, s:take, s:sent
  *
+ * s:load(path, name, settings) gives the script these settings, as JSON, in place of the config's.
+ *
  * Whatever fails returns nil and a sentence. Data is strings. Times are milliseconds of the world.
  * For the states of `moonbus test`, on the main thread. */
 #ifndef MOONBUS_CLI_TEST_STAGE_H

@@ -7,6 +7,7 @@ local test = {}
 ---@class moonbus.test.LoadOptions
 ---@field streams? moonbus.StreamSettings[] streams that another script declares
 ---@field seed? number of all chance; default 1
+---@field settings? table bus.settings, in place of the config's
 
 --- Loads a handler file into a host and an empty server of its own. The path: from the current
 --- folder, else from the test file's.

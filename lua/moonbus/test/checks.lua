@@ -107,6 +107,15 @@ function M.streams(list)
   return result
 end
 
+-- bus.settings as the config file would have it: JSON of an object; nil: it is not stated.
+function M.settings(value)
+  if value == nil then return nil end
+  local text, why = messages.encode(value)
+  if not text then blame("load: settings: %s", why) end
+  if not text:find "^{" then blame("load: settings: a table with names, as in the config file, not a list") end
+  return text
+end
+
 M.kinds.headers = M.headers
 
 return M

@@ -13,8 +13,8 @@ local open = {}   -- all that have been loaded and not closed
 local folder = "" -- of the test file that runs
 
 local OPTIONS = {
-  fields = { streams = "table", seed = { "integer", min = 0, max = 2 ^ 53 } },
-  hints = { stream = "streams", random = "seed", headers = "it belongs to deliver" },
+  fields = { streams = "table", seed = { "integer", min = 0, max = 2 ^ 53 }, settings = "table" },
+  hints = { stream = "streams", random = "seed", headers = "it belongs to deliver", config = "settings" },
 }
 
 -- Where a file is, and its text; raises. what: "a handler file".
@@ -42,7 +42,7 @@ function M.fixture(path)
 end
 
 -- path: from the current folder, else from that of the test file. options: streams = { { name,
--- subjects } } that are there before it; seed of all chance.
+-- subjects } } that are there before it; seed of all chance; settings in place of the config's.
 function M.load(path, options)
   if type(path) == "table" then blame("test.load(...): with a dot, not a colon") end
   if type(options) == "table" and options.streams ~= nil and type(options.streams) ~= "table" then
@@ -50,7 +50,8 @@ function M.load(path, options)
   end
   options = checks.check("load", options, OPTIONS)
   local found = find_file("load", path, "a handler file")
-  local loaded = script.new(found, { seed = options.seed, streams = checks.streams(options.streams) })
+  local loaded = script.new(found, { seed = options.seed, streams = checks.streams(options.streams),
+    settings = checks.settings(options.settings) })
   open[#open + 1] = loaded
   return script.handle(loaded)
 end

@@ -123,7 +123,7 @@ local function check_streams(self)
   end
 end
 
--- path: of a file that is there. options: streams, seed; only: the one handler that is served, whose
+-- path: of a file that is there. options: streams, seed; settings, as JSON; only: the one handler that is served, whose
 -- requests and publishes to JetStream all come to script:unanswered where no stub takes them; now: its
 -- time of day begins with the real one.
 function script.new(path, options)
@@ -133,7 +133,7 @@ function script.new(path, options)
   }, script)
   self.stage = stage.new(options.seed, options.now, options.only, options.max_payload)
   make_streams(self, options.streams or {})
-  local ok, why = self.stage:load(path, self.name)
+  local ok, why = self.stage:load(path, self.name, options.settings)
   if not ok then
     self:close()
     blame("%s", (tostring(why):gsub("^load: ", "")))
