@@ -3,4 +3,4 @@ max_line_length = 120
 exclude_files = { "lua/library", "spec/contract" }
 
 files["spec"] = { std = "+busted" }
-files["examples/*_test.lua"] = { std = "+busted" }
+files["examples/**/*_test.lua"] = { std = "+busted" }

@@ -86,6 +86,13 @@ describe("moonbus check", function()
       assert.equal(0, run.status)
     end)
 
+    it("the cookbook to be well, but that a call of minutes wants a host that waits for it", function()
+      local list, run = findings(posix.absolute ".", "examples/cookbook")
+      assert.same({ "warning short_graceful_timeout" }, names(list))
+      assert.equal("llm.lua", list[1].file)
+      assert.equal(0, run.status)
+    end)
+
     it("the first handler of the README by what it has chosen", function()
       local text = temp.read "README.md":match "```lua\n(.-)\n```"
       assert.same({ "note short_graceful_timeout", "warning slow_pings" }, names((findings(lay_out(text)))))

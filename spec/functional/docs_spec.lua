@@ -7,9 +7,9 @@ local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
 local DOCUMENTS = {
-  "README.md", "CONTRIBUTING.md", "docs/GUIDE.md", "docs/REFERENCE.md", "docs/OPERATING.md", "docs/DEPLOYING.md",
-  "docs/TROUBLESHOOTING.md", "docs/MIXED-FLEETS.md", "docs/FROM-OPENRESTY.md", "docs/FROM-FASTSTREAM.md",
-  "docs/FIRST-PROJECT.md", "docs/TESTING.md",
+  "README.md", "CONTRIBUTING.md", "docs/GUIDE.md", "docs/COOKBOOK.md", "docs/REFERENCE.md", "docs/OPERATING.md",
+  "docs/DEPLOYING.md", "docs/TROUBLESHOOTING.md", "docs/MIXED-FLEETS.md", "docs/FROM-OPENRESTY.md",
+  "docs/FROM-FASTSTREAM.md", "docs/FIRST-PROJECT.md", "docs/TESTING.md",
   "docs/internals/debugging.md",
 }
 

@@ -5,7 +5,7 @@ local web = require "spec.support.web"
 local world = require "spec.support.world"
 
 local EXAMPLES = { "hello.lua", "orders.lua", "ticker.lua", "fanout.lua", "usage.lua", "webhook.lua",
-  "middleware.lua", "services.lua" }
+  "middleware.lua", "parcels.lua", "services.lua" }
 
 describe("the examples", function()
   local w = world.new()
@@ -118,6 +118,14 @@ describe("the examples", function()
     local found = w.client:request("services.list", ""):json()
     assert.same({ "weather", "weather.*" }, { found[1].name, found[1].subjects[1] })
     assert.equal(14, w.client:request("weather.rome", ""):json().degrees)
+  end)
+
+  it("quote what fits, and say of the rest what is wrong with it", function()
+    local run = moonbus("req", "postage.quote", '{"country":"PT","grams":500}')
+    assert.same({ 0, '{"cents":400}\n' }, { run.status, run.stdout }, run.stderr)
+    run = moonbus("req", "postage.quote", '{"country":"Portugal","grams":500}')
+    assert.equal(1, run.status)
+    assert.matches("country: ", run.stderr)
   end)
 
   it("let in who has the token", function()

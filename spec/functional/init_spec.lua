@@ -78,21 +78,29 @@ describe("moonbus init", function()
     end
   end)
 
-  for _, name in ipairs { "fanout", "hello", "middleware", "orders", "services", "ticker", "usage", "webhook" } do
+  local EXAMPLES = { "fanout", "hello", "middleware", "orders", "parcels", "services", "ticker", "usage", "webhook" }
+  local COOKBOOK = { "cache", "dead_letters", "enrich", "gateway", "llm", "nightly", "outbox", "rate_limit", "saga",
+    "thumbnails", "totals", "webhook_fanout" }
+
+  local function takes(name, path)
     it("takes the handlers of the example " .. name .. ", with their tests", function()
       local shop = make("--example", name)
       assert.is_nil(temp.read(shop .. "/handlers/orders.lua") and name ~= "orders" or nil)
-      assert.equal(temp.read("examples/" .. name .. ".lua"), temp.read(shop .. "/handlers/" .. name .. ".lua"))
+      assert.equal(temp.read(path), temp.read(shop .. "/handlers/" .. name .. ".lua"))
       local test = moonbus(shop, "test")
       assert.equal(0, test.status, test.stdout .. test.stderr)
+      local check = moonbus(shop, "check")
+      assert.equal(0, check.status, check.stdout .. check.stderr)
     end)
   end
+  for _, name in ipairs(EXAMPLES) do takes(name, "examples/" .. name .. ".lua") end
+  for _, name in ipairs(COOKBOOK) do takes(name, "examples/cookbook/" .. name .. ".lua") end
 
   it("names the examples when there is none of that name", function()
     local run = moonbus(w:folder(), "init", "--example", "nope")
     assert.equal(2, run.status)
-    assert.matches('no example is called "nope"; there are fanout, hello, middleware, orders, services, ticker, usage, '
-      .. "webhook", run.stderr, 1, true)
+    assert.matches('no example is called "nope"; there are ' .. table.concat(EXAMPLES, ", ") .. ", " ..
+      table.concat(COOKBOOK, ", "), run.stderr, 1, true)
     assert.equal(2, moonbus(w:folder(), "init", "--example", "project").status)
   end)
 

@@ -201,6 +201,11 @@ local PATHS = {
     stats[name] = (stats[name] or 0) + 1
     answer(c, stats[name] == 1 and 429 or 200, { "Retry-After: 1" }, name)
   end },
+  { "^/chat/", function(c) -- as APIs of language models stream it
+    answer(c, 200, { "Content-Type: text/event-stream" },
+      'data: {"choices":[{"delta":{"content":"Because "}}]}\n\n' ..
+      'data: {"choices":[{"delta":{"content":"of air."}}]}\n\ndata: [DONE]\n\n')
+  end },
   { "^/slow/(%d+)", function(c, _, ms)
     after(tonumber(ms) / 1000, function()
       if connections[c.fd] == c then answer(c, 200, {}, "late") end
