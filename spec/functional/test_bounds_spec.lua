@@ -239,6 +239,16 @@ describe("moonbus test, misused,", function()
     assert.same({ 2, "moonbus test: fifo: not a regular file\n" }, { ended.status, ended.stderr })
   end)
 
+  it("says of what does not load that it does not look like Lua, as every command does", function()
+    local said = "x.json:1: unexpected symbol near '{' (handlers are written in Lua: its name does not end in .lua)\n"
+    local ended = run({ ["x.json"] = "{}", ["a_test.lua"] = 'require "moonbus.test".load "x.json"' }, "a_test.lua")
+    assert.equal(2, ended.status)
+    has(ended.stderr, "error: a_test.lua:1: " .. said)
+    local checked = w:moonbus({ "check", "x.json" }, { folder = ended.folder })
+    assert.equal(2, checked.status)
+    has(checked.stdout .. checked.stderr, said)
+  end)
+
   it("runs each file once, however many links lead there", function()
     local folder = w:folder()
     temp.write(folder, "tests/in/a_test.lua", 'it("a", function() end)')

@@ -101,7 +101,8 @@ describe("moonbus test", function()
       it("3", function() test.property("strin", function() end) end)
       it("4", function() test.property(s.string { pattern = "^a$", min = 2 }, function() end) end)
       it("5", function() test.property() end)
-      it("6", function() test.property("string", function() pending "later" end) end)]] }
+      it("6", function() test.property("string", function() pending "later" end) end)
+      it("7", function() test.property("o.json", function() end) end)]] }
     local ended = run(files, "a_test.lua")
     assert.same({ 1, "" }, { ended.status, ended.stderr }, ended.stdout)
     local function says(text) assert.is_truthy(ended.stdout:find(text, 1, true), text .. "\n" .. ended.stdout) end
@@ -114,6 +115,7 @@ describe("moonbus test", function()
     says "a_test.lua:25: test.property: no value was found that is string of at least 2 characters"
     says "a_test.lua:26: test.property: a generator is missing: test.any { ... }"
     says "  pending 6\n"
+    says "a_test.lua:28: test.property: o.json: files of JSON Schema are for handlers"
     -- Its seed finds it in the first run.
     local seed = ended.stdout:match "a_test.lua:22: Z\n.-moonbus test %-%-seed (%d+)\n"
     ended = run(files, "--seed", seed, "--filter", "^1$", "a_test.lua")

@@ -45,7 +45,9 @@ end
 
 local function give(script, call, stub, ...)
   local ok, why = script.stage:answer_offload(call.number, stub.delay, nil, nil, ...)
-  if not ok then
+  if not ok and type(stub.answer) ~= "function" then
+    blame("the stub of %s.%s: %s", call.module, call.name, why)
+  elseif not ok then
     error(("%sthe stub of %s.%s: %s"):format(stubs.place_of(stub.answer), call.module, call.name, why), 0)
   end
 end

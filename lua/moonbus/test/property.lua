@@ -21,22 +21,22 @@ local OPTIONS = {
 local nodes = setmetatable({}, { __mode = "k" }) -- what any() made -> its node
 local Generator = { __metatable = "generator", __tostring = function() return "generator" end }
 
--- A generator of values that fit.
-function M.any(definition)
-  if definition == nil then blame('test.any: what values? test.any { id = "integer" }, test.any "string"') end
-  if type(definition) == "string" and definition:find "%.json$" then
-    blame("test.any: %s: a file of JSON Schema is for handlers: state its fields here", definition)
-  end
-  local generator = setmetatable({}, Generator)
-  nodes[generator] = schema.of("test.any", definition).node
-  return generator
-end
-
 -- Of a generator, or of what any() takes.
 local function node_of(binding, definition)
   if type(definition) == "table" and nodes[definition] then return nodes[definition] end
   if definition == nil then blame("%s: a generator is missing: test.any { ... }", binding) end
+  if type(definition) == "string" and definition:find "%.json$" then
+    blame("%s: %s: files of JSON Schema are for handlers: state its fields here", binding, definition)
+  end
   return schema.of(binding, definition).node
+end
+
+-- A generator of values that fit.
+function M.any(definition)
+  if definition == nil then blame('test.any: what values? test.any { id = "integer" }, test.any "string"') end
+  local generator = setmetatable({}, Generator)
+  nodes[generator] = node_of("test.any", definition)
+  return generator
 end
 
 local function is_pending(failure)
