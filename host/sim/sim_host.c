@@ -116,9 +116,11 @@ static void *load_script(void *arg)
     texts_release(read);
     if (script)
         engine_add(host->engine, script);
-    else
+    else if (failure.file)
         err_set(&host->err, failure.err.code, "%s:%d: %s", failure.file, failure.line,
                 failure.err.message);
+    else
+        host->err = failure.err;
     failure_clear(&failure);
     return NULL;
 }
