@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/value.h"
 #include "bus/consume/consumer.h"
 #include "bus/letter.h"
 #include "cli/test/coverage.h"
@@ -403,6 +404,8 @@ static int stage_registrations(lua_State *L)
         put_string(L, "binding", view.binding);
         put_string(L, "subject", view.subject);
         put_string(L, "dead_letter", view.dead_letter);
+        lua_pushnumber(L, (double)view.timeout_ns / NS_PER_MS);
+        lua_setfield(L, -2, "timeout_ms");
         lua_pushnumber(L, view.batch_size);
         lua_setfield(L, -2, "batch_size");
         if (view.consumer)

@@ -13,7 +13,7 @@ local function load_one(path, found)
     return
   end
   for _, each in ipairs(loaded.registrations) do
-    if each.durable or each.binding == "bus.subscribe" then
+    if script.takes_messages(each) then
       each.path, each.script = path, loaded.name
       found.handlers[#found.handlers + 1] = each
     end

@@ -87,7 +87,12 @@ end
 function M.text(text) return M.line(cut(M.hide(text), TEXT_MOST)) end
 
 function M.seconds(seconds)
-  if seconds >= 60 then return ("%dm%gs"):format(math.floor(seconds / 60), math.floor(seconds % 60 * 10) / 10) end
+  if seconds >= 60 then
+    local hours, minutes = math.floor(seconds / 3600), math.floor(seconds / 60) % 60
+    local rest = math.floor(seconds % 60 * 10) / 10
+    return (hours > 0 and hours .. "h" or "") .. (minutes > 0 and minutes .. "m" or "")
+      .. (rest > 0 and ("%gs"):format(rest) or "")
+  end
   if seconds >= 1 then return ("%gs"):format(math.floor(seconds * 100 + 0.5) / 100) end
   return ("%gms"):format(math.floor(seconds * 100000 + 0.5) / 100)
 end

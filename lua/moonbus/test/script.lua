@@ -15,6 +15,7 @@ local script = {}
 script.__index = script
 
 local MOST_MS = 3600 * 1000 -- of simulated time that a handler is waited for
+local MINUTE_MS = 60 * 1000
 local ANSWER_MS = 5000
 
 -- --- what happens ---
@@ -206,6 +207,7 @@ local SEND = { fields = { headers = "headers", reply = { check = check_reply } }
 local function takes_messages(each)
   return each.durable ~= nil or each.binding == "bus.subscribe" or each.binding == "service:endpoint"
 end
+script.takes_messages = takes_messages
 
 local function check_named(self, options)
   local handlers, streams, consumers = {}, {}, {}
@@ -313,12 +315,13 @@ local function first_run(self, target, subject, sequence)
 end
 
 local function wait_for_run(self, target, subject, sequence)
+  local most_ms = math.max(MOST_MS, target.timeout_ms + MINUTE_MS) -- its timeout ends it
   local came = self:wait(function()
     return first_run(self, target, subject, sequence) and not self.stage:busy()
-  end, MOST_MS)
+  end, most_ms)
   if not came then
-    blame('%s: %s did not end within an hour of simulated time, or never began, with "%s"', self.name,
-      target.handler, subject)
+    blame('%s: %s did not end within %g minutes of simulated time, or never began, with "%s"', self.name,
+      target.handler, most_ms / MINUTE_MS, subject)
   end
   return first_run(self, target, subject, sequence)
 end
