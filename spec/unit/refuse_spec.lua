@@ -10,10 +10,16 @@ units.include "bus/letter.h"
 units.include "engine/run/message_id.h"
 -- What these have to do with consumers is atomic, which the FFI does not know: what is needed of it.
 do
-  local file = assert(io.open "host/bus/consume/consumer.h")
-  local text = file:read "*a"
-  file:close()
-  ffi.cdef(assert(text:match "\nenum deliver_from {.-\n};") .. assert(text:match "\nstruct consumer_spec {.-\n};"))
+  local function text_of(path)
+    local file = assert(io.open(path))
+    local text = file:read "*a"
+    file:close()
+    return text
+  end
+  local consumer = text_of "host/bus/consume/consumer.h"
+  ffi.cdef(assert(text_of("host/bus/consume/deliver.h"):match "\nenum deliver_from {.-\n};")
+    .. assert(consumer:match "\nenum consumer_policy {.-};")
+    .. assert(consumer:match "\nstruct consumer_spec {.-\n};"))
 end
 ffi.cdef [[
 struct cJSON *jsapi_parse(const char *operation, const char *data, size_t len, int *api_code, struct err *err);
