@@ -82,6 +82,35 @@ describe("moonbus.kv beside @nats-io/kv", function()
     assert.equal(9, run 'return b:create("gone", "again")')
   end)
 
+  it("sees in its watch, and in its cache, what the other writes", function()
+    w:run([[
+local bus, js, kv = require "moonbus", require "moonbus.jetstream", require "moonbus.kv"
+local b = kv.bucket { name = "shared", history = 5, cache = true }
+b:watch(">", function(entry)
+  bus.publish("seen", entry and ("%s %s %s %d"):format(entry.key, entry.operation, entry.value, entry.revision) or "all")
+end)
+bus.subscribe("cached", function(msg)
+  local entry, err = b:get(msg.data)
+  return entry and entry.value or err.code
+end)]])
+    local seen = w.client:subscribe "seen"
+    node.run(w.server.url, [[
+      const { Kvm } = require("@nats-io/kv");
+      const kv = await new Kvm(nc).open("shared");
+      await kv.create("a", "1");
+      await kv.put("a", "2");
+      await kv.put("b.c", "x");
+      await kv.delete("a");
+      await kv.purge("b.c");
+      await kv.put("b.c", "y");
+    ]])
+    local told = {}
+    for i = 1, 6 do told[i] = assert(seen:next(5)).data end
+    assert.same({ "a PUT 1 1", "a PUT 2 2", "b.c PUT x 3", "a DEL  4", "b.c PURGE  5", "b.c PUT y 6" }, told)
+    assert.equal("not_found", w.client:request("cached", "a").data)
+    assert.equal("y", w.client:request("cached", "b.c").data)
+  end)
+
   it("is read by the other: values, deletions, purges, revisions, history, keys, watches", function()
     w:run(SCRIPT)
     local watching = node.start(w.server.url, [[
