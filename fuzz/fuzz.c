@@ -9,7 +9,7 @@ const struct fuzz_target fuzz_targets[] = {
     {"headers", fuzz_headers}, {"jsapi", fuzz_jsapi},     {"letter", fuzz_letter},
     {"pull", fuzz_pull},       {"change", fuzz_change},   {"json", fuzz_json},
     {"config", fuzz_config},   {"cli", fuzz_cli},         {"http", fuzz_http},
-    {"trace", fuzz_trace},     {"context", fuzz_context},
+    {"trace", fuzz_trace},     {"context", fuzz_context}, {"times", fuzz_times},
 };
 
 const size_t fuzz_target_count = sizeof fuzz_targets / sizeof *fuzz_targets;

@@ -53,6 +53,7 @@ void fuzz_check_err(const struct err *err, int code);
 
 /* --- the targets --- */
 
+void fuzz_times(const uint8_t *data, size_t size);
 void fuzz_value(const uint8_t *data, size_t size);
 void fuzz_text(const uint8_t *data, size_t size);
 void fuzz_wire(const uint8_t *data, size_t size);

@@ -349,23 +349,48 @@ int64_t cron_last(const struct cron *cron, const struct zone *zone, int64_t afte
     return last > after ? last : CRON_NEVER;
 }
 
-int cron_parse(const char *text, size_t len, struct cron *cron, struct err *err)
+/* What a line is made of; so that it may be quoted as it is. */
+static bool is_plain(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if ((text[i] < ' ' && text[i] != '\t') || text[i] > '~')
+            return false;
+    }
+    return true;
+}
+
+static bool begins(struct word word, const char *with)
+{
+    return word.len >= strlen(with) && memcmp(word.text, with, strlen(with)) == 0;
+}
+
+static int parse(const char *text, size_t len, struct cron *cron, struct err *err)
 {
     struct word words[FIELDS];
-    int shown = (int)(len < 80 ? len : 80), code, count = split(text, len, words);
-    if (len > LINE_MOST || count == 0)
-        code = err_set(err, ERR_INVALID,
-                       len > LINE_MOST ? "it is longer than %d bytes" : "it is empty", LINE_MOST);
-    else if (strncmp(words[0].text, "TZ=", 3) == 0 || strncmp(words[0].text, "CRON_TZ=", 8) == 0)
-        code = err_set(err, ERR_INVALID, "a time zone is the option tz, not a part of the line");
-    else if (*words[0].text == '@')
-        code = read_name(words, count, cron, err);
-    else
-        code = read_line(words, count, cron, err);
+    int count = split(text, len, words), code;
+    if (count == 0)
+        return err_set(err, ERR_INVALID, "it is empty");
+    if (begins(words[0], "TZ=") || begins(words[0], "CRON_TZ="))
+        return err_set(err, ERR_INVALID, "a time zone is the option tz, not a part of the line");
+    code = *words[0].text == '@' ? read_name(words, count, cron, err)
+                                 : read_line(words, count, cron, err);
     if (!code && !cron->every_s && plain_next(cron, 0) == CRON_NEVER)
         code = err_set(err, ERR_INVALID, "it never comes: no month of it has such a day");
+    return code;
+}
+
+int cron_parse(const char *text, size_t len, struct cron *cron, struct err *err)
+{
+    if (len > LINE_MOST)
+        return err_set(err, ERR_INVALID, "cron line: it is longer than %d bytes", LINE_MOST);
+    if (!is_plain(text, len))
+        return err_set(
+            err, ERR_INVALID,
+            "cron line: it has a character that no line has: there are digits, names, and "
+            "* , - / ? @");
+    int code = parse(text, len, cron, err);
     if (code)
-        err_prefix(err, "cron line \"%.*s\"", shown, text);
+        err_prefix(err, "cron line \"%.*s\"", (int)(len < 80 ? len : 80), text);
     return code;
 }
 

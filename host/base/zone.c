@@ -327,6 +327,8 @@ static bool are_believable(const struct zone *zone)
     for (size_t i = 0; i < zone->count; i++) {
         if (zone->changes[i].offset < -26 * 3600 || zone->changes[i].offset > 26 * 3600)
             return false;
+        if (i > 0 && zone->changes[i].at < zone->changes[i - 1].at)
+            return false; /* a rule whose summers overlap */
     }
     return zone->first_offset >= -26 * 3600 && zone->first_offset <= 26 * 3600;
 }
@@ -388,6 +390,14 @@ static bool is_name(const char *name)
     return true;
 }
 
+/* May it be quoted as it is? */
+static bool is_plain(const char *name)
+{
+    while (*name >= ' ' && *name <= '~')
+        name++;
+    return !*name;
+}
+
 static struct zone *read_zone(const char *name, const char *path, struct err *err)
 {
     int error;
@@ -437,7 +447,7 @@ struct zone *zone_open(const char *name, struct err *err)
         err_set(err, ERR_INVALID,
                 "\"%.70s\" is no name of a time zone: they are those of IANA, as "
                 "\"Europe/Berlin\"",
-                name);
+                is_plain(name) ? name : "...");
         return NULL;
     }
     snprintf(path, sizeof path, FOLDER "%s", name);

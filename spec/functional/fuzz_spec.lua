@@ -18,6 +18,7 @@ local READERS = {
   http = "URLs, redirects and headers of requests",
   trace = "headers of traces",
   context = "contexts of the nats command line",
+  times = "cron lines, and files of time zones",
 }
 
 local function exists(path)
@@ -50,6 +51,6 @@ describe("any bytes are read, or refused, as", function()
       assert.is_truthy(READERS[target], target)
       count = count + 1
     end
-    assert.equal(14, count)
+    assert.equal(15, count)
   end)
 end)

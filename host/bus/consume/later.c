@@ -366,9 +366,19 @@ static int begin(struct later *later, struct err *err)
     return consumer_start(consumer, err);
 }
 
+/* Nothing is parked, or this user has nothing to do with it. */
 static bool is_absent(int code)
 {
-    return code == ERR_NOT_FOUND || code == ERR_NO_STREAM || code == ERR_PERMISSION;
+    return code == ERR_NOT_FOUND || code == ERR_NO_STREAM || code == ERR_PERMISSION ||
+           code == ERR_NO_RESPONDERS;
+}
+
+/* When to look again; 0: when it is asked for. */
+static int64_t look_after_ns(int code)
+{
+    if (code == ERR_PERMISSION)
+        return 0;
+    return err_passes(code) && !is_absent(code) ? RETRY_NS : LOOK_NS;
 }
 
 /* The pool. */
@@ -388,9 +398,9 @@ static void look(struct pool_job *job)
                   "what is to be published later is not served by this host: %s", err.message);
     mutex_lock(&later->lock);
     later->looking = false;
-    if (code && !later->stopping)
+    if (code && !later->stopping && look_after_ns(code))
         clock_arm(later->intake.clock, &later->again,
-                  clock_now_ns() + (uint64_t)(err_passes(code) ? RETRY_NS : LOOK_NS));
+                  clock_now_ns() + (uint64_t)look_after_ns(code));
     mutex_unlock(&later->lock);
 }
 
