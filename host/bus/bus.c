@@ -102,7 +102,7 @@ bool bus_wait_connected(struct bus *bus, uint64_t deadline_ns)
 
 void bus_wait_for_publishes(struct bus *bus, uint64_t deadline_ns)
 {
-    later_stop(bus->later);
+    later_stop(bus->later, deadline_ns);
     outbox_wait(bus->outbox, deadline_ns);
     outbox_close(bus->outbox);
 }
@@ -130,7 +130,7 @@ void bus_stop(struct bus *bus, uint64_t deadline_ns)
 {
     struct link *links[] = {bus->consume, bus->publish};
     if (bus->later)
-        later_stop(bus->later);
+        later_stop(bus->later, clock_now_ns());
     if (bus->outbox)
         outbox_close(bus->outbox);
     if (bus->inbox)

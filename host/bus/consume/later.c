@@ -41,8 +41,10 @@
 struct later {
     struct intake intake; /* with a sink of our own */
     struct mutex lock;    /* what follows */
+    struct cond ended;    /* the job has, or the consumer has stopped */
     bool looking;         /* the job is under way */
     bool stopping;
+    bool stopped;              /* the consumer is, for good */
     struct consumer *consumer; /* owned; it was started; or NULL */
     struct pool_job look;
     struct deadline again; /* it fires when nothing is served, and looks */
@@ -342,6 +344,15 @@ static struct consumer *make_consumer(struct later *later, struct err *err)
     return consumer;
 }
 
+static void on_stopped(void *source)
+{
+    struct later *later = source;
+    mutex_lock(&later->lock);
+    later->stopped = true;
+    cond_broadcast(&later->ended);
+    mutex_unlock(&later->lock);
+}
+
 /* 0: it is served. ERR_NO_STREAM or ERR_NOT_FOUND: nothing was ever parked. */
 static int begin(struct later *later, struct err *err)
 {
@@ -354,16 +365,18 @@ static int begin(struct later *later, struct err *err)
     struct consumer *consumer = make_consumer(later, err);
     if (!consumer)
         return (int)err->code;
+    code = consumer_start(consumer, err);
+    if (code) {
+        consumer_free(consumer);
+        return code;
+    }
     mutex_lock(&later->lock);
     bool stopping = later->stopping;
-    if (!stopping)
-        later->consumer = consumer;
+    later->consumer = consumer;
     mutex_unlock(&later->lock);
-    if (stopping) {
-        consumer_free(consumer);
-        return ERR_CLOSED;
-    }
-    return consumer_start(consumer, err);
+    if (stopping)
+        consumer_stop(consumer, on_stopped);
+    return 0;
 }
 
 /* Nothing is parked, or this user has nothing to do with it. */
@@ -398,6 +411,7 @@ static void look(struct pool_job *job)
                   "what is to be published later is not served by this host: %s", err.message);
     mutex_lock(&later->lock);
     later->looking = false;
+    cond_broadcast(&later->ended);
     if (code && !later->stopping && look_after_ns(code))
         clock_arm(later->intake.clock, &later->again,
                   clock_now_ns() + (uint64_t)look_after_ns(code));
@@ -429,6 +443,7 @@ struct later *later_new(const struct intake *intake, struct err *err)
         return NULL;
     }
     mutex_init(&later->lock);
+    cond_init(&later->ended);
     later->intake = *intake;
     later->intake.sink = (struct sink){.owner = later,
                                        .on_delivery = on_delivery,
@@ -439,12 +454,7 @@ struct later *later_new(const struct intake *intake, struct err *err)
     return later;
 }
 
-static void on_stopped(void *source)
-{
-    (void)source;
-}
-
-void later_stop(struct later *later)
+void later_stop(struct later *later, uint64_t deadline_ns)
 {
     mutex_lock(&later->lock);
     bool first = !later->stopping;
@@ -454,6 +464,10 @@ void later_stop(struct later *later)
     mutex_unlock(&later->lock);
     if (first && consumer)
         consumer_stop(consumer, on_stopped);
+    mutex_lock(&later->lock);
+    while ((later->looking || (later->consumer && !later->stopped)) && clock_now_ns() < deadline_ns)
+        cond_wait_until(&later->ended, &later->lock, deadline_ns);
+    mutex_unlock(&later->lock);
 }
 
 void later_free(struct later *later)
@@ -462,6 +476,7 @@ void later_free(struct later *later)
         return;
     if (later->consumer)
         consumer_free(later->consumer);
+    cond_destroy(&later->ended);
     mutex_destroy(&later->lock);
     free(later);
 }

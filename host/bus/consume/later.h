@@ -17,6 +17,8 @@
 #ifndef MOONBUS_BUS_CONSUME_LATER_H
 #define MOONBUS_BUS_CONSUME_LATER_H
 
+#include <stdint.h>
+
 #include "base/err.h"
 #include "bus/consume/intake.h"
 
@@ -32,8 +34,8 @@ struct later *later_new(const struct intake *intake, struct err *err);
  * once; again: no effect, but that the stream is looked for now. */
 void later_serve(struct later *later);
 
-/* Takes nothing more; what is being published goes on. Again: no effect. */
-void later_stop(struct later *later);
+/* Blocks, until deadline_ns at most: takes nothing more; what is being published goes on. */
+void later_stop(struct later *later, uint64_t deadline_ns);
 
 /* When no thread of the clock, the pool or a link calls here any more. NULL is allowed. */
 void later_free(struct later *later);
