@@ -334,8 +334,30 @@ describe("moonbus replay", function()
         end)]])
       w.client:store("out.before", "it was")
       w.client:store("orders.created", "x")
-      has(ends(replay("ORDERS", "1"), 1), "js.messages reads nothing in a replay", "not answered: js.messages of OUT\n")
+      has(ends(replay("ORDERS", "1"), 1), "js.messages and the like read nothing in a replay",
+        "not answered: reading in order (js.messages and the like) of OUT\n")
       assert.equal(0, w.client:api("CONSUMER.NAMES.OUT").total)
+    end)
+
+    it("reads what it has put into buckets, which only it sees", function()
+      write("handlers/orders.lua", [[
+        local js, kv, objects = require "moonbus.jetstream", require "moonbus.kv", require "moonbus.objects"
+        local prices, files = kv.bucket { name = "prices" }, objects.bucket { name = "files" }
+        js.consume("ORDERS", { durable = "d" }, function(msg)
+          local before = prices:get "tea"
+          assert(prices:put("tea", "9"))
+          assert(files:put("list", ("x"):rep(200000)))
+          js.publish("out.x", (before and before.value or "none") .. " " .. prices:get("tea").value)
+        end)]])
+      w.client:store("orders.created", "x")
+      replay("ORDERS", "1", "--save", "x.json")
+      has(ends(replay_without_server("--file", "x.json"), 0), "none 9")
+      w.client:stream("KV_prices", { "$KV.prices.>" }, { max_msgs_per_subject = 1 })
+      w.client:stream("OBJ_files", { "$O.files.>" })
+      w.client:store("$KV.prices.tea", "8")
+      has(ends(replay("ORDERS", "1"), 0), "8 9", "would publish $KV.prices.tea (JetStream to KV_prices)")
+      assert.equal("8", w.client:message("KV_prices", 1).data)
+      assert.equal(0, count "OBJ_files")
     end)
 
     it("ends a handler that computes for ever", function()

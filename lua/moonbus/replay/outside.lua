@@ -1,5 +1,6 @@
 -- What a replayed handler meets of the world: in the place of servers and streams. Nothing goes out,
 -- but with `real` what the handler itself sends.
+local base64 = require "moonbus.test.base64"
 local cjson = require "cjson"
 local messages = require "moonbus.test.messages"
 local stubs = require "moonbus.test.stubs"
@@ -14,14 +15,26 @@ local M = {}
 -- their subjects, where no server tells.
 function M.new(server, real, inbox)
   return setmetatable({ server = server, real = real, inbox = inbox or "_INBOX", streams = {}, next = {}, acks = {},
-    missing = {}, sent = {} }, outside)
+    missing = {}, sent = {}, own = {} }, outside)
 end
 
 -- --- publishes to JetStream ---
 
+-- Of "name NUL value NUL" for each; nil for none.
+local function block_of(text)
+  if text == "" then return nil end
+  return "NATS/1.0\r\n" .. text:gsub("([^%z]*)%z([^%z]*)%z", "%1: %2\r\n") .. "\r\n"
+end
+
+-- Of a bucket's subject its stream.
+local function bucket_of(subject)
+  local kind, bucket = subject:match "^%$(%u+)%.([^.]+)%."
+  return kind == "KV" and "KV_" .. bucket or kind == "O" and "OBJ_" .. bucket or nil
+end
+
 -- The stream that takes a subject: its name; false: none does.
 function outside:stream_of(subject)
-  if not self.server then return "UNKNOWN" end
+  if not self.server then return bucket_of(subject) or "UNKNOWN" end
   if self.streams[subject] == nil then
     local name, code, why = self.server.stream_of(subject)
     if name == nil then error(("%s: %s"):format(code, why), 0) end
@@ -65,13 +78,21 @@ local function sum_of(self, stream, sent)
   return ("%.0f"):format((last and tonumber(last.data:match '"val"%s*:%s*"(%-?%d+)"') or 0) + by)
 end
 
+-- What the handler has published it reads, as if it were stored.
+local function keep(self, stream, sequence, sent)
+  local message = { subject = sent.subject, seq = sequence, time = os.date "!%Y-%m-%dT%H:%M:%SZ",
+    data = base64.encode(sent.data), hdrs = sent.headers ~= "" and base64.encode(block_of(sent.headers)) or nil }
+  self.own[stream .. " " .. sequence], self.own[stream .. " " .. sent.subject] = message, message
+end
+
 -- The PubAck of a publish, or nil: nobody takes it.
 local function acknowledge(self, sent, letter)
   if self.real and self.live and not letter then return publish_for_real(self, sent) end
   local stream = self:stream_of(sent.subject)
   if not stream then return nil, {} end
-  return cjson.encode { stream = stream, seq = next_sequence(self, stream), val = sum_of(self, stream, sent) },
-    { stream = stream }
+  local sequence = next_sequence(self, stream)
+  keep(self, stream, sequence, sent)
+  return cjson.encode { stream = stream, seq = sequence, val = sum_of(self, stream, sent) }, { stream = stream }
 end
 
 function outside:publish(script, sent, message, letter)
@@ -118,16 +139,36 @@ end
 -- js.get and the like: the real streams, which reading does not change.
 local READS = { "$JS.API.STREAM.MSG.GET.>", "$JS.API.DIRECT.GET.>", "$JS.API.STREAM.INFO.>", "$JS.API.STREAM.NAMES" }
 
+local ALONE = { "$JS.API.STREAM.MSG.GET.>", "$JS.API.STREAM.INFO.>" }
+
+-- Without a server: buckets are there, and empty.
+local function answer_alone(subject)
+  local operation, name = subject:match "^%$JS%.API%.STREAM%.(.+)%.([^.]+)$"
+  local kind, bucket = (name or ""):match "^(%u+)_(.+)$"
+  local subjects = kind == "KV" and { "$KV." .. bucket .. ".>" }
+    or kind == "OBJ" and { "$O." .. bucket .. ".C.>", "$O." .. bucket .. ".M.>" }
+  if not subjects then return api_error(404, 10059, "stream not found") end
+  if operation == "MSG.GET" then return api_error(404, 10037, "no message found") end
+  return cjson.encode { config = { name = name, subjects = subjects },
+    state = { messages = 0, bytes = 0, first_seq = 0, last_seq = 0, consumer_count = 0 } }
+end
+
 function outside:read(script, sent)
+  local stream = sent.subject:match "^%$JS%.API%.STREAM%.MSG%.GET%.(.+)$"
+  local query = stream and messages.decode(sent.data)
+  local own = type(query) == "table" and self.own[("%s %s"):format(stream, query.last_by_subj or query.seq or "")]
+  if own then return script.stage:publish(sent.reply, cjson.encode { message = own }, nil, nil, 0) end
+  if not self.server then return script.stage:publish(sent.reply, answer_alone(sent.subject), nil, nil, 0) end
   local data, block, why = self.server.request(sent.subject, sent.headers, sent.data)
   if data then return script.stage:publish(sent.reply, data, block, nil, 0) end
   stubs.answer_error(script, sent, (block == "no_responders" or block == "timeout") and block or why, 0)
 end
 
-local NO_CONSUMER = "js.messages reads nothing in a replay, which makes no consumer"
+local NO_CONSUMER = "js.messages and the like read nothing in a replay, which makes no consumer"
 
 function outside:refuse_consumer(script, sent)
-  note_missing(self, "messages", "js.messages of " .. (sent.subject:match "%.CREATE%.([^.]+)" or "?"))
+  note_missing(self, "messages", "reading in order (js.messages and the like) of "
+    .. (sent.subject:match "%.CREATE%.([^.]+)" or "?"))
   script.stage:publish(sent.reply, api_error(400, 10025, NO_CONSUMER), nil, nil, 0)
 end
 
@@ -136,21 +177,15 @@ function outside:begin(script)
   if not self.begun then
     self.begun = true
     script.stage:divert "$JS.API.CONSUMER.CREATE.>"
-    for _, pattern in ipairs(self.server and READS or {}) do script.stage:divert(pattern) end
+    for _, pattern in ipairs(self.server and READS or ALONE) do script.stage:divert(pattern) end
   end
-  self.live = true
+  self.live, self.own = true, {}
 end
 
 -- --- as the hooks of moonbus.test.script ---
 
 local function is_letter(message)
   return message.headers["Moonbus-Stream"] ~= nil and message.headers["Moonbus-Code"] ~= nil
-end
-
--- Of "name NUL value NUL" for each; nil for none.
-local function block_of(text)
-  if text == "" then return nil end
-  return "NATS/1.0\r\n" .. text:gsub("([^%z]*)%z([^%z]*)%z", "%1: %2\r\n") .. "\r\n"
 end
 
 -- They are the script's own: so that a run begins with its handler, outside.live is set then.
