@@ -145,7 +145,7 @@ describe("when memory is refused", function()
     local filters = ffi.new("const char *[2]", { "orders.a", "orders.b" })
     local spec = ffi.new("struct consumer_spec", {
       stream = "ORDERS", durable = "billing", filters = filters, filter_count = 2, ack_wait_ns = 30e9,
-      concurrency = 64, deliver = 0, owner = "orders.lua",
+      concurrency = 64, deliver = 0, owner = "orders.lua", group = "jobs", policy = 2, pin_timeout_ns = 5e9,
     })
 
     it("is not copied by half", function()
