@@ -75,6 +75,13 @@ static void lock_in_world(struct mutex *mutex, const void *from)
         world_wait_for_mutex(mutex, from);
 }
 
+UNCHECKED void mutex_lock_in_world(struct mutex *mutex)
+{
+    lock_in_world(mutex, __builtin_return_address(0));
+    note_held(mutex);
+}
+
+#ifndef MUTEX_INLINE
 UNCHECKED void mutex_lock(struct mutex *mutex)
 {
     must_not_hold(mutex);
@@ -92,6 +99,7 @@ UNCHECKED void mutex_unlock(struct mutex *mutex)
     if (world_active())
         world_unlocked(mutex);
 }
+#endif
 
 void cond_init(struct cond *cond)
 {

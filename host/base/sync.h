@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/bug.h"
+#include "base/strand.h"
 
 /* What clang checks in `make lint`: a function gives each lock back that it takes, on each way out,
  * and none that it has not. A function that does otherwise says so in its declaration: it LOCKS a
@@ -34,6 +35,12 @@
 #define UNLOCKS(mutex)
 #define NEEDS(mutex)
 #define UNCHECKED
+#endif
+
+/* Nine locks are taken for each message that is consumed: where nothing is checked, without calls
+ * but those of pthreads. */
+#if !defined(BUG_CHECKED) && !defined(LOCK_CHECK)
+#define MUTEX_INLINE
 #endif
 
 /* Of one thread at a time; not recursive. Its fields are sync's own. */
@@ -61,11 +68,31 @@ void mutex_init(struct mutex *mutex);
 /* For a mutex that is held for less than a microsecond, many thousand times a second: who finds it
  * taken looks again for a moment, before it goes to sleep and has to be woken. */
 void mutex_init_spinning(struct mutex *mutex);
+/* Where the thread is a fiber of a simulated world. */
+void mutex_lock_in_world(struct mutex *mutex) LOCKS(mutex);
 /* Held by nobody. */
 void mutex_destroy(struct mutex *mutex);
+#ifdef MUTEX_INLINE
+static inline void mutex_lock(struct mutex *mutex)
+{
+    if (world_active())
+        mutex_lock_in_world(mutex);
+    else
+        pthread_mutex_lock(&mutex->raw);
+}
+
+/* Of the thread that locked it. */
+static inline void mutex_unlock(struct mutex *mutex)
+{
+    pthread_mutex_unlock(&mutex->raw);
+    if (world_active())
+        world_unlocked(mutex);
+}
+#else
 void mutex_lock(struct mutex *mutex) LOCKS(mutex);
 /* Of the thread that locked it. */
 void mutex_unlock(struct mutex *mutex) UNLOCKS(mutex);
+#endif
 
 /* The calling thread holds the mutex: must be true. */
 #if defined(LOCK_CHECK)

@@ -121,7 +121,7 @@ static void make_request(struct pull *pull, struct pull_action *action, uint64_t
     pull->making = true;
     pull->made_batch = batch;
     pull->made_ns = now_ns;
-    pin_kept(&pull->pin, now_ns);
+    pull->pin.kept_ns = now_ns;
     pull->delivered = 0;
     pull->expires_at_ns = now_ns + (uint64_t)pull->expires_ns;
 }
@@ -137,29 +137,31 @@ static uint64_t lapsed_at(const struct pull *pull)
     return pull->expires_at_ns + GRACE_NS;
 }
 
-static void keep_pin(struct pull *pull, struct pull_action *action, uint64_t now_ns)
+/* A pin is kept by a request now and then. Returns when that is due. */
+static uint64_t keep_pin(struct pull *pull, struct pull_action *action, uint64_t now_ns)
 {
-    if (now_ns < pin_due_ns(&pull->pin))
-        return;
-    action->keep = true;
-    pin_kept(&pull->pin, now_ns);
+    if (now_ns >= pin_due_ns(&pull->pin)) {
+        action->keep = true;
+        pin_kept(&pull->pin, now_ns);
+    }
+    return pin_due_ns(&pull->pin);
 }
 
 /* Every event ends here: asks for more where there is room, and says when to tick. */
 static struct pull_action after_event(struct pull *pull, struct pull_action action, uint64_t now_ns)
 {
-    if (pull->state == PULL_PULLING)
-        make_request(pull, &action, now_ns);
-    if (pull->state == PULL_PULLING)
-        keep_pin(pull, &action, now_ns);
-
     action.wake_ns = UINT64_MAX;
-    if (pull->state == PULL_BACKING_OFF || pull->state == PULL_LOOKING)
+    if (pull->state == PULL_PULLING) {
+        make_request(pull, &action, now_ns);
+        if (pull->asked > 0)
+            action.wake_ns = silent_at(pull) < lapsed_at(pull) ? silent_at(pull) : lapsed_at(pull);
+        if (pull->pin.id[0]) {
+            uint64_t due_ns = keep_pin(pull, &action, now_ns);
+            action.wake_ns = due_ns < action.wake_ns ? due_ns : action.wake_ns;
+        }
+    } else if (pull->state == PULL_BACKING_OFF || pull->state == PULL_LOOKING) {
         action.wake_ns = pull->retry_ns;
-    else if (pull->state == PULL_PULLING && pull->asked > 0)
-        action.wake_ns = silent_at(pull) < lapsed_at(pull) ? silent_at(pull) : lapsed_at(pull);
-    if (pull->state == PULL_PULLING && pin_due_ns(&pull->pin) < action.wake_ns)
-        action.wake_ns = pin_due_ns(&pull->pin);
+    }
     return action;
 }
 

@@ -100,7 +100,8 @@ static void on_message(natsConnection *nc, natsSubscription *handle, natsMsg *ms
     (void)nc;
     (void)handle;
     sub->handler.on_message(sub->handler.owner, &packet);
-    packet_clear(&packet);
+    if (packet.subject) /* it was not taken */
+        packet_clear(&packet);
 }
 
 static void on_complete(void *closure)
