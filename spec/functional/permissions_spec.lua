@@ -1,5 +1,6 @@
 -- A user made from the table of OPERATING, word by word, is enough for what a row is for.
 local temp = require "spec.support.temp"
+local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
 -- The subjects in a cell of the table, with what the names in them stand for. "the subject" and the like are `own`.
@@ -144,6 +145,8 @@ authorization { users = [
         return table.concat(read, " ")
       end)]]
     assert.equal("one one", w.client:request("ask.it", "").data)
+    -- What read them is deleted again, for which it is permitted, too.
+    wait.eventually(function() return w.client:api("CONSUMER.NAMES.IN").total == 0 end, 10)
     unrefused(host)
   end)
 

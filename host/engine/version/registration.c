@@ -18,6 +18,7 @@ void registration_free(struct registration *registration)
     free((void *)consumer->durable);
     free((void *)consumer->owner);
     free((void *)consumer->deliver_time);
+    free((void *)consumer->group);
     cJSON_Delete(registration->extra);
     cJSON_Delete(registration->stream);
     cJSON_Delete(registration->stream_defaults);
