@@ -40,7 +40,7 @@ struct sim_options {
     int64_t wall_ns; /* the time of day at which it begins, since 1970; 0: 2026-01-01T00:00:00Z */
     size_t max_payload; /* the server's, in bytes; 0: 1 MB */
 };
-struct sim *sim_new_with(const struct sim_options *options);
+struct sim *sim_new_with(const struct sim_options *given);
 /* Ends the server: when there are no hosts any more. False: it does not end. */
 bool sim_close(struct sim *sim);
 /* And what is left in it. */

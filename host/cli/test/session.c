@@ -45,20 +45,25 @@ static char running[512]; /* what runs, for the message of the process's last br
 
 /* --- what cannot be ended --- */
 
+/* By a handler of signals. */
+static void say(const char *text)
+{
+    if (write(STDERR_FILENO, text, strlen(text)) < 0)
+        _exit(1);
+}
+
 static void say_and_end(const char *what)
 {
-    char text[900];
-    int len =
-        snprintf(text, sizeof text, "moonbus test: %s: %s; the run ends here\n", running, what);
-    if (len > 0 &&
-        write(STDERR_FILENO, text, (size_t)len < sizeof text ? (size_t)len : sizeof text - 1) < 0)
-        _exit(2);
+    say("moonbus test: ");
+    say(running);
+    say(what);
+    say(" (--timeout); the run ends here\n");
     _exit(1);
 }
 
 static void on_lost(void)
 {
-    say_and_end("it computes in a function written in C that never comes back (--timeout)");
+    say_and_end(": it computes in a function written in C that never comes back");
 }
 
 /* What the process had used of the CPU when the alarm was set. */
@@ -81,7 +86,7 @@ static void on_alarm(int number)
         alarm(1);
         return;
     }
-    say_and_end("it blocks, as by io.read or os.execute (--timeout)");
+    say_and_end(": it blocks, as by io.read or os.execute");
 }
 
 void session_watch(const struct session_settings *given)
