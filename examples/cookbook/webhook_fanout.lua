@@ -43,13 +43,13 @@ js.consume("DELIVERIES", {
   local answer, failed = client:post(hook:json().url, {
     body = msg.data,
     headers = { ["Content-Type"] = "application/json" },
-    idempotency_key = msg.headers.event .. ":" .. name,
+    idempotency_key = (msg.headers.event or msg.id) .. ":" .. name,
   })
   if not answer then return nil, failed end
   local status = answer.status
   if status < 300 then return end
   if status == 410 then
-    hooks:delete(name) -- the subscriber says that it is gone
+    hooks:delete(name, { revision = hook.revision }) -- unless it has come back meanwhile
     return msg:term "gone"
   end
   if status < 500 and not again[status] then return msg:reject(name .. " refuses it: " .. status) end

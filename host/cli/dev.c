@@ -110,9 +110,10 @@ static void find_tries(void *arg, struct script *script, const struct registrati
 {
     struct tries *tries = arg;
     int size = size_of(tries->engine, script);
-    if (strcmp(view->what, "request/reply") == 0) {
+    bool is_endpoint = view->service && view->subject;
+    if (is_endpoint || strcmp(view->what, "request/reply") == 0) {
         if (!tries->request || size < tries->request_size) {
-            tries->request = view->handler;
+            tries->request = view->subject;
             tries->request_size = size;
             tries->edit = script;
         }
@@ -121,7 +122,9 @@ static void find_tries(void *arg, struct script *script, const struct registrati
     if (!tries->edit)
         tries->edit = script;
     size_t len = strcspn(view->what, ",");
-    if (strcmp(view->what, "timer") != 0 && !tries->consume && len < sizeof tries->consumed &&
+    /* Nobody publishes the firings of a js.cron by hand. */
+    bool consumes = view->consumer && strncmp(view->what, "moonbus.", 8) != 0;
+    if (consumes && !tries->consume && len < sizeof tries->consumed &&
         subject_check(view->what, len, SUBJECT_SUBSCRIBE, NULL) == 0) { /* not "all subjects" */
         snprintf(tries->consumed, sizeof tries->consumed, "%.*s", (int)len, view->what);
         tries->consume = tries->consumed;

@@ -99,9 +99,9 @@ local DRIVER = [[
 
 -- And for ImageMagick: the "image" as it came; a text is none.
 local CONVERT = [[#!/bin/sh
-for last; do :; done
-grep -q TEXT "$4" && { echo "convert: no decode delegate" >&2; exit 1; }
-cp "$4" "${last#png:}"
+for last; do case "$last" in *'[0]') from="${last%'[0]'}" ;; esac; done
+grep -q TEXT "$from" && { echo "convert: no decode delegate" >&2; exit 1; }
+cp "$from" "${last#png:}"
 ]]
 
 describe("Each line of the cookbook to try", function()

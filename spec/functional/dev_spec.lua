@@ -42,6 +42,20 @@ describe("moonbus dev", function()
     assert.equal(0, host:stop())
   end
 
+  it("greets with lines to try that work, whatever kinds of handlers there are", function()
+    local host = dev { ["a.lua"] = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+js.cron("0 3 * * *", { name = "nightly", dead_letter = "dead" }, function() end)
+bus.service({ name = "s", version = "1.0.0" }):endpoint("e", { subject = "ask.*" }, function() return "here" end)
+js.consume("WORK", { durable = "d", dead_letter = "dead", filter = "work.*" }, function() end)]] }
+    wait.eventually(function() return host:stdout():find "edit a%.lua" end)
+    assert.same({ "ask.ada", "work.ada" },
+      { host:stdout():match "moonbus req (%S+)", host:stdout():match "moonbus pub %-J (%S+)" })
+    assert.equal("here\n", req(host, "ask.ada").stdout)
+    assert.equal(0, host:stop())
+  end)
+
   it("serves what loads when a file is broken at its start, and the rest when that is mended", function()
     mends("local x = = 1", "broken%.lua .*unexpected symbol")
   end)

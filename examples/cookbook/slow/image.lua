@@ -17,9 +17,10 @@ function M.resize(data, width)
   local file = assert(io.open(from, "wb"))
   file:write(data)
   file:close()
-  -- Only names and numbers of our own are in the command line. The size is bounded before it is unpacked.
-  local status = run(("timeout -k 1 8 convert -limit area 100MP %s -auto-orient -thumbnail '%dx%d>' png:%s 2>%s.said")
-    :format(from, width, width, to, to))
+  -- Only names and numbers of our own are in the command line. A small file can say that it is huge: so its size has
+  -- a limit. [0]: of one that moves, the first picture.
+  local status = run(("timeout -k 1 8 convert -limit width 16KP -limit height 16KP '%s[0]' -auto-orient " ..
+    "-thumbnail '%dx%d>' png:%s 2>%s.said"):format(from, width, width, to, to))
   local small, said = read(to), read(to .. ".said")
   for _, path in ipairs { from, to, to .. ".said" } do os.remove(path) end
   if status == 0 and small and small ~= "" then return small end
