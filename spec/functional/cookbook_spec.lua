@@ -257,3 +257,46 @@ describe("Each line of the cookbook to try", function()
     for _, key in ipairs { "k1", "k2", "k3" } do assert.is_nil(dev:stderr():find("Bearer " .. key, 1, true)) end
   end)
 end)
+
+describe("A call of the cookbook to a language model, whose host dies", function()
+  local w = world.new()
+  setup(function() w:open() end)
+  after_each(function() w:clear() end)
+  teardown(function() w:close() end)
+
+  -- A crash shows after 2 s here.
+  local TEXT = temp.read(FOLDER .. "llm.lua"):gsub('timeout = "10m",', 'timeout = "10m", ack_wait = "2s",')
+
+  it("is not made again, until a person says so", function()
+    local server = web.start()
+    local function serve(path)
+      local host = w:run { handlers = { ["llm.lua"] = TEXT, ["parts/sse.lua"] = temp.read(FOLDER .. "parts/sse.lua") },
+        config = ('return { settings = { llm = { url = "%s" } } }'):format(server:url(path)) }
+      return host
+    end
+    local function calls() return server:stats().requests end
+    local before = calls()
+    local first = serve "/hang"
+    w.client:store("prompts.p1", '{"text":"Why?"}')
+    wait.eventually(function() return calls() == before + 1 end, 10, function() return first:explain() end)
+    first:signal "KILL"
+    first:wait()
+
+    local second = serve "/chat"
+    wait.eventually(function() return w.client:stream_info("DEAD").state.messages == 1 end, 20,
+      function() return second:explain() end)
+    assert.matches("begun by a run that did not end", w.client:message("DEAD", 1):header "Moonbus-Error")
+    assert.equal(before + 1, calls())
+
+    local function moonbus(...)
+      local run = w:moonbus { "-s", w.server.url, ... }
+      assert.equal(0, run.status, run.stderr)
+    end
+    moonbus("pub", "-J", "$KV.llm_calls.p1", "", "-H", "KV-Operation: DEL")
+    moonbus("redrive", "DEAD", "--subject", "prompts.p1")
+    wait.eventually(function() return w.client:stream_info("ANSWERS").state.messages == 1 end, 10,
+      function() return second:explain() end)
+    assert.equal(before + 2, calls())
+    server:close()
+  end)
+end)
