@@ -180,6 +180,12 @@ describe("moonbus shadow", function()
     has(ends(shadow(less), 0), "3 inputs: 1 equal, 0 differ, 2 not comparable")
   end)
 
+  it("does not compare what is published later", function()
+    local text = code [[js.publish("out.later", msg.data, { after = "1h" })]]
+    handle(text, 2)
+    has(ends(shadow(text), 1), "2 inputs: 0 equal, 0 differ, 2 not comparable")
+  end)
+
   it("knows which durable is meant", function()
     local two = OLD .. 'js.consume("ORDERS", { durable = "second" }, function() end)\n'
     handle(OLD, 1)

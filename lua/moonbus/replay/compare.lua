@@ -119,13 +119,14 @@ local function compare_headers(was, now, ignored, found)
       add(found, "header " .. name, text_of(before[name]), text_of(after[name]))
     end
   end
+  return after
 end
 
 -- was: a stored message; now: one that would be published, with block and raw. A list of sentences.
 function M.messages(was, now, ignored)
   local found = {}
-  compare_headers(was.block, now.block, ignored, found)
-  compare_data(was.data, now.raw, ignored, found)
+  local headers = compare_headers(was.block, now.block, ignored, found)
+  if not headers["nats-incr"] then compare_data(was.data, now.raw, ignored, found) end -- a counter's data are its sum
   if found.more then found[#found + 1] = ("and %d more"):format(found.more) end
   return found
 end

@@ -79,9 +79,10 @@ local function sum_of(self, stream, sent)
 end
 
 -- What the handler has published it reads, as if it were stored.
-local function keep(self, stream, sequence, sent)
+local function keep(self, stream, sequence, sent, sum)
   local message = { subject = sent.subject, seq = sequence, time = os.date "!%Y-%m-%dT%H:%M:%SZ",
-    data = base64.encode(sent.data), hdrs = sent.headers ~= "" and base64.encode(block_of(sent.headers)) or nil }
+    data = base64.encode(sum and cjson.encode { val = sum } or sent.data),
+    hdrs = sent.headers ~= "" and base64.encode(block_of(sent.headers)) or nil }
   self.own[stream .. " " .. sequence], self.own[stream .. " " .. sent.subject] = message, message
 end
 
@@ -91,8 +92,9 @@ local function acknowledge(self, sent, letter)
   local stream = self:stream_of(sent.subject)
   if not stream then return nil, {} end
   local sequence = next_sequence(self, stream)
-  keep(self, stream, sequence, sent)
-  return cjson.encode { stream = stream, seq = sequence, val = sum_of(self, stream, sent) }, { stream = stream }
+  local sum = sum_of(self, stream, sent)
+  keep(self, stream, sequence, sent, sum)
+  return cjson.encode { stream = stream, seq = sequence, val = sum }, { stream = stream }
 end
 
 function outside:publish(script, sent, message, letter)

@@ -138,12 +138,19 @@ end
 
 -- --- comparing ---
 
+-- What is parked until its time comes lies elsewhere then.
+local function is_later(output)
+  return output.block and (output.block:find "\nMoonbus%-Later%-At:" or output.block:find "\nNats%-Schedule:")
+end
+
 local function compare_waiting(self)
   for _, each in ipairs(self.waiting) do
     local output = each.output
     local was = self.stored:get(output.id)
     self.seen[output.id] = true
-    if not was and self.stored:may_have_lost(each.stream, output.subject, each.input.seconds) then
+    if is_later(output) then
+      self.tally:lost(each.input, each.stream)
+    elseif not was and self.stored:may_have_lost(each.stream, output.subject, each.input.seconds) then
       self.tally:lost(each.input, each.stream)
     elseif not was then
       self.tally:differs(each.input, output.subject, "additional",
