@@ -4,7 +4,8 @@
 ---     stream OBJ_<bucket>: $O.<bucket>.C.<nuid>   the chunks of one object
 ---                          $O.<bucket>.M.<name>   what is told of it: it is there when that is stored
 ---
---- So nobody sees a part of an object, and what was put over is removed when the new one is there.
+--- So nobody sees a part of an object, and what was put over is removed when the new one is there. Unlike
+--- those of keys, the subjects are the same in every domain: servers take no prefix off them.
 local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
 local infos = require("moonbus.objects_info")
@@ -41,12 +42,6 @@ end
 
 local function chunk_subject(bucket, nuid)
   return ("$O.%s.C.%s"):format(bucket, nuid)
-end
-
---- Where a message to the subject is published: by way of the API's prefix, where there is one.
-local function written(subject)
-  local prefixed = core.js_subject(subject)
-  return prefixed:find("^%$JS%.API%.") and subject or prefixed
 end
 
 local function gone(bucket)
@@ -183,7 +178,7 @@ local function tell(binding, info, sequence, chunk_size, opts)
     id = ("%s.meta.%d"):format(core.nuid(), sequence), headers = { ["Nats-Rollup"] = "sub" }, timeout = opts.timeout,
     attempts = opts.attempts, expect = { last_subject_sequence = sequence },
   }
-  local subject = written(meta_subject(info.bucket, info.name))
+  local subject = meta_subject(info.bucket, info.name)
   local receipt, err = publish.send(subject, infos.encode(info, chunk_size), sent, nil, binding)
   if receipt then return true end
   if err.code == "wrong_sequence" then return false end
@@ -195,11 +190,11 @@ local TELL_MOST = 5
 
 --- True and what was there before it; or nil and an error, and what was there when that arose.
 local function replace(binding, info, chunk_size, opts)
-  local before, sequence
+  local before, sequence, unread
   for _ = 1, TELL_MOST do
-    before, sequence = told(binding, info.bucket, info.name, opts.timeout)
-    if not before and sequence.code ~= "not_found" then return nil, sequence end
-    local stored, err = tell(binding, info, before and sequence or 0, chunk_size, opts)
+    before, sequence, unread = told(binding, info.bucket, info.name, opts.timeout)
+    if not before and sequence.code ~= "not_found" and not unread then return nil, sequence end
+    local stored, err = tell(binding, info, before and sequence or unread or 0, chunk_size, opts)
     if stored then return true, before end
     if stored == nil then return nil, err, before end
   end
@@ -227,7 +222,7 @@ end
 --- when that does not end well, however it ends.
 local function upload_all(binding, bucket, nuid, data, opts)
   local upload = new_upload {
-    subject = written(chunk_subject(bucket, nuid)), nuid = nuid, chunk_size = opts.chunk_size, timeout = opts.timeout,
+    subject = chunk_subject(bucket, nuid), nuid = nuid, chunk_size = opts.chunk_size, timeout = opts.timeout,
     attempts = opts.attempts, binding = binding,
   }
   local ok, failed = task.attempt(feed, upload, data)

@@ -27,22 +27,31 @@ local function headers_of(given)
   return headers
 end
 
-local function link_of(told)
-  local link = table_of(table_of(told.options) and told.options.link)
-  return link and text_of(link.bucket) and { bucket = link.bucket, name = text_of(link.name) } or nil
+--- One token of a subject: anybody may have written it, and what it names is read and purged.
+local function token_of(value)
+  return type(value) == "string" and value:find("^[%w_-]+$") and value or nil
 end
 
---- message: what is stored. nil, or an error: it is none.
+--- false: it leads nowhere.
+local function link_of(told)
+  local link = table_of(told.options) and told.options.link
+  if link == nil then return nil end
+  return table_of(link) and token_of(link.bucket) and { bucket = link.bucket, name = text_of(link.name) } or false
+end
+
+--- message: what is stored. The second value is its sequence; or nil, an error, and the sequence: it is
+--- none.
 function M.of(bucket, message)
   local told = core.json_decode(message.data)
-  if type(told) ~= "table" or not text_of(told.name) then
+  local link = type(told) == "table" and link_of(told)
+  if type(told) ~= "table" or not text_of(told.name) or link == false then
     return nil, core.error("bad_payload", ("bucket %q: what is told of an object (sequence %d) cannot be read"):format(
-      bucket, message.sequence))
+      bucket, message.sequence)), message.sequence
   end
   return {
     bucket = bucket, name = told.name, description = text_of(told.description), headers = headers_of(told.headers),
     metadata = table_of(told.metadata), size = whole_of(told.size), chunks = whole_of(told.chunks),
-    digest = text_of(told.digest), nuid = text_of(told.nuid), modified = message.timestamp, link = link_of(told),
+    digest = text_of(told.digest), nuid = token_of(told.nuid), modified = message.timestamp, link = link,
     deleted = told.deleted == true or nil,
   }, message.sequence
 end

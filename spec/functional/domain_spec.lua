@@ -23,6 +23,26 @@ js.consume("IN", { durable = "worker", attempts = 2, backoff = { min = "50ms" },
   end)
 ]]
 
+-- The same of buckets. Keys are written by way of the prefix, as other clients do.
+local BUCKETS = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+local b = require "moonbus.kv".bucket { name = "b", history = 3 }
+local files = require "moonbus.objects".bucket { name = "f" }
+bus.on("start", function()
+  assert(b:put("a", "1"))
+  local created = assert(b:create("c", "1"))
+  assert(b:update("c", "2", created))
+  local _, err = b:create("c", "3")
+  assert(b:put("gone", "x") and b:delete("gone"))
+  assert(files:put("o", ("x"):rep(700000)))
+  assert(files:put("o", ("y"):rep(800000)))
+  assert(files:put("gone", "x") and files:delete("gone"))
+  bus.log.info("did " .. table.concat({ b:get("c").value, err.code, #b:history("c"), table.concat(b:keys(), ","),
+    #files:get "o", #files:list() }, " "))
+end)
+]]
+local DID = "did 2 exists 2 a,c 800000 1"
+
 describe("JetStream in", function()
   local w = world.new()
   after_each(function()
@@ -71,6 +91,36 @@ describe("JetStream in", function()
     w.client = w.server:connect()
     host:wait_ready(20)
     does_all(host, w.client)
+  end)
+
+  it("a domain over a leaf node has the buckets", function()
+    hub_and_leaf()
+    w.client = w.server:connect()
+    local host = w:run { handlers = { ["buckets.lua"] = BUCKETS }, server = w.leaf,
+      config = [[return { jetstream = { domain = "hub" } }]] }
+    assert.equal(DID, host:wait_log("^did ", 15).msg)
+    assert.equal("$KV.b.c", w.client:message("KV_b", 3).subject)
+    assert.equal(9, w.client:stream_info("OBJ_f").state.messages) -- 7 chunks, and what is told of two
+    assert.same({}, host:logged { code = "permission" })
+  end)
+
+  it("another account has the buckets, by the prefix of its imports", function()
+    w.server = server.start { login = { user = "a", password = "a" }, config = [[
+accounts {
+  A { jetstream: enabled, users = [{ user: a, password: a }],
+      exports: [ { service: "$JS.API.>", response_type: stream }, { service: "$KV.>" }, { service: "$O.>" } ] }
+  B { users = [{ user: b, password: b }],
+      imports: [ { service: { account: A, subject: "$JS.API.STREAM.>" }, to: "a.js.STREAM.>" },
+        { service: { account: A, subject: "$JS.API.CONSUMER.>" }, to: "a.js.CONSUMER.>" },
+        { service: { account: A, subject: "$JS.API.INFO" }, to: "a.js.INFO" },
+        { service: { account: A, subject: "$KV.>" }, to: "a.js.$KV.>" },
+        { service: { account: A, subject: "$O.>" } } ] }
+}]] }
+    w.client = w.server:connect { user = "a", password = "a" }
+    local host = w:run { handlers = { ["buckets.lua"] = BUCKETS }, args = { "--user", "b", "--password", "b" },
+      config = [[return { jetstream = { api_prefix = "a.js" } }]] }
+    assert.equal(DID, host:wait_log("^did ", 15).msg)
+    assert.same({}, host:logged { code = "permission" })
   end)
 
   it("another account is used by every binding, by the prefix of its import", function()

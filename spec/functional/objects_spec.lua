@@ -210,6 +210,25 @@ describe("moonbus.objects", function()
     assert.equal("invalid", ask('return b:get("circle")').code)
   end)
 
+  it("is not misled by what somebody wrote of one", function()
+    run 'b:put("mine", text(300000)) return true'
+    local function tell(text) w.client:store("$O.files.M.b2Rk", text, { ["Nats-Rollup"] = "sub" }) end
+    for text, code in pairs {
+      ['{"name":"odd","nuid":">","size":300000,"chunks":3}'] = "corrupt",
+      ['{"name":"odd","nuid":"*","size":1e300,"chunks":1e300}'] = "too_large",
+      ['{"name":"odd","nuid":7,"size":"x","chunks":-1,"digest":{},"headers":[1],"metadata":"x"}'] = "none",
+      ['{"name":"odd","options":{"link":{"bucket":"*","name":"mine"}}}'] = "bad_payload",
+      ['{"name":"odd","options":{"link":7}}'] = "bad_payload", ['{"name":7}'] = "bad_payload",
+      ["no JSON"] = "bad_payload", ["[]"] = "bad_payload", ["null"] = "bad_payload",
+    } do
+      tell(text)
+      assert.equal(code, ask('return b:get("odd")').code or "none", text)
+      assert.equal("mine", run "return b:list()[1].name")
+      assert.equal(1, run('return b:put("odd", "x").size'), text)
+    end
+    assert.is_true(run 'return b:get("mine") == text(300000)')
+  end)
+
   it("is watched: what is there, then nil, then each change in order", function()
     run 'b:put("one", "1") b:put("two", "2") b:delete("two") return true'
     local notes = w.client:subscribe "note"

@@ -89,7 +89,7 @@ const char *jsapi_stored_as(const struct jsapi *jsapi, const char *subject)
     if (!jsapi_owns(jsapi, subject))
         return subject;
     const char *rest = subject + strlen(jsapi->prefix) + 1;
-    return strncmp(rest, "$KV.", 4) == 0 || strncmp(rest, "$O.", 3) == 0 ? rest : subject;
+    return strncmp(rest, "$KV.", 4) == 0 ? rest : subject;
 }
 
 /* --- calls --- */

@@ -30,7 +30,7 @@ char *jsapi_stream(const char *verb, const char *name, char *buf, size_t size);
 /* Is this a subject of JetStream's API, by our prefix? */
 bool jsapi_owns(const struct jsapi *jsapi, const char *subject);
 
-/* The subject that a message is stored under which is published to this one: buckets are written
+/* The subject that a message is stored under which is published to this one: keys are written
  * through the API's prefix ("$JS.hub.API.$KV.b.key"), which the server takes off. Borrowed from
  * `subject`. */
 const char *jsapi_stored_as(const struct jsapi *jsapi, const char *subject);
