@@ -182,6 +182,8 @@ return function(js, line, opts, fn)
   spec.subject = SUBJECTS .. spec.name
   consume.durable, consume.filter = "cron-" .. spec.name, spec.subject
   consume.concurrency, consume.max_ack_pending = 1, 1
+  -- One that fails for ever would keep all that come after it.
+  if consume.dead_letter == nil then consume.dead_letter = false end
   js.consume(spec.stream, consume, handler_of(spec, fn))
   core.register_bare("js_cron", {
     line = line, tz = spec.tz, name = spec.name, missed = "last",

@@ -52,6 +52,29 @@ end)]]
     for i = 1, FIRINGS - 1 do assert.is_true(seen[times[i]], times[i]) end
   end)
 
+  it("fires once a time over hosts that freeze, beyond the duplicate window of the stream", function()
+    local script = [[
+local js = require "moonbus.jetstream"
+js.stream { name = "JOBS", subjects = { "moonbus.cron.>" }, duplicate_window = "100ms" }
+js.cron("* * * * * *", { name = "job", missed = "all", stream = "JOBS" }, function() end)]]
+    local hosts = {}
+    for i = 1, 2 do hosts[i] = w:run { handlers = { ["handler.lua"] = script } } end
+    local function count() return w.client:stream_info("JOBS").state.messages end
+    for round = 1, 4 do
+      local frozen, before = hosts[round % 2 + 1], count()
+      frozen:signal "STOP"
+      wait.eventually(function() return count() >= before + 2 end)
+      frozen:signal "CONT"
+      wait.eventually(function() return count() >= before + 3 end)
+    end
+    local last
+    for _, message in ipairs(w.client:messages "JOBS") do
+      local time = cjson.decode(message.data).time
+      if last then assert.equal(last + 1, time) end
+      last = time
+    end
+  end)
+
   it("is refused by file and line when it is misused", function()
     for text, wanted in pairs {
       ["js.cron('* * * * *', {}, print)"] = "js.cron: name is required",
@@ -90,7 +113,7 @@ js.cron("0 3 * * *", { name = "nightly", tz = "Asia/Kolkata", dead_letter = "dea
     local folder = w:folder()
     temp.write(folder, "a.lua", [[
 local bus, js = require "moonbus", require "moonbus.jetstream"
-js.cron("0 3 * * *", { name = "nightly", dead_letter = false }, function(msg, time)
+js.cron("0 3 * * *", { name = "nightly" }, function(msg, time)
   bus.publish("ran", { at = time, name = msg:json().name })
 end)]])
     temp.write(folder, "a_test.lua", [[

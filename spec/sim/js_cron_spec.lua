@@ -66,6 +66,20 @@ describe("js.cron, in virtual time", function()
     assert.same({ "01:00 1", "01:00 2", "01:00 3", "02:00 1" }, world:said())
   end)
 
+  it("ends a firing that always fails after its attempts, with an error in the log: the next one comes", function()
+    host [[
+      js.cron("0 * * * *", { name = "job", attempts = 2, backoff = { min = "1m", max = "1m", jitter = 0 } },
+        function(msg, time)
+          sim.note(os.date("!%H:%M", time) .. " " .. msg.attempt)
+          error "never"
+        end)
+    ]]
+    world:advance "2h30m"
+    assert.same({ "01:00 1", "01:00 2", "02:00 1", "02:00 2" }, world:said())
+    local last = world:logged "error"
+    assert.matches("terminated", cjson.encode(last[#last]))
+  end)
+
   it("leaves out what came while it ran, but the last", function()
     host [[
       js.cron("*/10 * * * *", { name = "job", timeout = "1h", dead_letter = false }, function(msg, time)
@@ -98,6 +112,23 @@ describe("js.cron, in virtual time", function()
       seen[text] = true
     end
     assert.is_true(#world:said() > 10)
+  end)
+
+  it("is not fired again when a host whose clock is ahead, or behind, has fired", function()
+    host(notes("0 * * * *", 'missed = "all"'))
+    world:advance "59m58s"
+    for hour = 1, 3 do
+      local time = 1767225600 + hour * 3600
+      -- What a host says whose clock is 2 s ahead; and then once more, as one that is behind by 5 minutes.
+      for _, delay in ipairs { "0s", "5m2s" } do
+        world:publish("moonbus.cron.job", { name = "job", time = time }, { after = delay, headers = {
+          ["Nats-Msg-Id"] = ("cron:job:%.0f"):format(time), ["Moonbus-Cron-Time"] = ("%.0f"):format(time),
+          ["Nats-Expected-Last-Subject-Sequence"] = hour - 1 } })
+      end
+      world:advance "1h"
+    end
+    assert.same({ "01 01:00:00", "01 02:00:00", "01 03:00:00" }, world:said())
+    assert.equal(3, #world:messages "MOONBUS_CRON")
   end)
 
   it("takes another line by a reload", function()
