@@ -150,6 +150,45 @@ authorization { users = [
     unrefused(host)
   end)
 
+  it("publishes later, cancels, and has a cron line", function()
+    open {
+      { rows "always" },
+      { rows "`bus.subscribe` |", own = "ask.>" },
+      { rows "the warning of a `bus.subscribe`" },
+      { rows "`js.stream`", names = { stream = "OUT" } },
+      { rows "`bus.publish`,", own = "out.>" },
+      { rows "`js.publish` with `after`", names = { stream = "OUT" } },
+      { rows("`js.consume` | ", "... that it creates"), names = { stream = "MOONBUS_LATER", durable = "later" } },
+      { rows "`js.cron`" },
+      { rows "`js.stream`", names = { stream = "MOONBUS_CRON" } },
+      { rows("`js.consume` | ", "... that it creates"), names = { stream = "MOONBUS_CRON", durable = "cron-job" } },
+    }
+    local host = run [[
+      local bus, js = require "moonbus", require "moonbus.jetstream"
+      js.stream { name = "OUT", subjects = { "out.>" } }
+      js.cron("* * * * * *", { name = "job" }, function() assert(js.publish("out.cron", "")) end)
+      bus.subscribe("ask.it", function()
+        assert(js.cancel(assert(js.publish("out.never", "", { after = "1h" }))))
+        return assert(js.publish("out.later", "", { after = "100ms" })).stream
+      end)]]
+    assert.equal("MOONBUS_LATER", w.client:request("ask.it", "").data)
+    w.client:await_stored("OUT", 3)
+    local seen = {}
+    for _, message in ipairs(w.client:messages "OUT") do seen[message.subject] = true end
+    assert.same({ ["out.later"] = true, ["out.cron"] = true }, seen)
+    unrefused(host)
+  end)
+
+  it("needs nothing of what is published later for a timer that publishes", function()
+    open { { rows "always" }, { rows "`bus.publish`,", own = "tick.>" } }
+    local ticks = w.client:subscribe "tick.x"
+    local host = run [[
+      local bus = require "moonbus"
+      bus.after("10ms", function() bus.publish("tick.x", "") end)]]
+    ticks:take(1)
+    unrefused(host)
+  end)
+
   it("counts, and is pinned", function()
     open {
       { rows "always" },
