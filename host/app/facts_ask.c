@@ -167,6 +167,9 @@ static void ask_level(struct asking *asking)
     struct judge_facts *judged = &asking->facts->judged;
     cJSON *info = ask(asking, "INFO", NULL);
     judged->server_minor = minor_of(asking, json_int(json_field(info, "api"), "level", 0));
+    judged->server_older = info && judged->server_minor == 0;
+    if (judged->server_older)
+        judged->server_minor = 10; /* it would have told a level */
     judged->server_major = judged->server_minor > 0 ? 2 : 0;
     cJSON_Delete(info);
 }

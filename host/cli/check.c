@@ -206,6 +206,14 @@ static void print_summary(const struct check_command *command, const struct chec
     printf("\n");
 }
 
+/* Nothing without a server that was asked. */
+static void print_server(const struct judge_facts *facts)
+{
+    if (facts->server_minor > 0)
+        printf("server: nats-server %d.%d%s, by what its JetStream can do\n", facts->server_major,
+               facts->server_minor, facts->server_older ? " or older" : "");
+}
+
 static void print_all(const struct check_command *command, const struct checked *checked)
 {
     print_registered(checked->facts);
@@ -215,6 +223,7 @@ static void print_all(const struct check_command *command, const struct checked 
         print_finding(&checked->findings->list[i]);
     if (checked->refusal_count + checked->findings->count > 0)
         printf("\n");
+    print_server(checked->facts);
     print_summary(command, checked);
 }
 

@@ -133,6 +133,13 @@ static void print_named(const char *refusals, const struct checked *checked)
         if (facts->streams[i].place.script)
             cJSON_AddItemToArray(streams, stream_json(&facts->streams[i]));
     }
+    if (facts->server_minor > 0) {
+        char release[32];
+        snprintf(release, sizeof release, "%d.%d", facts->server_major, facts->server_minor);
+        cJSON *server = cJSON_AddObjectToObject(all, "server");
+        cJSON_AddStringToObject(server, "nats_server", release);
+        cJSON_AddBoolToObject(server, "or_older", facts->server_older);
+    }
     cJSON *findings = cJSON_AddArrayToObject(all, "findings");
     for (int i = 0; i < checked->refusal_count; i++)
         cJSON_AddItemToArray(findings, refusal_json(refusals, &checked->refusals[i]));

@@ -114,6 +114,7 @@ struct judge_facts {
     bool asked;   /* a server, which has told all: what is not among its streams is not there */
     /* Its version, when it is known: 2 and 9 of 2.9.10. */
     int server_major, server_minor;
+    bool server_older; /* or an older one: 2.10 and 2.9 tell no difference without a stream */
 };
 
 /* --- findings --- */

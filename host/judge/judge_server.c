@@ -37,9 +37,10 @@ static void find_old(const struct judge_facts *facts, const struct judgement *se
                      const char *instead, struct judge_findings *out)
 {
     judge_find(out, self, self->severity, place, NULL,
-               "%s needs nats-server 2.%d or newer, and this one is %d.%d: it is not served. "
+               "%s needs nats-server 2.%d or newer, and this one is %d.%d%s: it is not served. "
                "Right: %s, or a newer server",
-               what, minor, facts->server_major, facts->server_minor, instead);
+               what, minor, facts->server_major, facts->server_minor,
+               facts->server_older ? " or older" : "", instead);
 }
 
 JUDGEMENT(old_server)

@@ -372,6 +372,18 @@ bus.subscribe("greet.%d", function(msg) return "hello" end)
       assert.matches("pinned needs nats%-server 2%.11 or newer, and this one is 2%.9", list[1].text)
     end)
 
+    it("says what the server can do, also before there is a stream", function()
+      local level = w.client:api "INFO".api.level or 0
+      local releases = { [0] = "2.10", "2.11", "2.12", "2.12", "2.14", "2.15" }
+      local _, run = asked(('require "moonbus.jetstream".stream { name = "IN", subjects = { "in.>" }, %s }')
+        :format "allow_msg_counter = true")
+      local told = cjson.decode(run.stdout)
+      assert.same({ nats_server = releases[level], or_older = level == 0 }, told.server)
+      if level >= 2 then return end
+      assert.equal("old_server", told.findings[1].name)
+      assert.matches("allow_msg_counter needs nats%-server 2%.12 or newer, and this one is 2%.1", told.findings[1].text)
+    end)
+
     it("finds a stream that the server would refuse, for another one has its subject", function()
       w.client:stream("OLD", { "in.a" })
       local list = asked(STREAMS .. consume())
@@ -423,6 +435,7 @@ bus.subscribe("greet.%d", function(msg) return "hello" end)
       assert.equal(1, #host:logged { level = "warn", code = "concurrency_above_pending" })
       becomes(STREAMS .. consume(), 4)
       becomes(STREAMS .. consume 'ack_wait = "10s"', 5)
+      host:wait_log(SLOW_PINGS, 5, 2)
       assert.equal(2, #host:logged(SLOW_PINGS))
     end)
 
