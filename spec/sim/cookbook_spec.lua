@@ -10,8 +10,8 @@ describe("The cookbook, in virtual time", function()
   before_each(function() world = sim.new() end)
   after_each(function() world:close() end)
 
-  local function serve(name)
-    local text = assert(temp.read("examples/cookbook/" .. name))
+  local function serve(name, text)
+    text = text or assert(temp.read("examples/cookbook/" .. name))
     for _ = 1, 2 do world:host { scripts = { [name] = text } } end
     world:settle()
     world:delay(15, "1m") -- so that each thing is under way when something breaks
@@ -90,4 +90,32 @@ describe("The cookbook, in virtual time", function()
     end)
     assert.equal(150 * 3, world:stream("DELIVERIES").state.messages)
   end)
+
+  for seed = 1, 6 do
+    it("counts each message once with the loop of the guide, seed " .. seed, function()
+      world:close()
+      world = sim.new { seed = seed }
+      local count = assert(temp.read("docs/GUIDE.md"):match "\n```lua\n(local function count%(.-)\n```\n")
+      serve("count.lua", sim.script(([[
+        local kv = require "moonbus.kv"
+        js.stream { name = "SALES", subjects = { "sales.*" } }
+        js.stream { name = "DEAD", subjects = { "dead.>" } }
+        local totals = kv.bucket { name = "totals" }
+        %s
+        local options = { durable = "count", concurrency = 3, timeout = "20s", attempts = 20, dead_letter = "dead.a" }
+        js.consume("SALES", options, function(msg)
+          local done, err = count(totals, msg.subject:match "[^.]+$", msg)
+          if not done then return nil, err end
+        end)
+      ]]):format(count)))
+      for _ = 1, 100 do
+        world:publish("sales.a", "")
+        world:publish("sales.b", "")
+      end
+      trouble()
+      local totals = {}
+      for _, message in ipairs(world:messages "KV_totals") do totals[message.subject] = message.data end
+      assert.same({ ["$KV.totals.a"] = "100", ["$KV.totals.b"] = "100" }, totals)
+    end)
+  end
 end)
