@@ -161,6 +161,7 @@ describe("moonbus test, misused,", function()
   it("names wrong values of deliver and send, and what is allowed", function()
     all_say {
       { 's.deliver("echo")', "script.deliver(...): write script:deliver(...), with a colon" },
+      { 'assert.equal("x", s:deliver("echo").repli)', 'a result has no "repli": did you mean "reply"?' },
       { 's:delivr "echo"', 'a script has no "delivr": did you mean "deliver"?' },
       { 's.stage:close()', 'a script has no "stage": there are advance, close, deliver' },
       { 'test.lod "a.lua"', 'moonbus.test has no "lod": did you mean "load"?' },

@@ -129,6 +129,9 @@ describe("moonbus test", function()
     temp.write(folder, "handlers/a.lua", 'require "moonbus".subscribe("a", function() return "1" end)')
     temp.write(folder, "handlers/a_test.lua",
       'it("a", function() assert.equal("1", require "moonbus.test".load("handlers/a.lua"):deliver("a").reply) end)')
+    for _, name in ipairs { "up", "on", "at" } do -- rings of links end
+      assert.is_true(os.execute(("ln -s . %s/handlers/%s"):format(folder, name)) == 0)
+    end
     local running = process.start { command = { host.binary(), "test", "--watch" }, folder = folder }
     local function says(text)
       wait.eventually(function() return running:stdout():find(text, 1, true) ~= nil end, 20, text)

@@ -19,7 +19,7 @@
 #define LOOK_NS (200 * NS_PER_MS)
 #define SETTLED_NS (50 * NS_PER_MS)
 #define FILES_MOST 20000
-#define DEPTH_MOST 16 /* rings of links end there */
+#define FOLDERS_MOST 4000
 
 struct again_file {
     char *path; /* owned */
@@ -28,9 +28,16 @@ struct again_file {
     ino_t inode;
 };
 
+struct again_folder {
+    dev_t device;
+    ino_t inode;
+};
+
 struct again_look {
     struct again_file *files; /* owned, by path */
     int count, room;
+    struct again_folder *folders; /* owned, while it looks: each once, whatever links lead there */
+    int folder_count;
 };
 
 /* --- what there is --- */
@@ -60,21 +67,34 @@ static void add_file(struct again_look *look, const char *path, const struct sta
                                 info->st_size, info->st_ino};
 }
 
-static void add_path(struct again_look *look, const char *path, int depth)
+static bool enters(struct again_look *look, const struct stat *info)
+{
+    const struct again_folder folder = {info->st_dev, info->st_ino};
+    for (int i = 0; i < look->folder_count; i++) {
+        if (look->folders[i].device == folder.device && look->folders[i].inode == folder.inode)
+            return false;
+    }
+    if (!look->folders || look->folder_count == FOLDERS_MOST)
+        return false;
+    look->folders[look->folder_count++] = folder;
+    return true;
+}
+
+static void add_path(struct again_look *look, const char *path)
 {
     struct stat info;
-    if (stat(path, &info) != 0 || depth > DEPTH_MOST)
+    if (stat(path, &info) != 0)
         return;
     if (S_ISREG(info.st_mode) && is_wanted(path))
         add_file(look, path, &info);
-    DIR *dir = S_ISDIR(info.st_mode) ? opendir(path) : NULL;
+    DIR *dir = S_ISDIR(info.st_mode) && enters(look, &info) ? opendir(path) : NULL;
     const struct dirent *entry;
     while (dir && (entry = readdir(dir))) {
         char inner[4096];
         const char *between = path[strlen(path) - 1] == '/' ? "" : "/";
         if (entry->d_name[0] != '.' && snprintf(inner, sizeof inner, "%s%s%s", path, between,
                                                 entry->d_name) < (int)sizeof inner)
-            add_path(look, inner, depth + 1);
+            add_path(look, inner);
     }
     if (dir)
         closedir(dir);
@@ -87,11 +107,11 @@ static void add_argument(struct again_look *look, const char *path)
     struct stat info;
     const char *slash = strrchr(path, '/');
     if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
-        add_path(look, path, 0);
+        add_path(look, path);
         return;
     }
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-    add_path(look, slash == path ? "/" : folder, 0);
+    add_path(look, slash == path ? "/" : folder);
 }
 
 static int by_path(const void *a, const void *b)
@@ -122,21 +142,23 @@ static void drop_twins(struct again_look *look)
 
 static struct again_look look_at(const struct cli *cli, const struct config *config)
 {
-    struct again_look look = {0};
+    struct again_look look = {.folders = calloc(FOLDERS_MOST, sizeof *look.folders)};
     for (int i = 0; i < cli->arg_count; i++)
         add_argument(&look, cli->args[i]);
     for (int i = 0; config && i < config->handler_count; i++)
         add_argument(&look, config->handlers[i]);
     for (int i = 0; config && i < config->lib_count; i++)
-        add_path(&look, config->lib[i], 0);
+        add_path(&look, config->lib[i]);
     if (!config)
-        add_path(&look, "handlers", 0);
-    add_path(&look, "test", 0);
-    add_path(&look, "tests", 0);
-    add_path(&look, cli->config_file ? cli->config_file : "moonbus.lua", 0);
+        add_path(&look, "handlers");
+    add_path(&look, "test");
+    add_path(&look, "tests");
+    add_path(&look, cli->config_file ? cli->config_file : "moonbus.lua");
     if (look.count > 0)
         qsort(look.files, (size_t)look.count, sizeof *look.files, by_path);
     drop_twins(&look);
+    free(look.folders);
+    look.folders = NULL;
     return look;
 }
 

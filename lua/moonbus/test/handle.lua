@@ -9,9 +9,9 @@ local M = {}
 local inner = setmetatable({}, { __mode = "k" }) -- handle -> its object
 
 -- The object itself, given back so that calls can follow one another, is the handle outside.
-local function outside(handle, object, first, ...)
+local function outside(handle, object, dress, first, ...)
   if first == object then return handle end
-  return first, ...
+  return dress and dress(first) or first, ...
 end
 
 -- There is nothing of that name. Names that libraries look for are nil.
@@ -23,14 +23,15 @@ function M.unknown(what, name, names)
     near and ('did you mean "%s"?'):format(near) or "there are " .. table.concat(list, ", "))
 end
 
--- what: "script". class: its methods; names: the public ones. Returns a function: object -> its handle.
-function M.kind(what, class, names)
+-- what: "script". class: its methods; names: the public ones. dress: nil, or what is done to what they return.
+-- Returns a function: object -> its handle.
+function M.kind(what, class, names, dress)
   local methods, handles = {}, setmetatable({}, { __mode = "k" })
   for _, name in ipairs(names) do
     methods[name] = function(handle, ...)
       if not handles[handle] then blame("%s.%s(...): write %s:%s(...), with a colon", what, name, what, name) end
       local object = inner[handle]
-      return outside(handle, object, class[name](object, ...))
+      return outside(handle, object, dress, class[name](object, ...))
     end
   end
   local kind = {

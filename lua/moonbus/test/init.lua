@@ -5,6 +5,7 @@ local core = require "moonbus.core"
 local files = require "moonbus.test.files"
 local fixture = require "moonbus.test.fixture"
 local handle = require "moonbus.test.handle"
+local record = require "moonbus.test.record"
 local script = require "moonbus.test.script"
 
 local M = {}
@@ -81,7 +82,7 @@ function M.advance(duration)
   core.duration(duration, "test.advance", "duration")
   local result
   for _, each in ipairs(open) do result = each:advance(duration) end
-  return result
+  return record.strict(result)
 end
 
 -- What tests get.

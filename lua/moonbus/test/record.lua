@@ -1,6 +1,7 @@
 -- What a host did from one moment on, read from its log and from what it sent: the result of
 -- script:deliver, script:run and script:advance.
 local cjson = require "cjson"
+local handle = require "moonbus.test.handle"
 local messages = require "moonbus.test.messages"
 
 local M = {}
@@ -128,6 +129,23 @@ local function complete(record)
       end
     end
   end
+end
+
+-- What a result has, though perhaps not this one.
+local FIELDS = {}
+for name in ([[verdict attempt stream consumer sequence handler subject delay error reply raw_reply reply_headers published
+  requests http offloaded dead_letters dead_letter logged runs]]):gmatch "%S+" do
+  FIELDS[name] = true
+end
+local unknown = { __index = function(_, name)
+  if not FIELDS[name] then return handle.unknown("a result", name, FIELDS) end
+end }
+
+-- A result as tests get it: a name that none has is a slip of the pen, which would be nil for ever. Other values as
+-- they are.
+function M.strict(result)
+  if type(result) ~= "table" or not result.runs then return result end
+  return setmetatable(result, unknown)
 end
 
 -- run: the one that the result tells of; nil: of all together.

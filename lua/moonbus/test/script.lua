@@ -468,6 +468,6 @@ end
 
 -- What tests hold of one.
 script.handle = handle.kind("script", script, { "deliver", "send", "run", "advance", "stub", "stub_http",
-  "stub_offload", "kv", "stored", "start", "close" })
+  "stub_offload", "kv", "stored", "start", "close" }, record.strict)
 
 return script
