@@ -133,8 +133,8 @@ end
 
 -- What a result has, though perhaps not this one.
 local FIELDS = {}
-for name in ([[verdict attempt stream consumer sequence handler subject delay error reply raw_reply reply_headers published
-  requests http offloaded dead_letters dead_letter logged runs]]):gmatch "%S+" do
+for name in ([[verdict attempt stream consumer sequence handler subject delay error reply raw_reply reply_headers
+  published requests http offloaded dead_letters dead_letter logged runs]]):gmatch "%S+" do
   FIELDS[name] = true
 end
 local unknown = { __index = function(_, name)
@@ -144,7 +144,7 @@ end }
 -- A result as tests get it: a name that none has is a slip of the pen, which would be nil for ever. Other values as
 -- they are.
 function M.strict(result)
-  if type(result) ~= "table" or not result.runs then return result end
+  if type(result) ~= "table" or not rawget(result, "runs") then return result end
   return setmetatable(result, unknown)
 end
 
