@@ -189,6 +189,36 @@ authorization { users = [
     unrefused(host)
   end)
 
+  it("keeps keys and objects", function()
+    local names = { bucket = "b" }
+    open {
+      { rows "always" },
+      { rows "`bus.subscribe` |", own = "ask.>" },
+      { rows "the warning of a `bus.subscribe`" },
+      { rows("`kv.bucket`", "... of which keys are read", "... of which keys are written"), names = names },
+      { rows("`objects.bucket`", "... of which objects are read", "... of which objects are written"), names = names },
+      { rows "`js.messages`,", names = { stream = "KV_b", bucket = "none" } },
+      { rows "`js.messages`,", names = { stream = "OBJ_b", bucket = "none" } },
+    }
+    local host = run [[
+      local bus = require "moonbus"
+      local b = require "moonbus.kv".bucket { name = "b" }
+      local files = require "moonbus.objects".bucket { name = "b" }
+      bus.subscribe("ask.it", { timeout = "15s" }, function()
+        local created = assert(b:create("a", "1"))
+        assert(b:update("a", "2", created))
+        assert(b:put("gone", "x") and b:purge("gone"))
+        assert(files:put("o", ("x"):rep(1000000)))
+        assert(files:put("o", ("y"):rep(1000000)))
+        assert(files:put("gone", "x") and files:delete("gone"))
+        return table.concat({ b:get("a").value, table.concat(b:keys(), ","), #b:history("a"), #files:get "o",
+          #files:list() }, " ")
+      end)]]
+    assert.equal("2 a 1 1000000 1", w.client:request("ask.it", "").data)
+    wait.eventually(function() return w.client:api("CONSUMER.NAMES.OBJ_b").total == 0 end, 10)
+    unrefused(host)
+  end)
+
   it("counts, and is pinned", function()
     open {
       { rows "always" },
