@@ -83,6 +83,7 @@ describe("moonbus.kv beside @nats-io/kv", function()
   end)
 
   it("sees in its watch, and in its cache, what the other writes", function()
+    local seen = w.client:subscribe "seen"
     w:run([[
 local bus, js, kv = require "moonbus", require "moonbus.jetstream", require "moonbus.kv"
 local b = kv.bucket { name = "shared", history = 5, cache = true }
@@ -93,7 +94,7 @@ bus.subscribe("cached", function(msg)
   local entry, err = b:get(msg.data)
   return entry and entry.value or err.code
 end)]])
-    local seen = w.client:subscribe "seen"
+    assert.equal("all", seen:next(5).data)
     node.run(w.server.url, [[
       const { Kvm } = require("@nats-io/kv");
       const kv = await new Kvm(nc).open("shared");
