@@ -52,7 +52,7 @@ static void check(struct world *world, struct pull_action action)
         MUST(pull->asked == action.batch);
     MUST(!action.keep || (pull->pin.id[0] && pull->state == PULL_PULLING));
     if (pull->pin.id[0] && pull->state == PULL_PULLING)
-        MUST(action.wake_ns > world->now_ns);
+        MUST(pin_due_ns(&pull->pin) > world->now_ns && action.wake_ns <= pin_due_ns(&pull->pin));
     /* It waits for something, and will be woken for it. */
     if (pull->state == PULL_BACKING_OFF || (pull->state == PULL_PULLING && pull->asked > 0))
         MUST(action.wake_ns != UINT64_MAX);
