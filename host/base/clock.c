@@ -34,6 +34,11 @@ uint64_t clock_now_ns(void)
     return world_active() ? world_now_ns(world_here) : (uint64_t)read_clock(CLOCK_MONOTONIC);
 }
 
+bool clock_is_simulated(void)
+{
+    return world_active();
+}
+
 int64_t clock_wall_ns(void)
 {
     return world_active() ? world_wall_ns() : read_clock(CLOCK_REALTIME);

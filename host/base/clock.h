@@ -40,6 +40,10 @@ void clock_free(struct clock *clock);
 /* Monotonic nanoseconds (CLOCK_MONOTONIC); in a simulated world its own (world.h). */
 uint64_t clock_now_ns(void);
 
+/* Is the time simulated? What looks again and again, in case that something has happened, may do it
+ * seldom then: a year is to pass in a moment. */
+bool clock_is_simulated(void);
+
 /* Wall clock, nanoseconds since 1970. */
 int64_t clock_wall_ns(void);
 

@@ -32,6 +32,7 @@
 #define AGAIN_MAX_NS (60 * NS_PER_S)
 /* The stream is looked for again: when it was not there, and when the server did not answer. */
 #define LOOK_NS (60 * NS_PER_S)
+#define LOOK_SIMULATED_NS (24 * 3600 * NS_PER_S)
 #define RETRY_NS (5 * NS_PER_S)
 #define ASK_NS (5 * NS_PER_S)
 #define ID_MAX_BYTES 1400
@@ -391,7 +392,9 @@ static int64_t look_after_ns(int code)
 {
     if (code == ERR_PERMISSION)
         return 0;
-    return err_passes(code) && !is_absent(code) ? RETRY_NS : LOOK_NS;
+    if (err_passes(code) && !is_absent(code))
+        return RETRY_NS;
+    return clock_is_simulated() ? LOOK_SIMULATED_NS : LOOK_NS;
 }
 
 /* The pool. */

@@ -22,6 +22,7 @@
 #include "engine/version/script.h"
 
 #define LOOK_NS (30 * NS_PER_S)
+#define LOOK_SIMULATED_NS (3600 * NS_PER_S)
 /* With missed = "skip": a time that is older when it could run has been missed. */
 #define LATE_S 120
 /* A clock that was set back further was wrong, and is right now: its times come anew. */
@@ -109,21 +110,27 @@ static void come(struct source *source, int64_t now)
         source_ready(source);
 }
 
+/* It is looked again at the next time, or before. */
+static void arm(struct source *source, int64_t wall_ns)
+{
+    int64_t wait_ns = clock_is_simulated() ? LOOK_SIMULATED_NS : LOOK_NS;
+    int64_t left_s = source->cron.planned - wall_ns / NS_PER_S;
+    if (left_s > 0 && left_s <= wait_ns / NS_PER_S)
+        wait_ns = source->cron.planned * NS_PER_S - wall_ns;
+    source_arm(source, clock_now_ns() + (uint64_t)wait_ns);
+}
+
 /* True: the clock was set back by hours. */
 static bool look(struct source *source)
 {
-    int64_t wall_ns = clock_wall_ns(), now = wall_ns / NS_PER_S, wait_ns = LOOK_NS;
+    int64_t wall_ns = clock_wall_ns(), now = wall_ns / NS_PER_S;
     bool set_back = source->cron.seen_ns && wall_ns < source->cron.seen_ns - SET_BACK_NS;
     if (!source->cron.planned || set_back)
         source->cron.planned = next_after(source, now);
     source->cron.seen_ns = wall_ns;
     if (source->cron.planned <= now)
         come(source, now);
-    if (source->cron.planned > now && source->cron.planned - now <= LOOK_NS / NS_PER_S)
-        wait_ns = source->cron.planned * NS_PER_S - wall_ns;
-    if (wait_ns > LOOK_NS)
-        wait_ns = LOOK_NS;
-    source_arm(source, clock_now_ns() + (uint64_t)wait_ns);
+    arm(source, wall_ns);
     return set_back;
 }
 
@@ -147,12 +154,15 @@ static void on_look(struct deadline *deadline)
 
 static int64_t take(struct source *source)
 {
-    int64_t due = source->cron.due, now = clock_wall_ns() / NS_PER_S;
-    if (source->registration->missed == MISSED_ALL && source->cron.planned <= now) {
+    int64_t due = source->cron.due, wall_ns = clock_wall_ns();
+    if (source->registration->missed != MISSED_ALL || source->state.phase != SOURCE_SERVING)
+        return due;
+    if (source->cron.planned <= wall_ns / NS_PER_S) {
         source->cron.due = source->cron.planned;
         source->cron.planned = next_after(source, source->cron.due);
         source->state.owed++;
     }
+    arm(source, wall_ns);
     return due;
 }
 
