@@ -24,11 +24,17 @@ local stated = {} -- the streams that this script has stated
 
 -- The time of a firing ----------------------------------------------------------------------------
 
+--- What a firing says is believed only if its time has come, by the server's clock or by ours: a host whose
+--- clock is ahead, and whoever else may publish there, would stop the line until then.
+local function stated_time(msg)
+  local time = tonumber(msg:header(TIME) or "")
+  if time and time >= 0 and time <= math.max(msg.timestamp, core.now()) + LATE then return math.floor(time) end
+end
+
 --- What the server has fired says when the next one is due; it was the line's last time until then.
 local function planned(spec, msg)
-  local time = tonumber(msg:header(TIME) or "")
-  if time then return time end
-  return core.cron_last(spec.line, spec.tz, 0, math.floor(msg.timestamp)) or math.floor(msg.timestamp)
+  return stated_time(msg) or core.cron_last(spec.line, spec.tz, 0, math.floor(msg.timestamp))
+    or math.floor(msg.timestamp)
 end
 
 -- Firing ------------------------------------------------------------------------------------------
@@ -65,7 +71,7 @@ local function fire(spec, time, sequence)
   return receipt and receipt.seq, err
 end
 
---- True when everything up to `now` is fired; or nil and an error.
+--- True when everything up to `now` is fired, or KEPT of it; or nil and an error.
 local function catch_up(spec, first, now)
   local last, sequence, err = last_firing(spec)
   if not sequence then return nil, err end
@@ -115,11 +121,15 @@ local function ensure_schedule(spec)
   return ok, err
 end
 
---- The other way: what the server fires by itself must be no more.
+--- The other way: what the server fires by itself must be no more. True, or nil and an error.
 local function drop_schedule(spec)
-  local there = js_api.get("js.cron", spec.stream, { last_by_subj = SCHEDULES .. spec.name })
-  if not there then return true end
-  return js_api.call("js.cron", "STREAM.MSG.DELETE." .. spec.stream, { seq = there.sequence, no_erase = true })
+  local there, err = js_api.get("js.cron", spec.stream, { last_by_subj = SCHEDULES .. spec.name })
+  if there then
+    return js_api.call("js.cron", "STREAM.MSG.DELETE." .. spec.stream, { seq = there.sequence, no_erase = true })
+  elseif err.code ~= "not_found" then
+    return nil, err
+  end
+  return true
 end
 
 -- Each host ---------------------------------------------------------------------------------------
@@ -136,9 +146,8 @@ local function tick_of(spec)
       if spec.schedule == "server" then
         ok, err = ensure_schedule(spec)
       else
-        ok, err = prepared or drop_schedule(spec), nil
-        prepared = true
-        if ok then ok, err = catch_up(spec, first, now) end
+        if not prepared then prepared, err = drop_schedule(spec) end
+        if prepared then ok, err = catch_up(spec, first, now) end
       end
       if ok then
         said = false

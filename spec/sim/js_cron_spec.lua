@@ -131,6 +131,48 @@ describe("js.cron, in virtual time", function()
     assert.equal(3, #world:messages "MOONBUS_CRON")
   end)
 
+  it("goes on when the last firing says a time that is far ahead: of a clock that was wrong, or of anybody", function()
+    host [[
+      js.cron("0 * * * *", { name = "job", missed = "all", dead_letter = false }, function(msg, time)
+        sim.note(os.date("!%d %H:%M", time) .. " " .. (msg:header "By" or "ours"))
+      end)
+    ]]
+    world:advance "90m"
+    -- A host whose clock is a day ahead has come first; and later somebody who may publish there.
+    local ahead = ("%.0f"):format(1767225600 + 26 * 3600)
+    for minutes, time in pairs { [0] = ahead, [60] = "99999999999", [120] = "inf" } do
+      world:publish("moonbus.cron.job", "", { after = minutes .. "m1s",
+        headers = { ["Moonbus-Cron-Time"] = time, By = "them" } })
+    end
+    world:advance "3h"
+    assert.same({ "01 01:00 ours", "01 01:00 them", "01 02:00 ours", "01 02:00 them", "01 03:00 ours", "01 03:00 them",
+      "01 04:00 ours" }, world:said())
+  end)
+
+  for _, time in ipairs { "-99999999999", "-inf", "nan", "then" } do
+    it("fires nothing of before for a last firing that says it is of " .. time, function()
+      host(notes("0 * * * *", 'missed = "all"'))
+      world:advance "90m"
+      world:publish("moonbus.cron.job", "", { headers = { ["Moonbus-Cron-Time"] = time } })
+      world:advance "1h"
+      assert.same({ "01 01:00:00", "01 01:00:00", "01 02:00:00" }, world:said())
+    end)
+  end
+
+  it("fires by hosts only when the server's schedule is gone, and says what keeps that", function()
+    local states = 'js.stream { name = "JOBS", subjects = { "moonbus.cron.>" }, deny_delete = true }\n'
+    world:host { scripts = { ["s.lua"] = sim.script(states) } }
+    world:publish("moonbus.cron.schedule.job", "", { headers = { ["Nats-Schedule"] = "0 0 * * * *" } })
+    host(states .. notes("0 * * * *", 'stream = "JOBS", missed = "skip"'))
+    world:advance "90m"
+    assert.same({}, world:said())
+    assert.matches("js%.cron job: .*; it is tried again", world:logged("warn")[1].msg)
+    assert.equal(1, #world:messages "JOBS")
+    world:api("STREAM.PURGE.JOBS", { filter = "moonbus.cron.schedule.job" })
+    world:advance "31m"
+    assert.same({ "01 02:00:00" }, world:said())
+  end)
+
   it("takes another line by a reload", function()
     local one = host(notes "0 * * * *")
     world:advance "1h30m"
