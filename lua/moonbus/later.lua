@@ -43,7 +43,7 @@ end
 -- The server's schedules --------------------------------------------------------------------------
 
 local SCHEDULES = "moonbus.at."
-local SCHEDULES_LEVEL = 2 -- JetStream's API level, of nats-server 2.12
+local SCHEDULES_NEED = { level = 2, what = "js.publish: a schedule" }
 local KNOWN_FOR = 60 -- seconds
 local KNOWN_MOST = 1000 -- subjects
 
@@ -58,25 +58,38 @@ local function takes_schedules(config)
   return false
 end
 
-local function ask_stream(subject)
-  local names = js_api.call("js.publish", "STREAM.NAMES", { subject = subject })
-  local name = names and type(names.streams) == "table" and names.streams[1]
-  if not name then return false end
-  local info = js_api.call("js.publish", "STREAM.INFO." .. name)
-  return info and takes_schedules(info.config or {}) and name or false
+--- What this user may not ask has an answer, and the same one the next time.
+local function refused(err)
+  if err.code == "permission" or err.code == "unsupported" then return false end
+  return nil, err
 end
 
---- The stream of that subject, if the server shall publish there at a time; else false.
+local function ask_stream(subject)
+  local names, err = js_api.call("js.publish", "STREAM.NAMES", { subject = subject })
+  if not names then return refused(err) end
+  local name = type(names.streams) == "table" and names.streams[1]
+  if not name then return false end
+  local info
+  info, err = js_api.call("js.publish", "STREAM.INFO." .. name)
+  if not info then return refused(err) end
+  return takes_schedules(info.config or {}) and name
+end
+
+--- The stream of that subject, if the server shall publish there at a time; else false; or nil and an error.
+--- It is never guessed: what the server has published has no message id, so what an earlier run of the handler
+--- has left to it would come once more out of our stream.
 local function scheduling_stream(subject)
-  if (core.js_level() or 0) < SCHEDULES_LEVEL then return false end
+  local able, err = js_api.require("js.publish", SCHEDULES_NEED)
+  if not able then return refused(err) end
   local entry, now = known[subject], core.clock()
-  if not entry or now > entry[2] then
-    if not entry then known_count = known_count + 1 end
-    if known_count > KNOWN_MOST then known, known_count = {}, 1 end
-    entry = { ask_stream(subject), now + KNOWN_FOR }
-    known[subject] = entry
-  end
-  return entry[1]
+  if entry and now <= entry[2] then return entry[1] end
+  local stream
+  stream, err = ask_stream(subject)
+  if stream == nil then return nil, err end
+  if not known[subject] then known_count = known_count + 1 end
+  if known_count > KNOWN_MOST then known, known_count = {}, 1 end
+  known[subject] = { stream, now + KNOWN_FOR }
+  return stream
 end
 
 --- The headers of a schedule; nil: JetStream is told something that it would do at once.
@@ -162,7 +175,9 @@ function M.publish(send, subject, data, opts)
   local text, content_type, id = core.js_prepare(subject, data, opts)
   id = id or core.later_id()
   local headers = schedule_headers(opts.headers, opts.own)
-  local stream = headers and scheduling_stream(subject)
+  local stream, err = false, nil
+  if headers then stream, err = scheduling_stream(subject) end
+  if stream == nil then return fail(err) end
   if not stream then return park(send, subject, text, content_type, id, opts) end
   headers["Nats-Schedule"], headers["Nats-Schedule-Target"] = "@at " .. core.time_text(opts.at), subject
   local receipt = {

@@ -161,6 +161,37 @@ describe("What is published later, in virtual time", function()
     assert.matches("what was to be published later.*no stream", world:logged("error")[1].msg)
   end)
 
+  describe("where the stream has schedules", function()
+    local SCHEDULES = [[
+      js.stream { name = "OUT", subjects = { "out.>", "moonbus.at.OUT.>" }, allow_msg_schedules = true,
+        allow_rollup_hdrs = true }
+      bus.subscribe("go", { timeout = "50m" }, function(msg)
+        local receipt, err = js.publish("out.a", "x", { id = "mine", after = "1h" })
+        return { receipt and receipt.stream or "none", err and err.code or "no error" }
+      end)
+    ]]
+
+    local function serve_there() return world:host { scripts = { ["out.lua"] = sim.script(SCHEDULES) } } end
+
+    -- It would be published twice: the server gives what it publishes no message id.
+    it("is not parked as well because a question about the stream had no answer", function()
+      serve_there()
+      world:settle()
+      world:lose_answers(2)
+      assert.same({ "none", "timeout" }, go())
+      assert.same({ "OUT", "no error" }, go())
+      assert.equal(1, #stored())
+      assert.equal(404, world:stream("MOONBUS_LATER").error.code)
+    end)
+
+    it("is not parked as well because what the server can do is not known yet", function()
+      world:lose_answers(1)
+      serve_there()
+      assert.same({ "OUT", "no error" }, go())
+      assert.equal(1, #stored())
+    end)
+  end)
+
   it("survives outages on the way", function()
     serve [[
       for i = 1, 20 do assert(js.publish("out.a", tostring(i), { after = i })) end
