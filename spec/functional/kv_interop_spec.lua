@@ -88,7 +88,8 @@ describe("moonbus.kv beside @nats-io/kv", function()
 local bus, js, kv = require "moonbus", require "moonbus.jetstream", require "moonbus.kv"
 local b = kv.bucket { name = "shared", history = 5, cache = true }
 b:watch(">", function(entry)
-  bus.publish("seen", entry and ("%s %s %s %d"):format(entry.key, entry.operation, entry.value, entry.revision) or "all")
+  if not entry then return bus.publish("seen", "all") end
+  bus.publish("seen", ("%s %s %s %d"):format(entry.key, entry.operation, entry.value, entry.revision))
 end)
 bus.subscribe("cached", function(msg)
   local entry, err = b:get(msg.data)

@@ -22,6 +22,27 @@ scenario(1, "a time to live that is none, and a stream that takes none", functio
   s:note(s:store("t.a", "", { "Nats-TTL: 5s" }))
 end)
 
+scenario(1, "a marker says that the last message of a subject has ended, and lives for a while", function(s)
+  local marker = 2 * s.scale
+  s:stream { allow_msg_ttl = true, subject_delete_marker_ttl = marker * 1e9, allow_rollup_hdrs = true,
+    max_msgs_per_subject = 3 }
+  local function last(subject)
+    local got = s:api("STREAM.MSG.GET.S", { last_by_subj = subject })
+    s:note(got.message and { seq = got.message.seq, hdrs = got.message.hdrs, data = got.message.data } or got.error)
+  end
+  s:note(s:store("s.a", "1", { ("Nats-TTL: %ds"):format(marker) }))
+  s:note(s:store("s.a", "2", { ("Nats-TTL: %ds"):format(marker) }))
+  s:note(s:store("s.b", "1", { "Nats-TTL: 1s" })) -- no shorter than a marker's
+  s:note(s:store("s.c", "1"))
+  s:pass(1.2)
+  s:note(s:api("STREAM.MSG.GET.S", { last_by_subj = "s.b" }).message.seq) -- its header has the longer time then
+  s:pass(1.9)
+  last "s.a"
+  last "s.b"
+  last "s.c"
+  s:note(s:store("s.a", "3", { "Nats-Expected-Last-Subject-Sequence: 0" }).error.err_code)
+end)
+
 scenario(1, "an expectation of another subject", function(s)
   s:stream()
   s:store("s.a", "1")
