@@ -11,22 +11,34 @@
 struct mirror_handle {
     struct vm_held held;
     struct mirror *mirror; /* a reference, or NULL */
+    const struct mirror_value
+        *value; /* a reference, while it is pushed, which may raise; or NULL */
 };
+
+static void end_value(struct mirror_handle *handle)
+{
+    const struct mirror_value *value = handle->value;
+    handle->value = NULL;
+    if (value)
+        mirror_value_release(handle->mirror, value);
+}
 
 static void drop_handle(struct vm_held *held)
 {
-    mirror_release(((struct mirror_handle *)held)->mirror);
+    struct mirror_handle *handle = (struct mirror_handle *)held;
+    end_value(handle);
+    mirror_release(handle->mirror);
 }
 
 static int collect_handle(lua_State *L)
 {
     struct mirror_handle *handle = lua_touserdata(L, 1);
-    struct mirror *mirror = handle->mirror;
-    handle->mirror = NULL;
-    if (!mirror)
+    if (!handle->mirror)
         return 0;
     vm_unhold(&handle->held);
-    mirror_release(mirror);
+    end_value(handle);
+    mirror_release(handle->mirror);
+    handle->mirror = NULL;
     return 0;
 }
 
@@ -45,39 +57,23 @@ static int core_mirror(lua_State *L)
     return 1;
 }
 
-static struct mirror *mirror_at(lua_State *L, int index)
+static struct mirror_handle *handle_at(lua_State *L, int index)
 {
     struct mirror_handle *handle = luaL_checkudata(L, index, MIRROR_METATABLE);
     if (!handle->mirror)
         luaL_error(L, "the cache of this bucket has ended");
-    return handle->mirror;
-}
-
-/* A value that is pushed while Lua may raise: it hangs on a userdata meanwhile. When that happens,
- * its reference ends with the Lua state. */
-struct borrowed {
-    struct vm_held held;
-    struct mirror *mirror; /* not owned: its handle is an argument of the caller */
-    const struct mirror_value *value;
-};
-
-static void drop_borrowed(struct vm_held *held)
-{
-    const struct borrowed *borrowed = (struct borrowed *)held;
-    mirror_value_release(borrowed->mirror, borrowed->value);
+    return handle;
 }
 
 /* value, revision, created, stale */
-static int push_value(lua_State *L, struct mirror *mirror, struct borrowed *borrowed, bool stale)
+static int push_value(lua_State *L, struct mirror_handle *handle, bool stale)
 {
-    const struct mirror_value *value = borrowed->value;
-    vm_hold(L, &borrowed->held, drop_borrowed);
+    const struct mirror_value *value = handle->value;
     lua_pushlstring(L, value->data, value->len);
     lua_pushnumber(L, (double)value->revision);
     lua_pushnumber(L, (double)value->timestamp_ns / NS_PER_S);
     lua_pushboolean(L, stale);
-    vm_unhold(&borrowed->held);
-    mirror_value_release(mirror, value);
+    end_value(handle);
     return 4;
 }
 
@@ -85,15 +81,13 @@ static int push_value(lua_State *L, struct mirror *mirror, struct borrowed *borr
  * value. Else the value, its revision, when it was stored (seconds), and whether it may be old. */
 static int core_mirror_get(lua_State *L)
 {
-    lua_settop(L, 2);
-    struct mirror *mirror = mirror_at(L, 1);
+    struct mirror_handle *handle = handle_at(L, 1);
     const char *subject = luaL_checkstring(L, 2);
-    struct borrowed *borrowed = lua_newuserdata(L, sizeof *borrowed);
-    *borrowed = (struct borrowed){.mirror = mirror};
     bool stale;
-    switch (binding_mirror_get(instance_of(L), mirror, subject, &borrowed->value, &stale)) {
+    end_value(handle); /* of a call that raised */
+    switch (binding_mirror_get(instance_of(L), handle->mirror, subject, &handle->value, &stale)) {
     case MIRROR_HAS:
-        return push_value(L, mirror, borrowed, stale);
+        return push_value(L, handle, stale);
     case MIRROR_HAS_NOT:
         lua_pushboolean(L, false);
         lua_pushboolean(L, stale);
@@ -108,7 +102,7 @@ static int core_mirror_get(lua_State *L)
 static int core_mirror_note(lua_State *L)
 {
     size_t len = 0;
-    struct mirror *mirror = mirror_at(L, 1);
+    struct mirror *mirror = handle_at(L, 1)->mirror;
     const char *data = lua_isnoneornil(L, 3) ? NULL : luaL_checklstring(L, 3, &len);
     mirror_note(mirror, luaL_checkstring(L, 2), data, len, (uint64_t)luaL_checknumber(L, 4),
                 clock_wall_ns());

@@ -161,7 +161,7 @@ static void on_more(void *owner)
 
 static void cancel_wait(struct op *op)
 {
-    if (reader_stop_waiting(op->work))
+    if (reader_stop_waiting(op->work, op))
         op_release(op);
 }
 
@@ -257,6 +257,7 @@ static int core_reader_next(lua_State *L)
     struct task *task = api_task(L, BINDING);
     struct reader_ticket *ticket = own_ticket(L, task);
     struct err err;
+    packet_clear(&ticket->message.packet); /* of a step that raised */
     switch (reader_take(ticket->op->work, &ticket->message, &err)) {
     case READER_TAKEN:
         return push_message(L, ticket->op, &ticket->message);

@@ -196,7 +196,7 @@ static int push_more(struct op *op, lua_State *L)
 
 static void cancel_wait(struct op *op)
 {
-    if (replies_stop_waiting(op->work))
+    if (replies_stop_waiting(op->work, op))
         op_release(op);
 }
 
@@ -231,6 +231,7 @@ static int core_replies_next(lua_State *L)
     struct op *op = ticket->op;
     if (op->task && op->task != task->root)
         return api_misuse(L, "%s: these replies are another handler's", binding);
+    packet_clear(&ticket->packet); /* of a step that raised */
     switch (replies_take(op->work, &ticket->packet, NULL, NULL)) {
     case REPLIES_TAKEN:
         return push_reply(L, &ticket->packet);

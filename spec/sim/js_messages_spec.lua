@@ -128,6 +128,19 @@ describe("js.messages, in virtual time", function()
     for _, each in ipairs(said) do assert.is_nil(each:find "other") end
   end)
 
+  it("ends when the rest was removed while it was read", function()
+    for i = 6, 2000 do world:publish("in.x", "m" .. i) end
+    world:settle()
+    serve(nil, 'bus.sleep("5ms")')
+    world:publish "ask"
+    world:advance "500ms"
+    world:api("STREAM.PURGE.IN", {})
+    world:advance "30s"
+    local said = world:said()
+    assert.equal("end", said[#said])
+    assert.is_true(#said < 1500, #said)
+  end)
+
   it("gives nil and no_stream when there is no such stream", function()
     world:api("STREAM.DELETE.IN")
     serve()

@@ -184,6 +184,18 @@ describe("A watch of a bucket, in virtual time", function()
     assert.equal("| k=1@1 k=one@1 k=two@2", said())
   end)
 
+  it("is stopped while its stream is looked for, and nothing of it is touched after that", function()
+    local host = watch()
+    world:freeze "4s"
+    world:cut "100ms"
+    world:advance "500ms"
+    host:reload("w.lua", sim.script [[bus.subscribe("x", function() end)]])
+    world:advance "30s"
+    host:stop "30s"
+    world:advance "5s"
+    assert.is_true(host:stopped())
+  end)
+
   it("shows in the status how far it is, and that its bucket is gone", function()
     put("a", "1")
     put("b", "2")

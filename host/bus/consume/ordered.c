@@ -48,6 +48,7 @@ static void count_taken(struct ordered *ordered, const struct ack_subject *ack)
         ordered->left--;
     if (ack->pending == 0 || ordered->left == 0)
         ordered->caught_up = true;
+    ordered->puller.eager = !ordered->caught_up;
     if (ack->stream_sequence > ordered->last)
         ordered->last = ack->stream_sequence;
 }
@@ -70,13 +71,15 @@ static enum puller_taken take_message(struct puller *puller, struct packet *pack
     count_taken(ordered, ack);
     if (!*taken && ordered->caught_up && !before)
         *taken = &passed_over;
+    ordered->in_hand += *taken != NULL;
     return how;
 }
 
 void ordered_tell(struct ordered *ordered)
 {
     mutex_lock(&ordered->puller.lock);
-    bool tell = ordered->caught_up && !ordered->told_caught_up;
+    /* What is on its way to the reader still is handed on first, and then tells it. */
+    bool tell = ordered->caught_up && !ordered->told_caught_up && ordered->in_hand == 0;
     ordered->told_caught_up |= tell;
     mutex_unlock(&ordered->puller.lock);
     if (tell && ordered->calls->on_caught_up)
@@ -88,6 +91,9 @@ static void hand_on_message(struct puller *puller, void *taken)
     struct ordered *ordered = ordered_of(puller);
     if (taken != &passed_over && ordered->calls->hand_on)
         ordered->calls->hand_on(ordered->owner, taken);
+    mutex_lock(&puller->lock);
+    ordered->in_hand--;
+    mutex_unlock(&puller->lock);
     ordered_tell(ordered);
 }
 
@@ -102,8 +108,11 @@ static void note_info(struct puller *puller, const cJSON *info)
     if (ordered->suspect > ordered->numbers && !ordered->broken)
         break_off(ordered);
     ordered->suspect = sent > ordered->numbers ? sent : 0;
-    if (ordered->calls->on_stream)
-        puller_look(puller); /* which asks what the stream is, too */
+    /* Which asks what the stream is, too; or notices that what was to come is not there any more.
+     */
+    bool emptied = !ordered->caught_up && json_unsigned(info, "num_pending", 1) == 0;
+    if (ordered->calls->on_stream || emptied)
+        puller_look(puller);
 }
 
 /* --- life --- */

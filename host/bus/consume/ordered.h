@@ -46,9 +46,12 @@ struct ordered_calls {
                               void **taken);
     /* On the delivery thread, without the lock. May be NULL. */
     void (*hand_on)(void *owner, void *taken);
-    /* Once: what was there when it began has been handed on. On the delivery thread, or on a pool
-     * thread when nothing was there. May be NULL. */
+    /* Once: what was there when it began has been handed on, or is not there any more. On the
+     * delivery thread, or on that of ordered_start or of a look. May be NULL. */
     void (*on_caught_up)(void *owner);
+    /* Of a stream that has lost its end all is read again, as of one that was made anew: its reader
+     * keeps what it has read, and must not keep what is gone. */
+    bool rereads;
     /* With the lock held, on a pool thread: the stream was made anew, so that nothing of what was
      * taken is there any more. May be NULL. */
     void (*on_anew)(void *owner);

@@ -27,6 +27,8 @@ struct ordered {
     uint64_t last;       /* stream sequence of the last message that was taken, or passed over */
     uint64_t numbers;    /* the consumer's number of the last message that came */
     uint64_t suspect;    /* the server said that it had sent so many; 0: nothing was missing */
+    unsigned in_hand;    /* messages that were taken, and not handed on yet */
+    unsigned epoch;      /* of the puller, when the consumer was made: no connect since then */
     uint64_t left;       /* of what was there when the consumer was made: still to come */
     uint64_t behind;     /* messages that were still to come, as of the last one */
     uint64_t made;       /* how many consumers were made */
@@ -38,8 +40,7 @@ struct ordered {
     /* Of whoever looks, one at a time. */
     char created[64];   /* of the stream, as the server writes it */
     char subjects[256]; /* of the stream, if it has one pattern alone; else ">" */
-    char told[200];     /* the last error that was logged, "" for none */
-    bool found_none;    /* the consumer that was made last had nothing to bring */
+    char failure[200];  /* the last error that was logged, "" for none */
     _Atomic uint64_t target;
 };
 

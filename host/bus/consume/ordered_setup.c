@@ -82,21 +82,22 @@ static cJSON *make_request(const struct ordered *ordered, const struct beginning
     return request;
 }
 
-/* Servers drop what they do not know. */
-static int check_answer(const struct ordered *ordered, const struct beginning *begin,
-                        const cJSON *answer, struct err *err)
+/* Servers drop what they do not know; and what memory was refused for was not asked for. */
+static int check_answer(const struct ordered *ordered, const cJSON *asked, const cJSON *answer,
+                        struct err *err)
 {
+    /* Before 2.10 the name is not echoed; a time comes back written otherwise. */
+    static const char *const skip[] = {"name", "opt_start_time", NULL};
     const cJSON *config = json_field(answer, "config");
+    struct err why;
     int filters = cJSON_GetArraySize(json_field(config, "filter_subjects"));
-    filters += *json_text_or(config, "filter_subject", "") != '\0';
     if (ordered->filter_count > 1 && filters < ordered->filter_count)
         return err_set(
             err, ERR_INVALID,
             "a list of filters needs nats-server 2.10 or newer; with this server use one "
             "filter, with wildcards");
-    if (filters < ordered->filter_count ||
-        json_unsigned(config, "opt_start_seq", 0) !=
-            (begin->deliver == DELIVER_SEQUENCE ? begin->sequence : 0))
+    if (strcmp(json_text_or(config, "ack_policy", ""), "none") != 0 ||
+        jsapi_compare(asked, config, skip, &why) != 0)
         return err_set(err, ERR_UNAVAILABLE, "the server made another consumer than was asked for");
     return 0;
 }
@@ -140,13 +141,14 @@ static const char *adopt(struct ordered *ordered, const char *name, const struct
     if (begin->deliver == DELIVER_SEQUENCE && !ordered->begun)
         ordered->last = begin->sequence - 1;
     /* Nothing of it is there: what it has to say comes after the newest message of before. */
-    ordered->found_none = ordered->left == 0;
     if (ordered->left == 0) {
         ordered->caught_up = true;
         if (ordered->last < newest && begin->deliver != DELIVER_SEQUENCE)
             ordered->last = newest;
     }
     ordered->begun |= begin->deliver != DELIVER_TIME || ordered->left == 0;
+    ordered->puller.eager = !ordered->caught_up;
+    ordered->epoch = ordered->puller.pull.epoch;
     puller_judged(&ordered->puller, answer);
     return warn;
 }
@@ -166,8 +168,8 @@ static int make_consumer(struct ordered *ordered, uint64_t newest, uint64_t dead
     cJSON *request = make_request(ordered, &begin, name);
     jsapi_consumer("CREATE", ordered->stream, name, operation, sizeof operation);
     cJSON *answer = jsapi_wait(puller->intake->jsapi, operation, request, deadline_ns, NULL, err);
-    cJSON_Delete(request);
-    int code = answer ? check_answer(ordered, &begin, answer, err) : (int)err->code;
+    int code =
+        answer ? check_answer(ordered, json_field(request, "config"), answer, err) : (int)err->code;
     if (code == 0) {
         bool moved;
         mutex_lock(&puller->lock);
@@ -180,6 +182,7 @@ static int make_consumer(struct ordered *ordered, uint64_t newest, uint64_t dead
     }
     if (answer && code != 0)
         ordered_delete(ordered, name);
+    cJSON_Delete(request);
     cJSON_Delete(answer);
     return code;
 }
@@ -195,7 +198,7 @@ static void note_stream(struct ordered *ordered, const cJSON *info, uint64_t new
     bool anew = *ordered->created && strcmp(ordered->created, created) != 0;
     mutex_lock(&puller->lock);
     bool shorter = !anew && taken > newest;
-    if (anew) {
+    if (anew || (shorter && ordered->calls->rereads)) {
         ordered->last = 0;
         ordered->begun = ordered->deliver == DELIVER_NEW; /* all that is in it is new */
         ordered->caught_up = false;
@@ -266,11 +269,17 @@ static bool is_whole(struct ordered *ordered, uint64_t deadline_ns)
     puller_operation(puller, "INFO", operation, sizeof operation);
     cJSON *info = jsapi_wait(puller->intake->jsapi, operation, NULL, deadline_ns, NULL, NULL);
     bool whole = info && puller_info_tells(info);
+    uint64_t sent = json_unsigned(json_field(info, "delivered"), "consumer_seq", 0);
     mutex_lock(&puller->lock);
-    whole = whole && !ordered->broken &&
-            json_unsigned(json_field(info, "delivered"), "consumer_seq", 0) <= ordered->numbers;
-    if (whole)
+    bool all_came = sent <= ordered->numbers;
+    /* Without a connect since it was made, the rest may be on its way: note_info waits for that. */
+    whole = whole && !ordered->broken && (all_came || puller->pull.epoch == ordered->epoch);
+    if (whole) {
         puller_judged(puller, info);
+        if (all_came && json_unsigned(info, "num_pending", 1) == 0)
+            ordered->caught_up = true;
+        puller->eager = !ordered->caught_up;
+    }
     mutex_unlock(&puller->lock);
     cJSON_Delete(info);
     return whole;
@@ -278,9 +287,9 @@ static bool is_whole(struct ordered *ordered, uint64_t deadline_ns)
 
 static void log_failure(struct ordered *ordered, const struct err *err)
 {
-    if (strncmp(ordered->told, err->message, sizeof ordered->told - 1) == 0)
+    if (strncmp(ordered->failure, err->message, sizeof ordered->failure - 1) == 0)
         return;
-    snprintf(ordered->told, sizeof ordered->told, "%.*s", (int)sizeof ordered->told - 1,
+    snprintf(ordered->failure, sizeof ordered->failure, "%.*s", (int)sizeof ordered->failure - 1,
              err->message);
     puller_log(&ordered->puller, LOG_WARN, "cannot be read at the moment: %s", err->message);
 }
@@ -293,12 +302,10 @@ static enum looked look_on_server(struct ordered *ordered)
     if (code == 0 && !is_whole(ordered, deadline_ns))
         code = make_consumer(ordered, newest, deadline_ns, &err);
     if (code == 0) {
-        if (*ordered->told)
+        if (*ordered->failure)
             puller_log(&ordered->puller, LOG_INFO, "it is read again");
-        *ordered->told = '\0';
-        if (ordered->found_none) /* else the last message of what was there tells it */
-            ordered_tell(ordered);
-        ordered->found_none = false;
+        *ordered->failure = '\0';
+        ordered_tell(ordered);
         return LOOKED_THERE;
     }
     if (code != ERR_NOT_FOUND && err_passes(code))

@@ -133,6 +133,7 @@ struct puller {
     struct deadline poll;    /* holds a reference while armed: time for the next CONSUMER.INFO */
     uint64_t poll_at_ns;     /* 0: not armed */
     bool polling;            /* the question is under way */
+    bool eager;              /* the owner's: it is asked often, whatever comes */
     unsigned poll_released;  /* since the last question */
     uint64_t poll_held;      /* when it was asked: `holds` */
     uint64_t poll_forgotten; /* and `forgotten` */

@@ -221,11 +221,16 @@ static void note_looked(struct puller *puller, enum looked found)
     puller_unlock(puller, warn);
 }
 
-/* On a pool thread; has a reference. */
+/* On a pool thread; has a reference. An owner whose messages have no verdict is called up by what
+ * is found, so that its stop waits for the look. */
 static void run_look(struct pool_job *job)
 {
     struct puller *puller = container_of(job, struct puller, look_job);
-    note_looked(puller, puller->calls->look(puller));
+    bool may = puller->settles || puller_call_begin(puller);
+    if (may)
+        note_looked(puller, puller->calls->look(puller));
+    if (may && !puller->settles)
+        puller_call_end(puller);
     puller_release(puller);
 }
 

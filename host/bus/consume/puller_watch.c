@@ -58,6 +58,8 @@ void puller_poll_soon(struct puller *puller, uint64_t now_ns)
 
 static int64_t idle_ns(const struct puller *puller)
 {
+    if (puller->eager)
+        return POLL_NS;
     return POLL_IDLE_NS * (puller->intake->calm > 1 ? puller->intake->calm : 1);
 }
 

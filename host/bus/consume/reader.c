@@ -23,7 +23,9 @@ struct reader {
     struct ordered *ordered; /* owned */
     const struct intake *intake;
     uint64_t to_sequence, most;
-    int64_t to_ns, timeout_ns;
+    int64_t to_ns;
+    uint64_t deadline_ns; /* of opening */
+    bool last_ones;       /* of each subject: its end is what was there, whatever its sequence */
     struct pool_job job;
 
     struct mutex lock; /* guards all below; a puller's may be held */
@@ -198,16 +200,39 @@ static void on_stopped(void *owner)
     reader_release(owner);
 }
 
+/* Makes the consumer. 0: it is to be started. */
+static int make_ordered(struct reader *reader, struct err *err)
+{
+    mutex_lock(&reader->lock);
+    bool closed = reader->phase == PHASE_CLOSED;
+    mutex_unlock(&reader->lock);
+    if (closed)
+        return err_set(err, ERR_CANCELLED, "it was closed");
+    /* It may have waited for its turn on the pool. */
+    if (clock_now_ns() >= reader->deadline_ns)
+        return err_set(err, ERR_TIMEOUT, "the stream \"%s\" could not be opened in time",
+                       ordered_stream(reader->ordered));
+    return ordered_ensure(reader->ordered, reader->deadline_ns, err);
+}
+
+/* What is read ends with what is there now. Of a subject that is written meanwhile the last message
+ * is a new one, which counts as what was there. */
+static void set_end(struct reader *reader)
+{
+    must_hold(&reader->lock);
+    uint64_t target = reader->last_ones ? UINT64_MAX : ordered_target(reader->ordered);
+    if (!reader->last || reader->last > target)
+        reader->last = target;
+}
+
 /* On a pool thread; has a reference. */
 static void run_open(struct pool_job *job)
 {
     struct reader *reader = container_of(job, struct reader, job);
     struct err err = {0};
-    int code = ordered_ensure(reader->ordered, clock_now_ns() + (uint64_t)reader->timeout_ns, &err);
-    uint64_t target = ordered_target(reader->ordered);
+    int code = make_ordered(reader, &err);
     mutex_lock(&reader->lock);
-    if (!reader->last || reader->last > target)
-        reader->last = target;
+    set_end(reader);
     bool start = code == 0 && reader->phase == PHASE_OPENING;
     if (code != 0)
         fail(reader, &err);
@@ -245,7 +270,8 @@ struct reader *reader_open(const struct intake *intake, const struct reader_opti
     reader->last = options->to_sequence;
     reader->to_ns = options->to_ns;
     reader->most = options->most;
-    reader->timeout_ns = options->timeout_ns;
+    reader->deadline_ns = clock_now_ns() + (uint64_t)options->timeout_ns;
+    reader->last_ones = spec.deliver == DELIVER_LAST_PER_SUBJECT;
     reader->job.run = run_open;
     reader->ordered = ordered_new(intake, &spec, &calls, reader, err);
     if (reader->ordered) {
@@ -345,11 +371,12 @@ const char *reader_stream(const struct reader *reader)
     return ordered_stream(reader->ordered);
 }
 
-bool reader_stop_waiting(struct reader *reader)
+bool reader_stop_waiting(struct reader *reader, const void *owner)
 {
     mutex_lock(&reader->lock);
-    bool waited = reader->on_more;
-    reader->on_more = NULL;
+    bool waited = reader->on_more && reader->owner == owner;
+    if (waited)
+        reader->on_more = NULL;
     mutex_unlock(&reader->lock);
     return waited;
 }

@@ -33,7 +33,8 @@ struct reader_message {
     int64_t timestamp_ns;
 };
 
-/* Begins to open it. One reference, the caller's; reader_close before that ends. NULL: ERR_MEMORY.
+/* Begins to open it. One reference, the caller's; reader_close before the last reference ends.
+ * NULL: ERR_MEMORY.
  */
 struct reader *reader_open(const struct intake *intake, const struct reader_options *options,
                            struct err *err);
@@ -61,8 +62,9 @@ enum reader_taken reader_await(struct reader *reader, void (*on_more)(void *owne
 /* Its stream's name, as long as it lives. */
 const char *reader_stream(const struct reader *reader);
 
-/* Nobody waits any more. True: on_more will not be called. */
-bool reader_stop_waiting(struct reader *reader);
+/* That one waits no more. True: its on_more will not be called; false: it was, or is being, called,
+ * or somebody else waits now. */
+bool reader_stop_waiting(struct reader *reader, const void *owner);
 
 /* Nothing more is read; what waits is freed. Again: no effect. */
 void reader_close(struct reader *reader);

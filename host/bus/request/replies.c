@@ -261,11 +261,12 @@ enum replies_taken replies_take(struct replies *replies, struct packet *reply,
     return taken;
 }
 
-bool replies_stop_waiting(struct replies *replies)
+bool replies_stop_waiting(struct replies *replies, const void *owner)
 {
     mutex_lock(&replies->lock);
-    bool waited = replies->on_more != NULL;
-    replies->on_more = NULL;
+    bool waited = replies->on_more && replies->owner == owner;
+    if (waited)
+        replies->on_more = NULL;
     mutex_unlock(&replies->lock);
     return waited;
 }

@@ -69,8 +69,9 @@ enum replies_taken { REPLIES_TAKEN, REPLIES_OVER, REPLIES_WAITS, REPLIES_BUSY };
 enum replies_taken replies_take(struct replies *replies, struct packet *reply,
                                 void (*on_more)(void *owner), void *owner);
 
-/* Nobody waits any more. True: on_more will not be called. */
-bool replies_stop_waiting(struct replies *replies);
+/* That one waits no more. True: its on_more will not be called; false: it was, or is being, called,
+ * or somebody else waits now. */
+bool replies_stop_waiting(struct replies *replies, const void *owner);
 
 /* Its reader wants no more: it ends, and what waits is freed. Again: no effect. */
 void replies_leave(struct replies *replies);

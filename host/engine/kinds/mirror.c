@@ -55,6 +55,7 @@ static void on_stream(void *owner, const struct cJSON *info)
 static const struct ordered_calls calls = {
     .take = take_message,
     .on_anew = on_anew,
+    .rereads = true,
     .on_stream = on_stream,
 };
 

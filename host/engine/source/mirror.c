@@ -33,6 +33,7 @@ struct mirror {
     struct mirror_key *keys;
     size_t bytes, most;
     bool overflowed;         /* something was not kept since it began */
+    uint64_t seen;           /* the highest revision that the feed has brought; 0: none */
     unsigned feed;           /* counts those that feed it */
     struct ordered *ordered; /* a reference; NULL: nothing feeds it */
     int64_t max_age_ns;
@@ -224,6 +225,7 @@ unsigned mirror_begin(struct mirror *mirror, struct ordered *ordered, size_t byt
     mirror->most = bytes;
     mirror->max_age_ns = max_age_ns;
     mirror->overflowed = false;
+    mirror->seen = 0;
     unsigned feed = ++mirror->feed;
     mutex_unlock(&mirror->lock);
     if (before)
@@ -252,6 +254,7 @@ void mirror_clear(struct mirror *mirror, unsigned feed)
         remove_all(mirror);
         mirror->overflowed = false;
         mirror->first = 0;
+        mirror->seen = 0;
     }
     mutex_unlock(&mirror->lock);
 }
@@ -315,9 +318,10 @@ void mirror_take(struct mirror *mirror, unsigned feed, const struct packet *pack
         value->expires_ns = ttl_ns > 0 ? ack->timestamp_ns + ttl_ns : 0;
     }
     mutex_lock(&mirror->lock);
-    if (mirror->feed == feed)
+    if (mirror->feed == feed) {
+        mirror->seen = ack->stream_sequence;
         take_value(mirror, packet->subject, value);
-    else if (value)
+    } else if (value)
         unrefer(mirror, value);
     mutex_unlock(&mirror->lock);
 }
@@ -337,7 +341,8 @@ void mirror_note(struct mirror *mirror, const char *subject, const char *data, s
 {
     struct mirror_value *value = make_value(data, len);
     mutex_lock(&mirror->lock);
-    if (value && mirror->ordered) {
+    /* What the feed has passed it has told, and what became of it since. */
+    if (value && mirror->ordered && revision > mirror->seen) {
         value->revision = revision;
         value->timestamp_ns = wall_ns;
         put_value(mirror, subject, value);
@@ -358,38 +363,48 @@ static bool has_expired(const struct mirror *mirror, const struct mirror_value *
            (mirror->lives_ns > 0 && now_ns >= value->timestamp_ns + mirror->lives_ns);
 }
 
-/* A reference of the consumer that feeds it; NULL: none does. */
-static struct ordered *feeder_of(struct mirror *mirror)
+/* Who feeds it, at a moment. */
+struct feeder {
+    struct ordered *ordered; /* a reference; NULL: nobody */
+    unsigned feed;
+    int64_t max_age_ns;
+};
+
+static struct feeder feeder_of(struct mirror *mirror)
 {
     mutex_lock(&mirror->lock);
-    struct ordered *ordered = mirror->ordered ? ordered_retain(mirror->ordered) : NULL;
+    struct feeder feeder = {.ordered = mirror->ordered ? ordered_retain(mirror->ordered) : NULL,
+                            .feed = mirror->feed,
+                            .max_age_ns = mirror->max_age_ns};
     mutex_unlock(&mirror->lock);
-    return ordered;
+    return feeder;
 }
 
-/* May it answer? *stale: what it says may be old. */
-static bool may_answer(struct mirror *mirror, bool connected, bool *stale)
+/* May it answer? *stale: what it says may be old. Ends the feeder's reference. */
+static bool may_answer(const struct feeder *feeder, bool connected, bool *stale)
 {
-    struct ordered *ordered = feeder_of(mirror);
     struct ordered_stat stat;
-    if (!ordered)
+    if (!feeder->ordered)
         return false;
-    ordered_stat(ordered, &stat);
-    ordered_free(ordered);
+    ordered_stat(feeder->ordered, &stat);
+    ordered_free(feeder->ordered);
     uint64_t now_ns = clock_now_ns();
     *stale = !connected || stat.gone || stat.silent || stat.broken;
-    return stat.caught_up && (!*stale || now_ns < stat.heard_ns + (uint64_t)mirror->max_age_ns);
+    return stat.caught_up && (!*stale || now_ns < stat.heard_ns + (uint64_t)feeder->max_age_ns);
 }
 
 enum mirror_answer mirror_get(struct mirror *mirror, const char *subject, bool connected,
                               const struct mirror_value **value, bool *stale)
 {
     enum mirror_answer answer = MIRROR_UNKNOWN;
-    if (!may_answer(mirror, connected, stale))
+    struct feeder feeder = feeder_of(mirror);
+    if (!may_answer(&feeder, connected, stale))
         return MIRROR_UNKNOWN;
     mutex_lock(&mirror->lock);
     const struct mirror_key *key = find_key(mirror, subject);
-    if (key && !has_expired(mirror, key->value)) {
+    if (mirror->feed != feeder.feed || !mirror->ordered) {
+        answer = MIRROR_UNKNOWN; /* somebody else feeds it now, and has to begin */
+    } else if (key && !has_expired(mirror, key->value)) {
         key->value->references++;
         *value = key->value;
         answer = MIRROR_HAS;

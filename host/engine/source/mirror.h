@@ -9,8 +9,8 @@
  * begins with an empty mirror.
  *
  * A mirror is bounded: what does not fit is not kept, and from then on a key that is not here may
- * be there all the same (MIRROR_UNKNOWN). So it is until all that was there has been read, and when
- * the server has not been heard for too long.
+ * be there all the same (MIRROR_UNKNOWN). That is the answer, too, until all that was there has
+ * been read, and when the server has not been heard for too long.
  *
  * Any thread. Its lock is a leaf; a puller's may be held. */
 #ifndef MOONBUS_ENGINE_SOURCE_MIRROR_H
