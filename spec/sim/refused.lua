@@ -87,6 +87,28 @@ function steps.many(run)
   end
   for _ in bus.request_many("many", "x", { stall = "10ms", timeout = "50ms" }) do end
 end
+local keys = require "moonbus.kv".bucket { name = "refused", history = 3 }
+local files = require "moonbus.objects".bucket { name = "refused" }
+function steps.keys(run)
+  local key = "k" .. run.id
+  local revision, err = keys:put(key, { id = run.id })
+  if not revision then error(err) end
+  local entry, why = keys:get(key)
+  if not entry then error(why) end
+  assert(entry:json().id == run.id)
+  local list, wrong = keys:keys()
+  if not list then error(wrong) end
+  local created, there = keys:create("once", "x")
+  assert(created or there.code ~= "not_found")
+end
+function steps.objects(run)
+  local name, left = "o" .. run.id, 3
+  local info, err = files:put(name, function() left = left - 1 return left >= 0 and ("x"):rep(70000) or nil end)
+  if not info then error(err) end
+  local data, why = files:get(name)
+  if not data then error(why) end
+  assert(#data == 210000)
+end
 function steps.acksync(run, msg)
   say(run, "ack")
   msg:ack { sync = true }
@@ -105,6 +127,7 @@ local JOBS = {
   { 1, "k", { "out", "aout", "ask", "sleep 20", "spawn 30" } },
   { 1, "k", { "gather", "shared", "json", "timers", "send", "many", "found" } },
   { 1, "k", { "offload", "out", "offload" } },
+  { 1, "k", { "keys", "objects" } },
   { 1, "k", { "nak 100" }, { "out" } },
   { 1, "k", { "term" } },
   { 1, "k", { "reject" } },
