@@ -4,6 +4,7 @@ local common = require("moonbus.options_kinds")
 local nearest = require("moonbus.nearest")
 local logged = require("moonbus.logged")
 local resumed = require("moonbus.task").resumed
+local walk = require("moonbus.messages_walk")
 local check, misuse, refuse, kinds = common.check, common.misuse, common.refuse, common.kinds
 
 local BINDING = "js.messages"
@@ -95,7 +96,7 @@ local states = setmetatable({}, { __mode = "k" })
 
 local function end_by(state, why)
   state.ended = why
-  core.reader_close(state.ticket)
+  if state.ticket then core.reader_close(state.ticket) end
 end
 
 --- A message; nil when that was all. Raises when the rest cannot be read: a loop that just ended
@@ -106,7 +107,11 @@ local function next_message(messages)
   if state.ended then return nil end
   local msg, err
   repeat
-    msg, err = resumed(core.reader_next(state.ticket))
+    if state.walk then
+      msg, err = state.walk()
+    else
+      msg, err = resumed(core.reader_next(state.ticket))
+    end
   until msg ~= false
   if msg then
     state.count = state.count + 1
@@ -161,9 +166,15 @@ return function(stream, opts)
   until open ~= false
   if not open then
     core.reader_close(ticket)
-    return nil, err
+    if err.code ~= "unsupported" then return nil, err end
+    ticket = nil
+  end
+  local step
+  if not ticket then
+    step, err = walk(stream, spec, from, to)
+    if not step then return nil, err end
   end
   local messages = setmetatable({}, Messages)
-  states[messages] = { ticket = ticket, count = 0 }
+  states[messages] = { ticket = ticket, walk = step, count = 0 }
   return messages
 end

@@ -132,6 +132,21 @@ describe("js.messages", function()
     for i, sequence in ipairs(got.sequences) do assert.equal(i, sequence) end
   end)
 
+  it("reads a work queue, and takes nothing from its workers", function()
+    w.client:stream("WORK", { "work.>" }, { retention = "workqueue" })
+    w.client:consumer("WORK", "worker", { ack_policy = "explicit" })
+    for i = 1, 5 do w.client:store("work." .. i % 2, "m" .. i) end
+    w:run(HANDLER)
+    assert.same({ 1, 2, 3, 4, 5 }, read { stream = "WORK" }.sequences)
+    assert.same({ 2, 4 }, read { stream = "WORK", options = { filter = "work.0", from = 2 } }.sequences)
+    assert.same({ 3, 4 }, read { stream = "WORK", options = { from = 3, max = 2 } }.sequences)
+    local got = read { stream = "WORK", options = { to = 4 } }
+    assert.same({ 1, 2, 3, 4 }, got.sequences)
+    assert.equal("end", got.ended)
+    assert.equal(5, w.client:stream_info("WORK").state.messages)
+    assert.equal(1, w.client:stream_info("WORK").state.consumer_count)
+  end)
+
   it("gives nil and no_stream when there is none", function()
     w:run(HANDLER)
     local got = read { stream = "NONE" }

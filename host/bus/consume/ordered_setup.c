@@ -12,6 +12,11 @@
 #define LOOK_NS (5 * NS_PER_S)
 /* How long the server keeps a consumer that nobody pulls from: a reader that is slow for longer has
  * another one made. */
+#define LISTS_NEED                                                                                 \
+    "a list of filters needs nats-server 2.10 or newer; with this server use one filter, with "    \
+    "wildcards"
+/* JetStream's code: last_per_subject without a filter, before 2.10. */
+#define NO_FILTER 10094
 #define INACTIVE_NS (120 * NS_PER_S)
 
 /* --- its settings --- */
@@ -167,7 +172,12 @@ static int make_consumer(struct ordered *ordered, uint64_t newest, uint64_t dead
 
     cJSON *request = make_request(ordered, &begin, name);
     jsapi_consumer("CREATE", ordered->stream, name, operation, sizeof operation);
-    cJSON *answer = jsapi_wait(puller->intake->jsapi, operation, request, deadline_ns, NULL, err);
+    int api_code = 0;
+    cJSON *answer =
+        jsapi_wait(puller->intake->jsapi, operation, request, deadline_ns, &api_code, err);
+    /* Where lists are not known it is as if none was stated, and last_per_subject wants one. */
+    if (!answer && ordered->filter_count > 1 && api_code == NO_FILTER)
+        err_set(err, ERR_INVALID, LISTS_NEED);
     int code =
         answer ? check_answer(ordered, json_field(request, "config"), answer, err) : (int)err->code;
     if (code == 0) {
@@ -229,6 +239,11 @@ static void note_subjects(struct ordered *ordered, const cJSON *info)
     snprintf(ordered->subjects, sizeof ordered->subjects, "%s", fits ? only : ">");
 }
 
+static bool is_work_queue(const cJSON *info)
+{
+    return strcmp(json_text_or(json_field(info, "config"), "retention", ""), "workqueue") == 0;
+}
+
 /* *newest: its last sequence. */
 static int read_stream(struct ordered *ordered, uint64_t *newest, uint64_t deadline_ns,
                        struct err *err)
@@ -239,6 +254,11 @@ static int read_stream(struct ordered *ordered, uint64_t *newest, uint64_t deadl
     mutex_unlock(&ordered->puller.lock);
     int code =
         jsapi_stream_info(ordered->puller.intake->jsapi, ordered->stream, &info, deadline_ns, err);
+    if (code == 0 && is_work_queue(info))
+        code = err_set(err, ERR_UNSUPPORTED,
+                       "stream %s is a work queue: it lets no consumer read beside those that work "
+                       "on it",
+                       ordered->stream);
     if (code == 0) {
         *newest = json_unsigned(json_field(info, "state"), "last_seq", 0);
         note_stream(ordered, info, *newest, taken);
