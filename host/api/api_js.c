@@ -343,8 +343,7 @@ static int start(lua_State *L, struct task *task, const char *subject,
         return luaL_error(L, "not enough memory");
     }
     struct delivery *input = publish->from ? publish->from->delivery : task->root->delivery;
-    if (publish->derived_id && is_first_run(input))
-        op->work = input;
+    op->work = publish->derived_id && is_first_run(input) ? input : NULL;
     struct task_sending sending = {
         .operation = "publish",
         .subject = subject,
@@ -361,6 +360,7 @@ static int start(lua_State *L, struct task *task, const char *subject,
         .id = publish->id[0] ? publish->id : NULL,
         .timeout_ns = publish->timeout_ns,
         .attempts = publish->attempts,
+        .again = publish->id[0] && !op->work,
     };
     int code = binding_publish(op, &message, on_result, &err);
     headers_clear(&publish->headers);

@@ -229,6 +229,21 @@ return errors]]
       assert.equal(0, w.client:consumer_info("IN", "worker").num_redelivered)
     end)
 
+    it("that an earlier run has stored meets what was expected, as it did then", function()
+      local notes = w.client:subscribe "note"
+      w:run(worker.script('backoff = { min = "20ms" }', [[
+        local first = assert(js.publish("out.x", "1", { expect = { last_subject_sequence = 0 } }))
+        local second = assert(js.publish("out.x", "2", { expect = { last_sequence = first.seq } }))
+        bus.publish("note", first.seq .. " " .. second.seq .. " " .. tostring(second.duplicate))
+        if msg.attempt < 3 then error "again" end
+      ]]))
+      w.client:store("in.a", "x")
+      local seen = {}
+      for _, message in ipairs(notes:take(3)) do seen[#seen + 1] = message.data end
+      assert.same({ "1 2 false", "1 2 true", "1 2 true" }, seen)
+      assert.equal(2, #w.client:messages "OUT")
+    end)
+
     it("that lost a race (wrong_sequence) is an answer, and no failure", function()
       w:run(consumer(DEAD, [[
         local receipt, err = js.publish("out.a", "x", { expect = { last_sequence = 99 } })

@@ -53,6 +53,7 @@ struct outbox_message {
     const char *id;                 /* Nats-Msg-Id; NULL: a random one */
     int64_t timeout_ns;             /* 0: the outbox's */
     int attempts;                   /* 0: the outbox's */
+    bool again;                     /* it may have been stored before under its id */
     struct link_flow *flow;         /* whose it is; NULL: the host's own */
     struct outbox_account *account; /* where it is counted; NULL: nowhere */
 };

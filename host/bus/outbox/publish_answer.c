@@ -10,7 +10,7 @@
 #include "bus/link/nats_reap.h"
 #include "bus/outbox/publish_private.h"
 
-/* --- after "wrong last sequence" on a retry: is the message there our own? --- */
+/* --- after "wrong last sequence", when it may be stored: is the message there our own? --- */
 
 /* Does the reply to STREAM.MSG.GET hold the publish's own message? */
 static bool is_own(const struct publish *publish, const cJSON *reply, uint64_t *sequence)
@@ -29,7 +29,7 @@ static void on_place_read(void *owner, const cJSON *reply, int api_code, const s
 {
     struct publish *publish = owner;
     struct outbox *outbox = publish->outbox;
-    struct receipt receipt = {.duplicate = false};
+    struct receipt receipt = {.duplicate = publish->tries <= 1};
     struct publish_outcome outcome;
     outcome.publish = NULL;
     (void)api_code;
@@ -214,7 +214,8 @@ static void judge_puback(struct publish *publish, struct packet *reply,
     char sentence[sizeof err.message];
     memcpy(sentence, err.message, sizeof sentence);
     err_set(&err, (enum err_code)code, "\"%s\": %s", publish->subject, sentence);
-    if (code == ERR_WRONG_SEQUENCE && publish->tries > 1)
+    /* Servers from 2.12 on look at what is expected before they look at the id. */
+    if (code == ERR_WRONG_SEQUENCE && (publish->tries > 1 || publish->again))
         check_place(publish, &err, outcome);
     else if (code == ERR_UNAVAILABLE)
         publish_unsure(publish, &receipt, &err, outcome);

@@ -68,6 +68,7 @@ struct publish {
     bool in_window;
     uint64_t call;     /* inbox request under way; 0: none */
     unsigned tries;    /* sent so often */
+    bool again;        /* by somebody else, perhaps, under its id */
     unsigned failures; /* that count against `attempts` */
     int attempts;
     int64_t timeout_ns;
