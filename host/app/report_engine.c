@@ -95,7 +95,7 @@ static void add_next(cJSON *object, int64_t seconds)
 }
 
 /* A watch or a cache of a bucket. */
-static void add_reader(cJSON *object, const struct reader_stat *stat)
+static void add_reader(cJSON *object, const struct reading_stat *stat)
 {
     cJSON_AddBoolToObject(object, "caught_up", stat->caught_up);
     cJSON_AddNumberToObject(object, "sequence", (double)stat->last);

@@ -69,17 +69,17 @@ static void note_durable(struct source *source, struct durable_stat *stat)
     stat->lag = consumer.lag;
 }
 
-static bool note_reader(const struct source *source, struct reader_stat *stat)
+static bool note_reader(const struct source *source, struct reading_stat *stat)
 {
     const struct kind *kind = source->registration->kind;
     struct ordered_stat ordered;
     if (!kind->reading || !kind->reading(source, &ordered))
         return false;
-    *stat = (struct reader_stat){.gone = ordered.gone,
-                                 .silent = ordered.silent,
-                                 .caught_up = ordered.caught_up,
-                                 .last = ordered.last,
-                                 .behind = ordered.behind};
+    *stat = (struct reading_stat){.gone = ordered.gone,
+                                  .silent = ordered.silent,
+                                  .caught_up = ordered.caught_up,
+                                  .last = ordered.last,
+                                  .behind = ordered.behind};
     return true;
 }
 

@@ -35,7 +35,7 @@ struct durable_stat {
 };
 
 /* What reads a stream in order, and how far it is. */
-struct reader_stat {
+struct reading_stat {
     bool gone, silent, caught_up;
     uint64_t last;   /* the sequence of the last message that came */
     uint64_t behind; /* messages that were still to come, as of that one */
@@ -71,7 +71,7 @@ struct handler_stat {
     int64_t next_s;            /* of a cron line: when it comes next, seconds since 1970; else 0 */
     struct durable_stat durable;
     bool is_reader; /* a watch or a cache of a bucket: */
-    struct reader_stat reader;
+    struct reading_stat reader;
     bool is_live;                     /* of the live version, and serving */
     const struct tally_stat *counted; /* the script's; NULL: of nothing that is live */
 };

@@ -117,7 +117,7 @@ struct consumer *consumer_new(const struct intake *intake, const struct consumer
         .ack_wait_ns = spec->ack_wait_ns,
         .group = consumer_group(spec),
         .settles = true,
-        .ordered = spec->ordered,
+        .watches_gaps = spec->ordered,
         .counts = counts,
     };
     bool made = puller_init(&consumer->puller, &options) &&

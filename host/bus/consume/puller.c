@@ -48,7 +48,7 @@ bool puller_init(struct puller *puller, const struct puller_options *options)
     puller->stream = options->stream;
     puller->name = options->name;
     puller->settles = options->settles;
-    puller->ordered = options->ordered;
+    puller->watches_gaps = options->watches_gaps;
     puller->group = options->group;
     puller->ack_wait_ns = options->ack_wait_ns;
     puller->leave.on_due = on_leave;

@@ -18,8 +18,8 @@
  *                      one that was taken; when a number is left out, take asks for that.
  *
  * Its lock is its owner's as well: it guards the machine, and what the owner holds. With it held
- * only the clock, link_send and pool_submit are called, and it is never taken with a lock of theirs
- * held.
+ * only the clock, link_send, pool_submit and the owner's take are called, and it is never taken
+ * with a lock of theirs held.
  *
  * It is kept by its owner, by what the owner has taken, and by whatever of its own is under way.
  * The last reference calls free_owner. The intake, and what it points to, must outlive all of
@@ -96,7 +96,7 @@ struct puller {
     char *inbox;                      /* owned: "<prefix>.<random>"; each pull request has a
                                        * reply of its own, "<inbox>.<number>" */
     bool settles;                     /* what it takes gets a verdict; never changes */
-    bool ordered;                     /* watch for what is lost on its way; never changes */
+    bool watches_gaps;                /* watch for what is lost on its way; never changes */
     atomic_int references;
     _Atomic int64_t ack_wait_ns;    /* the server's, once the owner knows it */
     struct consumer_counts *counts; /* a reference */
@@ -162,7 +162,7 @@ struct puller_options {
     int64_t ack_wait_ns;
     struct puller_group group;
     bool settles; /* else its messages have no verdict: a stop waits for none of them */
-    bool ordered;
+    bool watches_gaps;
     struct consumer_counts *counts; /* not owned: another reference is taken; NULL: of its own */
 };
 

@@ -33,7 +33,7 @@ enum gap_event puller_gap_arrived(struct puller *puller, const struct ack_subjec
                                   uint64_t now_ns)
 {
     must_hold(&puller->lock);
-    if (!puller->ordered)
+    if (!puller->watches_gaps)
         return GAP_NOTHING;
     struct gap_delivery delivery = {.consumer_sequence = ack->consumer_sequence,
                                     .stream_sequence = ack->stream_sequence,
@@ -51,7 +51,7 @@ enum gap_event puller_gap_arrived(struct puller *puller, const struct ack_subjec
 void puller_gap_unseen(struct puller *puller, const struct gap *before, uint64_t now_ns)
 {
     must_hold(&puller->lock);
-    if (!puller->ordered)
+    if (!puller->watches_gaps)
         return;
     puller->gap = *before;
     gap_broken(&puller->gap, now_ns + (uint64_t)(puller->ack_wait_ns + LATE_NS));
