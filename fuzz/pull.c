@@ -50,14 +50,16 @@ static void check(struct world *world, struct pull_action action)
     /* A server pins one request; what is not pinned is made one by one. */
     if (pull->pin.on && !pull->pin.id[0] && action.batch > 0)
         MUST(pull->asked == action.batch);
-    MUST(!action.keep || (pull->pin.id[0] && pull->state == PULL_PULLING));
+    MUST(!action.keep || (pull->pin.id[0] && (pull->state == PULL_PULLING ||
+                                              (pull->state == PULL_STOPPED && pull->held > 0))));
     if (pull->pin.id[0] && pull->state == PULL_PULLING)
         MUST(pin_due_ns(&pull->pin) > world->now_ns && action.wake_ns <= pin_due_ns(&pull->pin));
     /* It waits for something, and will be woken for it. */
     if (pull->state == PULL_BACKING_OFF || (pull->state == PULL_PULLING && pull->asked > 0))
         MUST(action.wake_ns != UINT64_MAX);
     if (pull->state == PULL_STOPPED)
-        MUST(action.batch == 0 && action.wake_ns == UINT64_MAX);
+        MUST(action.batch == 0 &&
+             (action.wake_ns == UINT64_MAX || (pull->pin.id[0] && pull->held > 0)));
 }
 
 /* After a tick, however late, and what it brings to light, there is nothing to do until later. */

@@ -105,6 +105,24 @@ describe("a priority group", function()
       await_pinned(second, true)
     end)
 
+    it("is not taken from another one by a stop that waits for a handler", function()
+      if not able(1) then return end
+      local ran = jobs()
+      local PINNED = 'pinned = { timeout = "1s" }, concurrency = 1'
+      local first = run("a", PINNED, [[ bus.sleep "4s" bus.publish("ran", "a ended") ]])
+      w.client:store("jobs.x", "long")
+      assert.equal("a long", ran:take(1, 20)[1].data)
+      local second = run("b", PINNED)
+      w.client:store("jobs.x", "1")
+      first:signal "TERM"
+      local seen = {}
+      for i, message in ipairs(ran:take(2, 20)) do seen[i] = message.data end
+      wait.eventually(function() return not first:running() end, 10)
+      assert.same({ b = 5 }, shares(ran, 5))
+      assert.same({}, second:logged "no longer pinned")
+      assert.same({ "a ended", "b 1" }, seen)
+    end)
+
     it("is chosen anew when somebody unpins it", function()
       if not able(1) then return end
       local ran = jobs()

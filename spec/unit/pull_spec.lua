@@ -984,6 +984,42 @@ describe("a pin", function()
     assert.is_false(m.action.keep)
   end)
 
+  it("is ours for as long as a request that named it counts, less what the way of another message may take", function()
+    local m = pinning(1, 80)
+    assert.is_false(lib.pin_is_ours(m.pull.pin, m.now))
+    m.asked()
+    m:pinned "one"
+    assert.is_true(lib.pin_is_ours(m.pull.pin, m.now + 69 * S))
+    assert.is_false(lib.pin_is_ours(m.pull.pin, m.now + 70 * S))
+  end)
+
+  it("is kept by who has stopped, until nothing is held", function()
+    local m = pinning(1, 80)
+    m.asked()
+    m:pinned "one"
+    m:stop()
+    m:tick()
+    for _ = 1, 3 do
+      m:wake()
+      assert.is_true(m.action.keep)
+    end
+    assert.equal(1120 * S, m.now)
+    m:released()
+    assert.is_true(m.action.wake_ns == NEVER)
+    m:tick()
+    assert.is_false(m.action.keep)
+  end)
+
+  it("is not kept by who has stopped, and comes too late", function()
+    local m = pinning(1, 80)
+    m.asked()
+    m:pinned "one"
+    m:stop()
+    m:wait(75 * S)
+    m:tick()
+    assert.is_false(m.action.keep)
+  end)
+
   it("stays over a lost connection, and is kept by none while there is none", function()
     local m = pinning(2, 60)
     m.asked()

@@ -54,6 +54,12 @@ void pin_kept(struct pin *pin, uint64_t now_ns)
     pin->kept_ns = now_ns;
 }
 
+/* An eighth of the timeout is for the way. */
+bool pin_is_ours(const struct pin *pin, uint64_t now_ns)
+{
+    return pin->id[0] && now_ns < pin->kept_ns + (uint64_t)pin->timeout_ns / 8 * 7;
+}
+
 uint64_t pin_due_ns(const struct pin *pin)
 {
     return pin->id[0] ? pin->kept_ns + (uint64_t)pin->timeout_ns / 2 : UINT64_MAX;

@@ -44,4 +44,8 @@ void pin_kept(struct pin *pin, uint64_t now_ns);
 /* When a request has to name it at the latest; UINT64_MAX: there is none. */
 uint64_t pin_due_ns(const struct pin *pin);
 
+/* Does the server still have it, and will when a message of now arrives there? Else it may have
+ * pinned somebody else. */
+bool pin_is_ours(const struct pin *pin, uint64_t now_ns);
+
 #endif

@@ -137,7 +137,7 @@ static uint64_t lapsed_at(const struct pull *pull)
     return pull->expires_at_ns + GRACE_NS;
 }
 
-/* A pin is kept by a request now and then. Returns when that is due. */
+/* A pin is kept by a request now and then, after a stop while something is held. When is it due? */
 static uint64_t keep_pin(struct pull *pull, struct pull_action *action, uint64_t now_ns)
 {
     if (now_ns >= pin_due_ns(&pull->pin)) {
@@ -161,6 +161,8 @@ static struct pull_action after_event(struct pull *pull, struct pull_action acti
         }
     } else if (pull->state == PULL_BACKING_OFF || pull->state == PULL_LOOKING) {
         action.wake_ns = pull->retry_ns;
+    } else if (pull->state == PULL_STOPPED && pull->held > 0 && pin_is_ours(&pull->pin, now_ns)) {
+        action.wake_ns = keep_pin(pull, &action, now_ns);
     }
     return action;
 }

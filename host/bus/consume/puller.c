@@ -343,9 +343,10 @@ void puller_stop(struct puller *puller, void (*on_stopped)(void *closure), void 
     if (started && puller->settles)
         wait_for_owed(puller);
     pull_stop(&puller->pull);
-    references += clock_cancel(puller->intake->clock, &puller->tick);
+    references += puller_cancel_tick(puller);
     references += clock_cancel(puller->intake->clock, &puller->poll);
     references += clock_cancel(puller->intake->clock, &puller->gap_due);
+    puller_act(puller, pull_tick(&puller->pull, clock_now_ns())); /* a pin is kept */
     mutex_unlock(&puller->lock);
 
     if (started)

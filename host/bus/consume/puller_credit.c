@@ -55,7 +55,10 @@ static void send_keep(struct puller *puller)
     snprintf(reply, sizeof reply, "%s.0", puller->inbox);
     struct link_frame frame = {
         .subject = puller->next_subject, .reply = reply, .data = body, .len = (size_t)len};
-    link_send(puller->intake->link, LANE_URGENT, &frame, NULL);
+    bool sent = link_state(puller->intake->link) == LINK_CONNECTED &&
+                link_send(puller->intake->link, LANE_URGENT, &frame, NULL) == 0;
+    if (!sent && puller->stopping)
+        puller->pull.pin.id[0] = '\0'; /* nobody would tell us that somebody else has it */
 }
 
 /* The deadline is only ever moved forward: when it fires too early,
@@ -63,8 +66,7 @@ static void send_keep(struct puller *puller)
 static void wake_by(struct puller *puller, uint64_t at_ns)
 {
     must_hold(&puller->lock);
-    if (at_ns == UINT64_MAX || puller->stopping ||
-        (puller->tick_at_ns != 0 && puller->tick_at_ns <= at_ns))
+    if (at_ns == UINT64_MAX || (puller->tick_at_ns != 0 && puller->tick_at_ns <= at_ns))
         return;
     puller->tick_at_ns = at_ns;
     puller_retain(puller);
@@ -109,7 +111,7 @@ const char *puller_act(struct puller *puller, struct pull_action action)
             stat_add_shared(&puller->counts->pulls, 1);
         }
     }
-    if (action.keep && !puller->stopping)
+    if (action.keep)
         send_keep(puller);
     wake_by(puller, action.wake_ns);
     return warn;
@@ -153,6 +155,15 @@ static void on_tick(struct deadline *deadline)
     const char *warn = puller_act(puller, pull_tick(&puller->pull, clock_now_ns()));
     puller_unlock(puller, warn);
     puller_release(puller);
+}
+
+int puller_cancel_tick(struct puller *puller)
+{
+    must_hold(&puller->lock);
+    if (!clock_cancel(puller->intake->clock, &puller->tick))
+        return 0;
+    puller->tick_at_ns = 0;
+    return 1;
 }
 
 const char *puller_make_room(struct puller *puller)

@@ -72,9 +72,15 @@ void puller_group_leave(struct puller *puller)
 {
     must_hold(&puller->lock);
     char operation[600], subject[1024], body[64];
-    if (!puller->stopped || !puller->pull.pin.id[0] || puller->pull.held > 0)
+    if (!puller->stopped || puller->pull.held > 0)
         return;
+    if (puller_cancel_tick(puller))
+        puller_release(puller); /* the caller has another */
+    /* It names the group alone: later it would take the pin of whoever has it then. */
+    bool ours = pin_is_ours(&puller->pull.pin, clock_now_ns());
     puller->pull.pin.id[0] = '\0';
+    if (!ours)
+        return;
     jsapi_consumer("UNPIN", puller->stream, puller->on_server, operation, sizeof operation);
     jsapi_subject(puller->intake->jsapi, operation, subject, sizeof subject);
     int len = snprintf(body, sizeof body, "{\"group\":\"%s\"}", puller->group.name);

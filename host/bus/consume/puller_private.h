@@ -25,8 +25,8 @@ const char *puller_group_print(const struct puller *puller, char *buf, size_t si
  * called without it. */
 bool puller_group_arrived(struct puller *puller, const struct packet *packet, uint64_t now_ns);
 void puller_group_log(struct puller *puller, bool pinned);
-/* With the lock held: a puller that has stopped, and holds nothing any more, gives its pin back, so
- * that nobody has to wait for its timeout. */
+/* With the lock held, and a reference: a puller that has stopped, and holds nothing any more, gives
+ * its pin back, so that nobody has to wait for its timeout. */
 void puller_group_leave(struct puller *puller);
 
 /* --- puller_credit.c --- */
@@ -38,6 +38,9 @@ void puller_on_link(struct link_listener *listener, enum link_state state);
 /* With the lock held: does what the pull machine says. Returns its warning, or NULL, for
  * puller_unlock. */
 const char *puller_act(struct puller *puller, struct pull_action action);
+
+/* With the lock held: how many references the caller has to release for it, 0 or 1. */
+int puller_cancel_tick(struct puller *puller);
 
 /* With the lock held: asks for one request's worth beyond the bytes that it may hold, for what is
  * missing, which a server sends before anything new. Returns a warning for puller_unlock. Then:
