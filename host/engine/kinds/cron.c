@@ -9,6 +9,7 @@
  * makes the line wait. What is waited for is a span of the monotonic clock, which neither follows
  * the wall clock when that is set, nor goes on while the machine sleeps: so it is looked again and
  * again. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -140,11 +141,13 @@ static void on_look(struct deadline *deadline)
     struct source *source = container_of(deadline, struct source, timer);
     struct dispatch *dispatch = source->scripts->dispatch;
     bool set_back = false;
+    char script[512];
     dispatch_lock(dispatch);
     source->state.armed--;
-    const char *script = source->script->name;
     if (source->state.phase == SOURCE_SERVING)
         set_back = look(source);
+    if (set_back) /* without the lock both may be gone */
+        snprintf(script, sizeof script, "%s", source->script->name);
     dispatch_unlock(dispatch);
     if (set_back)
         log_event(LOG_WARN, &(struct log_context){.script = script},
