@@ -192,6 +192,24 @@ describe("What is published later, in virtual time", function()
     end)
   end)
 
+  it("is no message that says it follows another one, and not which: an error each, and it is gone", function()
+    serve [[ return js.publish("out.a", "x", { after = "1m" }) ]]
+    local receipt = go()
+    for i, of in ipairs { "", "0", "none", "-1", "1.5", "1e3", "9007199254740993", "99999999999999999999999" } do
+      world:publish("moonbus.later." .. i, "", { headers = {
+        ["Moonbus-Later-State"] = i % 2 == 0 and "due" or "cancelled", ["Moonbus-Later-Of"] = of ~= "" and of or nil,
+      } })
+    end
+    world:advance "5s"
+    assert.equal(1, #world:messages(receipt.stream))
+    local errors = world:logged "error"
+    assert.equal(8, #errors)
+    for _, event in ipairs(errors) do assert.matches("dropped from what is published later", event.msg) end
+    world:advance "10m"
+    assert.equal(8, #world:logged "error")
+    assert.same({ "x" }, stored())
+  end)
+
   it("survives outages on the way", function()
     serve [[
       for i = 1, 20 do assert(js.publish("out.a", tostring(i), { after = i })) end

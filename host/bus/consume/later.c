@@ -36,6 +36,7 @@
 #define RETRY_NS (5 * NS_PER_S)
 #define ASK_NS (5 * NS_PER_S)
 #define ID_MAX_BYTES 1400
+#define SEQUENCE_MOST (1ULL << 53) /* JSON's numbers are exact until there */
 /* All that is parked is pending, as it was nak'd: what is beyond is not looked at until then. */
 #define PARKED_MOST 1000000
 
@@ -250,15 +251,20 @@ static void on_looked(void *owner, const cJSON *reply, int api_code, const struc
     end_removal(owner, err && err->code == ERR_NOT_FOUND, err);
 }
 
+/* The sequence of what it follows; 0: it says none. */
+static unsigned long long followed(const struct delivery *delivery)
+{
+    unsigned long long sequence;
+    struct span of = header_block_find(&delivery->packet.headers, HEADER_OF);
+    return span_number(of, &sequence) && sequence <= SEQUENCE_MOST ? sequence : 0;
+}
+
 /* False: nobody will answer. */
 static bool ask(struct later_sending *removal, const char *operation, jsapi_fn on_result)
 {
     struct err err;
-    unsigned long long sequence;
     cJSON *request = cJSON_CreateObject();
-    if (!span_number(header_block_find(&removal->delivery->packet.headers, HEADER_OF), &sequence))
-        sequence = 0;
-    cJSON_AddNumberToObject(request, "seq", (double)sequence);
+    cJSON_AddNumberToObject(request, "seq", (double)followed(removal->delivery));
     uint64_t id =
         jsapi_call(removal->later->intake.jsapi, operation, request, on_result, removal, &err);
     cJSON_Delete(request);
@@ -290,6 +296,15 @@ static void remove_parked(struct later *later, struct delivery *delivery)
     end(delivery, VERDICT_NAK, again_ns(delivery));
 }
 
+/* It would come again for ever. */
+static void drop(struct delivery *delivery, const char *why)
+{
+    char text[200];
+    snprintf(text, sizeof text, "%s: nothing but js.publish may publish to moonbus.later.>", why);
+    log_failure(delivery, ERR_INVALID, "dropped from what is published later", text);
+    end(delivery, VERDICT_TERM, 0);
+}
+
 /* The delivery thread: takes the delivery's reference. */
 static void on_delivery(void *owner, void *source, struct delivery *delivery)
 {
@@ -298,14 +313,14 @@ static void on_delivery(void *owner, void *source, struct delivery *delivery)
     int64_t at_ns, left_ns;
     (void)source;
     if (header_block_find(&delivery->packet.headers, HEADER_STATE).at) {
-        remove_parked(later, delivery);
+        if (followed(delivery))
+            remove_parked(later, delivery);
+        else
+            drop(delivery, "its headers do not say which message it follows");
         return;
     }
     if (!read_parked(delivery, subject, sizeof subject, id, sizeof id, &at_ns)) {
-        log_failure(delivery, ERR_INVALID, "dropped from what is published later",
-                    "its headers do not say where to and when: nothing but js.publish may publish "
-                    "to moonbus.later.>");
-        end(delivery, VERDICT_TERM, 0);
+        drop(delivery, "its headers do not say where to and when");
         return;
     }
     left_ns = at_ns - clock_wall_ns();
