@@ -303,6 +303,21 @@ s:endpoint("slow", function(msg) bus.publish "began" bus.sleep "1s" return "done
     refused("service:endpoint: call it with a colon", head .. "s.endpoint('a', print)")
   end)
 
+  -- On the thread that answers all messages arrive.
+  it("costs little, however often somebody asks for it, and tells what is so at the end", function()
+    local host = w:run [[
+local bus = require "moonbus"
+local s = bus.service { name = "large", version = "1.0.0" }
+for i = 1, 200 do s:endpoint("e" .. i, function() return "y" end) end]]
+    request "e1" -- it serves, and has warmed up
+    local before = host:cpu_seconds()
+    for _ = 1, 10000 do w.client:publish("$SRV.STATS.large", "", nil, "nobody.reads") end
+    for _ = 1, 3 do request "e7" end
+    local used = host:cpu_seconds() - before
+    assert.is_true(used < 1.2 * wait.slow, used)
+    wait.eventually(function() return endpoint(ask "$SRV.STATS.large", "e7").num_requests == 3 end)
+  end)
+
   it("takes no endpoint once its script has loaded", function()
     w:run [[
 local bus = require "moonbus"

@@ -21,6 +21,11 @@ static const char *const verb_names[VERBS] = {"PING", "INFO", "STATS"};
 static const char *const type_names[VERBS] = {"ping", "info", "stats"};
 
 #define ID_DIGITS 22
+/* Whoever may ask may ask without end, and all messages wait on the thread that answers. So making
+ * answers is to take one part in so many of its time, all services together; what would take more,
+ * more than that of a second at once, is the last answer again. */
+#define PART 20
+#define AT_ONCE_NS NS_PER_S
 static const char without[] = "nobody finds this process's services (nats micro); they serve all "
                               "the same. To be found it must subscribe to $SRV.>";
 
@@ -48,6 +53,8 @@ struct known {
     int64_t started_ns;
     struct statement *stated, *endpoints; /* owned, in the order in which they came */
     struct inquiry questions[2][VERBS];   /* for its name; for its id as well */
+    char *answers[VERBS]; /* the last ones, owned (cJSON's); NULL: none, or it has changed since */
+    uint64_t paid_ns;     /* until then the time that they took is used up */
 };
 
 struct discovery {
@@ -165,12 +172,31 @@ static char *service_json(const struct known *service, enum verb verb)
     return text;
 }
 
-static char *answer_of(struct discovery *discovery, const struct known *service, enum verb verb)
+/* The service's, until the lock is released; NULL: none. */
+static const char *answer_of(const struct discovery *discovery, struct known *service,
+                             enum verb verb)
 {
-    mutex_lock(&discovery->lock);
-    char *text = service->stated ? service_json(service, verb) : NULL;
-    mutex_unlock(&discovery->lock);
-    return text;
+    must_hold(&discovery->lock);
+    uint64_t now_ns = clock_now_ns();
+    if (!service->stated)
+        return NULL;
+    if (service->answers[verb] && service->paid_ns > now_ns + AT_ONCE_NS)
+        return service->answers[verb];
+    cJSON_free(service->answers[verb]);
+    service->answers[verb] = service_json(service, verb);
+    uint64_t took_ns = clock_now_ns() - now_ns;
+    service->paid_ns = (service->paid_ns > now_ns ? service->paid_ns : now_ns) +
+                       took_ns * PART * (uint64_t)discovery->serving;
+    return service->answers[verb];
+}
+
+/* What is stated has changed. */
+static void forget_answers(struct known *service)
+{
+    for (int verb = 0; verb < VERBS; verb++) {
+        cJSON_free(service->answers[verb]);
+        service->answers[verb] = NULL;
+    }
 }
 
 /* Services are only ever put before the first. */
@@ -182,16 +208,16 @@ static struct known *next_service(struct discovery *discovery, const struct know
     return next;
 }
 
-static void answer(struct discovery *discovery, const struct known *service, enum verb verb,
+static void answer(struct discovery *discovery, struct known *service, enum verb verb,
                    const char *reply)
 {
-    char *text = answer_of(discovery, service, verb);
-    if (!text)
-        return;
+    mutex_lock(&discovery->lock);
+    const char *text = answer_of(discovery, service, verb);
     struct link_frame frame = {
-        .subject = reply, .data = text, .len = strlen(text), .flow = discovery->flow};
-    link_send(discovery->bus->publish, LANE_BULK, &frame, NULL);
-    cJSON_free(text);
+        .subject = reply, .data = text, .len = text ? strlen(text) : 0, .flow = discovery->flow};
+    if (text)
+        link_send(discovery->bus->publish, LANE_BULK, &frame, NULL);
+    mutex_unlock(&discovery->lock);
 }
 
 /* The delivery thread. The publisher chooses the reply subject: where a message is a command it
@@ -319,6 +345,7 @@ void discovery_free(struct discovery *discovery)
     LL_FOREACH_SAFE(discovery->services, service, next) {
         free_statements(service->stated);
         free_statements(service->endpoints);
+        forget_answers(service);
         free(service->name);
         free(service);
     }
@@ -331,6 +358,7 @@ static int add_statement(struct discovery *discovery, struct known *service,
                          struct statement *statement, struct err *err)
 {
     must_hold(&discovery->lock);
+    forget_answers(service);
     if (statement->registration->endpoint) {
         DL_APPEND(service->endpoints, statement);
         return 0;
@@ -384,6 +412,7 @@ void discovery_remove(struct discovery *discovery, struct source *source)
     struct known *service = find_service(discovery, source->registration->service);
     struct statement *statement = service ? find_statement(service, source) : NULL;
     if (statement) {
+        forget_answers(service);
         struct statement **list = list_of(service, source);
         DL_DELETE(*list, statement);
         if (list == &service->stated && !service->stated) {
@@ -403,8 +432,10 @@ void discovery_note(struct source *source)
     mutex_lock(&discovery->lock);
     struct known *service = find_service(discovery, source->registration->service);
     struct statement *statement = service ? find_statement(service, source) : NULL;
-    if (statement)
+    if (statement) {
+        forget_answers(service);
         statement->registration = source->registration;
+    }
     mutex_unlock(&discovery->lock);
 }
 
