@@ -115,6 +115,10 @@ int api_headers(lua_State *L, int index, const char *content_type, struct header
 int64_t api_duration(lua_State *L, int index, const char *binding, const char *field,
                      int64_t default_ns);
 
+/* A publish was cancelled: nobody knows whether it is stored, or it was never sent. Its handler's
+ * message must not count as done, if the handler itself goes on. */
+void api_note_abandoned(struct task *task, const char *subject);
+
 /* Pushes the JSON text of the value at index; raises for what JSON cannot hold: "bus.publish:
  * items[2].price: JSON has no NaN". */
 void api_json_encode(lua_State *L, int index, const char *binding);

@@ -16,6 +16,7 @@ struct publish_args {
     int64_t timeout_ns;         /* 0: the outbox's */
     int attempts;               /* 0: the outbox's */
     bool derived_id;            /* from the input: a duplicate on its first delivery is odd */
+    bool trial;                 /* if it fails the Lua side does something else: nothing is noted */
     const struct message *from; /* what the user says it comes from; on the stack */
     char room[HEADERS_ROOM];    /* of the headers */
 };
@@ -28,6 +29,7 @@ static void publish_init(struct publish_args *publish)
     publish->timeout_ns = 0;
     publish->attempts = 0;
     publish->derived_id = false;
+    publish->trial = false;
     publish->from = NULL;
 }
 
@@ -197,6 +199,7 @@ static void on_result(void *owner, const struct receipt *receipt, const struct e
     if (receipt) {
         binding_name_span(op, receipt->id);
         op->result.number = receipt->sequence;
+        op->result.retried = receipt->retried;
         op->result.duplicate = receipt->duplicate;
     }
     op_complete(op);
@@ -246,7 +249,8 @@ static int push_receipt(struct op *op, lua_State *L)
     if (op->result.code != ERR_NONE) {
         struct err err;
         err_set(&err, op->result.code, "%s", text);
-        note_failure(op->task, &err);
+        if (!op->result.trial)
+            note_failure(op->task, &err);
         binding_fail_span(op, &err);
         return api_fail(L, &err);
     }
@@ -262,6 +266,10 @@ static int push_receipt(struct op *op, lua_State *L)
     lua_setfield(L, -2, "seq");
     lua_pushboolean(L, op->result.duplicate);
     lua_setfield(L, -2, "duplicate");
+    if (op->result.trial) {
+        lua_pushboolean(L, op->result.retried);
+        lua_setfield(L, -2, "retried");
+    }
     return 1;
 }
 
@@ -344,6 +352,7 @@ static int start(lua_State *L, struct task *task, const char *subject,
     }
     struct delivery *input = publish->from ? publish->from->delivery : task->root->delivery;
     op->work = publish->derived_id && is_first_run(input) ? input : NULL;
+    op->result.trial = publish->trial;
     struct task_sending sending = {
         .operation = "publish",
         .subject = subject,
@@ -365,7 +374,8 @@ static int start(lua_State *L, struct task *task, const char *subject,
     int code = binding_publish(op, &message, on_result, &err);
     headers_clear(&publish->headers);
     if (code) {
-        note_failure(task, &err);
+        if (!publish->trial)
+            note_failure(task, &err);
         if (err.code == ERR_FULL) /* the Lua side comes again when there may be room */
             binding_drop_span(op);
         else
@@ -378,33 +388,12 @@ static int start(lua_State *L, struct task *task, const char *subject,
     return task_wait(L, op);
 }
 
-/* A publish was cancelled: nobody knows whether it is stored, or it was never sent. Its handler's
- * message must not count as done, if the handler itself goes on. */
-static void note_abandoned(struct task *task, const char *subject)
-{
-    struct err err;
-    err_set(&err, ERR_CANCELLED,
-            "\"%.200s\": cancelled before it was confirmed; wait for what was spawned, or use "
-            "js.publish_async",
-            subject);
-    task_publish_failed(task, &err);
-}
-
-/* core.js_abandoned(subject), for a publish that was cancelled while it waited. */
-static int core_js_abandoned(lua_State *L)
-{
-    struct task *task = instance_of(L)->current;
-    if (task)
-        note_abandoned(task, luaL_checkstring(L, 1));
-    return 0;
-}
-
 /* The running task, as of api_task. */
 static struct task *publishing_task(lua_State *L, const char *binding, const char *subject)
 {
     struct task *task = instance_of(L)->current;
     if (task && task->cancelled)
-        note_abandoned(task, subject);
+        api_note_abandoned(task, subject);
     return api_task(L, binding);
 }
 
@@ -425,6 +414,9 @@ static int core_js_publish(lua_State *L)
         read_from(L, 3, &publish);
         lua_getfield(L, 3, "derived");
         publish.derived_id = lua_toboolean(L, -1) && publish.id[0];
+        lua_getfield(L, 3, "trial");
+        publish.trial = lua_toboolean(L, -1);
+        lua_pop(L, 2);
         lua_getfield(L, 3, "headers");
     }
     int headers = plain ? 3 : lua_gettop(L);
@@ -491,8 +483,6 @@ static int core_js_prepare(lua_State *L)
 
 void api_js_open(lua_State *L)
 {
-    lua_pushcfunction(L, core_js_abandoned);
-    lua_setfield(L, -2, "js_abandoned");
     lua_pushcfunction(L, core_js_publish);
     lua_setfield(L, -2, "js_publish");
     lua_pushcfunction(L, core_js_prepare);

@@ -51,6 +51,25 @@ static int core_js_failed(lua_State *L)
     return 0;
 }
 
+void api_note_abandoned(struct task *task, const char *subject)
+{
+    struct err err;
+    err_set(&err, ERR_CANCELLED,
+            "\"%.200s\": cancelled before it was confirmed; wait for what was spawned, or use "
+            "js.publish_async",
+            subject);
+    task_publish_failed(task, &err);
+}
+
+/* core.js_abandoned(subject), for a publish that was cancelled while it waited. */
+static int core_js_abandoned(lua_State *L)
+{
+    struct task *task = instance_of(L)->current;
+    if (task)
+        api_note_abandoned(task, luaL_checkstring(L, 1));
+    return 0;
+}
+
 /* core.time_text(seconds): "2026-01-02T03:04:05.678Z". */
 static int core_time_text(lua_State *L)
 {
@@ -64,9 +83,13 @@ static int core_time_text(lua_State *L)
 void api_later_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"later_serve", core_later_serve}, {"later_token", core_later_token},
-        {"later_id", core_later_id},       {"js_failed", core_js_failed},
-        {"time_text", core_time_text},     {NULL, NULL},
+        {"later_serve", core_later_serve},
+        {"later_token", core_later_token},
+        {"later_id", core_later_id},
+        {"js_failed", core_js_failed},
+        {"js_abandoned", core_js_abandoned},
+        {"time_text", core_time_text},
+        {NULL, NULL},
     };
     for (const luaL_Reg *f = functions; f->name; f++) {
         lua_pushcfunction(L, f->func);

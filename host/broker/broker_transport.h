@@ -82,6 +82,8 @@ void broker_server_delay(struct broker_server *server, uint64_t in_ns, uint64_t 
 /* Of the messages to come, the first `count` to a link on this subject (a pattern, copied) are
  * lost, and the connection stays: an answer that never comes. Takes the place of the one before. */
 void broker_server_lose(struct broker_server *server, const char *subject, int count);
+/* The same of what is sent to the server, after the first `skip` of them. */
+void broker_server_lose_in(struct broker_server *server, const char *subject, int skip, int count);
 /* How many of them have not been lost yet. */
 int broker_server_losses_left(struct broker_server *server);
 

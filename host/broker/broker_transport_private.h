@@ -100,6 +100,8 @@ struct broker_server {
     uint64_t in_ns, out_ns;
     char lose[256]; /* the subject of what is lost next */
     int losses;
+    char lose_in[256]; /* the same of what is on its way to the server, after so many */
+    int skip_in, losses_in;
 };
 
 /* broker_transport_session.c; all with the server's lock held. */

@@ -228,6 +228,15 @@ void broker_server_lose(struct broker_server *server, const char *subject, int c
     mutex_unlock(&server->lock);
 }
 
+void broker_server_lose_in(struct broker_server *server, const char *subject, int skip, int count)
+{
+    mutex_lock(&server->lock);
+    snprintf(server->lose_in, sizeof server->lose_in, "%s", subject);
+    server->skip_in = skip;
+    server->losses_in = count;
+    mutex_unlock(&server->lock);
+}
+
 int broker_server_losses_left(struct broker_server *server)
 {
     mutex_lock(&server->lock);

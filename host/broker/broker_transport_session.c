@@ -130,13 +130,28 @@ bool broker_session_send(struct broker_session *session, enum broker_note_kind k
     return true;
 }
 
+/* One of those that are to be lost on their way to the server? */
+static bool is_lost_in(struct broker_server *server, const char *subject)
+{
+    must_hold(&server->lock);
+    if (server->losses_in == 0 || !subject_matches(server->lose_in, subject))
+        return false;
+    if (server->skip_in > 0) {
+        server->skip_in--;
+        return false;
+    }
+    server->losses_in--;
+    return true;
+}
+
 static void read_note(struct broker_session *session, const struct broker_note *note)
 {
     must_hold(&session->server->lock);
     struct err err = {.code = ERR_NONE};
     switch (note->kind) {
     case NOTE_PUBLISH:
-        broker_publish(session->client, &note->message, &err);
+        if (!is_lost_in(session->server, note->message.subject))
+            broker_publish(session->client, &note->message, &err);
         break;
     case NOTE_SUBSCRIBE:
         broker_subscribe(session->client, note->sid, note->message.subject, note->message.reply,

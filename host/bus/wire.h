@@ -87,6 +87,7 @@ struct receipt {
     char stream[256];
     uint64_t sequence;
     bool duplicate;
+    bool retried;    /* the outbox: it was sent more than once */
     char value[128]; /* of a counter, in decimal: the sum with this; "": none, or it is longer */
     const char *subject, *id; /* borrowed: of what was published, from the outbox; else NULL */
 };

@@ -264,7 +264,7 @@ struct fault {
     struct sim *sim; /* not owned */
     void (*set)(struct fault *fault, bool on);
     uint64_t until_ns;
-    int link, count;
+    int link, skip, count;
     enum broker_loss loss;
     const char *subject;
 };
@@ -362,6 +362,18 @@ static void set_losing(struct fault *fault, bool on)
 void sim_lose(struct sim *sim, const char *subject, int count)
 {
     do_fault(sim, (struct fault){.set = set_losing, .subject = subject, .count = count}, 0);
+}
+
+static void set_losing_in(struct fault *fault, bool on)
+{
+    if (on)
+        broker_server_lose_in(fault->sim->server, fault->subject, fault->skip, fault->count);
+}
+
+void sim_lose_in(struct sim *sim, const char *subject, int skip, int count)
+{
+    struct fault fault = {.set = set_losing_in, .subject = subject, .skip = skip, .count = count};
+    do_fault(sim, fault, 0);
 }
 
 static void set_delay(struct fault *fault, bool on)

@@ -222,8 +222,8 @@ end
 --- when that does not end well, however it ends.
 local function upload_all(binding, bucket, nuid, data, opts)
   local upload = new_upload {
-    subject = chunk_subject(bucket, nuid), nuid = nuid, chunk_size = opts.chunk_size, timeout = opts.timeout,
-    attempts = opts.attempts, binding = binding,
+    stream = "OBJ_" .. bucket, subject = chunk_subject(bucket, nuid), nuid = nuid, chunk_size = opts.chunk_size,
+    timeout = opts.timeout, attempts = opts.attempts, binding = binding,
   }
   local ok, failed = task.attempt(feed, upload, data)
   if not ok then

@@ -38,4 +38,11 @@ function send(subject, data, opts, content_type, binding)
     unless_cancelled(subject, core.js_publish(subject, data, opts, content_type, binding)))
 end
 
-return { copy = copy, send = send }
+--- One of opts that says trial = true, sent in the order of the calls: a receipt, which also says whether it was
+--- retried; or nil and an error, which does not keep the input from counting as done. It does not wait for a place
+--- in the outbox.
+local function try(subject, data, opts, binding)
+  return unless_cancelled(subject, core.js_publish(subject, data, opts, nil, binding))
+end
+
+return { copy = copy, send = send, try = try }

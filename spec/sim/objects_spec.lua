@@ -130,4 +130,71 @@ describe("An object, in virtual time", function()
       one:close()
     end
   end)
+
+  it("has its chunks in order when some are lost on their way, wherever they lie", function()
+    for skip = 0, 19 do
+      local one = sim.new { seed = skip + 1 }
+      one:host { scripts = { ["o.lua"] = script [[
+        bus.subscribe("go", { timeout = "5m" }, function()
+          local data = {}
+          for i = 1, 20 do data[i] = ("%02d"):format(i):rep(1024) end
+          local whole = table.concat(data)
+          assert(b:put("o", whole, { chunk_size = 2048 }))
+          sim.note(b:get "o" == whole and "whole" or "another")
+        end)]] } }
+      one:settle()
+      one:lose_sent("$O.b.C.*", skip, skip % 3 + 1)
+      one:publish "go"
+      one:advance "2m"
+      assert.same({ "whole" }, one:said(), skip)
+      assert.equal(21, one:stream("OBJ_b").state.messages, skip)
+      one:close()
+    end
+  end)
+
+  it("has its chunks in order when the outbox is full meanwhile", function()
+    world:api("STREAM.CREATE.OUT", { name = "OUT", subjects = { "out" } })
+    serve [[
+      local large = ("x"):rep(900000)
+      for _ = 1, 90 do
+        bus.spawn(function()
+          for _ = 1, 6 do assert(js.publish("out", large)) end
+        end)
+      end
+      local n = 0
+      assert(b:put("o", function() n = n + 1 return n <= 60 and ("%05d"):format(n):rep(20000) or nil end))
+      return b:get "o" and "whole" or "another"]]
+    world:delay(200, "1m")
+    assert.equal("whole", go())
+  end)
+
+  it("is whole or not stored, but never another, where its stream forgets at once what it has seen", function()
+    for seed, disturb in ipairs {
+      function(one) one:lose_answers(1) end, function(one) one:lose_answers(5) end,
+      function(one) one:cut("500ms", { loss = 2 }) end, function(one) one:cut("10s", { loss = 2 }) end,
+      function(one) one:freeze "7s" end, function(one) one:freeze "20s" end,
+    } do
+      local one = sim.new { seed = seed }
+      one:api("STREAM.CREATE.OBJ_b", { name = "OBJ_b", subjects = { "$O.b.C.>", "$O.b.M.>" }, discard = "new",
+        allow_rollup_hdrs = true, allow_direct = true, duplicate_window = 1e8 })
+      one:host { scripts = { ["o.lua"] = script [[
+        bus.subscribe("go", { timeout = "10m" }, function()
+          local n = 0
+          local info, err = b:put("o", function() n = n + 1 return n <= 40 and ("%07d\n"):format(n):rep(256) or nil end,
+            { chunk_size = 2048 })
+          sim.note(info and (b:get "o" and "whole" or "another") or err.code)
+        end)]] } }
+      one:settle()
+      one:delay(20, "1m")
+      one:publish "go"
+      one:wait(function() return one:stream("OBJ_b").state.messages > 10 end, "1m", 10)
+      disturb(one)
+      one:advance "5m"
+      local said = one:said()[1]
+      assert.is_truthy(said == "whole" or said == "unavailable", ("%s: %s"):format(seed, said))
+      assert.equal(said == "whole" and 41 or 0, one:stream("OBJ_b").state.messages, seed)
+      if seed <= 2 then assert.equal("whole", said, seed) end
+      one:close()
+    end
+  end)
 end)

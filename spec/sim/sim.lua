@@ -237,6 +237,12 @@ function world:lose(subject, n)
   C.sim_lose(self.raw, subject, n)
 end
 
+-- Of what hosts send to this subject (a pattern) the next n messages are lost, after the first `skip`.
+function world:lose_sent(subject, skip, n)
+  lost_subjects[#lost_subjects + 1] = subject
+  C.sim_lose_in(self.raw, subject, skip, n)
+end
+
 -- It is away for so long, and then starts with all that it had.
 function world:down(duration) C.sim_down(self.raw, sim.ms(duration)) end
 

@@ -130,6 +130,7 @@ void publish_end_stored(struct publish *publish, const struct receipt *receipt,
     outcome->publish = publish;
     outcome->stored = true;
     outcome->receipt = *receipt;
+    outcome->receipt.retried = publish->tries > 1;
 }
 
 void publish_end_failed(struct publish *publish, const struct err *err,

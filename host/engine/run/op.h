@@ -32,6 +32,8 @@ struct op_result {
     char *text;         /* owned, or NULL */
     uint64_t number;
     bool duplicate;      /* of a receipt */
+    bool retried;        /* of a receipt: it was sent more than once */
+    bool trial;          /* of a publish: a failure is not noted */
     struct packet reply; /* owned; or empty */
 };
 
