@@ -311,12 +311,14 @@ local function publish_first(write, known)
     local own = written(write, known, last, expect, id)
     if own then return own end
     at = last and last.sequence
-    if last and operation == "PUT" then break end
+    if last and operation == "PUT" then return nil, nil, at end
     -- What was deleted has a marker, which this replaces; under an id of its own, as it is another message.
     expect = at or 0
     id = write.id and (at and ("%s:%d"):format(write.id, at) or write.id)
   end
-  return nil, nil, at
+  local lost = fail("wrong_sequence", "bucket %q: others delete the key %q all the time", write.state.name, write.key)
+  lost.revision = at
+  return nil, lost
 end
 
 --- The same, if the key is at that revision (0: it has no value, as after a deletion); else wrong_sequence.

@@ -142,4 +142,25 @@ describe("A bucket, in virtual time", function()
     ]]
     assert.equal("1 3 nil wrong_sequence 3 3", go())
   end)
+
+  it("says of a key that others go on deleting that they do, not that it is there", function()
+    serve [[
+      local going = true
+      for _ = 1, 20 do
+        bus.spawn(function()
+          while going do assert(b:delete "a") end
+        end)
+      end
+      bus.sleep "10ms"
+      local function said(made, err)
+        return made or ("%s %s %s"):format(err.code, tostring(err.revision ~= nil), err.message:match "others.*")
+      end
+      local created, updated = said(b:create("a", "1")), said(b:update("a", "1", 0))
+      going = false
+      return created .. ", " .. updated
+    ]]
+    world:delay(5, "1m")
+    local lost = 'wrong_sequence true others delete the key "a" all the time'
+    assert.equal(lost .. ", " .. lost, go())
+  end)
 end)
