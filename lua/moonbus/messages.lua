@@ -2,6 +2,7 @@
 local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
 local nearest = require("moonbus.nearest")
+local seconds_of = require("moonbus.options_time").seconds_of
 local logged = require("moonbus.logged")
 local resumed = require("moonbus.task").resumed
 local walk = require("moonbus.messages_walk")
@@ -12,32 +13,6 @@ local BINDING = "js.messages"
 -- Options -----------------------------------------------------------------------------------------
 
 local WANTED = 'a sequence (42), a time ("2026-01-01T00:00:00Z"), or how long ago ("1h")'
-local RFC3339 = "^(%d%d%d%d)%-(%d%d)%-(%d%d)[Tt](%d%d):(%d%d):(%d%d)(%.?%d*)([Zz+-])(%d?%d?):?(%d?%d?)$"
-
---- Days since 1970-01-01 of a date of the Gregorian calendar.
-local function days_of(year, month, day)
-  local y = month <= 2 and year - 1 or year
-  local era = math.floor(y / 400)
-  local of_era = y - era * 400
-  local of_year = math.floor((153 * (month + (month > 2 and -3 or 9)) + 2) / 5) + day - 1
-  return era * 146097 + of_era * 365 + math.floor(of_era / 4) - math.floor(of_era / 100) + of_year - 719468
-end
-
---- Seconds since 1970 of a time as RFC 3339 has it; nil: it is none.
-local function seconds_of(text)
-  local year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = text:match(RFC3339)
-  if not year or fraction == "." or (sign:upper() == "Z") ~= (off_hours == "" and off_minutes == "") then return nil end
-  local month_number, day_number = tonumber(month), tonumber(day)
-  if month_number < 1 or month_number > 12 or day_number < 1 or day_number > 31 or tonumber(hour) > 23
-    or tonumber(minute) > 59 or tonumber(second) > 60 then
-    return nil
-  end
-  local offset = (tonumber(off_hours) or 0) * 3600 + (tonumber(off_minutes) or 0) * 60
-  if sign == "-" then offset = -offset end
-  return days_of(tonumber(year), month_number, day_number) * 86400 + tonumber(hour) * 3600 + tonumber(minute) * 60
-    + tonumber(second) + (fraction == "" and 0 or tonumber("0" .. fraction)) - offset
-end
-
 local function sequence_of(field, value)
   return kinds.integer(BINDING, field, value, { min = 1, max = 2 ^ 53 })
 end
@@ -83,6 +58,19 @@ local FORM = {
     max_wait = "timeout", durable = "what is read has no durable: that is js.consume",
   },
 }
+
+--- What clocks and servers count in nanoseconds, in seconds: nothing was stored earlier, and nothing is later.
+local FIRST, LAST = 1e-9, 2 ^ 33
+
+--- From when on; nil: from the first one.
+local function start_of(time)
+  return time and time > FIRST and math.min(time, LAST) or nil
+end
+
+--- Until when; nil: there is no end.
+local function end_of(time)
+  return time and time < LAST and math.max(time, FIRST) or nil
+end
 
 local function rfc3339(seconds)
   local whole = math.floor(seconds)
@@ -157,8 +145,9 @@ return function(stream, opts)
   kinds.name(BINDING, "stream", stream, {})
   local spec = check(BINDING, opts, FORM)
   local from, to = spec.from or {}, spec.to or {}
-  local ticket, err = core.reader(stream, spec.filter or {}, from.sequence or from.time and rfc3339(from.time),
-    to.sequence, to.time, spec.max, spec.timeout)
+  local since = start_of(from.time)
+  local ticket, err = core.reader(stream, spec.filter or {}, from.sequence or since and rfc3339(since), to.sequence,
+    end_of(to.time), spec.max, spec.timeout)
   if not ticket then return nil, err end
   local open
   repeat

@@ -78,9 +78,7 @@ function M.js_cron(line, opts, fn)
   return spec, consume, fn
 end
 
--- Publishing later --------------------------------------------------------------------------------
-
-local MOST = 10 * 365 * 86400 -- seconds ahead, as of durations
+-- Times as of RFC 3339 ---------------------------------------------------------------------------
 
 --- Days since 1970-01-01.
 local function day_of(year, month, day)
@@ -109,6 +107,12 @@ local function seconds_of(text)
   local offset = sign and (zone_hour * 3600 + zone_minute * 60) * (sign == "-" and -1 or 1) or 0
   return day_of(y, mo, d) * 86400 + hour * 3600 + minute * 60 + second + tonumber(fraction or 0) - offset
 end
+
+M.seconds_of = seconds_of
+
+-- Publishing later --------------------------------------------------------------------------------
+
+local MOST = 10 * 365 * 86400 -- seconds ahead, as of durations
 
 --- A point in time as people write it, in seconds since 1970.
 function M.at(binding, field, value)

@@ -27,6 +27,8 @@ bus.subscribe("misuse", function(msg)
     zero = function() js.messages("IN", { from = 0 }) end,
     both = function() js.messages("IN", { from = { sequence = 1, time = 2 } }) end,
     date = function() js.messages("IN", { from = "2026-13-01T00:00:00Z" }) end,
+    day = function() js.messages("IN", { to = "2026-02-31T00:00:00Z" }) end,
+    day_of = function() js.messages("IN", { from = { time = "2026-02-31T00:00:00Z" } }) end,
     hint = function() js.messages("IN", { limit = 1 }) end,
     filter = function() js.messages("IN", { filter = "a b" }) end,
     field = function() return js.messages("IN").cuont end,
@@ -95,6 +97,15 @@ describe("js.messages", function()
     assert.same({}, read { since = -60, options = {} }.sequences)
     assert.same({}, read { options = { to = "2020-01-01T00:00:00+02:00" } }.sequences)
     assert.equal(9, #read { options = { from = "2020-01-01T00:00:00Z" } }.sequences)
+    for _, far in ipairs { "9999-12-31T00:00:00Z", "2300-01-01T00:00:00Z" } do
+      assert.equal(9, #read { options = { to = far } }.sequences, far)
+      assert.same({}, read { options = { from = far } }.sequences, far)
+    end
+    for _, early in ipairs { "0000-01-01T00:00:00Z", "1600-01-01T00:00:00Z", "1970-01-01T00:00:00Z" } do
+      assert.same({}, read { options = { to = early } }.sequences, early)
+      assert.equal(9, #read { options = { from = early } }.sequences, early)
+    end
+    assert.same({}, read { options = { to = { time = 0 } } }.sequences)
   end)
 
   it("reads 20,000 messages, and leaves no consumer behind", function()
@@ -163,6 +174,8 @@ describe("js.messages", function()
     assert.matches("js.messages: from: expected an integer from 1", says "zero", 1, true)
     assert.matches("js.messages: from: expected a sequence", says "both", 1, true)
     assert.matches("js.messages: from: expected a sequence", says "date", 1, true)
+    assert.matches("js.messages: to: expected a sequence", says "day", 1, true)
+    assert.matches("time: expected a time like", says "day_of", 1, true)
     assert.matches('js.messages: unknown option "limit": here it is "max"', says "hint", 1, true)
     assert.matches("js.messages: filter: ", says "filter", 1, true)
     assert.matches('messages.cuont: there is no such field: there are close, count, ended', says "field", 1, true)
