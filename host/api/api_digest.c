@@ -85,6 +85,8 @@ static int core_digest_text(lua_State *L)
     unsigned len = 0;
     EVP_DigestFinal_ex(digest->context, bytes, &len);
     lua_pushliteral(L, "SHA-256=");
+    EVP_MD_CTX_free(digest->context);
+    digest->context = NULL;
     push_base64url(L, bytes, len);
     lua_concat(L, 2);
     return 1;

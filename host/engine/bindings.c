@@ -296,6 +296,8 @@ struct tidying {
 
 static void tidy(struct tidying *tidying);
 
+/* What was published before may have taken another connection, and be stored behind the first one:
+ * so after an answer it is sent once more. */
 static void on_tidied(void *owner, struct packet *reply, enum err_code code)
 {
     struct tidying *tidying = owner;
