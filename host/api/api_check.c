@@ -168,4 +168,6 @@ void api_check_open(lua_State *L)
     lua_setfield(L, -2, "cron_last");
     lua_pushcfunction(L, core_cron_format);
     lua_setfield(L, -2, "cron_format");
+    lua_pushinteger(L, CRON_LATE_S);
+    lua_setfield(L, -2, "cron_late");
 }

@@ -21,6 +21,9 @@
 
 struct zone;
 
+/* With missed = "skip": a time that is older, in seconds, when it could run has been missed. */
+#define CRON_LATE_S 120
+
 /* A bit for each value that it takes. */
 struct cron {
     uint64_t seconds, minutes;

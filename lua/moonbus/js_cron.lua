@@ -15,7 +15,7 @@ local STREAM = "MOONBUS_CRON"
 local SUBJECTS = "moonbus.cron."
 local SCHEDULES = "moonbus.cron.schedule."
 local KEPT = 1000 -- firings of each name
-local LATE = 120 -- seconds: missed = "skip" leaves out what is older when it could run
+local LATE = core.cron_late -- seconds: missed = "skip" leaves out what is older when it could run
 local AGAIN = 5 -- seconds until what the server did not answer is tried again
 local TIME = "Moonbus-Cron-Time"
 local NEEDS_SCHEDULES = { level = 4, what = 'js.cron: schedule = "server"' }

@@ -51,6 +51,14 @@ function kinds.duration(binding, field, value, spec)
   return seconds
 end
 
+--- Of a message that is published by a handler of batches.
+function kinds.batched(binding, field, value)
+  if not core.is_message(value) then
+    refuse(binding, field, "the message of the batch that this comes from", value)
+  end
+  return value
+end
+
 function kinds.integer(binding, field, value, spec)
   local min, max = spec.min or 1, spec.max or 2 ^ 31 - 1
   if type(value) ~= "number" or value % 1 ~= 0 or value < min or value > max then

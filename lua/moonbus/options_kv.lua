@@ -190,19 +190,12 @@ end
 
 -- What is done with it ----------------------------------------------------------------------------
 
-local function check_from(binding, field, value)
-  if not core.is_message(value) then
-    refuse(binding, field, "the message of the batch that this comes from", value)
-  end
-  return value
-end
-
 local SEQUENCE = { "integer", max = 2 ^ 53 }
 
 local function writing(more)
   return {
     fields = with({
-      id = "token", from = { check = check_from }, timeout = "duration", attempts = { "integer", max = 1000 },
+      id = "token", from = "batched", timeout = "duration", attempts = { "integer", max = 1000 },
     }, more or {}),
     hints = { rev = "revision", sequence = "revision", last = "revision", msg_id = "id", message_id = "id" },
   }

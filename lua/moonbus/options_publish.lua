@@ -1,5 +1,4 @@
 --- The options of what is published to JetStream, checked as moonbus.options does.
-local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
 local times = require("moonbus.options_time")
 local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
@@ -34,13 +33,6 @@ local function check_expect(binding, field, value)
   return expect
 end
 
-local function check_from(binding, field, value)
-  if not core.is_message(value) then
-    refuse(binding, field, "the message of the batch that this comes from", value)
-  end
-  return value
-end
-
 local NEVER = "never"
 
 --- Servers count it in seconds.
@@ -59,7 +51,7 @@ local PUBLISH = {
     timeout = "duration",
     attempts = { "integer", max = 1000 },
     expect = { check = check_expect },
-    from = { check = check_from },
+    from = "batched",
     ttl = { check = check_ttl },
     after = "duration",
     at = { check = times.at },
@@ -109,7 +101,7 @@ local COUNT = {
     headers = "table",
     timeout = "duration",
     attempts = { "integer", max = 1000 },
-    from = { check = check_from },
+    from = "batched",
   },
   hints = {
     msg_id = "id", message_id = "id", header = "headers", retries = "attempts",

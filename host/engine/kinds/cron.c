@@ -24,8 +24,6 @@
 
 #define LOOK_NS (30 * NS_PER_S)
 #define LOOK_SIMULATED_NS (3600 * NS_PER_S)
-/* With missed = "skip": a time that is older when it could run has been missed. */
-#define LATE_S 120
 /* A clock that was set back further was wrong, and is right now: its times come anew. */
 #define SET_BACK_NS (3 * 3600 * NS_PER_S)
 
@@ -103,7 +101,7 @@ static void come(struct source *source, int64_t now)
     } else {
         last = cron_last(&registration->cron, registration->zone, source->cron.planned - 1, now);
         source->cron.planned = next_after(source, now);
-        if (registration->missed == MISSED_SKIP && (busy || last <= now - LATE_S))
+        if (registration->missed == MISSED_SKIP && (busy || last <= now - CRON_LATE_S))
             return;
         source->cron.due = last;
     }
