@@ -47,8 +47,7 @@ js.consume("PROMPTS", {
   if not entry and missing.code ~= "not_found" then return nil, missing end
   local call, revision = entry and entry:json() or { is = "free" }, entry and entry.revision or 0
 
-  -- A write of an earlier attempt had the same message id, and would stand in the place of this one: so the ids
-  -- have the attempt in them.
+  -- An id of its own for each attempt: what one has said does not stand for what another says.
   local function note(state)
     state.by = msg.id
     local at, err = calls:update(name, state, revision, { id = ("%s:%d:%s"):format(msg.id, msg.attempt, state.is) })

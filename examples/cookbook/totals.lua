@@ -24,10 +24,10 @@ js.consume("SALES", {
   local entry, err = totals:get(shop)
   if not entry and err.code ~= "not_found" then return nil, err end
   local sum = entry and entry:json() or { count = 0, cents = 0 }
-  -- A write has an id that comes from its message: if this very sale has been added by a run whose ack was lost,
-  -- the bucket says "done", and adds nothing. That takes one write for each run: so no loop around it.
+  -- The write has an id that comes from its message: if this very sale has been added by a run whose ack was lost,
+  -- the bucket says "done", and adds nothing.
   local done, why = totals:update(shop, { count = sum.count + 1, cents = sum.cents + sale.cents },
-    entry and entry.revision or 0)
+    entry and entry.revision or 0, { id = msg.id .. ":total" })
   if not done then return nil, why end -- wrong_sequence: another process was faster; the next attempt reads again
 end)
 

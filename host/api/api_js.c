@@ -15,7 +15,7 @@ struct publish_args {
     char id[1280];              /* "": a random one */
     int64_t timeout_ns;         /* 0: the outbox's */
     int attempts;               /* 0: the outbox's */
-    bool derived_id;            /* from the input: a duplicate on its first delivery is odd */
+    bool derived_id, wary;      /* from the input; a duplicate is told of after a retry, too */
     bool trial;                 /* if it fails the Lua side does something else: nothing is noted */
     const struct message *from; /* what the user says it comes from; on the stack */
     char room[HEADERS_ROOM];    /* of the headers */
@@ -28,8 +28,7 @@ static void publish_init(struct publish_args *publish)
     publish->id[0] = '\0';
     publish->timeout_ns = 0;
     publish->attempts = 0;
-    publish->derived_id = false;
-    publish->trial = false;
+    publish->derived_id = publish->trial = publish->wary = false;
     publish->from = NULL;
 }
 
@@ -312,8 +311,7 @@ static void check_from(lua_State *L, const struct task *task, const struct publi
                    binding);
 }
 
-/* In a batch nothing else tells which input a publish comes from, and so whether it was made
- * before. What publish holds is cleared before it raises. */
+/* In a batch nothing else tells what a publish comes from. It clears headers before it raises. */
 static void check_origin(lua_State *L, const struct task *task, struct publish_args *publish,
                          const char *binding)
 {
@@ -370,6 +368,7 @@ static int start(lua_State *L, struct task *task, const char *subject,
         .timeout_ns = publish->timeout_ns,
         .attempts = publish->attempts,
         .again = publish->id[0] && !op->work,
+        .wary = publish->wary && !op->work,
     };
     int code = binding_publish(op, &message, on_result, &err);
     headers_clear(&publish->headers);
@@ -408,6 +407,7 @@ static int core_js_publish(lua_State *L)
     publish_init(&publish);
     const char *subject = api_subject(L, 1, binding);
     bool plain = lua_isnil(L, 3);
+    int headers = 3;
     if (!plain) {
         luaL_checktype(L, 3, LUA_TTABLE);
         read_options(L, 3, &publish);
@@ -416,11 +416,11 @@ static int core_js_publish(lua_State *L)
         publish.derived_id = lua_toboolean(L, -1) && publish.id[0];
         lua_getfield(L, 3, "trial");
         publish.trial = lua_toboolean(L, -1);
-        lua_pop(L, 2);
+        lua_getfield(L, 3, "wary");
+        publish.wary = lua_toboolean(L, -1);
+        lua_pop(L, 3);
         lua_getfield(L, 3, "headers");
-    }
-    int headers = plain ? 3 : lua_gettop(L);
-    if (!plain) {
+        headers = lua_gettop(L);
         lua_getfield(L, 3, "own");
         push_expectations(L, 3);
     }
@@ -449,7 +449,6 @@ static int core_js_prepare(lua_State *L)
     lua_settop(L, 4);
     const char *binding = luaL_optstring(L, 4, "js.publish_async");
     const char *subject = api_subject(L, 1, binding);
-    struct err err;
     struct publish_args publish;
     publish_init(&publish);
     if (!lua_isnil(L, 3)) {
@@ -467,6 +466,7 @@ static int core_js_prepare(lua_State *L)
         lua_getfield(L, 3, "headers");
         lua_getfield(L, 3, "own");
         push_expectations(L, 3);
+        struct err err;
         int code = fill_headers(L, headers, headers + 1, NULL, &publish, &err);
         headers_clear(&publish.headers);
         if (code)

@@ -9,6 +9,7 @@ local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
 local caches = require("moonbus.kv_cache")
 local entries = require("moonbus.kv_entry")
+local ids = require("moonbus.kv_ids")
 local js_api = require("moonbus.js_api")
 local keys_of = require("moonbus.kv_keys")
 local options = require("moonbus.options_kv")
@@ -171,13 +172,15 @@ local function untried(err)
   return nil, err
 end
 
---- What a write needs, taken down before it waits: ids are counted in the order of the calls.
-local function prepare(state, binding, key, value, opts)
-  local subject = ("$KV.%s.%s"):format(state.name, key)
+--- What a write needs, taken down before it waits: ids are counted in the order of the calls. revision: that
+--- is expected; nil: any.
+local function prepare(state, method, key, value, opts, revision)
+  local subject, binding = ("$KV.%s.%s"):format(state.name, key), "kv:" .. method
   local text, kind, id, derived = core.js_prepare(subject, value, { id = opts.id, from = opts.from }, binding)
+  local made = { subject = subject, method = method, revision = revision, ttl = opts.ttl, text = text }
   return {
-    state = state, binding = binding, key = key, text = text, kind = kind, id = id, derived = derived,
-    timeout = opts.timeout, attempts = opts.attempts, headers = {},
+    state = state, binding = binding, key = key, text = text, kind = kind, derived = derived, headers = {},
+    ids = derived and ids.derived(id, made) or { id = id }, timeout = opts.timeout, attempts = opts.attempts,
   }
 end
 
@@ -198,22 +201,27 @@ local function with_ttl(write, known, seconds)
   return true
 end
 
---- Publishes it: its revision, or nil and an error. expect: the revision that the key has; nil: any.
+--- What the cache must know of the key, if there is one. text: nil: it has no value.
+local function note(write, text, revision)
+  local cache = write.state.cache
+  if cache then core.mirror_note(cache, ("$KV.%s.%s"):format(write.state.origin, write.key), text, revision) end
+end
+
+--- Publishes it: its revision, nil, and whether it was there already; or nil and an error. expect: the revision
+--- that the key has; nil: any.
 local function publish_it(write, known, id, expect)
   local opts = {
-    id = id, derived = id and write.derived, timeout = write.timeout, attempts = write.attempts,
+    id = id, derived = id and write.derived, wary = true, timeout = write.timeout, attempts = write.attempts,
     headers = next(write.headers) and write.headers or nil,
     expect = expect and { last_subject_sequence = expect } or nil,
   }
   local receipt, err = publish.send(known.write .. write.key, write.text, opts, write.kind, write.binding)
   if receipt then
-    local cache = write.state.cache
     -- Under an id that was there already, the stream has what was written then.
-    if cache and not receipt.duplicate then
-      local text = not write.headers["KV-Operation"] and write.text or nil
-      core.mirror_note(cache, ("$KV.%s.%s"):format(write.state.origin, write.key), text, receipt.seq)
+    if not receipt.duplicate then
+      note(write, not write.headers["KV-Operation"] and write.text or nil, receipt.seq)
     end
-    return receipt.seq
+    return receipt.seq, nil, receipt.duplicate
   end
   if err.code == "no_stream" then
     write.state.known = nil
@@ -222,18 +230,23 @@ local function publish_it(write, known, id, expect)
   return nil, err
 end
 
---- The last message of its key: message, entry; or nil and an error.
+--- The last message of its key, and its operation; or nil and an error.
 local function last_of(write, known)
   local message, err = read(write.state, write.binding, { last_by_subj = known.read .. write.key }, write.timeout)
   if not message then return nil, err end
-  return message, entries.operation_of(message)
+  local operation = entries.operation_of(message)
+  note(write, operation == "PUT" and message.data or nil, message.sequence)
+  return message, operation
+end
+
+local function id_of(message)
+  return message:header("Nats-Msg-Id")
 end
 
 --- Was that written by this very call, when its input was handled before? An id is remembered by
 --- the stream for its duplicate_window only; the message has it for good.
 local function is_own(write, message)
-  local there = write.id and message:header("Nats-Msg-Id")
-  return there and (there == write.id or there:sub(1, #write.id + 1) == write.id .. ":") or false
+  return ids.is_own(write.ids, id_of(message))
 end
 
 local function wrong_revision(write, expect, last)
@@ -246,43 +259,66 @@ end
 --- The stream's word for it, while it remembers the id: a message of that id is a duplicate, and any
 --- other is refused, as no message has such an id. (Servers from 2.12 on look for what is expected of a
 --- subject before they look for ids.)
-local function remembered(write, known, id)
-  if not id then return nil end
-  local opts = { id = id, timeout = write.timeout, expect = { last_id = "moonbus: is it a duplicate?" } }
+local function remembered(write, known)
+  if not write.ids.id then return nil end
+  local opts = {
+    id = write.ids.id, timeout = write.timeout, expect = { last_id = "moonbus: is it a duplicate?" },
+  }
   local receipt = publish.send(known.write .. write.key, "", opts, nil, write.binding)
   return receipt and receipt.duplicate and receipt.seq
 end
 
 --- The revision that this very call has written, when its input was handled before; nil: it has not, as
 --- far as the stream knows. last: the key's last message; expect: what came before its own.
-local function written(write, known, last, expect, id)
-  if not write.id then return nil end
+local function written(write, known, last, expect)
+  if not write.ids.id then return nil end
   if last and is_own(write, last) then return last.sequence end
   if known.history ~= 1 then
     local request = { seq = expect + 1, next_by_subj = known.read .. write.key }
     local first = read(write.state, write.binding, request, write.timeout)
     if first and is_own(write, first) then return first.sequence end
   end
-  return remembered(write, known, id)
+  return remembered(write, known)
 end
 
---- The write where it may have been made before under the same id.
+--- The write, at any revision. What the stream has under its id may be out of date, where its input was handled
+--- more often than once and did not do the same each time.
+local function publish_any(write, known)
+  local revision, err, duplicate = publish_it(write, known, write.ids.id)
+  if not duplicate then return revision, err end
+  local last, why = last_of(write, known)
+  if not last and why.code ~= "not_found" then return untried(why) end
+  if not last or last.sequence <= revision then return revision end
+  if is_own(write, last) then return last.sequence end
+  if not ids.is_overtaken(write.ids, id_of(last), revision) then return revision end
+  local now, failure = publish_it(write, known, ids.at(write.ids, last.sequence))
+  return now, failure
+end
+
+--- The write where the key is at that revision, or has been when its input was handled before.
 local function publish_expected(write, known, expect)
-  local revision, err = publish_it(write, known, write.id, expect)
-  if revision or err.code ~= "wrong_sequence" or not expect then return revision, err end
+  local revision, err, duplicate = publish_it(write, known, write.ids.id, expect)
+  if not revision and err.code ~= "wrong_sequence" then return nil, err end
+  if revision and not duplicate then return revision end
   local last = last_of(write, known)
-  revision = written(write, known, last, expect, write.id)
+  if last and not is_own(write, last) and ids.is_call(write.ids, id_of(last)) then
+    -- Another run has written another value, and nobody has since.
+    local again = publish_it(write, known, ids.at(write.ids, last.sequence), last.sequence)
+    if again then return again end
+    last = last_of(write, known)
+  end
+  revision = revision or written(write, known, last, expect)
   if revision then return revision end
   if not last then return nil, err end
   return wrong_revision(write, expect, last)
 end
 
-local function write_of(bucket, method, key, value, opts)
+local function write_of(bucket, method, key, value, opts, revision)
   local binding = "kv:" .. method
   local state = state_of(bucket, binding)
   key = options.kv_key(binding, key)
   opts = options.kv_call(method, opts)
-  local write = prepare(state, binding, key, value, opts)
+  local write = prepare(state, method, key, value, opts, revision or opts.revision)
   local known, err = know(state, binding, opts.timeout)
   if not known then return nil, err end
   local may, why = with_ttl(write, known, opts.ttl)
@@ -294,27 +330,36 @@ end
 function Bucket:put(key, value, opts)
   local write, known = write_of(self, "put", key, value, opts)
   if not write then return untried(known) end
-  return publish_it(write, known, write.id)
+  return publish_any(write, known)
 end
 
 --- Others delete and create it at the same time: so often it is tried.
 local CREATE_MOST = 5
 
 --- Its first revision, if the key has no value. Else nil and an error; nil, nil and the revision of its value.
-local function publish_first(write, known)
-  local expect, id, at = 0, write.id, nil
+--- holds: what was stored when the input was handled before counts only while the key has that value, or what the
+--- same input has written over it.
+local function publish_first(write, known, holds)
+  local expect, id, at = 0, write.ids.id, nil
   for _ = 1, CREATE_MOST do
-    local revision, err = publish_it(write, known, id, expect)
-    if revision or err.code ~= "wrong_sequence" then return revision, err end
+    local revision, err, duplicate = publish_it(write, known, id, expect)
+    if revision and not duplicate then return revision end
+    if not revision and err.code ~= "wrong_sequence" then return nil, err end
     local last, operation = last_of(write, known)
     if not last and operation.code ~= "not_found" then return untried(operation) end
-    local own = written(write, known, last, expect, id)
-    if own then return own end
+    local there = last and operation == "PUT" and id_of(last)
+    if ids.is_own(write.ids, there) then return last.sequence end
+    -- Another run has written another value, and nobody has since: this one takes its place.
+    local replace = ids.is_call(write.ids, there)
+    if not replace and (not holds or ids.is_later(write.ids, there)) then
+      local own = revision or written(write, known, last, expect)
+      if own then return own end
+    end
     at = last and last.sequence
-    if last and operation == "PUT" then return nil, nil, at end
+    if last and operation == "PUT" and not replace then return nil, nil, at end
     -- What was deleted has a marker, which this replaces; under an id of its own, as it is another message.
     expect = at or 0
-    id = write.id and (at and ("%s:%d"):format(write.id, at) or write.id)
+    id = (at or revision) and ids.at(write.ids, at or revision) or write.ids.id
   end
   local lost = fail("wrong_sequence", "bucket %q: others delete the key %q all the time", write.state.name, write.key)
   lost.revision = at
@@ -324,7 +369,7 @@ end
 --- The same, if the key is at that revision (0: it has no value, as after a deletion); else wrong_sequence.
 function Bucket:update(key, value, revision, opts)
   revision = options.kv_revision("kv:update", revision)
-  local write, known = write_of(self, "update", key, value, opts)
+  local write, known = write_of(self, "update", key, value, opts, revision)
   if not write then return untried(known) end
   if revision > 0 then return publish_expected(write, known, revision) end
   local first, err, at = publish_first(write, known)
@@ -337,6 +382,7 @@ local function remove(bucket, method, operation, key, opts)
   if not write then return untried(known) end
   write.headers["KV-Operation"] = operation
   if operation == "PURGE" then write.headers["Nats-Rollup"] = "sub" end
+  if not checked.revision then return publish_any(write, known) end
   return publish_expected(write, known, checked.revision)
 end
 
@@ -354,7 +400,7 @@ end
 function Bucket:create(key, value, opts)
   local write, known = write_of(self, "create", key, value, opts)
   if not write then return untried(known) end
-  local first, err, at = publish_first(write, known)
+  local first, err, at = publish_first(write, known, true)
   if first or err then return first, err end
   local exists = fail("exists", "bucket %q has the key %q already", write.state.name, write.key)
   exists.revision = at

@@ -255,6 +255,8 @@ local function member(group, place, fn)
   member_ended(group, place, xpcall(fn, keep))
 end
 
+local GATHER_MOST = 7000 -- results that Lua returns at once: its stack has 8,000 places, some of them taken
+
 local function check_functions(functions)
   if type(functions) ~= "table" then
     misuse(("bus.gather: expected a list of functions, got %s"):format(type(functions)))
@@ -272,6 +274,10 @@ local function check_functions(functions)
     if functions[place] == nil then
       misuse(("bus.gather: item %d must be a function, got nil"):format(place))
     end
+  end
+  if count > GATHER_MOST then
+    misuse(("bus.gather: %d functions: at most %d, as it returns so many results; gather them in parts"):format(count,
+      GATHER_MOST))
   end
   return count
 end

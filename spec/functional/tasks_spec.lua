@@ -54,6 +54,17 @@ end)]]):format(body))
       assert.equal("done", reply_of([[ bus.gather {} return "done" ]]).data)
     end)
 
+    it("refuses more than it can return before it runs any", function()
+      local result = reply_of [[
+        local ran, list = 0, {}
+        for i = 1, 7001 do list[i] = function() ran = ran + 1 end end
+        local ok, err = pcall(bus.gather, list)
+        list[7001] = nil
+        return tostring(ok) .. " " .. ran .. " " .. select("#", bus.gather(list)) .. " " .. err
+      ]]
+      assert.matches("^false 0 7000 .*bus.gather: 7001 functions: at most 7000", result.data)
+    end)
+
     it("works inside another", function()
       local result = reply_of [[
         local function twice(x)

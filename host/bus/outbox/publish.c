@@ -239,6 +239,7 @@ static struct publish *publish_new(struct outbox *outbox, const struct outbox_me
     atomic_init(&publish->references, 1);
     publish->attempts = message->attempts;
     publish->again = message->again;
+    publish->wary = message->wary;
     publish->timeout_ns = message->timeout_ns;
     publish->flow = message->flow;
     publish->account = message->account;

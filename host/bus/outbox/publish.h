@@ -54,12 +54,13 @@ struct outbox_message {
     int64_t timeout_ns;             /* 0: the outbox's */
     int attempts;                   /* 0: the outbox's */
     bool again;                     /* it may have been stored before under its id */
+    bool wary;                      /* a duplicate is told of after a retry, too */
     struct link_flow *flow;         /* whose it is; NULL: the host's own */
     struct outbox_account *account; /* where it is counted; NULL: nowhere */
 };
 
 /* receipt when stored, else NULL and err (never NULL then). Borrowed for the call. A duplicate is
- * one at the first try: one that answers our own retry is our own first send. */
+ * one at the first try: one that answers our own retry is our own first send, unless it is wary. */
 typedef void (*outbox_fn)(void *owner, const struct receipt *receipt, const struct err *err);
 
 struct outbox *outbox_new(struct inbox *inbox, struct jsapi *jsapi, struct link *link,

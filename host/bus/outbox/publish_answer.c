@@ -29,7 +29,7 @@ static void on_place_read(void *owner, const cJSON *reply, int api_code, const s
 {
     struct publish *publish = owner;
     struct outbox *outbox = publish->outbox;
-    struct receipt receipt = {.duplicate = publish->tries <= 1};
+    struct receipt receipt = {.duplicate = publish->tries <= 1 || publish->wary};
     struct publish_outcome outcome;
     outcome.publish = NULL;
     (void)api_code;
@@ -205,7 +205,7 @@ static void judge_puback(struct publish *publish, struct packet *reply,
     int code = wire_parse_puback(reply->data, reply->len, &receipt, &api_code, &transient, &err);
     if (code == 0) {
         /* A duplicate that answers our own retry is our own first send: stored once. */
-        if (publish->tries > 1)
+        if (publish->tries > 1 && !publish->wary)
             receipt.duplicate = false;
         publish_note_stored(publish, &receipt);
         publish_end_stored(publish, &receipt, outcome);

@@ -69,6 +69,7 @@ struct publish {
     uint64_t call;     /* inbox request under way; 0: none */
     unsigned tries;    /* sent so often */
     bool again;        /* by somebody else, perhaps, under its id */
+    bool wary;         /* a duplicate is told of after a retry, too */
     unsigned failures; /* that count against `attempts` */
     int attempts;
     int64_t timeout_ns;
