@@ -289,7 +289,7 @@ describe("A time zone", function()
 
   it("agrees with the C library on every zone of the system", function()
     local names = { "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Casablanca",
-      "Europe/Dublin", "Pacific/Apia", "America/Sao_Paulo", "Asia/Tehran", "America/Godthab", "EST5EDT" }
+      "Europe/Dublin", "Pacific/Apia", "America/Sao_Paulo", "Asia/Tehran", "America/Nuuk" }
     for _, name in ipairs(names) do
       local pipe = assert(io.popen(("for t in 0 100000000 700000000 1300000000 1774746000 1792890000 2500000000 "
         .. "4000000000 5000000000; do TZ=%s date -d @$t +%%z; done"):format(name)))
