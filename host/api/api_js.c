@@ -311,7 +311,8 @@ static void check_from(lua_State *L, const struct task *task, const struct publi
                    binding);
 }
 
-/* In a batch nothing else tells what a publish comes from. It clears headers before it raises. */
+/* In a batch nothing else tells which input a publish comes from, and so whether it was made
+ * before. What publish holds is cleared before it raises. */
 static void check_origin(lua_State *L, const struct task *task, struct publish_args *publish,
                          const char *binding)
 {

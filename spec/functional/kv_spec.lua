@@ -1,5 +1,6 @@
 -- moonbus.kv on a real server: what is written there, and what is read.
 local cjson = require "cjson"
+local temp = require "spec.support.temp"
 local world = require "spec.support.world"
 
 -- A handler that runs what it is sent, with the bucket as `b`, and answers with what that returns.
@@ -75,6 +76,20 @@ describe("moonbus.kv", function()
       w.client:stream("KV_config", { "$KV.config.>" }, { max_msgs_per_subject = 7, max_age = 60e9 })
       serve '{ name = "config" }'
       assert.equal(1, run 'return b:put("a", "1")')
+      assert.equal(7, w.client:stream_info("KV_config").config.max_msgs_per_subject)
+    end)
+
+    it("is created with what one script states, though another that only names it comes first", function()
+      local names = script '{ name = "config" }'
+      local states = 'require "moonbus.kv".bucket { name = "config", history = 7 }'
+      w:run { handlers = { ["a.lua"] = names, ["b.lua"] = states } }
+      assert.equal(7, w.client:stream_info("KV_config").config.max_msgs_per_subject)
+      w:clear()
+      local host = w:run { handlers = { ["other.lua"] = 'require "moonbus".subscribe("other", function() end)' } }
+      temp.write(host.folder, "handlers/a.lua", names)
+      temp.write(host.folder, "handlers/b.lua", states)
+      host:signal "HUP"
+      host:wait_log "^a%.lua: generation %d live"
       assert.equal(7, w.client:stream_info("KV_config").config.max_msgs_per_subject)
     end)
 

@@ -14,6 +14,14 @@
 #include "engine/version/script.h"
 #include "engine/version/trial.h"
 
+/* The subjects of a bucket follow from its name. */
+static bool is_bare(const struct registration *registration)
+{
+    int count = cJSON_GetArraySize(registration->stream);
+    return count == 1 || (count == 2 && registration->bucket &&
+                          cJSON_HasObjectItem(registration->stream, "subjects"));
+}
+
 static const char *read_stream(lua_State *L, int spec, struct registration *registration)
 {
     registration->update = spec_update(L, spec);
@@ -28,6 +36,7 @@ static const char *read_stream(lua_State *L, int spec, struct registration *regi
     if (wrong)
         return wrong;
     registration->bucket = spec_text(L, spec, "bucket");
+    registration->bare = is_bare(registration);
     spec_push(L, settings, "name");
     spec_name(L, registration, "stream", "%s", lua_tostring(L, -1));
     lua_settop(L, settings - 1);

@@ -23,6 +23,7 @@ struct making {
     uint64_t until_ns;       /* so long a connection is waited for; 0: as long as it takes */
     struct source **changed; /* owned: whose consumers the server was told of */
     int changes;
+    bool bare; /* something is declared by its name alone */
 };
 
 /* What is to serve; NULL: nothing. */
@@ -109,39 +110,64 @@ static bool may_need(const struct script *other, uint64_t until_ns)
     return !until_ns || (script_is_served(other) && clock_now_ns() < until_ns);
 }
 
-static int ensure_streams_of(struct script *script, uint64_t until_ns, struct err *err)
+/* What is declared by its name alone comes after what states settings, of all scripts. */
+static int declare(struct making *making, struct generation *generation,
+                   const struct generation *live, bool bare, struct err *err)
+{
+    for (int i = 0; !bare && i < generation->registration_count; i++)
+        making->bare |= generation->registrations[i]->bare;
+    return setup_declare(generation, live, bare, making->until_ns, err);
+}
+
+static int ensure_streams_of(struct making *making, struct script *script, bool bare,
+                             struct err *err)
 {
     struct generation *generation = live_of(script);
     const struct generation *stated = script_is_served(script) ? generation : NULL;
-    int code = generation ? setup_declare(generation, stated, until_ns, err) : 0;
+    int code = generation ? declare(making, generation, stated, bare, err) : 0;
     if (generation)
         generation_release(generation);
     return code;
 }
 
 /* Of all scripts, before one that has not served yet. */
-static int ensure_other_streams(const struct making *making, const struct script *served,
+static int ensure_other_streams(struct making *making, const struct script *served, bool bare,
                                 struct err *err)
 {
     int code = 0;
     struct script *other = NULL;
     while (!code && (other = next_script(making->scripts, other))) {
         if (other == served || may_need(other, making->until_ns))
-            code = ensure_streams_of(other, making->until_ns, err);
+            code = ensure_streams_of(making, other, bare, err);
     }
     return code;
 }
 
-static int prepare_streams(struct making *making, const struct rollout *item, struct err *err)
+static int require_all(struct making *making, const struct rollout *item, struct err *err)
+{
+    return item->kind == ROLLOUT_UNLOAD ? 0 : setup_require(target_of(item), making->until_ns, err);
+}
+
+static int prepare_streams(struct making *making, const struct rollout *item, bool bare,
+                           struct err *err)
 {
     struct script *script = item->script;
     if (item->kind == ROLLOUT_UNLOAD)
         return 0;
-    int code = setup_require(target_of(item), making->until_ns, err);
-    if (code || item->kind == ROLLOUT_SERVE)
-        return code ? code : ensure_other_streams(making, script, err);
-    return setup_declare(item->generation, script_is_served(script) ? script->live : NULL,
-                         making->until_ns, err);
+    if (item->kind == ROLLOUT_SERVE)
+        return ensure_other_streams(making, script, bare, err);
+    return declare(making, item->generation, script_is_served(script) ? script->live : NULL, bare,
+                   err);
+}
+
+static int prepare_stated(struct making *making, const struct rollout *item, struct err *err)
+{
+    return prepare_streams(making, item, false, err);
+}
+
+static int prepare_named(struct making *making, const struct rollout *item, struct err *err)
+{
+    return making->bare ? prepare_streams(making, item, true, err) : 0;
 }
 
 /* Consumers that go on take over what the new version states. */
@@ -205,7 +231,7 @@ static int run_required(struct making *making, const struct rollout *item, struc
 static int prepare_all(struct making *making, int *culprit, struct err *err)
 {
     static int (*const steps[])(struct making *, const struct rollout *, struct err *) = {
-        accept_item, prepare_streams, prepare_sources, run_required};
+        accept_item, require_all, prepare_stated, prepare_named, prepare_sources, run_required};
     int code = room_for_changes(making, err);
     for (size_t step = 0; step < sizeof steps / sizeof *steps; step++) {
         for (int i = 0; i < making->count && !code; i++) {

@@ -131,14 +131,14 @@ static bool is_left_out(const struct scripts *scripts, const struct registration
            strcmp(registration->handler, scripts->only) != 0;
 }
 
-int setup_declare(struct generation *generation, const struct generation *live, uint64_t until_ns,
-                  struct err *err)
+int setup_declare(struct generation *generation, const struct generation *live, bool bare,
+                  uint64_t until_ns, struct err *err)
 {
     bool away = false;
     int code = 0;
     for (int i = 0; !code && i < generation->registration_count; i++) {
         struct declaration declaration = {generation->scripts, generation->registrations[i]};
-        if (!declaration.registration->kind->declare ||
+        if (!declaration.registration->kind->declare || declaration.registration->bare != bare ||
             is_left_out(generation->scripts, declaration.registration))
             continue;
         if (is_declared(live, declaration.registration))

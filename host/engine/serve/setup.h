@@ -26,10 +26,11 @@ struct source;
 /* Can the server do what the registrations of a generation need? */
 int setup_require(struct generation *generation, uint64_t until_ns, struct err *err);
 
-/* What the registrations of a generation declare. live: what it is to replace, whose own are taken
- * to be there; NULL: nothing. */
-int setup_declare(struct generation *generation, const struct generation *live, uint64_t until_ns,
-                  struct err *err);
+/* What the registrations of a generation declare; bare: those that state nothing but a name, which
+ * come after what states settings, of all scripts: else they would create it without these. live:
+ * what it is to replace, whose own are taken to be there; NULL: nothing. */
+int setup_declare(struct generation *generation, const struct generation *live, bool bare,
+                  uint64_t until_ns, struct err *err);
 
 /* Makes sources for the registrations of a generation that take over none; all or none. */
 int setup_sources(struct script *script, struct generation *generation, bool may_update,

@@ -52,6 +52,7 @@ struct registration {
     int64_t mirror_age_ns;         /* and for how long it answers once the server is not heard */
     struct cJSON *extra;           /* owned; consumer.extra borrows it */
     struct cJSON *stream;          /* STREAM: NATS' own fields, durations in ns */
+    bool bare;                     /* STREAM: nothing is stated but its name */
     struct cJSON *stream_defaults; /* STREAM: what it is created with besides; or NULL */
     char *bucket;                  /* STREAM: "kv.bucket", of a bucket; or NULL */
     char *service;                 /* SERVICE, ENDPOINT: the name of the service */
