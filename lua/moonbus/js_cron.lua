@@ -21,6 +21,7 @@ local TIME = "Moonbus-Cron-Time"
 local NEEDS_SCHEDULES = { level = 4, what = 'js.cron: schedule = "server"' }
 
 local stated = {} -- the streams that this script has stated
+local named = {} -- the names of its lines
 
 -- The time of a firing ----------------------------------------------------------------------------
 
@@ -181,6 +182,10 @@ end
 return function(js, line, opts, fn)
   local spec, consume
   spec, consume, fn = options.js_cron(line, opts, fn)
+  if named[spec.name] then
+    core.misuse(("js.cron: name: there is a line of the name %q already; each needs its own"):format(spec.name))
+  end
+  named[spec.name] = true
   if not spec.stream then
     spec.stream = STREAM
     if not stated[STREAM] then

@@ -421,6 +421,7 @@ local M = {}
 
 --- Makes sure of a bucket, and gives what reads and writes it.
 function M.bucket(settings)
+  core.check_loading("kv.bucket")
   local spec, stated = options.kv_bucket(settings)
   core.register("stream", spec)
   local bucket, stream = setmetatable({ name = stated.name }, Bucket), "KV_" .. stated.name

@@ -303,6 +303,7 @@ local M = {}
 
 --- Makes sure of a bucket, and gives what reads and writes it.
 function M.bucket(settings)
+  core.check_loading("objects.bucket")
   local spec, stated = buckets.objects_bucket(settings)
   core.register("stream", spec)
   local bucket = setmetatable({ name = stated.name }, Bucket)

@@ -34,6 +34,13 @@ local function check_ttl(binding, field, value)
   return math.ceil(kinds.duration(binding, field, value, { min = 1 }))
 end
 
+--- The server has none below.
+local function check_age(binding, field, value)
+  local age = nanoseconds(binding, field, value)
+  if age > 0 and age < 1e8 then refuse(binding, field, "a duration from 100ms on", value) end
+  return age
+end
+
 local ORIGIN = {
   fields = { name = { check = check_bucket, required = true }, domain = "name", api_prefix = "subject" },
   hints = { bucket = "name", api = "api_prefix" },
@@ -71,7 +78,7 @@ local function common_fields()
     description = "string",
     storage = { "string", values = { file = true, memory = true } },
     replicas = { "integer", max = 5 },
-    ttl = { check = nanoseconds },
+    ttl = { check = check_age },
     max_bytes = { "size", unlimited = true },
     compression = "boolean",
     placement = { check = check_plain },

@@ -8,6 +8,18 @@ local world = require "spec.support.world"
 local FIRINGS = faulty.long and 200 or 20
 
 describe("js.cron", function()
+  it("of a name that there is already is refused by its own name", function()
+    local w = world.new()
+    w:open()
+    local failed = w:fail [[
+local js = require "moonbus.jetstream"
+js.cron("0 * * * *", { name = "a" }, function() end)
+js.cron("1 * * * *", { name = "a" }, function() end)]]
+    w:close()
+    assert.is_truthy(failed.output:find([["js.cron: name: there is a line of the name \"a\" already]], 1, true))
+    assert.matches('"line":3', failed.output)
+  end)
+
   local w = world.new()
   setup(function() w:open() end)
   after_each(function() w:clear() end)

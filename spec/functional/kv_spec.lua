@@ -107,10 +107,18 @@ describe("moonbus.kv", function()
       assert.equal(5, w.client:stream_info("KV_config").config.max_msgs_per_subject)
     end)
 
+    it("is made sure of while the script loads, and not in a handler", function()
+      serve()
+      assert.matches("kv.bucket: only while the script loads", ask('require "moonbus.kv".bucket { name = "b" }').raised)
+      assert.matches("objects.bucket: only while the script loads",
+        ask('require "moonbus.objects".bucket { name = "b" }').raised)
+    end)
+
     for bad, text in pairs {
       ['{}'] = "name is required", ['{ name = "a.b" }'] = "letters, digits, _ and %-",
       ['{ name = "" }'] = "letters, digits", ['{ name = "a", history = 65 }'] = "an integer from 1 to 64",
       ['{ name = "a", max_age = "1h" }'] = "here it is ", ['{ name = "a", ttl = "x" }'] = "ttl",
+      ['{ name = "a", ttl = "10ms" }'] = "a duration from 100ms on",
       ['{ name = "a", num_replicas = 3 }'] = "here it is ",
       ['{ name = "a", mirror = "b", sources = { "c" } }'] = "exclude each other",
       ['{ name = "a", limit_markers = 0.5 }'] = "at least 1000ms", ['"a"'] = "expected a table",

@@ -40,6 +40,15 @@ end)]]
     wait.eventually(function() return w.client:stream_info("MOONBUS_LATER").state.messages == 0 end)
   end)
 
+  it("is published soon by a host that was there before anything was parked, if its own is gone", function()
+    local publishes = HANDLER:gsub('"spec"', '"other"'):format 'js.publish("out.a", "x", { after = "1h" })'
+    w:run { handlers = { ["other.lua"] = publishes } }
+    local parking = serve [[return js.publish("out.a", "x", { after = "1s" })]]
+    ask()
+    parking.process:signal "KILL"
+    wait.eventually(function() return w.client:stream_info("OUT").state.messages == 1 end, 20)
+  end)
+
   it("can be cancelled, or it is too late", function()
     serve [[
       local far = js.publish("out.a", "far", { after = "1h" })

@@ -31,7 +31,7 @@
 #define AGAIN_MIN_NS NS_PER_S
 #define AGAIN_MAX_NS (60 * NS_PER_S)
 /* The stream is looked for again: when it was not there, and when the server did not answer. */
-#define LOOK_NS (60 * NS_PER_S)
+#define LOOK_NS (5 * NS_PER_S)
 #define LOOK_SIMULATED_NS (24 * 3600 * NS_PER_S)
 #define RETRY_NS (5 * NS_PER_S)
 #define ASK_NS (5 * NS_PER_S)
