@@ -89,6 +89,23 @@ describe("moonbus shadow", function()
       '#3 out.invoices: header kind: was "old", now "new"', "3 inputs: 1 equal, 2 differ\n")
   end)
 
+  it("takes all subjects of a stream, where the durable has no filter", function()
+    for _, option in ipairs { "", "batch = { size = 3 },", 'order_by = "subject",' } do
+      local text = STREAMS .. ([[js.consume("ORDERS", { durable = "all", %s dead_letter = "dead.all" }, function(msg)
+        for _, each in ipairs(msg.subject and { msg } or msg) do js.publish("out." .. each.subject, each.data) end
+      end)]]):format(option)
+      local host = w:run(text)
+      local last
+      for _, subject in ipairs { "orders.a", "orders.b", "orders.c", "orders.c", "orders.a" } do
+        last = w.client:store(subject, "x").seq
+      end
+      settled("all", last)
+      assert.equal(0, host:stop())
+      has(ends(shadow(text, "--count", "5"), 0), "5 inputs: 5 equal, 0 differ\n")
+      w:clear()
+    end
+  end)
+
   it("compares JSON by value, and all else by bytes", function()
     handle(OLD, 2)
     local made = '{ order = order.id, total = order.price %* 2, lines = { { sku = "a", n = order.id } } }'

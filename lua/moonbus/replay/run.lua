@@ -5,11 +5,18 @@ local script = require "moonbus.test.script"
 
 local M = {}
 
--- The stream of a durable, as far as the message and the durable need it; and one that takes its dead
--- letters, without which it would not start: they come to `outside`.
-local function streams_for(handler, message)
-  local subjects = handler.filters
-  if #subjects == 0 then subjects = { message.subject } end
+-- The subjects of its stream: as far as the durable needs them, and without a filter as far as the message does.
+local function subjects_for(handler, message, of_stream)
+  if #handler.filters > 0 then return handler.filters end
+  for _, pattern in ipairs(of_stream or {}) do
+    if messages.matches(pattern, message.subject) then return of_stream end
+  end
+  return { message.subject }
+end
+
+-- The stream of a durable; and one that takes its dead letters, without which it would not start: they come
+-- to `outside`.
+local function streams_for(handler, subjects)
   local list = { { name = handler.stream, subjects = subjects } }
   for _, pattern in ipairs(handler.dead_letter and subjects or {}) do
     if messages.matches(pattern, handler.dead_letter) then return list end
@@ -30,16 +37,26 @@ local function make_durable(loaded, handler)
     { stream_name = handler.stream, config = config })
 end
 
--- A host that serves the handler, and has not begun. options: server, real, inbox, stubs (a function).
+-- A host that serves the handler, and has not begun. options: server, real, inbox, stubs (a function), subjects
+-- (of the real stream, where it is to take other messages, too).
 function M.open(handler, message, options)
-  local streams = handler.durable and streams_for(handler, message) or nil
+  local subjects = handler.durable and subjects_for(handler, message, options.subjects) or {}
+  local streams = handler.durable and streams_for(handler, subjects) or nil
   local loaded = script.new(handler.path, { only = handler.handler, now = true, streams = streams,
     max_payload = options.server and options.server.max_payload() })
   local world = outside.new(options.server, options.real, options.inbox)
   world:watch(loaded)
   if handler.bind then make_durable(loaded, handler) end
   if options.stubs then options.stubs(loaded) end
-  return { script = loaded, outside = world, handler = handler }
+  return { script = loaded, outside = world, handler = handler, subjects = subjects }
+end
+
+-- Does the stream of this host take such messages?
+function M.takes(host, subject)
+  for _, pattern in ipairs(host.subjects) do
+    if messages.matches(pattern, subject) then return true end
+  end
+  return false
 end
 
 -- attempt: nil for the message's own, else 1. Raises a sentence where the run does not come to an end.

@@ -66,12 +66,12 @@ local function is_letter_id(id) return id:sub(-5) == ":dead" end
 
 local function host_for(self, message)
   local host = self.host
-  if host and (host.tired or host.inputs >= HOST_INPUTS_MOST) then
+  if host and (host.tired or host.inputs >= HOST_INPUTS_MOST or not run.takes(host, message.subject)) then
     pcall(run.close, host)
     host = nil
   end
   host = host or run.open(self.handler, message, { server = server, inbox = self.options.inbox,
-    stubs = self.options.stubs })
+    stubs = self.options.stubs, subjects = self.subjects })
   host.inputs = (host.inputs or 0) + 1
   self.host = host
   return host
@@ -226,7 +226,7 @@ local function shadow_all(options, handler)
   first, why = stored.find_time(server, options.stream, info, since)
   if not first then return complain(FAILED, "%s", why) end
   local self = setmetatable({ options = options, handler = handler, waiting = {}, waiting_bytes = 0,
-    seen = {}, tally = tally.new(options), ignored = compare.ignoring(options.ignored),
+    seen = {}, subjects = info.subjects, tally = tally.new(options), ignored = compare.ignoring(options.ignored),
     stored = stored.new(server, options.stream, handler.durable, since) }, shadow)
   local ok, failed = pcall(function()
     for _, stream in ipairs(options.outputs) do self.stored:add(stream) end
