@@ -147,6 +147,26 @@ describe("moonbus replay", function()
       end
     end)
 
+    it("hides a secret of several lines in each form that it is printed in", function()
+      write("handlers/orders.lua", [[
+        local bus, js = require "moonbus", require "moonbus.jetstream"
+        js.consume("ORDERS", { durable = "d" }, function(msg)
+          local kept = bus.settings.key
+          bus.log.info("it is " .. kept, { key = kept })
+          js.publish("out.x", { key = kept })
+          js.publish("out.x", kept)
+          error("not " .. kept)
+        end)]])
+      w.client:store("orders.created", "x")
+      for _, more in ipairs { {}, { "--json" } } do
+        local out = w:cli({ "replay", "ORDERS", "1", unpack(more) }, { folder = folder,
+          env = { KEY = '-----BEGIN "KEY"-----\nses/ame\t\1+4711==\n-----END-----\n' } }).stdout
+        lacks(out, "ses/")
+        lacks(out, "ses\\/")
+        has(out, "(secret)")
+      end
+    end)
+
     it("shows the locals of the innermost function, over gather and a coroutine", function()
       write("handlers/orders.lua", [[
         local bus, js = require "moonbus", require "moonbus.jetstream"

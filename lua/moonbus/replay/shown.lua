@@ -11,14 +11,27 @@ local DATA_MOST, TEXT_MOST, PART_LEAST = 300, 2000, 4
 
 local secrets = {}
 
--- What secret() gave, which is shown nowhere: as it is, and as JSON writes it.
+local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+local function as_hex(byte) return ("\\x%02x"):format(byte:byte()) end
+
+-- In which forms it may appear: as it is; as JSON writes it, which may leave slashes as they are; and as values of
+-- locals are shown, with escapes for control characters alone.
+local function forms_of(secret)
+  local quoted = cjson.encode(secret):sub(2, -2)
+  local escaped = secret:gsub("[%z\1-\8\10-\31\127]", function(byte) return ESCAPES[byte] or as_hex(byte) end)
+  if not fixture.is_utf8(secret) then escaped = escaped:gsub("[\128-\255]", as_hex) end
+  return { secret, quoted, (quoted:gsub("\\/", "/")), escaped }
+end
+
+-- What secret() gave, which is shown nowhere.
 function M.hide_all(list)
   secrets = {}
+  local seen = { [""] = true }
   for _, secret in ipairs(list) do
-    if secret ~= "" then
-      secrets[#secrets + 1] = secret
-      local quoted = cjson.encode(secret):sub(2, -2)
-      if quoted ~= secret then secrets[#secrets + 1] = quoted end
+    for _, form in ipairs(forms_of(secret)) do
+      if not seen[form] then secrets[#secrets + 1] = form end
+      seen[form] = true
     end
   end
   table.sort(secrets, function(a, b) return #a > #b end)
@@ -61,15 +74,13 @@ end
 
 -- --- texts ---
 
-local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
-
 -- On one line, steering no terminal.
 function M.line(text)
   text = M.hide(text):gsub("[%z\1-\31\127]", function(byte)
-    return ESCAPES[byte] or ("\\x%02x"):format(byte:byte())
+    return ESCAPES[byte] or as_hex(byte)
   end)
   if fixture.is_utf8(text) then return text end
-  return (text:gsub("[\128-\255]", function(byte) return ("\\x%02x"):format(byte:byte()) end))
+  return (text:gsub("[\128-\255]", as_hex))
 end
 
 local function cut(text, most)
