@@ -172,6 +172,9 @@ end
 
 --- opts: as moonbus.options has checked them, with `at` in seconds since 1970. send: of moonbus.jetstream.
 function M.publish(send, subject, data, opts)
+  if type(subject) == "string" and (subject:find "^%$JS%." or subject:find "^%$SYS%.") then
+    misuse(("js.publish: \"%s\" is a command for the server, which cannot be given later"):format(subject))
+  end
   local text, content_type, id = core.js_prepare(subject, data, opts)
   id = id or core.later_id()
   local headers = schedule_headers(opts.headers, opts.own)

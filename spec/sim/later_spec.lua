@@ -210,6 +210,50 @@ describe("What is published later, in virtual time", function()
     assert.same({ "x" }, stored())
   end)
 
+  it("does not let those who may publish there remove what others have parked", function()
+    serve [[ return js.publish("out.a", "x", { after = "1m" }) ]]
+    local receipt = go()
+    for _, state in ipairs { "due", "cancelled" } do
+      world:publish("moonbus.later.mine", "", { headers = {
+        ["Moonbus-Later-State"] = state, ["Moonbus-Later-Of"] = ("%.0f"):format(receipt.seq),
+        ["Moonbus-Later-Subject"] = "out.b", ["Moonbus-Later-Id"] = state, ["Moonbus-Later-At"] = "0",
+      } })
+    end
+    world:advance "5s"
+    assert.equal(1, #world:messages(receipt.stream))
+    local errors = world:logged "error"
+    assert.equal(2, #errors)
+    for _, event in ipairs(errors) do assert.matches("it follows a message of another subject", event.msg) end
+    world:advance "10m"
+    assert.same({ "x" }, stored())
+  end)
+
+  it("does not let those who may publish there command the server", function()
+    serve [[ return { js.publish("out.a", "x"), js.publish("out.a", "y", { after = "1m" }) } ]]
+    go()
+    for i, subject in ipairs { "$JS.API.STREAM.PURGE.OUT", "$SYS.REQ.SERVER.PING" } do
+      world:publish("moonbus.later." .. i, "", { headers = {
+        ["Moonbus-Later-Subject"] = subject, ["Moonbus-Later-Id"] = subject, ["Moonbus-Later-At"] = "0",
+      } })
+    end
+    world:advance "10m"
+    assert.equal(2, #world:logged "error")
+    for _, event in ipairs(world:logged "error") do
+      assert.matches("dropped from what is published later: its headers do not say where to", event.msg)
+    end
+    assert.same({ "x", "y" }, stored())
+  end)
+
+  it("is no command for the server: refused by file and line", function()
+    serve [[
+      local ok, err = pcall(js.publish, "$JS.API.STREAM.PURGE.OUT", "", { after = "1m" })
+      return { ok, tostring(err) }
+    ]]
+    local result = go()
+    assert.is_false(result[1])
+    assert.matches("out.lua:%d+: js.publish: \"$JS.API.STREAM.PURGE.OUT\" is a command for the server", result[2])
+  end)
+
   it("survives outages on the way", function()
     serve [[
       for i = 1, 20 do assert(js.publish("out.a", tostring(i), { after = i })) end

@@ -14,16 +14,8 @@
 #include "base/sync.h"
 #include "base/value.h"
 #include "bus/consume/consumer.h"
+#include "bus/consume/parked.h"
 #include "bus/outbox/publish.h"
-
-/* What moonbus says of a message that is parked. What its publisher wrote and JetStream would act
- * upon now travels with the same beginning: Moonbus-Later-Nats-TTL. */
-#define HEADER "Moonbus-Later-"
-#define HEADER_AT HEADER "At"
-#define HEADER_SUBJECT HEADER "Subject"
-#define HEADER_ID HEADER "Id"
-#define HEADER_STATE HEADER "State"
-#define HEADER_OF HEADER "Of" /* of what follows a parked message: that one's sequence */
 
 /* So long is waited for at most in one nak: a clock that is set is noticed then. */
 #define NAK_MOST_NS (3600 * NS_PER_S)
@@ -35,8 +27,6 @@
 #define LOOK_SIMULATED_NS (24 * 3600 * NS_PER_S)
 #define RETRY_NS (5 * NS_PER_S)
 #define ASK_NS (5 * NS_PER_S)
-#define ID_MAX_BYTES 1400
-#define SEQUENCE_MOST (1ULL << 53) /* JSON's numbers are exact until there */
 /* All that is parked is pending, as it was nak'd: what is beyond is not looked at until then. */
 #define PARKED_MOST 1000000
 
@@ -103,70 +93,14 @@ static void on_sent(void *owner, const struct receipt *receipt, const struct err
     free(sending);
 }
 
-static bool begins(struct span name, const char *with)
-{
-    size_t len = strlen(with);
-    return name.len > len && strncasecmp(name.at, with, len) == 0;
-}
-
-/* A header of a parked message, for the one that is published: NULL: it is left out. */
-static const char *published_name(struct span name, char *buf, size_t size)
-{
-    bool ours = begins(name, HEADER), theirs = begins(name, HEADER "Nats-");
-    if (name.len >= size || (ours && !theirs) || begins(name, "Nats-"))
-        return NULL;
-    span_text(name, buf, size);
-    return theirs ? buf + strlen(HEADER) : buf;
-}
-
-/* And for the one that is due: all but what JetStream was told. */
-static const char *claimed_name(struct span name, char *buf, size_t size)
-{
-    if (name.len >= size || begins(name, "Nats-") || span_is(name, HEADER_STATE) ||
-        span_is(name, HEADER_OF))
-        return NULL;
-    return span_text(name, buf, size);
-}
-
-static int copy_headers(const struct delivery *delivery, bool is_claim, struct headers *headers,
-                        struct err *err)
-{
-    char room[512];
-    struct header_field field;
-    size_t position = 0;
-    int code = 0;
-    while (code != ERR_MEMORY && header_block_next(&delivery->packet.headers, &position, &field)) {
-        const char *name = is_claim ? claimed_name(field.name, room, sizeof room)
-                                    : published_name(field.name, room, sizeof room);
-        if (name)
-            code = headers_add_received(headers, name, field.value, err);
-    }
-    return code == ERR_MEMORY ? code : 0;
-}
-
-/* It follows the parked message, if nothing else does. */
-static int add_claim(const struct delivery *delivery, struct headers *headers, struct err *err)
-{
-    char sequence[32];
-    int len =
-        snprintf(sequence, sizeof sequence, "%llu", (unsigned long long)delivery->stream_sequence);
-    int code = headers_add(headers, HEADER_STATE, "due", 3, err);
-    if (!code)
-        code = headers_add(headers, HEADER_OF, sequence, (size_t)len, err);
-    if (!code)
-        code =
-            headers_add(headers, "Nats-Expected-Last-Subject-Sequence", sequence, (size_t)len, err);
-    return code;
-}
-
 static int publish(struct later_sending *sending, const char *subject, const char *id,
                    struct err *err)
 {
     const struct delivery *delivery = sending->delivery;
     struct headers headers = {0};
-    int code = copy_headers(delivery, sending->is_claim, &headers, err);
+    int code = parked_copy_headers(delivery, sending->is_claim, &headers, err);
     if (!code && sending->is_claim)
-        code = add_claim(delivery, &headers, err);
+        code = parked_add_claim(delivery, &headers, err);
     if (!code) {
         struct outbox_message message = {.subject = subject,
                                          .data = delivery->packet.data,
@@ -201,33 +135,14 @@ static void send(struct later *later, struct delivery *delivery, bool is_claim, 
     end(delivery, VERDICT_NAK, again_ns(delivery));
 }
 
-/* Whoever may publish there wrote it. False: it is none of ours. */
-static bool read_parked(const struct delivery *delivery, char *subject, size_t size, char *id,
-                        size_t id_size, int64_t *at_ns)
-{
-    const struct header_block *block = &delivery->packet.headers;
-    unsigned long long at = 0;
-    struct span to = header_block_find(block, HEADER_SUBJECT);
-    struct span given = header_block_find(block, HEADER_ID);
-    if (!to.at || !given.at || to.len >= size || given.len >= id_size || given.len == 0 ||
-        !span_number(header_block_find(block, HEADER_AT), &at) || at > INT64_MAX)
-        return false;
-    span_text(to, subject, size);
-    span_text(given, id, id_size);
-    *at_ns = (int64_t)at;
-    return subject_check(to.at, to.len, SUBJECT_PUBLISH, NULL) == 0;
-}
-
 /* It may be published, or is cancelled: takes the delivery's reference. */
 static void go_on(struct later *later, struct delivery *delivery)
 {
-    char subject[SUBJECT_MAX_BYTES + 1], id[ID_MAX_BYTES];
-    int64_t at_ns;
-    if (span_is(header_block_find(&delivery->packet.headers, HEADER_STATE), "cancelled") ||
-        !read_parked(delivery, subject, sizeof subject, id, sizeof id, &at_ns))
+    struct parked_target target;
+    if (parked_is_cancelled(delivery) || !parked_read(delivery, later->intake.jsapi, &target))
         end(delivery, VERDICT_ACK, 0);
     else
-        send(later, delivery, false, subject, id);
+        send(later, delivery, false, target.subject, target.id);
 }
 
 /* The parked message is not there, so it may go on: or it cannot be told. Takes the sending. */
@@ -251,20 +166,12 @@ static void on_looked(void *owner, const cJSON *reply, int api_code, const struc
     end_removal(owner, err && err->code == ERR_NOT_FOUND, err);
 }
 
-/* The sequence of what it follows; 0: it says none. */
-static unsigned long long followed(const struct delivery *delivery)
-{
-    unsigned long long sequence;
-    struct span of = header_block_find(&delivery->packet.headers, HEADER_OF);
-    return span_number(of, &sequence) && sequence <= SEQUENCE_MOST ? sequence : 0;
-}
-
 /* False: nobody will answer. */
 static bool ask(struct later_sending *removal, const char *operation, jsapi_fn on_result)
 {
     struct err err;
     cJSON *request = cJSON_CreateObject();
-    cJSON_AddNumberToObject(request, "seq", (double)followed(removal->delivery));
+    cJSON_AddNumberToObject(request, "seq", (double)parked_followed(removal->delivery));
     uint64_t id =
         jsapi_call(removal->later->intake.jsapi, operation, request, on_result, removal, &err);
     cJSON_Delete(request);
@@ -282,20 +189,6 @@ static void on_removed(void *owner, const cJSON *reply, int api_code, const stru
         end_removal(removal, false, NULL);
 }
 
-/* "due" or "cancelled". As long as the parked message was there, that one would be the last of its
- * subject when this one is acknowledged, and be due once more: so it has to go first. Takes the
- * delivery's reference. */
-static void remove_parked(struct later *later, struct delivery *delivery)
-{
-    struct later_sending *removal = malloc(sizeof *removal);
-    if (removal)
-        *removal = (struct later_sending){later, delivery, false};
-    if (removal && ask(removal, "STREAM.MSG.DELETE." LATER_STREAM, on_removed))
-        return;
-    free(removal);
-    end(delivery, VERDICT_NAK, again_ns(delivery));
-}
-
 /* It would come again for ever. */
 static void drop(struct delivery *delivery, const char *why)
 {
@@ -305,25 +198,62 @@ static void drop(struct delivery *delivery, const char *why)
     end(delivery, VERDICT_TERM, 0);
 }
 
+/* What it follows has its own subject: else somebody would have another message removed. */
+static bool is_of(const cJSON *reply, const struct delivery *delivery)
+{
+    const cJSON *message = cJSON_GetObjectItemCaseSensitive(reply, "message");
+    const char *subject =
+        cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "subject"));
+    return subject && strcmp(subject, delivery->packet.subject) == 0;
+}
+
+static void on_followed(void *owner, const cJSON *reply, int api_code, const struct err *err)
+{
+    struct later_sending *removal = owner;
+    (void)api_code;
+    if (err) {
+        end_removal(removal, err->code == ERR_NOT_FOUND, err);
+    } else if (!is_of(reply, removal->delivery)) {
+        drop(removal->delivery, "it follows a message of another subject");
+        free(removal);
+    } else if (!ask(removal, "STREAM.MSG.DELETE." LATER_STREAM, on_removed)) {
+        end_removal(removal, false, NULL);
+    }
+}
+
+/* "due" or "cancelled". As long as the parked message was there, that one would be the last of its
+ * subject when this one is acknowledged, and be due once more: so it has to go first. Takes the
+ * delivery's reference. */
+static void remove_parked(struct later *later, struct delivery *delivery)
+{
+    struct later_sending *removal = malloc(sizeof *removal);
+    if (removal)
+        *removal = (struct later_sending){later, delivery, false};
+    if (removal && ask(removal, "STREAM.MSG.GET." LATER_STREAM, on_followed))
+        return;
+    free(removal);
+    end(delivery, VERDICT_NAK, again_ns(delivery));
+}
+
 /* The delivery thread: takes the delivery's reference. */
 static void on_delivery(void *owner, void *source, struct delivery *delivery)
 {
     struct later *later = owner;
-    char subject[SUBJECT_MAX_BYTES + 1], id[ID_MAX_BYTES], claim[400];
-    int64_t at_ns, left_ns;
+    struct parked_target target;
+    char claim[400];
     (void)source;
-    if (header_block_find(&delivery->packet.headers, HEADER_STATE).at) {
-        if (followed(delivery))
+    if (parked_is_follower(delivery)) {
+        if (parked_followed(delivery))
             remove_parked(later, delivery);
         else
             drop(delivery, "its headers do not say which message it follows");
         return;
     }
-    if (!read_parked(delivery, subject, sizeof subject, id, sizeof id, &at_ns)) {
+    if (!parked_read(delivery, later->intake.jsapi, &target)) {
         drop(delivery, "its headers do not say where to and when");
         return;
     }
-    left_ns = at_ns - clock_wall_ns();
+    int64_t left_ns = target.at_ns - clock_wall_ns();
     if (left_ns > 0) {
         end(delivery, VERDICT_NAK, left_ns < NAK_MOST_NS ? left_ns : NAK_MOST_NS);
         return;
