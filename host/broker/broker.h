@@ -12,10 +12,11 @@
  * everything happens inside the call that causes it. One thread at a time may use a broker and its
  * clients. It says only what a nats-server says: a spec runs the same scenarios on both.
  *
- * Of newer servers it has counters, a message's time to live, and expectations of another subject.
- * What it does not have: atomic batches, schedules, priority groups, accounts and permissions,
- * clusters, mirrors and sources, push consumers, key-value and object stores' direct reads. What
- * asks for one of these gets no answer, or the error of a server that is too old for it. */
+ * Of newer servers it has counters, a message's time to live, schedules at a time, and expectations
+ * of another subject. What it does not have: atomic batches, repeated schedules, priority groups,
+ * accounts and permissions, clusters, mirrors and sources, push consumers, key-value and object
+ * stores' direct reads. What asks for one of these gets no answer, or the error of a server that is
+ * too old for it. */
 #ifndef MOONBUS_BROKER_BROKER_H
 #define MOONBUS_BROKER_BROKER_H
 

@@ -341,7 +341,7 @@ static void consumer_names(struct broker_call *call)
 
 enum needs { NEEDS_NOTHING, NEEDS_STREAM, NEEDS_CONSUMER };
 
-/* As nats-server 2.12, though it has neither atomic batches nor schedules. */
+/* As nats-server 2.12, though it has no atomic batches. */
 #define API_LEVEL 2
 
 static void account_info(struct broker_call *call)

@@ -3,6 +3,7 @@
  *   broker.c           clients, subscriptions, the way of a message, time
  *   broker_stream.c    streams: what is stored, limits, duplicates, PubAcks
  *   broker_newer.c     what newer servers do with a message: a time to live, counters
+ *   broker_schedule.c  schedules at a time
  *   broker_state.c     what is told of them
  *   broker_settings.c  the JSON of their settings, with the server's defaults
  *   broker_consumer.c  consumers: what is delivered, verdicts, redeliveries
@@ -69,6 +70,7 @@ struct broker_stored {
     uint64_t sequence;
     int64_t timestamp_ns; /* of the day */
     uint64_t gone_ns;     /* by its own time to live; 0: it has none, NEVER: nor by max_age */
+    uint64_t fires_ns;    /* a schedule: when; 0: it is none */
     char *subject;        /* owned: one block with what follows */
     const char *headers, *data;
     size_t headers_len, len;
@@ -91,7 +93,7 @@ struct stream_settings {
     uint64_t max_age_ns, duplicate_window_ns;
     uint64_t marker_ns; /* subject_delete_marker_ttl */
     bool memory, discard_new, discard_new_per_subject, no_ack, sealed, deny_delete, deny_purge,
-        rollup, ttls, counters;
+        rollup, ttls, counters, schedules;
 };
 
 struct broker_stream {
@@ -108,6 +110,7 @@ struct broker_stream {
     uint64_t count, bytes;
     struct known_id *ids, *ids_tail;   /* oldest first */
     bool has_ttls;                     /* a message with a time to live of its own was stored */
+    bool has_schedules;                /* the same of a schedule */
     char last_id[512];                 /* of the last message; "" when it had none */
     struct broker_consumer *consumers; /* owned, in order of their making */
 };
@@ -172,6 +175,8 @@ int64_t broker_json_integer(const cJSON *object, const char *name, int64_t other
 bool broker_json_true(const cJSON *object, const char *name);
 /* "2026-01-01T00:00:00.5Z" */
 void broker_json_add_time(cJSON *object, const char *name, int64_t wall_ns);
+/* Such a text. False: it is none. */
+bool broker_read_time(const char *text, int64_t *wall_ns);
 /* False: none. */
 bool broker_json_time(const cJSON *object, const char *name, int64_t *wall_ns);
 
@@ -202,6 +207,16 @@ uint64_t broker_newer_age(struct broker_stream *stream);
  * stream counts nothing. */
 bool broker_newer_count(const struct broker_stream *stream, const char *subject,
                         const struct header_block *block, char *sum);
+
+/* --- broker_schedule.c --- */
+
+/* Why a message with a schedule is refused; NULL: it is not. */
+const struct broker_error *broker_schedule_refuses(const struct broker_stream *stream,
+                                                   const struct header_block *block);
+/* A message that was stored may be a schedule. */
+void broker_schedule_note(struct broker_stream *stream, struct broker_stored *stored);
+/* Publishes what is due. Returns when something is next. */
+uint64_t broker_schedule_tick(struct broker_stream *stream);
 
 /* --- broker_consumer.c, broker_pull.c --- */
 

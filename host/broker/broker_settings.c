@@ -42,9 +42,13 @@ void broker_json_add_time(cJSON *object, const char *name, int64_t wall_ns)
 
 bool broker_json_time(const cJSON *object, const char *name, int64_t *wall_ns)
 {
+    return broker_read_time(broker_json_text(object, name), wall_ns);
+}
+
+bool broker_read_time(const char *text, int64_t *wall_ns)
+{
     struct tm utc = {0};
-    const char *text = broker_json_text(object, name),
-               *at = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
+    const char *at = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
     if (!at)
         return false;
     int64_t ns = 0, unit = NS_PER_S / 10;
@@ -179,6 +183,7 @@ bool broker_settings_read_stream(const cJSON *config, struct stream_settings *ou
         .rollup = broker_json_true(config, "allow_rollup_hdrs"),
         .ttls = broker_json_true(config, "allow_msg_ttl"),
         .counters = broker_json_true(config, "allow_msg_counter"),
+        .schedules = broker_json_true(config, "allow_msg_schedules"),
         .marker_ns = positive(config, "subject_delete_marker_ttl"),
     };
     out->subjects = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof *out->subjects);

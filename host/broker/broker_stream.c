@@ -375,6 +375,7 @@ static bool append(struct broker_stream *stream, const struct broker_message *me
     stream->messages[stream->slots++] = stored;
     stream->count++;
     stream->bytes += stored_size(stream, stored);
+    broker_schedule_note(stream, stored);
     return true;
 }
 
@@ -486,7 +487,8 @@ void broker_stream_store(struct broker_stream *stream, const struct broker_messa
 
 uint64_t broker_stream_tick(struct broker_stream *stream)
 {
-    uint64_t next_ns = broker_newer_age(stream);
+    uint64_t next_ns = broker_newer_age(stream), fires_ns = broker_schedule_tick(stream);
+    next_ns = fires_ns < next_ns ? fires_ns : next_ns;
     struct broker_consumer *consumer, *next;
     LL_FOREACH_SAFE(stream->consumers, consumer, next) {
         uint64_t due_ns = broker_consumer_tick(consumer);
