@@ -197,7 +197,7 @@ describe("a host that is asked to stop under load", function()
   end)
 
   it("ends with status 3 at the deadline, and what it has not ended is with another at once", function()
-    local host = at_work("200ms", "--graceful-timeout", "150ms")
+    local host = at_work("1s", "--graceful-timeout", "600ms")
     host:signal "STOP" -- so that it is in the middle of its handlers for sure
     host:signal "TERM"
     host:signal "CONT"
