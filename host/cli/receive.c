@@ -176,7 +176,7 @@ static natsStatus publish(struct client *client, const struct outgoing *message,
 
 natsStatus client_publish(struct client *client, const struct outgoing *message)
 {
-    return publish(client, message, NULL);
+    return publish(client, message, message->reply);
 }
 
 /* --- requests --- */

@@ -29,6 +29,7 @@ void receiver_free(struct receiver *receiver);
 /* What is sent; all of it borrowed. headers may be NULL. */
 struct outgoing {
     const char *subject;
+    const char *reply; /* NULL: none; a request has one of its own */
     const struct headers *headers;
     const char *data;
     size_t len;

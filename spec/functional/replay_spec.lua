@@ -445,6 +445,53 @@ describe("moonbus replay", function()
       assert.same({ "2: 2", { "new" } }, { w.client:message("OUT", 2).data, w.client:message("OUT", 2).headers.Kind })
     end)
 
+    it("has other random ids in each run, of which none is a duplicate", function()
+      write("handlers/orders.lua", [[
+        local bus, js = require "moonbus", require "moonbus.jetstream"
+        bus.subscribe("rolled", function(msg) js.publish("out.rolled", tostring(math.random(2 ^ 30))) end)]])
+      write("rolled.json", '{"subject":"rolled","data":"x"}')
+      local function published(run)
+        ends(run, 0)
+        return outcome(run).published[1]
+      end
+      local first = published(replay_without_server("--file", "rolled.json", "--json"))
+      local second = published(replay_without_server("--file", "rolled.json", "--json"))
+      assert.not_equal(first.id, second.id)
+      assert.not_equal(first.data, second.data)
+      for sequence = 1, 2 do
+        local sent = published(replay("--file", "rolled.json", "--for-real", "--json"))
+        assert.same({ sequence, false }, { sent.sequence, sent.duplicate or false })
+      end
+    end)
+
+    it("publishes with the reply subject that the handler gives", function()
+      write("handlers/orders.lua", [[
+        local bus, js = require "moonbus", require "moonbus.jetstream"
+        js.consume("ORDERS", { durable = "d" }, function() bus.publish("ticks", "tick", { reply = "answers" }) end)]])
+      local heard = w.client:subscribe "ticks"
+      w.client:flush()
+      w.client:store("orders.created", "x")
+      ends(replay("ORDERS", "1", "--for-real"), 0)
+      assert.equal("answers", heard:next(5).reply)
+    end)
+
+    it("sends what has the headers of a dead letter, where the handler publishes it", function()
+      write("handlers/orders.lua", [[
+        local js = require "moonbus.jetstream"
+        js.consume("ORDERS", { durable = "d" }, function(msg)
+          js.publish("out.again", msg.data, { headers = { ["Moonbus-Stream"] = "A", ["Moonbus-Code"] = "timeout" } })
+        end)]])
+      w.client:store("orders.created", "x")
+      has(ends(replay("ORDERS", "1", "--for-real"), 0), "publishes out.again (stored in OUT, sequence 1)")
+      assert.equal(1, count "OUT")
+    end)
+
+    it("of a file names its server", function()
+      write("order.json", '{"subject":"orders.created","data":"x"}')
+      has(select(2, ends(replay_without_server("--file", "order.json", "--for-real"), 2)),
+        "--file with --for-real: to which server?")
+    end)
+
     it("buries nothing", function()
       w.client:store("orders.created", '{"id":8}')
       ends(replay("ORDERS", "1", "--for-real", "--attempt", "2"), 1)

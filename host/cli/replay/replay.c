@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "base/random.h"
 #include "base/value.h"
 #include "cli/replay/server.h"
 #include "cli/say.h"
@@ -150,9 +151,20 @@ int replay_run(struct replay_command *command)
 
 /* --- moonbus replay --- */
 
+/* Of all chance in the simulated hosts: ids that are random must not come again in the next run,
+ * where they would make what is sent for real a duplicate. */
+static void put_seed(lua_State *L)
+{
+    uint32_t seed;
+    random_bytes(&seed, sizeof seed);
+    lua_pushnumber(L, (double)seed * 1000);
+    lua_setfield(L, -2, "seed");
+}
+
 static void put_replay(lua_State *L, const struct replay_command *command)
 {
     const struct cli *cli = command->cli;
+    put_seed(L);
     if (!cli->replay.dead && !cli->replay.file)
         replay_put(L, "stream", cli->args[0]);
     replay_put(L, "dead", cli->replay.dead);
@@ -190,6 +202,9 @@ static int check_form(const struct cli *cli)
         return cli_usage(cli, "--dead and --file exclude each other");
     if (replay->file && cli->arg_count > 0)
         return cli_usage(cli, "\"%s\" and --file exclude each other", cli->args[0]);
+    if (replay->file && replay->for_real && !cli->servers_given && !cli->context)
+        return cli_usage(cli, "--file with --for-real: to which server? state it with -s URL or "
+                              "--context NAME");
     if (replay->last && !replay->dead)
         return cli_usage(cli, "--last is the last dead letter: --dead STREAM --last");
     if (replay->last && cli->arg_count > 0)

@@ -47,13 +47,14 @@ int replay_server_publish(lua_State *L)
     return 3;
 }
 
-/* send(subject, headers, data): in core NATS. */
+/* send(subject, headers, data [, reply]): in core NATS. */
 int replay_server_send(lua_State *L)
 {
     struct err err = {0};
     struct headers headers = {0};
     struct replay_server *server = replay_server_of(L);
     struct outgoing out = outgoing_of(L, &headers);
+    out.reply = luaL_optstring(L, 4, NULL);
     int code = read_pairs(L, 2, &headers, &err);
     natsStatus status = code ? NATS_ERR : client_publish(&server->client, &out);
     if (status == NATS_OK)

@@ -1,6 +1,6 @@
 -- moonbus replay: today's code on one stored message. A function (options) -> exit status;
 -- host/cli/replay/replay.c calls it. options: handlers, stream, sequence, dead, file, save, handler,
--- attempt, stub, for_real, json, connects, inbox, secrets.
+-- attempt, stub, for_real, json, connects, inbox, secrets, seed.
 local fixture = require "moonbus.test.fixture"
 local handlers = require "moonbus.replay.handlers"
 local outside_stubs = require "moonbus.replay.given"
@@ -87,6 +87,7 @@ local function replay(options)
     stubs = options.stubs, attempt = attempt_of(options, message, letter) }
   local results, well = {}, true
   for index, handler in ipairs(chosen) do
+    given.seed = options.seed + index -- one of its own: what is random is not the same in two handlers
     local result = run_one(handler, message, given)
     results[index], well = result, well and result.verdict and run.is_well(result)
     if not options.json and result.verdict then report.outcome(handler, result, options.for_real) end

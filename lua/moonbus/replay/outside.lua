@@ -186,8 +186,10 @@ end
 
 -- --- as the hooks of moonbus.test.script ---
 
-local function is_letter(message)
-  return message.headers["Moonbus-Stream"] ~= nil and message.headers["Moonbus-Code"] ~= nil
+local function send(self, sent)
+  if not self.real or not self.live then return end
+  local ok, code, why = self.server.send(sent.subject, sent.headers, sent.data, sent.reply)
+  if not ok then error(("%s: %s"):format(code, why), 0) end
 end
 
 -- They are the script's own: so that a run begins with its handler, outside.live is set then.
@@ -196,9 +198,9 @@ function outside:watch(script)
     if sent.subject:find "^%$JS%.API%.CONSUMER%." then return self:refuse_consumer(script, sent) end
     if sent.subject:find "^%$JS%." then return self:read(script, sent) end
     local message = messages.message(sent.subject, sent.data, messages.read_pairs(sent.headers))
-    if message.id then return self:publish(script, sent, message, is_letter(message)) end
+    if message.id then return self:publish(script, sent, message, messages.is_letter(message)) end
     if sent.reply:sub(1, #self.inbox + 1) == self.inbox .. "." then return self:request(script, sent) end
-    if self.real and self.live then self.server.send(sent.subject, sent.headers, sent.data) end
+    send(self, sent)
   end
 
   function script.unanswered_call(_, call)
@@ -210,10 +212,7 @@ function outside:watch(script)
 
   function script.on_sent(_, sent, message)
     message.block = block_of(sent.headers)
-    if self.real and self.live and not sent.reply then
-      local ok, code, why = self.server.send(sent.subject, sent.headers, sent.data)
-      if not ok then error(("%s: %s"):format(code, why), 0) end
-    end
+    if not sent.reply then send(self, sent) end
   end
 end
 

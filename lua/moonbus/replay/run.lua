@@ -37,13 +37,13 @@ local function make_durable(loaded, handler)
     { stream_name = handler.stream, config = config })
 end
 
--- A host that serves the handler, and has not begun. options: server, real, inbox, stubs (a function), subjects
--- (of the real stream, where it is to take other messages, too).
+-- A host that serves the handler, and has not begun. options: server, real, inbox, stubs (a function), seed,
+-- subjects (of the real stream, where it is to take other messages, too).
 function M.open(handler, message, options)
   local subjects = handler.durable and subjects_for(handler, message, options.subjects) or {}
   local streams = handler.durable and streams_for(handler, subjects) or nil
   local loaded = script.new(handler.path, { only = handler.handler, now = true, streams = streams,
-    max_payload = options.server and options.server.max_payload() })
+    seed = options.seed, max_payload = options.server and options.server.max_payload() })
   local world = outside.new(options.server, options.real, options.inbox)
   world:watch(loaded)
   if handler.bind then make_durable(loaded, handler) end

@@ -93,6 +93,12 @@ function M.message(subject, text, headers)
   return { subject = subject, data = M.decode(text), raw = text, headers = headers, id = headers["nats-msg-id"] }
 end
 
+-- Is it a dead letter that the host itself publishes? A handler may send on the headers of one.
+function M.is_letter(message)
+  return message.headers["Moonbus-Stream"] ~= nil and message.headers["Moonbus-Code"] ~= nil
+    and (message.id or ""):sub(-5) == ":dead"
+end
+
 -- Does a pattern with * and > take the subject?
 function M.matches(pattern, subject)
   local rest = subject .. "."

@@ -108,7 +108,7 @@ function M.see(record, sent)
     record.ids[message.id .. message.subject] = true
   end
   local list = record.published
-  if message.headers["Moonbus-Stream"] and message.headers["Moonbus-Code"] then
+  if messages.is_letter(message) then
     list = record.dead_letters
   elseif sent.reply and not message.id then
     list = record.requests
