@@ -127,7 +127,7 @@ local function count_lost(self)
   end
 end
 
--- True: all that could be compared is equal, and something could, unless there was nothing.
+-- True: all that could be compared is equal, and something could.
 function tally:report(handler, streams)
   count_lost(self)
   table.sort(streams)
@@ -136,7 +136,7 @@ function tally:report(handler, streams)
     return a.what < b.what
   end)
   if self.options.json then print_json(self, handler, streams) else print_all(self, handler, streams) end
-  return self.differing == 0 and (self.inputs == 0 or equal(self) > 0)
+  return self.differing == 0 and equal(self) > 0
 end
 
 return M
