@@ -107,7 +107,9 @@ local function collect(block)
   local all = {}
   for _, pair in ipairs(block and messages.block_pairs(block) or {}) do
     local name = pair[1]:lower()
-    if not OF_THE_RUN[name] and not name:find "^nats%-expected%-" then all[name] = (all[name] and all[name] .. ", " or "") .. pair[2] end
+    if not OF_THE_RUN[name] and not name:find "^nats%-expected%-" then
+      all[name] = (all[name] and all[name] .. ", " or "") .. pair[2]
+    end
   end
   return all
 end
