@@ -247,10 +247,12 @@ uint64_t broker_consumer_unseen(const struct broker_consumer *consumer)
 {
     const struct broker_stream *stream = consumer->stream;
     uint64_t count = consumer->first_count - consumer->first_at;
-    for (size_t i = 0; i < stream->slots; i++) {
+    size_t first = consumer->delivered >= stream->first
+                       ? (size_t)(consumer->delivered - stream->first) + 1
+                       : 0;
+    for (size_t i = first; i < stream->slots; i++) {
         const struct broker_stored *stored = stream->messages[i];
-        count += stored && stored->sequence > consumer->delivered &&
-                 broker_consumer_wants(consumer, stored->subject);
+        count += stored && broker_consumer_wants(consumer, stored->subject);
     }
     return count;
 }

@@ -4,6 +4,7 @@
  *   broker_stream.c    streams: what is stored, limits, duplicates, PubAcks
  *   broker_newer.c     what newer servers do with a message: a time to live, counters
  *   broker_schedule.c  schedules at a time
+ *   broker_ids.c       message ids that were stored lately
  *   broker_state.c     what is told of them
  *   broker_settings.c  the JSON of their settings, with the server's defaults
  *   broker_consumer.c  consumers: what is delivered, verdicts, redeliveries
@@ -76,9 +77,12 @@ struct broker_stored {
     size_t headers_len, len;
 };
 
+#define BROKER_ID_CHAINS 1024
+
 /* A message id that was stored lately. */
 struct known_id {
-    struct known_id *next; /* newer */
+    struct known_id *next;    /* newer */
+    struct known_id *chained; /* of the same hash */
     uint64_t sequence, until_ns;
     char text[];
 };
@@ -108,7 +112,8 @@ struct broker_stream {
     size_t slots, capacity;
     uint64_t first, last;
     uint64_t count, bytes;
-    struct known_id *ids, *ids_tail;   /* oldest first */
+    struct known_id *ids, *ids_tail; /* oldest first */
+    struct known_id *ids_by_hash[BROKER_ID_CHAINS];
     bool has_ttls;                     /* a message with a time to live of its own was stored */
     bool has_schedules;                /* the same of a schedule */
     char last_id[512];                 /* of the last message; "" when it had none */
@@ -207,6 +212,14 @@ uint64_t broker_newer_age(struct broker_stream *stream);
  * stream counts nothing. */
 bool broker_newer_count(const struct broker_stream *stream, const char *subject,
                         const struct header_block *block, char *sum);
+
+/* --- broker_ids.c --- */
+
+/* NULL: it was not stored within the duplicate window. */
+const struct known_id *broker_ids_find(struct broker_stream *stream, const char *text);
+/* The last message that was stored has it. */
+void broker_ids_note(struct broker_stream *stream, const char *text);
+void broker_ids_free(struct broker_stream *stream);
 
 /* --- broker_schedule.c --- */
 

@@ -87,9 +87,7 @@ void broker_stream_free(struct broker_stream *stream)
     for (size_t i = 0; i < stream->slots; i++)
         free(stream->messages[i]);
     free(stream->messages);
-    struct known_id *id, *next;
-    LL_FOREACH_SAFE(stream->ids, id, next)
-        free(id);
+    broker_ids_free(stream);
     broker_settings_clear_stream(&stream->settings);
     cJSON_Delete(stream->config);
     free(stream->name);
@@ -212,44 +210,6 @@ bool broker_stream_change(struct broker_stream *stream, cJSON *config)
 }
 
 /* --- storing --- */
-
-static void expire_ids(struct broker_stream *stream)
-{
-    while (stream->ids && stream->ids->until_ns <= stream->broker->now_ns) {
-        struct known_id *id = stream->ids;
-        stream->ids = id->next;
-        free(id);
-    }
-    if (!stream->ids)
-        stream->ids_tail = NULL;
-}
-
-static const struct known_id *find_id(struct broker_stream *stream, const char *text)
-{
-    expire_ids(stream);
-    const struct known_id *id;
-    LL_FOREACH(stream->ids, id) {
-        if (strcmp(id->text, text) == 0)
-            return id;
-    }
-    return NULL;
-}
-
-static void note_id(struct broker_stream *stream, const char *text)
-{
-    struct known_id *id = malloc(sizeof *id + strlen(text) + 1);
-    if (!id)
-        return;
-    id->next = NULL;
-    id->sequence = stream->last;
-    id->until_ns = stream->broker->now_ns + stream->settings.duplicate_window_ns;
-    strcpy(id->text, text);
-    if (stream->ids_tail)
-        stream->ids_tail->next = id;
-    else
-        stream->ids = id;
-    stream->ids_tail = id;
-}
 
 static void refuse_publish(struct broker_stream *stream, const char *reply, int code, int err_code,
                            const char *description)
@@ -455,7 +415,7 @@ void broker_stream_store(struct broker_stream *stream, const struct broker_messa
         span_text(id, id_text, sizeof id_text);
     if (is_refused(stream, message, &block))
         return;
-    const struct known_id *known = *id_text ? find_id(stream, id_text) : NULL;
+    const struct known_id *known = *id_text ? broker_ids_find(stream, id_text) : NULL;
     if (known) {
         confirm(stream, message->reply, known->sequence, true, NULL);
         return;
@@ -471,7 +431,7 @@ void broker_stream_store(struct broker_stream *stream, const struct broker_messa
         return;
     }
     if (*id_text)
-        note_id(stream, id_text);
+        broker_ids_note(stream, id_text);
     snprintf(stream->last_id, sizeof stream->last_id, "%s", id_text);
     uint64_t sequence = stream->last;
     roll_up(stream, message, header_block_find(&block, "Nats-Rollup"));

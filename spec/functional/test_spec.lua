@@ -247,7 +247,24 @@ describe("moonbus test", function()
       it("goes on", function() end)]] }, "a_test.lua")
     assert.equal(1, ended.status)
     assert.matches("1 passed, 1 failed\n$", ended.stdout)
-    assert.matches("a_test.lua:1: a.lua: it goes round and round, and no time passes", ended.stdout)
+    assert.matches("a_test.lua:1: a.lua: it goes round and round, and no time passes: does a handler publish",
+      ended.stdout)
+  end)
+
+  it("stops durables that publish into their own stream, and handlers that wait for no time at all", function()
+    local ended = run({ ["a.lua"] = [[
+      local bus, js = require "moonbus", require "moonbus.jetstream"
+      js.stream { name = "S", subjects = { "s.>" } }
+      js.consume("S", { durable = "d" }, function(msg) js.publish("s.again", msg.data) end)
+      bus.subscribe("naps", function() for _ = 1, 1000000 do bus.sleep(0) end end)]], ["a_test.lua"] = [[
+      it("is stopped", function() require "moonbus.test".load("a.lua"):deliver("s.x", "1") end)
+      it("is stopped, too", function() require "moonbus.test".load("a.lua"):deliver "naps" end)
+      it("goes on", function() end)]] }, "a_test.lua")
+    assert.same({ 1, "" }, { ended.status, ended.stderr }, ended.stdout)
+    assert.matches("1 passed, 2 failed\n$", ended.stdout)
+    assert.matches("a_test.lua:1: a.lua: it goes round and round, .*: does a handler publish", ended.stdout)
+    assert.matches("a_test.lua:2: a.lua: it goes round and round, .*: does a handler wait .* bus.sleep%(0%)",
+      ended.stdout)
   end)
 
   it("stops a handler that computes for ever", function()
