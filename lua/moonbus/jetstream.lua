@@ -35,7 +35,7 @@ end
 function M.publish(subject, data, opts)
   if opts ~= nil then
     opts = options.js_publish(opts, "js.publish")
-    if opts.at then return later.publish(send, subject, data, opts) end
+    if opts.at then return later.publish(send, send_when_able, subject, data, opts) end
   end
   return send_when_able(subject, data, opts)
 end

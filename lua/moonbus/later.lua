@@ -170,17 +170,25 @@ local function park(send, subject, text, content_type, id, opts)
   return ok, err
 end
 
---- opts: as moonbus.options has checked them, with `at` in seconds since 1970. send: of moonbus.jetstream.
-function M.publish(send, subject, data, opts)
+local function at_once(send_now, subject, text, content_type, id, derived, opts)
+  opts.at, opts.past, opts.id, opts.derived = nil, nil, id, derived
+  return send_now(subject, text, opts, content_type)
+end
+
+--- opts: as moonbus.options has checked them, with `at` in seconds since 1970. send, send_now: of moonbus.jetstream.
+--- What is past is published at once; but where the server has schedules an earlier run may have left one, whose
+--- message has no id: so it is a schedule again, which the stream knows by its id, or else the server fires at once.
+function M.publish(send, send_now, subject, data, opts)
   if type(subject) == "string" and (subject:find "^%$JS%." or subject:find "^%$SYS%.") then
     misuse(("js.publish: \"%s\" is a command for the server, which cannot be given later"):format(subject))
   end
-  local text, content_type, id = core.js_prepare(subject, data, opts)
-  id = id or core.later_id()
+  local text, content_type, id, derived = core.js_prepare(subject, data, opts)
   local headers = schedule_headers(opts.headers, opts.own)
   local stream, err = false, nil
   if headers then stream, err = scheduling_stream(subject) end
   if stream == nil then return fail(err) end
+  if not stream and opts.past then return at_once(send_now, subject, text, content_type, id, derived, opts) end
+  id = id or core.later_id()
   if not stream then return park(send, subject, text, content_type, id, opts) end
   headers["Nats-Schedule"], headers["Nats-Schedule-Target"] = "@at " .. core.time_text(opts.at), subject
   local receipt = {
@@ -234,11 +242,16 @@ end
 --- in which it was told: what it has published lies close before our first message, or before a second one.
 local CLOSE = 256 -- sequences
 local function make_sure(send, receipt, cancelled)
+  local first = math.max(receipt.seq + 1, cancelled.seq - CLOSE)
   local barrier, err = take_place(send, receipt, cancelled.seq, nil, true)
-  if not barrier then return nil, err end
-  local failed, fired = was_fired(receipt, math.max(receipt.seq + 1, cancelled.seq - CLOSE), barrier.seq)
-  -- What took the schedule's place has done its work; where it stays it does no harm.
-  js_api.call("js.cancel", "STREAM.MSG.DELETE." .. receipt.stream, { seq = barrier.seq, no_erase = true })
+  -- An earlier run of this cancel has sent its second message already.
+  local been = cancelled.duplicate and not barrier and err.code == "wrong_sequence"
+  if not barrier and not been then return nil, err end
+  local failed, fired = was_fired(receipt, first, been and cancelled.seq + CLOSE or barrier.seq)
+  if barrier then
+    -- What took the schedule's place has done its work; where it stays it does no harm.
+    js_api.call("js.cancel", "STREAM.MSG.DELETE." .. receipt.stream, { seq = barrier.seq, no_erase = true })
+  end
   if failed then return nil, failed end
   return not fired, nil
 end
@@ -250,7 +263,7 @@ function M.cancel(send, receipt)
   local id = ("cancel:%s:%.0f"):format(receipt.stream, receipt.seq)
   local stored, err = take_place(send, receipt, receipt.seq, id, scheduled)
   local ok = stored ~= nil
-  if stored and scheduled and not stored.duplicate then
+  if stored and scheduled then
     ok, err = make_sure(send, receipt, stored)
     if ok == nil then return nil, err end
   end

@@ -127,7 +127,8 @@ function M.at(binding, field, value)
   return seconds
 end
 
---- opts of js.publish, checked: `at` alone says when, or it is gone: then it is published at once.
+--- opts of js.publish, checked: `at` alone says when, or it is gone: then it is published at once. A point in time
+--- that is past stays, with `past`: an earlier run may have left it to the server when it was ahead.
 function M.later(binding, opts)
   if opts.after == nil and opts.at == nil then return opts end
   local which = opts.after and "after" or "at"
@@ -136,9 +137,12 @@ function M.later(binding, opts)
   if opts.expect then
     misuse(("js.publish: %s and expect exclude each other: nobody knows what the stream has then"):format(which))
   end
-  if opts.after then opts.at = core.now() + opts.after end
+  if opts.after then
+    opts.at = opts.after > 0 and core.now() + opts.after or nil
+  elseif opts.at <= core.now() then
+    opts.at, opts.past = math.max(opts.at, 0), true
+  end
   opts.after = nil
-  if opts.at <= core.now() then opts.at = nil end
   return opts
 end
 

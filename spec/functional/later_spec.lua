@@ -1,4 +1,5 @@
 -- js.publish with `after` and `at`, and js.cancel, on real servers. What waits for long is spec/sim/later_spec.lua's.
+local cjson = require "cjson"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
@@ -188,6 +189,71 @@ end)]]
       wait.eventually(published)
       assert.equal("second", published().data)
       wait.eventually(function() return w.client:stream_info("OUT").state.messages == 1 end)
+    end)
+
+    it("is published once, also when the handler runs again after its time", function()
+      if level() < 2 then return end
+      w:run { handlers = { ["handler.lua"] = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "IN", subjects = { "in.>" } }
+js.stream { name = "OUT", subjects = { "out.>", "moonbus.at.OUT.>" }, allow_msg_schedules = true,
+  allow_rollup_hdrs = true }
+js.consume("IN", { durable = "worker", backoff = { min = "10ms", max = "10ms" } }, function(msg)
+  local at = tonumber(msg.data)
+  local receipt = assert(js.publish("out.a", "x", { at = at }))
+  if msg.attempt == 1 then
+    bus.sleep(at + 1.5 - bus.now())
+    error "once more"
+  end
+  assert(js.publish("out.done", { receipt.duplicate, receipt.stream }))
+end)]] } }
+      local ahead = os.time() + 2
+      w.client:store("in.a", tostring(ahead))
+      local function of(subject)
+        local list = {}
+        for _, message in ipairs(w.client:messages "OUT") do
+          if message.subject == subject then list[#list + 1] = message.data end
+        end
+        return list
+      end
+      wait.eventually(function() return #of "out.done" == 1 end)
+      assert.equal('[true,"OUT"]', of "out.done"[1])
+      assert.same({ "x" }, of "out.a")
+      -- One that was past from the start is published by the server now, whatever the year.
+      for _, past in ipairs { "1000000000", "0", "-5" } do
+        local count = #of "out.a"
+        w.client:store("in.b", past)
+        wait.eventually(function() return #of "out.a" > count end)
+      end
+      wait.eventually(function() return #of "out.done" == 4 end)
+      assert.same({ "x", "x", "x", "x" }, of "out.a")
+    end)
+
+    it("is not said to be cancelled by a cancel that is tried again, if it was published", function()
+      if level() < 2 then return end
+      serve_there [[
+        if #msg.data < 5 then return js.publish("out.a", "x", { after = msg.data }) end
+        local ok, err = js.cancel(msg:json())
+        return { tostring(ok), err and err.code or "no error" }
+      ]]
+      -- What a host leaves that dies when it has taken the schedule's place, before or after its second message; as
+      -- the server fires, or not.
+      for _, case in ipairs { { true, false }, { true, true }, { false, false } } do
+        local fired, twice = case[1], case[2]
+        local receipt = ask(fired and "1s" or "1h")
+        if fired then
+          wait.eventually(function()
+            local _, found = pcall(w.client.message, w.client, "OUT", receipt.seq + 1)
+            return type(found) == "table" and found.subject == "out.a"
+          end)
+        end
+        for i = 1, twice and 2 or 1 do
+          w.client:store(receipt.subject, "", {
+            ["Nats-Rollup"] = "sub", ["Nats-Msg-Id"] = i == 1 and ("cancel:OUT:%.0f"):format(receipt.seq) or nil,
+          })
+        end
+        assert.same(fired and { "nil", "not_found" } or { "true", "no error" }, ask(cjson.encode(receipt)))
+      end
     end)
 
     it("is cancelled or published, never both", function()
