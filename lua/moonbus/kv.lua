@@ -12,6 +12,7 @@ local entries = require("moonbus.kv_entry")
 local ids = require("moonbus.kv_ids")
 local js_api = require("moonbus.js_api")
 local keys_of = require("moonbus.kv_keys")
+local opened = require("moonbus.opened")
 local options = require("moonbus.options_kv")
 local publish = require("moonbus.publish")
 local watch = require("moonbus.kv_watch")
@@ -49,8 +50,7 @@ local function subjects_of(name, config)
 end
 
 local function gone(state)
-  return fail("no_stream", "there is no bucket %q (stream %s): it was there when the script started", state.name,
-    state.stream)
+  return fail("no_stream", "there is no bucket %q (stream %s)", state.name, state.stream)
 end
 
 --- Asked once by each instance: { read, write: prefixes of subjects, ttl: its messages may have one, of
@@ -421,9 +421,8 @@ local M = {}
 
 --- Makes sure of a bucket, and gives what reads and writes it.
 function M.bucket(settings)
-  core.check_loading("kv.bucket")
   local spec, stated = options.kv_bucket(settings)
-  core.register("stream", spec)
+  if not opened("kv.bucket", settings) then core.register("stream", spec) end
   local bucket, stream = setmetatable({ name = stated.name }, Bucket), "KV_" .. stated.name
   states[bucket] = {
     name = stated.name, stream = stream, origin = stated.mirror and stated.mirror.name:match "^KV_(.+)$" or stated.name,

@@ -14,6 +14,7 @@ local messages = require("moonbus.messages")
 local new_reader = require("moonbus.objects_read")
 local new_upload = require("moonbus.objects_upload")
 local buckets = require("moonbus.options_kv")
+local opened = require("moonbus.opened")
 local options = require("moonbus.options_objects")
 local publish = require("moonbus.publish")
 local task = require("moonbus.task")
@@ -303,9 +304,8 @@ local M = {}
 
 --- Makes sure of a bucket, and gives what reads and writes it.
 function M.bucket(settings)
-  core.check_loading("objects.bucket")
   local spec, stated = buckets.objects_bucket(settings)
-  core.register("stream", spec)
+  if not opened("objects.bucket", settings) then core.register("stream", spec) end
   local bucket = setmetatable({ name = stated.name }, Bucket)
   names[bucket] = stated.name
   return bucket

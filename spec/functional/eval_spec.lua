@@ -41,6 +41,20 @@ describe("moonbus eval", function()
     assert.equal("x", sub:next().data)
   end)
 
+  it("opens a bucket that is there, by its name alone", function()
+    w:run [[require "moonbus.kv".bucket { name = "b" } require "moonbus.objects".bucket { name = "o" }]]
+    gives('["a"]\n1\n', [[
+      local b = require "moonbus.kv".bucket { name = "b" }
+      assert(b:put("a", "1"))
+      return b:keys(), b:get("a").value
+    ]])
+    gives("5\n", [[
+      local o = require "moonbus.objects".bucket { name = "o" }
+      assert(o:put("x", "hello"))
+      return o:info("x").size
+    ]])
+  end)
+
   it("has the whole Lua library, arguments, print, and globals of its own", function()
     gives("a\tb 2\n3\n", [[
       x = select("#", ...)
