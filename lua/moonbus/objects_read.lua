@@ -85,6 +85,12 @@ local function next_piece(reader)
   local message = next_message(state)
   local piece = message.data
   state.sequence, state.count, state.size = message.sequence, state.count + 1, state.size + #piece
+  -- What is told of it bounds what is read, also where somebody else wrote that: who asked for no more than that
+  -- gets no more.
+  if state.size > state.info.size then
+    end_with(state, fail("corrupt", "bucket %q: the object %q has more than the %d bytes that are told of it",
+      state.info.bucket, state.info.name, state.info.size))
+  end
   core.digest_add(state.digest, piece)
   return piece
 end

@@ -210,6 +210,18 @@ describe("moonbus.objects", function()
     assert.equal("invalid", ask('return b:get("circle")').code)
   end)
 
+  it("is never read beyond the size that is told of it", function()
+    run 'b:put("mine", text(500000)) return true'
+    local nuid = run 'return b:info("mine").nuid'
+    w.client:store("$O.files.M.b2Rk", ('{"name":"odd","nuid":"%s","size":200000,"chunks":4}'):format(nuid),
+      { ["Nats-Rollup"] = "sub" })
+    local got = ask 'return b:get("odd", { max = "300KB" })'
+    assert.equal("corrupt", got.code)
+    assert.matches("has more than the 200000 bytes that are told of it", got.message)
+    assert.equal(1, run [[local count, reader = 0, b:open("odd")
+      pcall(function() for _ in reader do count = count + 1 end end) return count]])
+  end)
+
   it("is not misled by what somebody wrote of one", function()
     run 'b:put("mine", text(300000)) return true'
     local function tell(text) w.client:store("$O.files.M.b2Rk", text, { ["Nats-Rollup"] = "sub" }) end
