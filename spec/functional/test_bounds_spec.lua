@@ -98,6 +98,19 @@ describe("moonbus test, misused,", function()
     has(ended.stderr, "moonbus test: reads: it blocks, as by io.read or os.execute (--timeout); the run ends here\n")
   end)
 
+  it("writes what there is as JUnit's XML when a test ends the run", function()
+    local ended = run({ ["a_test.lua"] = 'it("a", function() end)', ["b_test.lua"] = 'it("b", function() end)\n' ..
+      'it("reads <", function() io.popen("exec sleep 100"):read() end)' }, ".", "--timeout", "10ms", "--junit", "r.xml")
+    assert.equal(1, ended.status)
+    local file = assert(io.open(ended.folder .. "/r.xml"))
+    local text = file:read "*a"
+    file:close()
+    has(text, '<testcase classname="./a_test.lua" name="a"')
+    has(text, '<testsuite name="./b_test.lua" tests="2" failures="0" errors="1"')
+    has(text, 'name="reads &lt;" time="0.000">\n      <error message="it blocks, as by io.read or os.execute"/>\n')
+    assert.matches("</testsuite>\n</testsuites>\n$", text)
+  end)
+
   it("stops a test that fills the memory", function()
     local ended = run({ ["a_test.lua"] = 'it("fills", function() local x = ("x"):rep(2 ^ 29) x = x .. x .. x end)\n' ..
       'it("goes on", function() end)' }, "a_test.lua")

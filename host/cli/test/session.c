@@ -1,6 +1,7 @@
 /* session - see session.h. */
 #include "cli/test/session.h"
 
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -52,8 +53,59 @@ static void say(const char *text)
         _exit(1);
 }
 
+/* What is written then in place of results; owned. */
+static struct {
+    char *path; /* NULL: nothing is */
+    char *before, *after;
+} last_words;
+
+static void forget_last_words(void)
+{
+    free(last_words.path);
+    free(last_words.before);
+    free(last_words.after);
+    last_words.path = last_words.before = last_words.after = NULL;
+}
+
+/* last_words(path, before, after): a file to write where a test ends the process, with the reason
+ * between the two. */
+static int session_last_words(lua_State *L)
+{
+    forget_last_words();
+    last_words.before = strdup(luaL_checkstring(L, 2));
+    last_words.after = strdup(luaL_checkstring(L, 3));
+    if (last_words.before && last_words.after)
+        last_words.path = strdup(luaL_checkstring(L, 1));
+    return 0;
+}
+
+/* By a handler of signals. */
+static bool write_all(int fd, const char *text)
+{
+    for (size_t len = strlen(text); len > 0;) {
+        ssize_t wrote = write(fd, text, len);
+        if (wrote <= 0)
+            return false;
+        text += wrote;
+        len -= (size_t)wrote;
+    }
+    return true;
+}
+
+/* By a handler of signals. */
+static void leave_last_words(const char *why)
+{
+    if (!last_words.path)
+        return;
+    int fd = open(last_words.path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    if (fd < 0 || !write_all(fd, last_words.before) || !write_all(fd, why) ||
+        !write_all(fd, last_words.after))
+        say("moonbus test: --junit: the results cannot be written\n");
+}
+
 static void say_and_end(const char *what)
 {
+    leave_last_words(what + strlen(": "));
     say("moonbus test: ");
     say(running);
     say(what);
@@ -102,6 +154,7 @@ void session_end_watch(void)
 {
     sim_watch_cpu(NULL, NULL);
     guard_detach(&guard);
+    forget_last_words();
 }
 
 static void set_alarm(bool on)
@@ -424,5 +477,7 @@ int session_open(lua_State *L)
     lua_setfield(L, -2, "covered");
     lua_pushcfunction(L, session_run);
     lua_setfield(L, -2, "run");
+    lua_pushcfunction(L, session_last_words);
+    lua_setfield(L, -2, "last_words");
     return 1;
 }

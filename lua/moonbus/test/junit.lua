@@ -59,21 +59,44 @@ local function add_case(lines, file, result)
   lines[#lines + 1] = "    </testcase>"
 end
 
+local HEAD, FOOT = '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n', "</testsuites>\n"
+local REASON = "\0" -- no text that is escaped has it
+
+-- ended_in: nil, or the name of the test in which the run ends, with REASON for why.
+local function suite(file, ended_in)
+  local seconds = 0
+  for _, result in ipairs(file.results) do seconds = seconds + result.seconds end
+  local lines = { ('  <testsuite name="%s" tests="%d" failures="%d" errors="%d" skipped="%d" time="%.3f">')
+    :format(escape(file.path), #file.results + (ended_in and 1 or 0), count(file.results, "failed"),
+      (file.error or ended_in) and 1 or 0, count(file.results, "pending"), seconds) }
+  for _, result in ipairs(file.results) do add_case(lines, file, result) end
+  if ended_in then
+    lines[#lines + 1] = '    <testcase classname="' .. escape(file.path) .. '" name="' .. escape(ended_in) ..
+      '" time="0.000">\n      <error message="' .. REASON .. '"/>\n    </testcase>'
+  end
+  if file.error then lines[#lines + 1] = ("    <system-err>%s</system-err>"):format(escape(file.error)) end
+  lines[#lines + 1] = "  </testsuite>"
+  return table.concat(lines, "\n") .. "\n"
+end
+
 -- files: { path, results, error (it does not load) }.
 function M.text(files)
-  local lines = { '<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>" }
-  for _, file in ipairs(files) do
-    local seconds = 0
-    for _, result in ipairs(file.results) do seconds = seconds + result.seconds end
-    lines[#lines + 1] = ('  <testsuite name="%s" tests="%d" failures="%d" errors="%d" skipped="%d" time="%.3f">')
-      :format(escape(file.path), #file.results, count(file.results, "failed"), file.error and 1 or 0,
-        count(file.results, "pending"), seconds)
-    for _, result in ipairs(file.results) do add_case(lines, file, result) end
-    if file.error then lines[#lines + 1] = ("    <system-err>%s</system-err>"):format(escape(file.error)) end
-    lines[#lines + 1] = "  </testsuite>"
+  local parts = {}
+  for _, file in ipairs(files) do parts[#parts + 1] = suite(file) end
+  return HEAD .. table.concat(parts) .. FOOT
+end
+
+-- Of a run that ends in a test of the last of these files: what is before the reason, and what is behind it. Files
+-- before the last one have ended.
+function M.halves(files, name)
+  local parts, last = {}, files[#files]
+  for index = 1, #files - 1 do
+    files[index].suite = files[index].suite or suite(files[index])
+    parts[index] = files[index].suite
   end
-  lines[#lines + 1] = "</testsuites>"
-  return table.concat(lines, "\n") .. "\n"
+  local text = HEAD .. table.concat(parts) .. suite(last, name) .. FOOT
+  local at = text:find(REASON, 1, true)
+  return text:sub(1, at - 1), text:sub(at + 1)
 end
 
 return M

@@ -85,6 +85,11 @@ local function tell_result(result)
   for _, line in ipairs(result.logged or {}) do print("    log: " .. line) end
 end
 
+-- What is left as JUnit's XML of a run that a test ends, by blocks or by C: nothing can be made then.
+local function prepare_end(file)
+  if file.junit then session.last_words(file.junit, junit.halves(file.list, file.running or "outside of its tests")) end
+end
+
 -- What a file tells while it runs.
 local hear = {}
 
@@ -99,12 +104,14 @@ end
 
 function hear.begin(file, told)
   file.running = told.name
+  prepare_end(file)
 end
 
 function hear.result(file, result)
   file.running = nil
   file.results[#file.results + 1] = result
   tell_result(result)
+  prepare_end(file)
 end
 
 -- It could only be left by a jump out of its state, with whatever ran there; nothing after it runs.
@@ -124,6 +131,7 @@ end
 
 local function run_file(file, options)
   local wanted = cjson.encode { filter = options.filter, seed = options.seed }
+  prepare_end(file)
   local ended, why = session.run(file.path, wanted, function(kind, text) hear[kind](file, cjson.decode(text)) end)
   if ended == "left" then
     end_left(file, options)
@@ -177,7 +185,7 @@ return function(options)
   if why then return complain("%s", why) end
   local list, any = {}, false
   for _, path in ipairs(paths) do
-    local file = { path = path, results = {} }
+    local file = { path = path, results = {}, junit = options.junit, list = list }
     list[#list + 1] = file
     run_file(file, options)
     any = any or (file.tests or 0) > 0
