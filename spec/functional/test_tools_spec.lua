@@ -151,6 +151,27 @@ describe("moonbus test", function()
     running:close()
   end)
 
+  it("says once where there is more than it watches, and sees what scripts are made of", function()
+    local folder = w:folder()
+    temp.write(folder, "handlers/a.lua", 'require "moonbus".subscribe("a", function() return "1" end)')
+    temp.write(folder, "handlers/a_test.lua", 'it("a", function() end)')
+    os.execute(("cd %s && mkdir more && cd more && seq 1 4100 | xargs mkdir"):format(folder))
+    local running = process.start { command = { host.binary(), "test", "--watch", "." }, folder = folder }
+    local function says(text)
+      wait.eventually(function() return running:stdout():find(text, 1, true) ~= nil end, 20, text)
+    end
+    says "1 passed, 0 failed\nwatching 2 files; Ctrl-C ends it\n"
+    temp.write(folder, "handlers/a.lua", 'require "moonbus".subscribe("a", function() return "22" end)')
+    says "\nhandlers/a.lua has changed\n"
+    temp.write(folder, "handlers/a_test.lua", 'it("b", function() end)')
+    says "  ok      b\n1 passed, 0 failed\nwatching "
+    running:signal "INT"
+    assert.equal(0, running:wait())
+    local _, times = running:stderr():gsub("more than 20000 files or 4000 folders", "")
+    assert.equal(1, times)
+    running:close()
+  end)
+
   it("counts which lines of the handlers, and of their modules, the tests have run", function()
     local files = {
       ["handlers/a.lua"] = [[

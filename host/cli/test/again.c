@@ -38,6 +38,7 @@ struct again_look {
     int count, room;
     struct again_folder *folders; /* owned, while it looks: each once, whatever links lead there */
     int folder_count;
+    bool full; /* there is more than is looked at */
 };
 
 /* --- what there is --- */
@@ -50,8 +51,10 @@ static bool is_wanted(const char *name)
 
 static void add_file(struct again_look *look, const char *path, const struct stat *info)
 {
-    if (look->count == FILES_MOST)
+    if (look->count == FILES_MOST) {
+        look->full = true;
         return;
+    }
     if (look->count == look->room) {
         int room = look->room ? look->room * 2 : 64;
         struct again_file *files = realloc(look->files, (size_t)room * sizeof *files);
@@ -74,6 +77,7 @@ static bool enters(struct again_look *look, const struct stat *info)
         if (look->folders[i].device == folder.device && look->folders[i].inode == folder.inode)
             return false;
     }
+    look->full = look->full || look->folder_count == FOLDERS_MOST;
     if (!look->folders || look->folder_count == FOLDERS_MOST)
         return false;
     look->folders[look->folder_count++] = folder;
@@ -140,11 +144,11 @@ static void drop_twins(struct again_look *look)
     look->count = kept;
 }
 
+/* First what scripts are made of: of what an argument names there may be more than is looked at. */
 static struct again_look look_at(const struct cli *cli, const struct config *config)
 {
     struct again_look look = {.folders = calloc(FOLDERS_MOST, sizeof *look.folders)};
-    for (int i = 0; i < cli->arg_count; i++)
-        add_argument(&look, cli->args[i]);
+    add_path(&look, cli->config_file ? cli->config_file : "moonbus.lua");
     for (int i = 0; config && i < config->handler_count; i++)
         add_argument(&look, config->handlers[i]);
     for (int i = 0; config && i < config->lib_count; i++)
@@ -153,7 +157,8 @@ static struct again_look look_at(const struct cli *cli, const struct config *con
         add_path(&look, "handlers");
     add_path(&look, "test");
     add_path(&look, "tests");
-    add_path(&look, cli->config_file ? cli->config_file : "moonbus.lua");
+    for (int i = 0; i < cli->arg_count; i++)
+        add_argument(&look, cli->args[i]);
     if (look.count > 0)
         qsort(look.files, (size_t)look.count, sizeof *look.files, by_path);
     drop_twins(&look);
@@ -222,6 +227,7 @@ struct again_watch {
     struct config *config;  /* owned; NULL: it cannot be read just now */
     struct again_look last; /* owned */
     pid_t child;            /* 0: none runs */
+    bool told_full;
 };
 
 static void read_config(struct again_watch *watching)
@@ -277,6 +283,18 @@ static bool look_again(struct again_watch *watching, bool *ends)
     return !*ends;
 }
 
+/* Once. */
+static void tell_full(struct again_watch *watching)
+{
+    if (!watching->last.full || watching->told_full)
+        return;
+    watching->told_full = true;
+    fprintf(stderr,
+            "moonbus test: --watch: here are more than %d files or %d folders; changes of the rest "
+            "are not seen: name folders that hold less\n",
+            FILES_MOST, FOLDERS_MOST);
+}
+
 static int run_and_watch(struct again_watch *watching, int (*once)(struct cli *cli))
 {
     bool due = true, ends = false;
@@ -285,6 +303,7 @@ static int run_and_watch(struct again_watch *watching, int (*once)(struct cli *c
             read_config(watching);
             look_clear(&watching->last);
             watching->last = look_at(watching->cli, watching->config);
+            tell_full(watching);
             watching->child = start(watching->cli, once, &watching->before);
             if (watching->child < 0) {
                 fprintf(stderr, "moonbus test: no process can be made for a run\n");
