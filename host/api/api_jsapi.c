@@ -211,6 +211,13 @@ static int core_request_timeout(lua_State *L)
     return 1;
 }
 
+/* core.is_retired(): does another version serve, or none? */
+static int core_is_retired(lua_State *L)
+{
+    lua_pushboolean(L, binding_is_retired(instance_of(L)));
+    return 1;
+}
+
 /* --- What the server can do --- */
 
 /* core.js_level(): the API level of the server's JetStream, or nil while it is not known. */
@@ -237,6 +244,8 @@ static int core_js_require(lua_State *L)
 
 void api_jsapi_open(lua_State *L)
 {
+    lua_pushcfunction(L, core_is_retired);
+    lua_setfield(L, -2, "is_retired");
     lua_pushcfunction(L, core_js_level);
     lua_setfield(L, -2, "js_level");
     lua_pushcfunction(L, core_js_require);

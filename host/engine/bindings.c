@@ -234,6 +234,14 @@ bool binding_may_log_kept(const struct task *root)
     return !atomic_exchange(&root->source->kept_logged, true);
 }
 
+bool binding_is_retired(const struct instance *instance)
+{
+    dispatch_lock(instance->scripts->dispatch);
+    bool retired = instance->generation->retired;
+    dispatch_unlock(instance->scripts->dispatch);
+    return retired;
+}
+
 int binding_js_level(const struct instance *instance)
 {
     const struct bus *bus = bus_of(instance);

@@ -99,6 +99,9 @@ bool binding_is_servers_own(const struct task *task, const char *subject);
  * for each subscription. */
 bool binding_may_log_kept(const struct task *root);
 
+/* Another version of its script serves, or none does: it gets no new work. */
+bool binding_is_retired(const struct instance *instance);
+
 /* --- JetStream --- */
 
 /* As of jslevel_now, and of jslevel_require; while a script loads nothing may be known. */

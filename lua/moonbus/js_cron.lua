@@ -136,7 +136,8 @@ end
 -- Each host ---------------------------------------------------------------------------------------
 
 --- Called when the script begins to serve, and at each time of the line. What fails is tried again for as
---- long as it takes: the next time may be a year ahead.
+--- long as it takes: the next time may be a year ahead. Only whether there is a schedule of the server is the
+--- matter of the version that serves: one that does not any more neither makes nor removes it.
 local function tick_of(spec)
   local said, prepared = false, false
   return function(first)
@@ -144,11 +145,13 @@ local function tick_of(spec)
     if first < 0 then first = now + 1 end -- at the start: what comes from now on is not due yet
     while true do
       local ok, err
+      local retired = core.is_retired()
       if spec.schedule == "server" then
+        if retired then return end
         ok, err = ensure_schedule(spec)
       else
-        if not prepared then prepared, err = drop_schedule(spec) end
-        if prepared then ok, err = catch_up(spec, first, now) end
+        if not (prepared or retired) then prepared, err = drop_schedule(spec) end
+        if prepared or retired then ok, err = catch_up(spec, first, now) end
       end
       if ok then
         said = false

@@ -162,7 +162,7 @@ describe("js.cron, in virtual time", function()
   it("fires by hosts only when the server's schedule is gone, and says what keeps that", function()
     local states = 'js.stream { name = "JOBS", subjects = { "moonbus.cron.>" }, deny_delete = true }\n'
     world:host { scripts = { ["s.lua"] = sim.script(states) } }
-    world:publish("moonbus.cron.schedule.job", "", { headers = { ["Nats-Schedule"] = "0 0 * * * *" } })
+    world:publish("moonbus.cron.schedule.job", "", {})
     host(states .. notes("0 * * * *", 'stream = "JOBS", missed = "skip"'))
     world:advance "90m"
     assert.same({}, world:said())
@@ -171,6 +171,17 @@ describe("js.cron, in virtual time", function()
     world:api("STREAM.PURGE.JOBS", { filter = "moonbus.cron.schedule.job" })
     world:advance "31m"
     assert.same({ "01 02:00:00" }, world:said())
+  end)
+
+  it("leaves the server's schedule alone once another version serves", function()
+    world:lose_sent("$JS.API.STREAM.MSG.GET.MOONBUS_CRON", 0, 3)
+    local one = host(notes "0 * * * *")
+    world:advance "7s"
+    one:reload("t.lua", sim.script [[bus.subscribe("nothing", function() end)]], true)
+    world:publish("moonbus.cron.schedule.job", "", {})
+    world:advance "10m"
+    assert.matches("js%.cron job: .*; it is tried again", world:logged("warn")[1].msg)
+    assert.equal(1, #world:messages "MOONBUS_CRON")
   end)
 
   it("takes another line by a reload", function()
