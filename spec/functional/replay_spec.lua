@@ -420,6 +420,20 @@ describe("moonbus replay", function()
       has(ends(replay("ORDERS", "2", "--stub", "stubs.lua"), 0), "calls GET http://127.0.0.1:9/x", "hello")
     end)
 
+    it("end the command, where what --stub gives never ends", function()
+      w.client:store("orders.shipped", '{"id":1}')
+      for text, place in pairs {
+        ['local script = ...\nscript:stub("carrier.*", function()\n while true do pcall(error) end end)'] =
+          "stubs.lua:3",
+        ["while true do end"] = "stubs.lua:1",
+      } do
+        write("stubs.lua", text)
+        local run = w:cli({ "replay", "ORDERS", "1", "--stub", "stubs.lua" },
+          { folder = folder, env = ENV, deadline = 120 }) -- 5 s of the CPU are long on a busy machine
+        has(select(2, ends(run, 1)), "--stub: ", "it computed for more than 5s (" .. place .. ")")
+      end
+    end)
+
     it("say what is wrong with the file of --stub", function()
       w.client:store("orders.shipped", "{}")
       local _, said = ends(replay("ORDERS", "1", "--stub", "nope.lua"), 2)
