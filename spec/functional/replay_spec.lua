@@ -640,6 +640,7 @@ describe("moonbus replay", function()
         ['{"subject":"a","headers":{"a:b":"c"}}'] = "a bad name",
         ['{"subject":"a","headers":{"a":["x\\n"]}}'] = "line breaks",
         ['{"subject":"a","sequence":0.5}'] = "whole numbers",
+        ['{"subject":"a","time":"yesterday"}'] = '"time": yesterday is none',
         ['{"subject":"a","dead_letter":{}}'] = "--dead STREAM SEQ",
       } do
         write("bad.json", text)

@@ -111,7 +111,9 @@ function M.outcome(handler, result, real)
   for _, letter in ipairs(result.dead_letters) do
     put("  would bury it in %s (%s)", shown.line(letter.subject), became(letter, false))
   end
-  if result.raw_reply then put("  %s: %s", "replies", shown.data(result.raw_reply)) end
+  if result.raw_reply and not (result.error and result.raw_reply == "") then
+    put("  %s: %s", "replies", shown.data(result.raw_reply))
+  end
 end
 
 function M.failed(handler, why)

@@ -105,6 +105,9 @@ local function check(value)
   if not whole(value.sequence) or not whole(value.attempt) then
     return '"sequence" and "attempt" are whole numbers from 1 on'
   end
+  if value.time and not value.time:find "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d" then
+    return ('"time": %s is none, as 2026-01-31T12:00:00Z'):format(value.time)
+  end
   if value.data and value.data_base64 then return 'it has both "data" and "data_base64"' end
   if value.dead_letter then
     return "it is a dead letter itself, as `moonbus sub --json` prints it: `moonbus replay --dead STREAM SEQ " ..
