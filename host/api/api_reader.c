@@ -105,7 +105,7 @@ static void read_from(lua_State *L, int index, struct ordered_spec *from)
 {
     if (lua_type(L, index) == LUA_TBOOLEAN) {
         from->deliver = DELIVER_LAST_PER_SUBJECT;
-        from->headers_only = true;
+        from->headers_only = lua_toboolean(L, index);
     } else if (lua_type(L, index) == LUA_TNUMBER) {
         from->deliver = DELIVER_SEQUENCE;
         from->sequence = (uint64_t)lua_tonumber(L, index);
@@ -121,8 +121,8 @@ static uint64_t whole_at(lua_State *L, int index)
 }
 
 /* core.reader(stream, filters, from, to, to_time, max, timeout): a ticket, or nil and an error.
- * from: a sequence, a time (RFC 3339), nil, or true for the
- * headers of the last message of each subject; to: a sequence; to_time: seconds since 1970. */
+ * from: a sequence, a time (RFC 3339), nil, or of each subject the last message: true for its
+ * headers alone, false for all of it. to: a sequence; to_time: seconds since 1970. */
 static int core_reader(lua_State *L)
 {
     lua_settop(L, 7);

@@ -10,7 +10,7 @@ local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
 local infos = require("moonbus.objects_info")
 local js_api = require("moonbus.js_api")
-local messages = require("moonbus.messages")
+local last_ones = require("moonbus.last_ones")
 local new_reader = require("moonbus.objects_read")
 local new_upload = require("moonbus.objects_upload")
 local buckets = require("moonbus.options_kv")
@@ -100,13 +100,12 @@ function Bucket:list(opts)
   local bucket = name_of(self, binding)
   opts = options.call("list", opts)
   core.check(binding)
-  local stored, err = messages("OBJ_" .. bucket, { filter = ("$O.%s.M.>"):format(bucket), timeout = opts.timeout })
-  if not stored then return nil, err.code == "no_stream" and gone(bucket) or err end
   local list = {}
-  for message in stored do
+  local ok, err = last_ones("OBJ_" .. bucket, ("$O.%s.M.>"):format(bucket), false, opts.timeout, function(message)
     local info = infos.of(bucket, message)
     if info and not info.deleted then list[#list + 1] = info end
-  end
+  end)
+  if not ok then return nil, err.code == "no_stream" and gone(bucket) or err end
   table.sort(list, function(a, b) return a.name < b.name end)
   return list
 end

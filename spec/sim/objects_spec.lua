@@ -197,4 +197,21 @@ describe("An object, in virtual time", function()
       one:close()
     end
   end)
+
+  it("is in a list that is read while it is put again", function()
+    serve [[
+      for i = 1, 20 do assert(b:put("o" .. i, "x")) end
+      bus.spawn(function() while true do b:put("o1", "y") end end)
+      bus.spawn(function() while true do b:put("o7", "y") end end)
+      bus.sleep "500ms"
+      local counts = {}
+      for i = 1, 20 do
+        counts[i] = #assert(b:list())
+        bus.sleep(i .. "ms")
+      end
+      return table.concat(counts, " ")]]
+    world:settle()
+    world:delay(5, "10m")
+    assert.equal(("20 "):rep(20):sub(1, -2), go())
+  end)
 end)
