@@ -4,3 +4,4 @@ exclude_files = { "lua/library", "spec/contract" }
 
 files["spec"] = { std = "+busted" }
 files["examples/**/*_test.lua"] = { std = "+busted" }
+files["host/cli/init/**/*_test.lua"] = { std = "+busted" }

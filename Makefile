@@ -5,7 +5,8 @@
 #   make sim      the host in simulated time, by chance and with faults: SEEDS=10000, FROM=1, or SEED=17
 #   make refuse   the same with each allocation refused: STEP=1, IN_A_ROW=1, or NTH=17
 #   make fuzz     feed what reads from outside with any bytes: FUZZ_SECONDS=60 for each, FUZZ=name
-#   make bench    compare with a bare C program and with Node: docs/PERFORMANCE.md
+#   make bench    compare with bare C, and with programs in Go, Node and Python: docs/PERFORMANCE.md
+#   make bench-instructions   what a message takes, counted: CASES=echo, FUNCTIONS=20; UPDATE=yes commits it
 #   make install  build/moonbus to $(PREFIX)/bin, manual page, completions, and the annotations for editors
 #                 to $(PREFIX)/share, units for systemd to $(PREFIX)/lib; below DESTDIR, if that is stated
 #   make package  a Debian package, build/moonbus_*.deb: docs/DEPLOYING.md
@@ -15,15 +16,17 @@ BUILD_TYPE ?= RelWithDebInfo
 
 C_FILES = $(shell find host -name '*.[ch]') $(wildcard spec/support/*.c spec/support/*.h \
   spec/sim/*.c spec/sim/*.h bench/*/*.c bench/*/*.h fuzz/*.c fuzz/*.h)
-LUA_DIRS = $(wildcard lua examples spec bench fuzz)
+SHELL_FILES = .ci/deps .ci/failures .ci/run .ci/tidy bench/go/build bench/node/install \
+  $(wildcard deploy/debian/p*) fuzz/run spec/interop/install spec/run spec/sim/run spec/sim/refuse-run
+LUA_DIRS = $(wildcard lua examples spec bench fuzz deploy host)
 
-.PHONY: run test bench bench-smoke build deps lint format asan tsan fuzz sim refuse install package clean \
-  help
+.PHONY: run test bench bench-smoke bench-instructions bench-plots build deps lint format asan tsan fuzz sim refuse \
+  install package clean help
 .DEFAULT_GOAL := build
 
 help:
 	@sed -n '/^#   /s/^#   //p' $(firstword $(MAKEFILE_LIST))
-	@echo 'also: bench-smoke build deps lint format asan tsan fuzz clean'
+	@echo 'also: bench-smoke bench-plots build deps lint format asan tsan fuzz clean'
 
 run: build
 	@exec build/moonbus dev examples/
@@ -32,14 +35,27 @@ test: build
 	@spec/run build
 
 # The benchmark: docs/PERFORMANCE.md. Only some cases: CASES=1,4. RUNS, SECONDS and SCALE (of message
-# counts) say how long; NODE=no leaves the Node program out; JSON=yes prints all runs as JSON.
+# counts) say how long; WITHOUT=go,node,python leaves programs out; JSON=yes prints all runs as JSON.
 bench: build
-	@$(if $(filter no,$(NODE)),,bench/node/install)
+	@$(if $(findstring node,$(WITHOUT)),,bench/node/install)
+	@$(if $(findstring go,$(WITHOUT)),,bench/go/build)
 	@luajit bench/run.lua --build build --cases "$(CASES)" --runs "$(RUNS)" --scale "$(SCALE)" \
-	  --seconds "$(SECONDS)" $(if $(JSON),--json) $(if $(filter no,$(NODE)),--without node)
+	  --seconds "$(SECONDS)" --without "$(WITHOUT)" $(if $(JSON),--json)
+
+# Draws docs/performance-*.svg from what JSON=yes has printed: make bench-plots RUN=runs.json
+bench-plots:
+	@luajit bench/plots/run.lua "$(RUN)"
 
 bench-smoke: build
 	@luajit bench/run.lua --build build --smoke
+
+# Instructions for a message: of the real process by thread, then in virtual time, beside those that are
+# committed. SIMULATED=yes: only the latter, which takes seconds; FUNCTIONS=20: with the functions that
+# take most; UPDATE=yes: what is counted now is committed.
+bench-instructions: build
+	@.ci/deps valgrind
+	@luajit bench/instructions/run.lua --build build --cases "$(CASES)" --functions "$(FUNCTIONS)" \
+	  $(if $(SIMULATED),--simulated) $(if $(UPDATE),--update)
 
 build: deps
 	@$(call build_in,build,)
@@ -83,6 +99,7 @@ fuzz: deps
 lint: deps
 	@clang-format --dry-run -Werror $(C_FILES)
 	@luacheck --quiet $(LUA_DIRS) .ci/structure .ci/*.lua
+	@shellcheck $(SHELL_FILES)
 	@.ci/structure
 	@.ci/tidy
 

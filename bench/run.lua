@@ -1,56 +1,36 @@
 -- The benchmark: `make bench`, or from the root of the tree
 --
 --   luajit bench/run.lua [--build build] [--cases 1,4] [--runs 7] [--seconds 2] [--scale 1]
---                        [--without node] [--json] [--smoke]
+--                        [--without go,node,python] [--json] [--smoke]
 --
 -- --scale multiplies how many messages a stream is filled with. --smoke: each case once and short,
 -- only to see that it works. Exit status 1 when a run failed, whatever the figures are.
 package.path = "./?.lua;" .. package.path
 
+local arguments = require "bench.harness.arguments"
 local bench = require "bench.harness.bench"
 local cases = require "bench.cases"
+local others = require "bench.harness.others"
 local programs = require "bench.harness.programs"
 local report = require "bench.harness.report"
 local host = require "spec.support.host"
 local posix = require "spec.support.posix"
-local temp = require "spec.support.temp"
+local process = require "spec.support.process"
 
 local function fail(text)
   io.stderr:write("bench: ", text, "\n")
   os.exit(2)
 end
 
-local FLAGS = { json = true, smoke = true }
-local VALUES = { build = true, cases = true, runs = true, seconds = true, scale = true, without = true }
-
-local function read_arguments(list)
-  local given = {}
-  local index = 1
-  while index <= #list do
-    local name = list[index]:match "^%-%-(%l+)$"
-    if name and FLAGS[name] then
-      given[name] = true
-    elseif name and VALUES[name] and list[index + 1] then
-      index = index + 1
-      given[name] = list[index]
-    else
-      fail(("unknown option \"%s\"; there are: --build --cases --runs --seconds --scale --without --json --smoke")
-        :format(list[index]))
-    end
-    index = index + 1
-  end
-  return given
-end
-
 local function number_of(given, name, otherwise)
-  if not given[name] or given[name] == "" then return otherwise end
+  if not given[name] then return otherwise end
   local value = tonumber(given[name])
   if not value or value <= 0 then fail(("--%s is \"%s\": a number is wanted"):format(name, given[name])) end
   return value
 end
 
 local function chosen(text)
-  if not text or text == "" then return cases end
+  if not text then return cases end
   local list = {}
   for number in text:gmatch "[^,%s]+" do
     local found
@@ -62,28 +42,18 @@ local function chosen(text)
   return list
 end
 
-local function output_of(command)
-  local pipe = io.popen(command .. " 2>&1")
-  local text = pipe:read "*a"
-  pipe:close()
-  return text
+local function set_of(text)
+  local set = {}
+  for name in (text or ""):gmatch "[^,%s]+" do
+    if not others.NAMES[name] then fail(("--without: there is no \"%s\"; there are: go, node, python"):format(name)) end
+    set[name] = true
+  end
+  return set
 end
 
--- Whether the Node program can run: true and its client's version, or false and why not.
-local function find_node(given)
-  if given.without == "node" then return false, "without Node" end
-  local package = temp.read "bench/node/node_modules/@nats-io/transport-node/package.json"
-  if not package then
-    return false, "Node left out: it or its packages are not installed (make bench installs these)"
-  end
-  local text = output_of "node bench/node/main.mjs check"
-  if text ~= "ready\n" then
-    return false, "Node left out: its program does not run here: " .. (text:match "[^\n]*Error[^\n]*" or text)
-  end
-  return true, package:match '"version":%s*"([^"]+)"'
-end
-
-local given = read_arguments(arg)
+local given, why = arguments.read(arg,
+  { "build", "cases", "runs", "seconds", "scale", "without", "json", "smoke" }, { json = true, smoke = true })
+if not given then fail(why) end
 local options = {
   build = given.build or "build",
   runs = number_of(given, "runs", given.smoke and 1 or 7),
@@ -92,9 +62,9 @@ local options = {
   scale = number_of(given, "scale", given.smoke and 0.005 or 1),
   smoke = given.smoke,
 }
-options.node, options.node_client = find_node(given)
+programs.others, options.left_out = others.find(set_of(given.without))
 programs.build = posix.absolute(options.build) or fail("there is no folder " .. options.build)
-programs.node = posix.absolute "bench/node"
+process.build = programs.build
 host.binary = function() return programs.build .. "/moonbus" end
 
 local machine = report.machine(options)

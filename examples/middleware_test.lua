@@ -13,6 +13,7 @@ describe("vault.*", function()
   end)
 
   it("lets 20 calls in at once, and more a second later", function()
+    test.needs "virtual time" -- which stands while 21 calls are made
     local headers, last = { Token = "sesame", From = "ada" }, nil
     for _ = 1, 21 do last = vault:deliver("vault.open", nil, { headers = headers }) end
     assert.equal("too many calls", last.error.message)

@@ -10,6 +10,7 @@ const struct fuzz_target fuzz_targets[] = {
     {"pull", fuzz_pull},       {"change", fuzz_change},   {"json", fuzz_json},
     {"config", fuzz_config},   {"cli", fuzz_cli},         {"http", fuzz_http},
     {"trace", fuzz_trace},     {"context", fuzz_context}, {"times", fuzz_times},
+    {"parse", fuzz_parse},
 };
 
 const size_t fuzz_target_count = sizeof fuzz_targets / sizeof *fuzz_targets;

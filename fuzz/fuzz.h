@@ -58,6 +58,7 @@ void fuzz_value(const uint8_t *data, size_t size);
 void fuzz_text(const uint8_t *data, size_t size);
 void fuzz_wire(const uint8_t *data, size_t size);
 void fuzz_headers(const uint8_t *data, size_t size);
+void fuzz_parse(const uint8_t *data, size_t size);
 void fuzz_http(const uint8_t *data, size_t size);
 void fuzz_trace(const uint8_t *data, size_t size);
 void fuzz_jsapi(const uint8_t *data, size_t size);

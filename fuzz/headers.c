@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bus/link/nats_fields.h"
 #include "bus/link/nats_received.h"
-#include "bus/wire.h"
 #include "fuzz.h"
 
 static bool within(const struct header_block *block, struct span span)
@@ -109,16 +109,18 @@ static void read_fields(struct input *input, struct written *written)
     }
 }
 
+static bool same_bytes(struct span a, struct span b)
+{
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}
+
 static void check_same(const struct header_block *block, const struct written *written)
 {
     size_t position = 0, at = 0;
-    const char *name, *value;
-    struct header_field field;
-    while (headers_next(&written->fields, &position, &name, &value)) {
+    struct header_field sent, field;
+    while (headers_next(&written->fields, &position, &sent)) {
         MUST(header_block_next(block, &at, &field));
-        MUST(field.name.len == strlen(name) && memcmp(field.name.at, name, field.name.len) == 0);
-        MUST(field.value.len == strlen(value) &&
-             memcmp(field.value.at, value, field.value.len) == 0);
+        MUST(same_bytes(sent.name, field.name) && same_bytes(sent.value, field.value));
     }
     MUST(!header_block_next(block, &at, &field));
 }
@@ -128,13 +130,14 @@ static void written_block(struct input *input)
     struct written written = {0};
     struct header_block block = {0};
     size_t position = 0;
-    const char *name, *value;
+    struct header_field field;
     read_fields(input, &written);
     FILE *out = open_memstream(&block.owned, &block.len);
     MUST(out != NULL);
     fputs("NATS/1.0\r\n", out);
-    while (headers_next(&written.fields, &position, &name, &value))
-        fprintf(out, "%s:%s%s\r\n", name, written.count % 2 ? " " : "", value);
+    while (headers_next(&written.fields, &position, &field))
+        fprintf(out, "%.*s:%s%.*s\r\n", (int)field.name.len, field.name.at,
+                written.count % 2 ? " " : "", (int)field.value.len, field.value.at);
     fputs("\r\n", out);
     fclose(out);
     block.at = block.owned;
@@ -153,12 +156,9 @@ static void message(struct input *input)
     char *subject = input_line(input, NULL), *reply = input_line(input, NULL);
     struct written written = {0};
     natsMsg *msg = NULL;
-    size_t position = 0;
-    const char *name, *value;
     read_fields(input, &written);
     if (natsMsg_Create(&msg, subject, *reply ? reply : NULL, "data", 4) == NATS_OK) {
-        while (headers_next(&written.fields, &position, &name, &value))
-            MUST(natsMsgHeader_Add(msg, name, value) == NATS_OK);
+        MUST(nats_fields_add(msg, &written.fields) == NATS_OK);
         struct header_block block = nats_received_headers(msg);
         check_walk(&block);
         check_statuses(&block);

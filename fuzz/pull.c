@@ -74,6 +74,15 @@ static void tick(struct world *world)
     MUST(wake_ns > world->now_ns);
 }
 
+/* After a message has come or was settled; rests: there should be nothing to do for a moment. */
+static void passed(struct world *world, bool rests)
+{
+    struct pull_action action = pull_tick(&world->pull, world->now_ns);
+    MUST(!rests || (action.batch == 0 && !action.look && !action.keep && !action.warn &&
+                    action.wake_ns > world->now_ns));
+    check(world, action);
+}
+
 static void sent(struct world *world, bool sent)
 {
     world->writing = false;
@@ -154,10 +163,10 @@ static void event(struct world *world, struct input *input)
             sent(world, false);
         break;
     case 'm':
-        check(world, pull_message(pull, now));
+        passed(world, pull_message(pull, now + 1, now));
         break;
     case 'r':
-        check(world, pull_released(pull, now));
+        passed(world, pull_released(pull, now + 1, now));
         break;
     case 'j':
         check(world, pull_joined(pull, now));
@@ -191,8 +200,8 @@ static void event(struct world *world, struct input *input)
         uint64_t age = input_byte(input), request = pull->requests > age ? pull->requests - age : 0;
         size_t len;
         char *id = input_line(input, &len);
-        pull_pinned(pull, request, id, len, now);
-        check(world, pull_message(pull, now));
+        pin_taken(&pull->pin, request, id, len, now);
+        passed(world, pull_message(pull, now + 1, now));
         free(id);
         break;
     }
@@ -212,7 +221,7 @@ static void check_patience(struct world *world, unsigned index, bool silent)
     if (world->writing)
         sent(world, true);
     for (int i = 0; i < REQUESTS; i++) /* something must be free, to ask for it */
-        check(world, pull_released(pull, world->now_ns));
+        passed(world, pull_released(pull, world->now_ns + 1, world->now_ns));
     if (pull->held >= pull->base || pull->state == PULL_STOPPED)
         return;
     check(world, pull_connected(pull, world->now_ns));

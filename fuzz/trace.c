@@ -66,18 +66,20 @@ static void state(struct input *input)
 static void check_carried(const struct headers *headers)
 {
     size_t position = 0;
-    const char *name, *value;
+    struct header_field field;
+    char value[1100];
     MUST(headers_wire_size(headers) < 1100 && headers->count <= 3);
-    while (headers_next(headers, &position, &name, &value)) {
-        MUST(!strpbrk(value, "\r\n"));
-        if (strcmp(name, "traceparent") == 0)
-            MUST(strlen(value) == TRACE_PARENT_SIZE - 1);
-        else if (strcmp(name, "tracestate") == 0)
+    while (headers_next(headers, &position, &field)) {
+        span_text(field.value, value, sizeof value);
+        MUST(strlen(value) == field.value.len && !strpbrk(value, "\r\n"));
+        if (span_equals(field.name, "traceparent"))
+            MUST(field.value.len == TRACE_PARENT_SIZE - 1);
+        else if (span_equals(field.name, "tracestate"))
             check_state(value);
         else
-            MUST(strcmp(name, "correlation_id") == 0 && strlen(value) <= 256);
+            MUST(span_equals(field.name, "correlation_id") && field.value.len <= 256);
     }
-    MUST(!headers_get(headers, "tracestate") || headers_get(headers, "traceparent"));
+    MUST(!headers_get(headers, "tracestate").at || headers_get(headers, "traceparent").at);
 }
 
 static void block(struct input *input)
@@ -85,7 +87,7 @@ static void block(struct input *input)
     size_t len;
     char *bytes = input_rest(input, &len);
     struct packet packet = {.subject = "s", .data = "", .headers = {bytes, len, NULL}};
-    struct delivery *delivery = delivery_new_core(&packet, 0);
+    struct delivery *delivery = delivery_new_core(&packet);
     struct run_trace *kept = NULL;
     struct headers headers = {0}, none = {0};
     struct trace_context context;

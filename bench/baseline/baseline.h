@@ -2,7 +2,7 @@
  * we know how. It says "ready" when it serves, and runs until SIGTERM.
  *
  * With --headers yes what it stores carries what moonbus adds by contract: a Nats-Msg-Id, and with
- * JSON a content-type. Without, only what is needed. */
+ * JSON a content-type; and an echo has a content-type. Without, only what is needed. */
 #ifndef MOONBUS_BASELINE_H
 #define MOONBUS_BASELINE_H
 
@@ -22,7 +22,7 @@ void baseline_hold(void);
 bool baseline_headers(void);
 void baseline_ready(void);
 
-/* Publishes with headers: the id, and a content-type unless that is NULL. */
+/* Publishes with headers: an id and a content-type, unless they are NULL. */
 void baseline_publish(natsConnection *connection, const char *subject, const char *reply,
                       const char *type, const char *id, const char *data, int len);
 

@@ -19,7 +19,8 @@ void baseline_publish(natsConnection *connection, const char *subject, const cha
     bench_must(natsMsg_Create(&msg, subject, reply, data, len), subject);
     if (type)
         natsMsgHeader_Set(msg, "content-type", type);
-    natsMsgHeader_Set(msg, "Nats-Msg-Id", id);
+    if (id)
+        natsMsgHeader_Set(msg, "Nats-Msg-Id", id);
     bench_must(natsConnection_PublishMsg(connection, msg), subject);
     natsMsg_Destroy(msg);
 }
@@ -33,6 +34,15 @@ static void on_echo(natsConnection *connection, natsSubscription *sub, natsMsg *
 {
     (void)sub, (void)closure;
     send(connection, out, msg);
+    natsMsg_Destroy(msg);
+}
+
+static void on_echo_headers(natsConnection *connection, natsSubscription *sub, natsMsg *msg,
+                            void *closure)
+{
+    (void)sub, (void)closure;
+    baseline_publish(connection, out, NULL, "text/plain", NULL, natsMsg_GetData(msg),
+                     natsMsg_GetDataLength(msg));
     natsMsg_Destroy(msg);
 }
 
@@ -78,26 +88,37 @@ static void on_count(natsConnection *connection, natsSubscription *sub, natsMsg 
     natsMsg_Destroy(msg);
 }
 
+/* To --in; with --subjects N to as many: "bench.in.00000" and so on. */
+static void subscribe(natsConnection *connection, natsMsgHandler handler)
+{
+    const char *in = bench_text("in", "bench.in");
+    long subjects = bench_number("subjects", 1);
+    for (long i = 0; i < subjects; i++) {
+        natsSubscription *sub;
+        char one[128];
+        snprintf(one, sizeof one, subjects > 1 ? "%s.%05ld" : "%s", in, i);
+        bench_must(natsConnection_Subscribe(&sub, connection, one, handler, NULL), one);
+        natsSubscription_SetPendingLimits(sub, -1, -1);
+    }
+}
+
 static void serve(natsMsgHandler handler, bool send_asap)
 {
     natsSubscription *sub;
     out = bench_text("out", "bench.out");
     per_mark = bench_number("per-mark", 1);
     natsConnection *connection = bench_connect(send_asap);
-    bench_must(
-        natsConnection_Subscribe(&sub, connection, bench_text("in", "bench.in"), handler, NULL),
-        "subscribe");
-    natsSubscription_SetPendingLimits(sub, -1, -1);
+    subscribe(connection, handler);
     bench_must(natsConnection_Subscribe(&sub, connection, "bench.count", on_count, NULL),
                "subscribe");
     bench_must(natsConnection_Flush(connection), "flush");
     baseline_ready();
 }
 
-/* --url --in --out */
+/* --url --in --out --subjects N --delivery-threads N --headers yes|no: with a content-type */
 void baseline_echo(void)
 {
-    serve(on_echo, false);
+    serve(baseline_headers() ? on_echo_headers : on_echo, false);
 }
 
 /* --url --in --out --per-mark N: for every N messages one is sent */

@@ -5,6 +5,7 @@
  * `fetch` is the plain loop that nats.c offers, for comparison. */
 #include <cjson/cJSON.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +22,14 @@ static struct {
     const char *stream, *durable, *out;
     char next[256], pull_reply[96], ack_inbox[80];
     int batch;
-    long arrived, settled; /* settled: the delivery thread's, as all of this */
-    long credit;           /* settled since the last request */
+    long settled, credit; /* of the thread that settles; credit: since the last request */
     int64_t ack_wait_ns;
     bool headers, json;
     unsigned token;
-    natsMsg *waiting[TOKENS]; /* owned; inputs whose output is not stored yet */
+    /* Owned; inputs whose output is not stored yet. One thread puts them here, the one of the
+     * PubAcks takes them out: nats.c has a thread for each subscription, which is faster than one
+     * for both. */
+    natsMsg *_Atomic waiting[TOKENS];
 } state;
 
 #define SLICES 100
@@ -49,6 +52,7 @@ static void make_consumer(jsCtx *js)
     config.AckWait = state.ack_wait_ns;
     config.MaxAckPending = 4LL * state.batch;
     config.MaxDeliver = -1;
+    config.FilterSubject = bench_text("filter", NULL);
     bench_must(js_AddConsumer(NULL, js, state.stream, &config, NULL, NULL), "consumer");
 }
 
@@ -165,10 +169,10 @@ static void on_stored(natsConnection *connection, natsSubscription *sub, natsMsg
     (void)connection, (void)sub, (void)closure;
     const char *dot = strrchr(natsMsg_GetSubject(msg), '.');
     unsigned token = (unsigned)strtoul(dot + 1, NULL, 10) % TOKENS;
-    if (strncmp(natsMsg_GetData(msg), "{\"stream\":", 10) != 0 || !state.waiting[token])
+    natsMsg *input = atomic_exchange(&state.waiting[token], NULL);
+    if (strncmp(natsMsg_GetData(msg), "{\"stream\":", 10) != 0 || !input)
         bench_fail("not stored: %.*s", natsMsg_GetDataLength(msg), natsMsg_GetData(msg));
-    acknowledge(state.waiting[token]);
-    state.waiting[token] = NULL;
+    acknowledge(input);
     natsMsg_Destroy(msg);
 }
 
@@ -201,20 +205,12 @@ static void *keep(void *arg)
     return NULL;
 }
 
-/* nats.c may run two subscriptions on two threads; with one delivery thread for all, what is above
- * needs no lock. */
-static void one_delivery_thread(void)
-{
-    bench_must(nats_SetMessageDeliveryPoolSize(1), "delivery pool");
-}
-
 static void subscribe(natsMsgHandler handler, natsMsgHandler on_ack)
 {
     natsSubscription *sub;
     natsInbox *inbox;
     char subject[96];
     jsCtx *js;
-    one_delivery_thread();
     open_state();
     bench_must(natsConnection_JetStream(&js, state.connection, NULL), "JetStream");
     make_consumer(js);
@@ -238,7 +234,7 @@ static void subscribe(natsMsgHandler handler, natsMsgHandler on_ack)
     baseline_ready();
 }
 
-/* --url --stream --durable --batch N */
+/* --url --stream --durable --batch N --filter SUBJECT */
 void baseline_consume(void)
 {
     subscribe(on_consume, NULL);

@@ -95,6 +95,11 @@ natsConnection *bench_connect(bool send_asap)
     bench_must(natsOptions_Create(&options), "options");
     bench_must(natsOptions_SetURL(options, bench_text("url", "nats://127.0.0.1:4222")), "--url");
     bench_must(natsOptions_SetSendAsap(options, send_asap), "options");
+    long threads = bench_number("delivery-threads", 0);
+    if (threads > 0) {
+        bench_must(nats_SetMessageDeliveryPoolSize((int)threads), "--delivery-threads");
+        bench_must(natsOptions_UseGlobalMessageDelivery(options, true), "--delivery-threads");
+    }
     bench_must(natsConnection_Connect(&connection, options), "connect");
     natsOptions_Destroy(options);
     return connection;

@@ -26,7 +26,7 @@ void bench_sleep_until_ns(int64_t when_ns);
 int64_t bench_cpu_ns(void);
 
 /* To --url. send_asap: each publish goes to the socket by itself, instead of with the next flush.
- */
+ * --delivery-threads N: so many for all subscriptions; else each has one of its own. */
 natsConnection *bench_connect(bool send_asap);
 
 /* Sorts the values; then the one below which the given share of them lies. */

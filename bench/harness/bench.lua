@@ -1,6 +1,7 @@
 -- Runs cases: every contender in turn, round after round (A B C A B C ...), so that what disturbs the
 -- machine disturbs all of them. Progress goes to standard error.
 local measures = require "bench.harness.measures"
+local others = require "bench.harness.others"
 local programs = require "bench.harness.programs"
 local server = require "spec.support.server"
 local wait = require "spec.support.wait"
@@ -37,10 +38,10 @@ local function new_run(self, case, variant, contender)
   }
 end
 
-local function contenders_of(self, case)
+local function contenders_of(case)
   local list = { "moonbus" }
   for _, name in ipairs(case.contenders) do
-    if name ~= "node" or self.options.node then list[#list + 1] = name end
+    if not others.NAMES[name] or programs.others[name] then list[#list + 1] = name end
   end
   return list
 end
@@ -53,11 +54,19 @@ local function case_of(case, variant)
   end })
 end
 
--- All rounds of a variant: values[contender][metric] is a list.
+-- Adds the processor time by thread of one run to what is kept of a contender: threads[role] is a list.
+local function keep_threads(threads, result, round)
+  for role, used in pairs(result.threads or {}) do
+    threads[role] = threads[role] or {}
+    threads[role][round] = used
+  end
+end
+
+-- All rounds of a variant: values[contender][metric] is a list, and so is threads[contender][role].
 local function run_variant(self, case, variant)
-  local values, failures = {}, {}
-  local contenders = contenders_of(self, case)
-  for _, name in ipairs(contenders) do values[name] = {} end
+  local values, threads, failures = {}, {}, {}
+  local contenders = contenders_of(case)
+  for _, name in ipairs(contenders) do values[name], threads[name] = {}, {} end
   for round = 1, self.options.runs do
     for _, name in ipairs(contenders) do
       progress(("%2d. %s, %s: run %d of %d, %s"):format(case.number, case.title, variant.title,
@@ -69,9 +78,10 @@ local function run_variant(self, case, variant)
         list[round] = ok and result[metric.key] or false
         values[name][metric.key] = list
       end
+      if ok then keep_threads(threads[name], result, round) end
     end
   end
-  return values, failures
+  return values, threads, failures
 end
 
 -- What the load generator does when nobody stands between it and the server: its messages come back
@@ -83,8 +93,8 @@ local function measure_load(self)
   })
 end
 
--- options: runs, ms, warm_ms, scale (of message counts), node (whether it takes part), smoke.
--- Gives a list of { case, variant, values, failures }, and what the load generator did alone.
+-- options: runs, ms, warm_ms, scale (of message counts), smoke.
+-- Gives a list of { case, variant, values, threads, failures }, and what the load generator did alone.
 function bench.run(cases, options)
   local self = { options = options, runs_made = 0, kept = {}, results = {} }
   self.server = server.start { config = "max_payload: 8MB" }
@@ -95,9 +105,9 @@ function bench.run(cases, options)
     for _, case in ipairs(cases) do
       for _, variant in ipairs(case.variants) do
         local own = case_of(case, variant)
-        local values, failures = run_variant(self, own, variant)
+        local values, threads, failures = run_variant(self, own, variant)
         self.results[#self.results + 1] = {
-          case = own, variant = variant, values = values, failures = failures,
+          case = own, variant = variant, values = values, threads = threads, failures = failures,
         }
       end
       self.client:wipe()

@@ -1,5 +1,5 @@
--- The programs that take part: moonbus, the bare C program, the Node program, and the load
--- generator. Each of the first three is started anew for each run, and serves when start() returns.
+-- The programs that take part: moonbus, the bare C program, those in other languages, and the load
+-- generator. All but the last are started anew for each run, and serve when start() returns.
 local cjson = require "cjson"
 local host = require "spec.support.host"
 local posix = require "spec.support.posix"
@@ -11,7 +11,7 @@ local programs = {}
 
 -- Where the programs are: set by bench/run.lua.
 programs.build = "build"
-programs.node = nil -- the folder of the Node program, when it can run
+programs.others = {} -- commands by name ("node"), of those that can run: harness/others.lua
 
 local function append(list, options)
   local names = {}
@@ -22,14 +22,6 @@ local function append(list, options)
     list[#list + 1] = tostring(options[name])
   end
   return list
-end
-
--- Processor time that a process has used, in seconds.
-function programs.cpu_seconds(pid)
-  local text = temp.read("/proc/" .. pid .. "/stat")
-  local fields = {}
-  for field in text:match "^.*%) (.*)$":gmatch "%S+" do fields[#fields + 1] = field end
-  return (tonumber(fields[12]) + tonumber(fields[13])) / 100 -- USER_HZ is 100 everywhere
 end
 
 -- Resident memory, in bytes.
@@ -69,9 +61,12 @@ function programs.start_c(mode, options)
   return start_program(append({ programs.build .. "/moonbus_baseline", mode }, options))
 end
 
--- The Node program; the same modes and options.
-function programs.start_node(mode, options)
-  return start_program(append({ "node", programs.node .. "/main.mjs", mode }, options))
+-- A program in another language; the same modes and options.
+function programs.start_other(name, mode, options)
+  local command = {}
+  for index, word in ipairs(programs.others[name].command) do command[index] = word end
+  command[#command + 1] = mode
+  return start_program(append(command, options))
 end
 
 -- moonbus -------------------------------------------------------------------------------------
@@ -79,11 +74,13 @@ end
 local moon = {}
 moon.__index = moon
 
--- What /status says of the first handler: counts by how handlers ended.
-function moon:counts()
-  local body = posix.http_get(tonumber(self.host.admin:match ":(%d+)$"), "/status")
+-- What /status says of the first handler of a host (spec.support.host): counts by how runs ended.
+function programs.counts(started)
+  local body = posix.http_get(tonumber(started.admin:match ":(%d+)$"), "/status")
   return cjson.decode(body).scripts[1].handlers[1]
 end
+
+function moon:counts() return programs.counts(self.host) end
 
 -- How many handlers are running, of all.
 function moon:running()

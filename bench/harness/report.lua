@@ -1,5 +1,8 @@
 -- What is printed: a table for people, or all runs as JSON.
 local cjson = require "cjson"
+local cpu = require "bench.harness.cpu"
+local others = require "bench.harness.others"
+local programs = require "bench.harness.programs"
 local stats = require "bench.harness.stats"
 local temp = require "spec.support.temp"
 
@@ -14,22 +17,27 @@ end
 
 -- The machine, and the versions of all that take part.
 function report.machine(options)
-  local cpu = (temp.read "/proc/cpuinfo" or ""):match "model name%s*:%s*([^\n]+)" or "?"
+  local cpu_name = (temp.read "/proc/cpuinfo" or ""):match "model name%s*:%s*([^\n]+)" or "?"
+  local versions = {}
+  for name, other in pairs(programs.others) do versions[name] = other.version end
   return {
     date = os.date "!%Y-%m-%d %H:%M UTC",
-    cpu = cpu, cpus = tonumber(output_of "nproc"),
+    cpu = cpu_name, cpus = tonumber(output_of "nproc"),
     kernel = output_of "uname -sr",
     load = (temp.read "/proc/loadavg" or ""):match "^%S+",
     moonbus = output_of(options.build .. "/moonbus version"):match "^[^\n]*",
     commit = output_of "git describe --always --dirty",
     nats_server = output_of((os.getenv "NATS_SERVER" or "nats-server") .. " -v"),
     nats_c = output_of "pkg-config --modversion libnats",
-    node = options.node and output_of "node --version" or nil,
-    node_client = options.node_client, -- or why Node is left out
+    others = versions, -- by name, with their clients'
+    left_out = options.left_out, -- sentences
   }
 end
 
-local NAMES = { c = "bare C", c_plain = "plain C", c_fetch = "C Fetch loop", node = "Node" }
+local NAMES = {
+  c = "bare C", c_header = "C with a header", c_plain = "plain C", c_fetch = "C Fetch loop", quiet = "without a reload",
+}
+for name, shown in pairs(others.NAMES) do NAMES[name] = shown end
 -- What stands in the column of bare C, when it is something else.
 local ASIDE = { one = "of one:", quiet = "without:", node = "Node:" }
 
@@ -37,7 +45,7 @@ local ASIDE = { one = "of one:", quiet = "without:", node = "Node:" }
 local function make_row(result, metric)
   local values = result.values
   local function list(name) return (values[name] or {})[metric.key] or {} end
-  local row = { metric = metric, median = {}, spread = {}, ratio = {} }
+  local row = { metric = metric, median = {}, spread = {}, ratio = {}, others_met = {} }
   for name in pairs(values) do
     row.median[name] = stats.median(list(name))
     row.spread[name] = stats.spread(list(name))
@@ -49,8 +57,20 @@ local function make_row(result, metric)
   if metric.target and compared then
     row.met = metric.lower and compared <= metric.target or not metric.lower and compared >= metric.target
   end
-  if metric.node_target and row.ratio.node then row.node_met = row.ratio.node >= metric.node_target end
+  for name, target in pairs(metric.others or {}) do
+    if row.ratio[name] then row.others_met[name] = row.ratio[name] >= target end
+  end
   return row
+end
+
+-- Processor time for a message by thread: the medians of a contender, as a text; nil without any.
+local function threads_text(result, name)
+  local parts = {}
+  for _, role in ipairs(cpu.ROLES) do
+    local median = stats.median((result.threads[name] or {})[role] or {})
+    if median and median >= 1 then parts[#parts + 1] = ("%s %.0f"):format(role, median) end
+  end
+  return #parts > 0 and table.concat(parts, " · ") or nil
 end
 
 local function cell(row, name)
@@ -78,7 +98,7 @@ local function target_text(metric, row)
   if not metric.target then return "" end
   local sign = metric.lower and "≤" or "≥"
   local verdict = row.met == nil and "?" or row.met and "met" or "MISSED"
-  return ("%s %.1f  %s"):format(sign, metric.target, verdict)
+  return ("%s %g  %s"):format(sign, metric.target, verdict)
 end
 
 local function others_text(result, row)
@@ -88,9 +108,8 @@ local function others_text(result, row)
     if name ~= against and row.median[name] then
       local ratio = row.ratio[name] and ("%.2f"):format(row.ratio[name]) or "?"
       local text = ("%s %s (%s"):format(NAMES[name] or name, cell(row, name), ratio)
-      if name == "node" and row.metric.node_target then
-        text = text .. (", ≥ %.1f %s"):format(row.metric.node_target, row.node_met and "met" or "MISSED")
-      end
+      local target = (row.metric.others or {})[name]
+      if target then text = text .. (", ≥ %g %s"):format(target, row.others_met[name] and "met" or "MISSED") end
       parts[#parts + 1] = text .. ")"
     end
   end
@@ -98,9 +117,13 @@ local function others_text(result, row)
 end
 
 local function print_machine(machine, options)
-  print(("%s (%s) · bare C on nats.c %s · %s · %s"):format(machine.moonbus, machine.commit,
-    machine.nats_c, machine.node and "Node " .. machine.node .. ", @nats-io " .. machine.node_client
-    or machine.node_client, machine.nats_server))
+  local parts = { ("%s (%s)"):format(machine.moonbus, machine.commit), "bare C on nats.c " .. machine.nats_c }
+  for _, name in ipairs(others.ORDER) do
+    if machine.others[name] then parts[#parts + 1] = ("%s on %s"):format(others.NAMES[name], machine.others[name]) end
+  end
+  parts[#parts + 1] = machine.nats_server
+  print(table.concat(parts, " · "))
+  for _, note in ipairs(machine.left_out) do print(note) end
   print(("%s · %d CPUs, %s · %s · load %s before"):format(machine.date, machine.cpus, machine.cpu,
     machine.kernel, machine.load))
   print(("the load generator alone, through the server: %s msg/s of 128 B, with %.0f%% of a CPU")
@@ -126,9 +149,25 @@ function report.print(results, machine, options)
       print(line { "   " .. result.variant.title, metric.unit, cell(row, "moonbus"), against,
         row.compared and ("%.2f"):format(row.compared) or "", target_text(metric, row),
         others_text(result, row) })
+      if metric.key == "cpu_ns" then
+        for _, name in ipairs { "moonbus", metric.against or "c" } do
+          local text = threads_text(result, name)
+          if text then print(("     %s by thread: %s"):format(NAMES[name] or name, text)) end
+        end
+      end
     end
     for _, failure in ipairs(result.failures) do print("   FAILED  " .. failure) end
   end
+end
+
+-- The medians of processor time by contender and thread.
+local function threads_of(result)
+  local medians = {}
+  for name, threads in pairs(result.threads) do
+    medians[name] = {}
+    for role, list in pairs(threads) do medians[name][role] = stats.median(list) end
+  end
+  return medians
 end
 
 function report.json(results, machine, options)
@@ -142,7 +181,9 @@ function report.json(results, machine, options)
         case = result.case.number, title = result.case.title, variant = result.variant.title,
         metric = metric.key, unit = metric.unit, lower_is_better = metric.lower or false, runs = runs,
         median = row.median, spread = row.spread, ratios = row.ratio, ratio = row.compared,
-        target = metric.target, met = row.met, node_target = metric.node_target, node_met = row.node_met,
+        target = metric.target, met = row.met, ideal = metric.ideal, against = metric.against or "c",
+        others_targets = metric.others, others_met = row.others_met,
+        threads = metric.key == "cpu_ns" and threads_of(result) or nil,
         failures = #result.failures > 0 and result.failures or nil,
       }
     end

@@ -7,7 +7,7 @@
  * comes back.
  *
  * --url --send SUBJECT --back SUBJECT --size BYTES --window N --per-mark N --warm-ms N --ms N
- * --count N: no more than so many */
+ * --count N: no more than so many; --subjects N: to "SUBJECT.00000" and so on, in turn */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,9 +29,10 @@
 
 struct flow {
     int fd;
-    char *block; /* `block_messages` times the same PUB */
-    size_t message_bytes, block_messages;
-    size_t at;                /* how far into a message the last write came */
+    char *block; /* `block_messages` PUBs of one length; the same one, or each subject's in turn */
+    size_t message_bytes, block_messages, subjects;
+    size_t next;              /* the message of the block that is written next, or is begun */
+    size_t at;                /* how far into it the last write came */
     int64_t sent, marks;      /* messages whose first byte was written; messages that came back */
     int64_t window, per_mark; /* see above */
     int64_t count;            /* sends no more than that */
@@ -85,11 +86,18 @@ static void greet(struct flow *flow, const char *back)
 static void make_block(struct flow *flow, const char *subject, size_t size)
 {
     char head[256], *payload = bench_payload(size);
-    int head_len = snprintf(head, sizeof head, "PUB %s %zu\r\n", subject, size);
-    flow->message_bytes = (size_t)head_len + size + 2;
-    flow->block_messages = BLOCK_BYTES / flow->message_bytes + 1;
-    flow->block = malloc(flow->block_messages * flow->message_bytes);
-    for (size_t i = 0; i < flow->block_messages; i++) {
+    for (size_t i = 0; i == 0 || i < flow->block_messages; i++) {
+        int head_len = flow->subjects > 1
+                           ? snprintf(head, sizeof head, "PUB %s.%05zu %zu\r\n", subject,
+                                      i % flow->subjects, size)
+                           : snprintf(head, sizeof head, "PUB %s %zu\r\n", subject, size);
+        if (i == 0) {
+            flow->message_bytes = (size_t)head_len + size + 2;
+            flow->block_messages = BLOCK_BYTES / flow->message_bytes + 1;
+            if (flow->subjects > 1) /* all of them, as often as it takes */
+                flow->block_messages += flow->subjects - flow->block_messages % flow->subjects;
+            flow->block = malloc(flow->block_messages * flow->message_bytes);
+        }
         char *at = flow->block + i * flow->message_bytes;
         memcpy(at, head, (size_t)head_len);
         memcpy(at + head_len, payload, size);
@@ -108,14 +116,15 @@ static int64_t allowed(const struct flow *flow)
 static void write_some(struct flow *flow)
 {
     int64_t messages = allowed(flow);
-    size_t room = flow->block_messages - (flow->at > 0);
+    size_t room = flow->block_messages - flow->next - (flow->at > 0);
     if (messages > (int64_t)room)
         messages = (int64_t)room;
     size_t rest = flow->at ? flow->message_bytes - flow->at : 0;
     size_t len = rest + (messages > 0 ? (size_t)messages * flow->message_bytes : 0);
     if (len == 0)
         return;
-    ssize_t count = write(flow->fd, flow->block + flow->at, len);
+    const char *from = flow->block + flow->next * flow->message_bytes + flow->at;
+    ssize_t count = write(flow->fd, from, len < BLOCK_BYTES ? len : BLOCK_BYTES);
     if (count < 0 && errno != EAGAIN)
         bench_fail("write: %s", strerror(errno));
     if (count <= 0)
@@ -124,6 +133,8 @@ static void write_some(struct flow *flow)
     size_t begun = (end + flow->message_bytes - 1) / flow->message_bytes;
     flow->sent += (int64_t)begun - (flow->at > 0);
     flow->at = end % flow->message_bytes;
+    flow->next =
+        flow->subjects > 1 ? (flow->next + end / flow->message_bytes) % flow->block_messages : 0;
 }
 
 /* One line of the protocol: a message is counted, a PING answered. */
@@ -204,6 +215,7 @@ int load_flow(void)
 {
     struct flow flow = {.window = bench_number("window", 16384),
                         .per_mark = bench_number("per-mark", 1),
+                        .subjects = (size_t)bench_number("subjects", 1),
                         .count = bench_number("count", LONG_MAX)};
     flow.fd = dial(bench_text("url", "nats://127.0.0.1:4222"));
     greet(&flow, bench_text("back", "bench.out"));

@@ -9,7 +9,7 @@ static const struct {
     int (*run)(void);
 } modes[] = {
     {"flow", load_flow}, {"request", load_request}, {"pace", load_pace},
-    {"fill", load_fill}, {"watch", load_watch},
+    {"fill", load_fill}, {"watch", load_watch},     {"percentiles", load_percentiles},
 };
 
 int main(int argc, char **argv)

@@ -26,13 +26,15 @@ static struct {
     int64_t *samples;
     size_t count;
     int64_t failed;
-    int open; /* tokens that wait for a reply */
+    int64_t answered; /* all of them, those of the warm-up, too */
+    int open;         /* tokens that wait for a reply */
     pthread_mutex_t lock;
     pthread_cond_t ended;
 } run = {.lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER};
 
 static void sample(int64_t began_ns, int64_t now_ns)
 {
+    run.answered++;
     if (began_ns >= run.from_ns && began_ns < run.until_ns && run.count < MOST_SAMPLES)
         run.samples[run.count++] = now_ns - began_ns;
 }
@@ -127,11 +129,12 @@ int load_request(void)
     else
         several(in_flight);
     bench_sort(run.samples, run.count);
-    printf("{\"rate\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"arrived\":%zu,\"failed\":%lld}\n",
+    printf("{\"rate\":%.0f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"arrived\":%zu,\"failed\":%lld,"
+           "\"sent\":%lld}\n",
            (double)run.count * 1e3 / (double)ms,
            (double)bench_percentile(run.samples, run.count, 0.5) / 1e3,
            (double)bench_percentile(run.samples, run.count, 0.99) / 1e3, run.count,
-           (long long)run.failed);
+           (long long)run.failed, (long long)run.answered);
     fflush(stdout);
     _exit(0); /* nats.c's threads may still be at work with what would be freed */
 }

@@ -11,7 +11,8 @@
 #define POLL_NS 4000000
 #define GIVE_UP_NS 15000000000LL
 
-/* --url --subject --count N --size BYTES */
+/* --url --subject --count N --size BYTES --of N: of so many messages one goes to the subject, the
+ * others to "bench.js.other" */
 int load_fill(void)
 {
     natsConnection *connection = bench_connect(false);
@@ -19,14 +20,18 @@ int load_fill(void)
     jsCtx *js;
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = MOST_UNDER_WAY;
+    options.PublishAsync.StallWait = GIVE_UP_NS / 1000000;
     bench_must(natsConnection_JetStream(&js, connection, &options), "JetStream");
     const char *subject = bench_text("subject", "bench.js.in");
     long count = bench_number("count", 1000);
     int size = (int)bench_number("size", 128);
     char *payload = bench_payload((size_t)size);
+    long of = bench_number("of", 1);
     int64_t began_ns = bench_now_ns();
     for (long i = 0; i < count; i++)
-        bench_must(js_PublishAsync(js, subject, payload, size, NULL), "publish");
+        bench_must(
+            js_PublishAsync(js, i % of == 0 ? subject : "bench.js.other", payload, size, NULL),
+            "publish");
     bench_must(js_PublishAsyncComplete(js, NULL), "the last PubAcks");
     printf("{\"rate\":%.0f,\"sent\":%ld}\n",
            (double)count * 1e9 / (double)(bench_now_ns() - began_ns), count);
@@ -48,8 +53,8 @@ static bool look(jsCtx *js, const char *stream, const char *durable, struct prog
     if (js_GetConsumerInfo(&info, js, stream, durable, NULL, NULL) != NATS_OK)
         return false;
     progress->at_ns = before_ns + (bench_now_ns() - before_ns) / 2;
-    progress->settled = (int64_t)info->Delivered.Stream - info->NumAckPending;
     progress->delivered = (int64_t)info->Delivered.Consumer;
+    progress->settled = progress->delivered - info->NumAckPending;
     progress->complete = info->NumPending == 0 && info->NumAckPending == 0;
     jsConsumerInfo_Destroy(info);
     return true;

@@ -1,5 +1,6 @@
 // The Node program that the benchmark compares with: the same modes and options as the bare C
 // program (bench/baseline/). It sends only what is needed, without moonbus' headers.
+import { readFileSync } from "node:fs";
 import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { connect, nanos } from "@nats-io/transport-node";
@@ -16,7 +17,8 @@ function fail(reason) {
 }
 
 if (mode === "check") {
-  console.log("ready");
+  const text = readFileSync(new URL("node_modules/@nats-io/transport-node/package.json", import.meta.url));
+  console.log(`ready @nats-io ${JSON.parse(text).version}, ${process.version}`);
   process.exit(0);
 }
 

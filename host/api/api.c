@@ -176,6 +176,20 @@ void api_may_wait(lua_State *L, const char *binding)
                    binding);
 }
 
+/* Most scripts publish to few subjects, which are one string each: one that comes twice in a row is
+ * kept, and then known by where it is. */
+static void keep_subject(lua_State *L, int index, const char *subject)
+{
+    struct instance *instance = instance_of(L);
+    if (subject != instance->sent.seen) {
+        instance->sent.seen = subject;
+        return;
+    }
+    lua_pushvalue(L, index);
+    api_keep(L, &instance->sent.subject_ref);
+    instance->sent.subject = subject;
+}
+
 const char *api_subject(lua_State *L, int index, const char *binding)
 {
     if (lua_type(L, index) != LUA_TSTRING) {
@@ -185,9 +199,20 @@ const char *api_subject(lua_State *L, int index, const char *binding)
     size_t len;
     const char *subject = lua_tolstring(L, index, &len);
     struct err err;
+    if (subject == instance_of(L)->sent.subject)
+        return subject;
     if (subject_check(subject, len, SUBJECT_PUBLISH, &err) != 0)
         api_misuse(L, "%s: %s", binding, err.message);
+    keep_subject(L, index, subject);
     return subject;
+}
+
+void api_keep(lua_State *L, int *ref)
+{
+    if (*ref)
+        lua_rawseti(L, LUA_REGISTRYINDEX, *ref);
+    else
+        *ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 void api_payload(lua_State *L, int index, const char *binding, struct payload *payload)
@@ -317,7 +342,7 @@ int api_headers(lua_State *L, int index, const char *content_type, struct header
         code = add_headers(L, index, headers, err);
         lua_settop(L, top);
     }
-    if (code == 0 && content_type && !headers_get(headers, "content-type"))
+    if (code == 0 && content_type && !headers_get(headers, "content-type").at)
         code = headers_add(headers, "content-type", content_type, strlen(content_type), err);
     return code;
 }
@@ -347,6 +372,7 @@ static void open_all(lua_State *L)
     api_plain_open(L);
     api_shared_open(L);
     api_permits_open(L);
+    api_parting_open(L);
     api_offload_open(L);
     api_replies_open(L);
     api_http_open(L);
@@ -357,6 +383,7 @@ const struct engine_hooks *api_hooks(void)
     static const struct engine_hooks hooks = {
         .open = open_all,
         .push_message = api_push_message,
+        .loosen_messages = api_loosen_messages,
         .end_messages = api_end_messages,
         .reply = api_reply,
         .reply_error = api_reply_error,

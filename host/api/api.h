@@ -48,6 +48,7 @@ void api_json_open(lua_State *L);    /* json_encode, json_decode, null, array */
 void api_plain_open(lua_State *L);   /* a metatable for grips */
 void api_shared_open(lua_State *L);  /* shared, shared_methods */
 void api_permits_open(lua_State *L); /* permit, permit_take, limiter_take ... */
+void api_parting_open(lua_State *L); /* parting, parting_set, parting_send */
 void api_offload_open(lua_State *L); /* offload, offload_results */
 void api_replies_open(lua_State *L); /* replies_ask, replies_next, replies_outcome ... */
 void api_http_open(lua_State *L);    /* http_open, http_wait, http_piece, http_answer ... */
@@ -84,8 +85,12 @@ int api_send(lua_State *L, struct task *task, struct link_frame *frame, struct e
 /* An op whose other side has not begun: it is abandoned; returns api_fail. */
 int api_not_started(lua_State *L, struct op *op, const struct err *err);
 
-/* Why a request has no reply. Its op's text is the subject, and its number the timeout. */
-void api_describe_no_reply(const struct op *op, enum err_code code, struct err *err);
+/* on_reply of an op's request: the op has the reply then, or the code, and is complete. */
+void api_on_reply(void *owner, struct packet *reply, enum err_code code);
+
+/* Why a request to the subject has no reply. */
+void api_describe_no_reply(const char *subject, int64_t timeout_ns, enum err_code code,
+                           struct err *err);
 
 /* Is the reply with these headers an error of the service's? Then pushes it, as an error object
  * with its status, and describes it to err. */
@@ -101,6 +106,10 @@ struct payload {
 /* The value at index as a payload: a string as it is, a table as JSON, nil as nothing. Raises for
  * anything else. May push one value (the JSON text), which must stay on the stack. */
 void api_payload(lua_State *L, int index, const char *binding, struct payload *payload);
+
+/* Pops a value, which the registry keeps under *ref from now on (0: under none yet) in place of
+ * what it kept there. */
+void api_keep(lua_State *L, int *ref);
 
 /* The subject at index, checked. Raises. */
 const char *api_subject(lua_State *L, int index, const char *binding);
@@ -122,6 +131,9 @@ void api_note_abandoned(struct task *task, const char *subject);
 /* Pushes the JSON text of the value at index; raises for what JSON cannot hold: "bus.publish:
  * items[2].price: JSON has no NaN". */
 void api_json_encode(lua_State *L, int index, const char *binding);
+/* The same, with the fields of each object by their names (of one with more than VM_NAMES_MOST: as
+ * they come), so that equal values have the same text everywhere. */
+void api_json_encode_sorted(lua_State *L, int index, const char *binding);
 
 /* The same for people to read, as in the log: what JSON cannot hold is described, never refused. */
 void api_json_describe(lua_State *L, int index);
@@ -183,6 +195,9 @@ void api_msg_json_open(lua_State *L);
 /* Adds msg:header and msg:header_values to the table of methods on top of the stack. */
 void api_msg_headers_open(lua_State *L);
 
+/* Adds core.stored to the table on top of the stack. */
+void api_msg_stored_open(lua_State *L);
+
 /* Adds msg:respond and the verdicts (ack, nak, term, reject, progress) to the table of methods on
  * top of the stack. */
 void api_verdict_open(lua_State *L);
@@ -195,19 +210,20 @@ enum message_kind { MESSAGE_CORE, MESSAGE_STREAM, MESSAGE_REPLY, MESSAGE_STORED 
  * as its run is over. Any other object keeps its message until it is collected. Once the run is
  * over both may be read, and no more: whoever still has one finds it settled. */
 struct message {
-    struct vm_held held; /* not of a copy */
-    struct vm *vm;       /* not owned; its own */
+    struct vm_held held; /* of a copy: only once it is owned (api_loosen_messages) */
+    const void *mark;    /* what no other userdata has in this place */
+    struct vm *vm;       /* not owned; its own; of what is held */
     enum message_kind kind;
-    int place;                 /* while its run goes on: where the table of those that run has it */
-    struct message *next;      /* while its run goes on: another one of it (a batch), or NULL */
-    bool cached;               /* its environment table is its own, and has the headers */
-    bool decided;              /* it has a verdict that is carried out later: msg:reject, and
-                                  msg:nak with order_by */
-    struct task *run;          /* not owned; NULL: that is over, or it is a reply */
-    struct delivery *delivery; /* borrowed from its run; NULL as that is */
-    struct delivery *kept;     /* reference held; NULL: it is a copy or a reply */
-    struct packet *replied;    /* owned, behind this: of a reply; else NULL */
-    struct header_block headers;        /* of the copy, of `kept` or of the reply */
+    struct message *next;        /* while its run goes on: another one of it (a batch), or NULL */
+    struct message **from;       /* likewise: what points to it in that list */
+    bool cached;                 /* its environment table is its own, and has the headers */
+    bool decided;                /* it has a verdict that is carried out later: msg:reject, and
+                                    msg:nak with order_by */
+    struct task *run;            /* not owned; NULL: that is over, or it is a reply */
+    struct delivery *delivery;   /* borrowed from its run; NULL as that is */
+    struct delivery *kept;       /* reference held; NULL: it is a copy or a reply */
+    struct packet *replied;      /* owned, behind this: of a reply; else NULL */
+    struct header_block headers; /* of the copy, of `kept` or of the reply */
     const char *subject, *data, *reply; /* reply: or NULL */
     size_t len, external_bytes;
     /* When its run is over, and it is from a stream. */
@@ -220,7 +236,8 @@ struct message {
 /* The headers table of the message at index 1; the same each time. */
 void api_push_headers(lua_State *L, struct message *message);
 
-/* engine_hooks' end_messages. */
+/* engine_hooks' loosen_messages and end_messages. */
+void api_loosen_messages(struct task *task);
 void api_end_messages(struct task *task);
 
 /* The message at index 1 of a method; raises when it is something else. */

@@ -48,7 +48,7 @@ static int core_publish(lua_State *L)
         .reply = reply,
         .data = payload.data,
         .len = payload.len,
-        .headers = &headers,
+        .headers = headers.count ? &headers : NULL,
     };
     int code = api_send(L, task, &frame, &err);
     headers_clear(&headers);
@@ -63,15 +63,22 @@ static int core_publish(lua_State *L)
 /* Request ----------------------------------------------------------------------------------------
  */
 
-/* Its op's text is the subject and its number the timeout, for the sentence of a failure. */
+/* Behind its op, whose number is the timeout. */
+struct requesting {
+    struct inbox_request request; /* the inbox's; the first, as binding_request wants it */
+    char subject[];
+};
 
-static void on_reply(void *owner, struct packet *reply, enum err_code code)
+void api_on_reply(void *owner, struct packet *reply, enum err_code code)
 {
     struct op *op = owner;
-    if (reply)
-        op->result.reply = packet_take(reply);
     op->result.code = code;
-    op_complete(op);
+    if (!reply) {
+        op_complete(op);
+        return;
+    }
+    op->result.reply = packet_take(reply);
+    op_complete_by_reply(op);
 }
 
 int api_not_started(lua_State *L, struct op *op, const struct err *err)
@@ -81,16 +88,16 @@ int api_not_started(lua_State *L, struct op *op, const struct err *err)
     return api_fail(L, err);
 }
 
-void api_describe_no_reply(const struct op *op, enum err_code code, struct err *err)
+void api_describe_no_reply(const char *subject, int64_t timeout_ns, enum err_code code,
+                           struct err *err)
 {
-    const char *subject = op->result.text ? op->result.text : "";
     char timeout[32];
     switch (code) {
     case ERR_NO_RESPONDERS:
         err_set(err, ERR_NO_RESPONDERS, "nobody serves \"%.200s\"", subject);
         return;
     case ERR_TIMEOUT:
-        value_format_duration((int64_t)op->result.number, timeout, sizeof timeout);
+        value_format_duration(timeout_ns, timeout, sizeof timeout);
         err_set(err, ERR_TIMEOUT, "no answer from \"%.200s\" within %s", subject, timeout);
         return;
     case ERR_PERMISSION:
@@ -128,8 +135,10 @@ static int push_answer(struct op *op, lua_State *L)
 {
     struct err err;
     struct packet *reply = &op->result.reply;
+    const struct requesting *requesting = op_more(op);
     if (op->result.code != ERR_NONE || !reply->subject) {
-        api_describe_no_reply(op, op->result.code, &err);
+        api_describe_no_reply(requesting->subject, (int64_t)op->result.number, op->result.code,
+                              &err);
         binding_count_request(op, err.code);
         binding_fail_span(op, &err);
         return api_fail(L, &err);
@@ -169,23 +178,26 @@ static int core_request(lua_State *L)
         headers_clear(&headers);
         return api_misuse(L, "bus.request: %s", err.message);
     }
-    struct op *op = op_new(task, push_answer, cancel_request);
+    size_t subject_size = strlen(subject) + 1;
+    struct op *op =
+        op_new_with(task, sizeof(struct requesting) + subject_size, push_answer, cancel_request);
     if (!op) {
         headers_clear(&headers);
         err_set(&err, ERR_MEMORY, "no memory for a request");
         return api_fail(L, &err);
     }
-    op->result.text = strdup(subject);
+    struct requesting *requesting = op_more(op);
+    memcpy(requesting->subject, subject, subject_size);
     op->result.number = (uint64_t)timeout_ns;
     struct task_sending sending = {.operation = "request", .subject = subject, .len = payload.len};
     op->span = binding_trace_send(task, &sending, &headers);
     struct link_frame frame = {
-        .subject = subject,
+        .subject = requesting->subject,
         .data = payload.data,
         .len = payload.len,
-        .headers = &headers,
+        .headers = headers.count ? &headers : NULL,
     };
-    int code = binding_request(op, &frame, timeout_ns, on_reply, &err);
+    int code = binding_request(op, &frame, timeout_ns, api_on_reply, &err);
     headers_clear(&headers);
     if (!code)
         return task_wait(L, op);

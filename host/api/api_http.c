@@ -324,7 +324,11 @@ static int core_http_key(lua_State *L)
     struct message *message = lua_isnoneornil(L, 1) ? NULL : api_to_message(L, 1);
     const struct delivery *input = message ? message->delivery : NULL;
     bool batch = task->root->batch != NULL;
-    if ((batch && !input) || !task_message_id(task, input, "http", id, sizeof id))
+    if (batch && !input)
+        return 0;
+    if (task_message_id(task, input, "http", id, sizeof id) != 0)
+        return luaL_error(L, "not enough memory");
+    if (!id[0])
         return 0;
     lua_pushstring(L, id);
     return 1;

@@ -3,16 +3,15 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
-#include "api/api.h"
-#include "base/log.h"
+#include "api/api_js.h"
 #include "base/value.h"
 
 /* What a publish says besides its subject and data. */
 struct publish_args {
     struct headers headers;     /* owned */
-    char id[1280];              /* "": a random one */
+    char id[1280];              /* id_len of it, and a NUL */
+    size_t id_len;              /* 0: a random one */
     int64_t timeout_ns;         /* 0: the outbox's */
     int attempts;               /* 0: the outbox's */
     bool derived_id, wary;      /* from the input; a duplicate is told of after a retry, too */
@@ -25,7 +24,7 @@ struct publish_args {
 static void publish_init(struct publish_args *publish)
 {
     publish->headers = headers_in(publish->room, sizeof publish->room);
-    publish->id[0] = '\0';
+    publish->id_len = 0;
     publish->timeout_ns = 0;
     publish->attempts = 0;
     publish->derived_id = publish->trial = publish->wary = false;
@@ -119,27 +118,29 @@ static void read_options(lua_State *L, int options, struct publish_args *publish
         api_misuse(L, "js.publish: id must have 1 to %d bytes, and no line break or NUL",
                    (int)sizeof publish->id - 1);
     memcpy(publish->id, id, len + 1);
+    publish->id_len = len;
 }
 
 /* A Nats-Msg-Id among the headers is the id, unless the option says another. It leaves them: the
  * outbox writes its own. */
 static int take_id_header(struct publish_args *publish, struct err *err)
 {
-    const char *id = headers_get(&publish->headers, "Nats-Msg-Id");
-    if (!id)
+    struct span id = headers_get(&publish->headers, "Nats-Msg-Id");
+    if (!id.at)
         return 0;
-    if (!publish->id[0]) {
-        if (strlen(id) >= sizeof publish->id)
+    if (!publish->id_len) {
+        if (id.len >= sizeof publish->id)
             return err_set(err, ERR_INVALID, "the header \"Nats-Msg-Id\" is too long");
-        strcpy(publish->id, id);
+        span_text(id, publish->id, sizeof publish->id);
+        publish->id_len = id.len;
     }
     struct headers rest = {0};
-    const char *name, *value;
+    struct header_field field;
     size_t position = 0;
     int code = 0;
-    while (code == 0 && headers_next(&publish->headers, &position, &name, &value)) {
-        if (strcasecmp(name, "Nats-Msg-Id") != 0)
-            code = headers_add(&rest, name, value, strlen(value), err);
+    while (code == 0 && headers_next(&publish->headers, &position, &field)) {
+        if (!span_is(field.name, "Nats-Msg-Id"))
+            code = headers_copy(&rest, field.name, field.value, err);
     }
     headers_clear(&publish->headers);
     publish->headers = rest;
@@ -155,7 +156,7 @@ static int add_own(lua_State *L, int own, struct headers *headers, struct err *e
     lua_getfield(L, own, "value");
     size_t len;
     const char *name = lua_tostring(L, -2), *value = lua_tolstring(L, -1, &len);
-    int code = headers_get(headers, name)
+    int code = headers_get(headers, name).at
                    ? err_set(err, ERR_INVALID, "the header \"%s\" is set by an option", name)
                    : headers_add(headers, name, value, len, err);
     lua_pop(L, 2);
@@ -181,97 +182,6 @@ static int fill_headers(lua_State *L, int headers, int first, const char *conten
 
 /* --- Publishing --- */
 
-/* Threads of the outbox: err is borrowed, the op is ours. */
-static void on_result(void *owner, const struct receipt *receipt, const struct err *err)
-{
-    struct op *op = owner;
-    op->result.code = receipt ? ERR_NONE : err->code;
-    int written = -1;
-    /* What the log says of a duplicate, or a counter's sum, each on a line of its own. */
-    if (receipt && receipt->duplicate)
-        written = asprintf(&op->result.text, "%s\n%s\n%s", receipt->stream, receipt->subject,
-                           receipt->id);
-    else if (receipt && receipt->value[0])
-        written = asprintf(&op->result.text, "%s\n%s", receipt->stream, receipt->value);
-    if (written < 0)
-        op->result.text = strdup(receipt ? receipt->stream : err->message);
-    if (receipt) {
-        binding_name_span(op, receipt->id);
-        op->result.number = receipt->sequence;
-        op->result.retried = receipt->retried;
-        op->result.duplicate = receipt->duplicate;
-    }
-    op_complete(op);
-}
-
-/* What keeps the input from being acknowledged. wrong_sequence is an answer, as is no_ack: no other
- * run would know more. A full outbox is tried again by the Lua side. */
-static void note_failure(struct task *task, const struct err *err)
-{
-    if (err->code != ERR_WRONG_SEQUENCE && err->code != ERR_NO_ACK && err->code != ERR_FULL)
-        task_publish_failed(task, err);
-}
-
-/* The first run of an input's first delivery, and its publish has been stored before. */
-static void warn_of_duplicate(const struct task *root, const struct delivery *input, lua_State *L,
-                              const char *stream, const char *subject, const char *id)
-{
-    char file[256];
-    struct log_context context = {.script = binding_script_name(root->instance)};
-    api_log_message(&context, root, input);
-    if (where_find(L, file, sizeof file, &context.line))
-        context.file = file;
-    log_event(LOG_WARN, &context,
-              "js.publish \"%s\": the stream %s has a message with the id \"%s\" already, though "
-              "this is the input's first run here: either another publish has the same id, or the "
-              "input was handled before (its durable was made anew, its acknowledgement was lost)",
-              subject, stream, id);
-}
-
-/* op->work: what it comes from, when a duplicate of that would be odd; the run's, or NULL. */
-static void judge_duplicate(struct op *op, lua_State *L)
-{
-    char *subject = strchr(op->result.text, '\n'), *id = subject ? strchr(subject + 1, '\n') : NULL;
-    if (!id)
-        return;
-    *subject++ = '\0';
-    *id++ = '\0';
-    if (op->work)
-        warn_of_duplicate(op->task->root, op->work, L, op->result.text, subject, id);
-}
-
-static int push_receipt(struct op *op, lua_State *L)
-{
-    if (op->result.duplicate && op->result.text)
-        judge_duplicate(op, L);
-    const char *text = op->result.text ? op->result.text : "";
-    if (op->result.code != ERR_NONE) {
-        struct err err;
-        err_set(&err, op->result.code, "%s", text);
-        if (!op->result.trial)
-            note_failure(op->task, &err);
-        binding_fail_span(op, &err);
-        return api_fail(L, &err);
-    }
-    lua_createtable(L, 0, 4);
-    size_t name = strcspn(text, "\n");
-    lua_pushlstring(L, text, name);
-    lua_setfield(L, -2, "stream");
-    if (text[name]) {
-        lua_pushstring(L, text + name + 1);
-        lua_setfield(L, -2, "val");
-    }
-    lua_pushnumber(L, (double)op->result.number);
-    lua_setfield(L, -2, "seq");
-    lua_pushboolean(L, op->result.duplicate);
-    lua_setfield(L, -2, "duplicate");
-    if (op->result.trial) {
-        lua_pushboolean(L, op->result.retried);
-        lua_setfield(L, -2, "retried");
-    }
-    return 1;
-}
-
 /* options.needs = { level =, what = }: what the server must be able to do. A publish that cannot be
  * made counts as one that failed. */
 static int check_needs(lua_State *L, int options, struct task *task, struct err *err)
@@ -287,7 +197,7 @@ static int check_needs(lua_State *L, int options, struct task *task, struct err 
     }
     lua_pop(L, 1);
     if (code)
-        note_failure(task, err);
+        api_js_note_failure(task, err);
     return code;
 }
 
@@ -316,21 +226,26 @@ static void check_from(lua_State *L, const struct task *task, const struct publi
 static void check_origin(lua_State *L, const struct task *task, struct publish_args *publish,
                          const char *binding)
 {
-    if (!task->root->batch || publish->id[0] || publish->from)
+    if (!task->root->batch || publish->id_len || publish->from)
         return;
     headers_clear(&publish->headers);
     api_misuse(L, "%s: in a batch, say from = msg (the message that this comes from), or id",
                binding);
 }
 
-static void derive_id(struct task *task, const char *subject, struct publish_args *publish)
+/* What publish holds is cleared before it raises. */
+static void derive_id(lua_State *L, struct task *task, const char *subject,
+                      struct publish_args *publish)
 {
-    if (publish->id[0])
+    if (publish->id_len)
         return;
     const struct delivery *input = publish->from ? publish->from->delivery : NULL;
-    publish->derived_id = task_message_id(task, input, subject, publish->id, sizeof publish->id);
-    if (!publish->derived_id)
-        publish->id[0] = '\0';
+    if (task_message_id(task, input, subject, publish->id, sizeof publish->id) != 0) {
+        headers_clear(&publish->headers);
+        luaL_error(L, "not enough memory");
+    }
+    publish->id_len = strlen(publish->id);
+    publish->derived_id = publish->id_len > 0;
 }
 
 /* Then nothing of it can have been published before. */
@@ -344,48 +259,48 @@ static int start(lua_State *L, struct task *task, const char *subject,
                  const struct payload *payload, struct publish_args *publish)
 {
     struct err err;
-    struct op *op = op_new(task, push_receipt, binding_cancel_publish);
-    if (!op) {
-        headers_clear(&publish->headers);
-        return luaL_error(L, "not enough memory");
-    }
-    struct delivery *input = publish->from ? publish->from->delivery : task->root->delivery;
-    op->work = publish->derived_id && is_first_run(input) ? input : NULL;
-    op->result.trial = publish->trial;
+    struct delivery *from = publish->from ? publish->from->delivery : NULL;
+    struct delivery *input = from ? from : task->root->delivery;
+    struct delivery *first = publish->derived_id && is_first_run(input) ? input : NULL;
     struct task_sending sending = {
         .operation = "publish",
         .subject = subject,
-        .id = publish->id[0] ? publish->id : NULL,
-        .from = publish->from ? publish->from->delivery : NULL,
+        .id = publish->id_len ? publish->id : NULL,
+        .from = from,
         .len = payload->len,
     };
-    op->span = binding_trace_send(task, &sending, &publish->headers);
+    struct trace_span *span = binding_trace_send(task, &sending, &publish->headers);
     struct outbox_message message = {
         .subject = subject,
         .data = payload->data,
         .len = payload->len,
-        .headers = &publish->headers,
-        .id = publish->id[0] ? publish->id : NULL,
+        .headers = publish->headers.count ? &publish->headers : NULL,
+        .id = {publish->id_len ? publish->id : NULL, publish->id_len},
         .timeout_ns = publish->timeout_ns,
         .attempts = publish->attempts,
-        .again = publish->id[0] && !op->work,
-        .wary = publish->wary && !op->work,
+        .again = publish->id_len && !first,
+        .wary = publish->wary && !first,
+        .waits = !publish->trial,
     };
-    int code = binding_publish(op, &message, on_result, &err);
-    headers_clear(&publish->headers);
-    if (code) {
-        if (!publish->trial)
-            note_failure(task, &err);
-        if (err.code == ERR_FULL) /* the Lua side comes again when there may be room */
-            binding_drop_span(op);
-        else
-            binding_fail_span(op, &err);
-        int count = api_not_started(L, op, &err);
-        lua_pushstring(L, message.id);
-        lua_pushboolean(L, publish->derived_id);
-        return count + 2;
+    struct op *op = op_new_with(task, sizeof(struct publishing) + outbox_bytes(&message),
+                                api_js_push_receipt, binding_cancel_publish);
+    if (!op) {
+        headers_clear(&publish->headers);
+        binding_end_span(task, span, NULL);
+        return luaL_error(L, "not enough memory");
     }
-    return task_wait(L, op);
+    op->work = first;
+    op->span = span;
+    op->result.trial = publish->trial;
+    struct publishing *publishing = op_more(op);
+    int code = binding_publish(op, publishing->bytes, &message, api_js_on_result, &err);
+    headers_clear(&publish->headers);
+    if (!code)
+        return task_wait(L, op);
+    if (!publish->trial)
+        api_js_note_failure(task, &err);
+    binding_fail_span(op, &err);
+    return api_not_started(L, op, &err);
 }
 
 /* The running task, as of api_task. */
@@ -397,13 +312,12 @@ static struct task *publishing_task(lua_State *L, const char *binding, const cha
     return api_task(L, binding);
 }
 
-/* core.js_publish(subject, data, options, content_type, binding): a receipt, or nil and an error;
- * after an error "full" also the id, and whether it was derived, to be tried again with as
- * options.id and options.derived. Waits. */
+/* core.js_publish(subject, data, options, content_type, binding): what api_js_push_receipt
+ * says. Waits. */
 static int core_js_publish(lua_State *L)
 {
     lua_settop(L, 5);
-    const char *binding = luaL_optstring(L, 5, "js.publish");
+    const char *binding = lua_isnil(L, 5) ? "js.publish" : luaL_checkstring(L, 5);
     struct publish_args publish;
     publish_init(&publish);
     const char *subject = api_subject(L, 1, binding);
@@ -414,7 +328,7 @@ static int core_js_publish(lua_State *L)
         read_options(L, 3, &publish);
         read_from(L, 3, &publish);
         lua_getfield(L, 3, "derived");
-        publish.derived_id = lua_toboolean(L, -1) && publish.id[0];
+        publish.derived_id = lua_toboolean(L, -1) && publish.id_len;
         lua_getfield(L, 3, "trial");
         publish.trial = lua_toboolean(L, -1);
         lua_getfield(L, 3, "wary");
@@ -427,19 +341,20 @@ static int core_js_publish(lua_State *L)
     }
     struct payload payload;
     api_payload(L, 2, binding, &payload);
-    const char *content_type = luaL_optstring(L, 4, payload.content_type);
+    const char *content_type = lua_isnil(L, 4) ? payload.content_type : luaL_checkstring(L, 4);
     struct task *task = publishing_task(L, binding, subject);
     check_from(L, task, &publish, binding);
     api_may_wait(L, binding);
     struct err err;
     if (!plain && check_needs(L, 3, task, &err) != 0)
         return api_fail(L, &err);
-    if (fill_headers(L, headers, plain ? 0 : headers + 1, content_type, &publish, &err) != 0) {
+    if ((!plain || content_type) &&
+        fill_headers(L, headers, plain ? 0 : headers + 1, content_type, &publish, &err) != 0) {
         headers_clear(&publish.headers);
         return api_misuse(L, "%s: %s", binding, err.message);
     }
     check_origin(L, task, &publish, binding);
-    derive_id(task, subject, &publish);
+    derive_id(L, task, subject, &publish);
     return start(L, task, subject, &payload, &publish);
 }
 
@@ -457,7 +372,13 @@ static int core_js_prepare(lua_State *L)
         read_from(L, 3, &publish);
     }
     struct payload payload;
+    bool sorts = lua_istable(L, 2) && !lua_isnil(L, 4);
+    if (sorts) { /* of a bucket: the ids of its writes have a hash of the value */
+        api_json_encode_sorted(L, 2, binding);
+        lua_replace(L, 2);
+    }
     api_payload(L, 2, binding, &payload);
+    payload.content_type = sorts ? "application/json" : payload.content_type;
     struct task *task = publishing_task(L, binding, subject);
     check_from(L, task, &publish, binding);
     if (!lua_isnil(L, 4))
@@ -474,10 +395,10 @@ static int core_js_prepare(lua_State *L)
             return api_misuse(L, "%s: %s", binding, err.message);
     }
     check_origin(L, task, &publish, binding);
-    derive_id(task, subject, &publish);
+    derive_id(L, task, subject, &publish);
     lua_pushlstring(L, payload.data, payload.len);
     lua_pushstring(L, payload.content_type);
-    lua_pushstring(L, publish.id[0] ? publish.id : NULL);
+    lua_pushstring(L, publish.id_len ? publish.id : NULL);
     lua_pushboolean(L, publish.derived_id);
     return 4;
 }

@@ -15,15 +15,6 @@
 /* The op's text is the operation. An answer is read when the task resumes, on its worker. */
 #define OPERATION_MOST 900
 
-static void on_reply(void *owner, struct packet *reply, enum err_code code)
-{
-    struct op *op = owner;
-    if (reply)
-        op->result.reply = packet_take(reply);
-    op->result.code = code;
-    op_complete(op);
-}
-
 /* nil and an error, with JetStream's own code if there is one. */
 static int fail_with(lua_State *L, const struct err *err, int api_code)
 {
@@ -119,7 +110,7 @@ static int call(lua_State *L, int (*push)(struct op *, lua_State *), const char 
         err_set(&err, ERR_MEMORY, "no memory for a request");
         return api_not_started(L, op, &err);
     }
-    if (binding_js_api(op, operation, data, len, timeout_ns, on_reply, &err) != 0)
+    if (binding_js_api(op, operation, data, len, timeout_ns, api_on_reply, &err) != 0)
         return api_not_started(L, op, &err);
     return task_wait(L, op);
 }

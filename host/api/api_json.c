@@ -33,7 +33,7 @@ struct json_place {
 struct output {
     lua_State *L;
     const char *binding;
-    bool lenient;
+    bool lenient, sorted;
     char *bytes;
     size_t len, capacity;
     int slot;
@@ -333,7 +333,8 @@ static void put_fields(struct output *out, struct json_place *place, bool named,
     }
 }
 
-/* Sorted by name, so that a field of the log always has the same place. */
+/* Sorted by name, so that a field of the log always has the same place, and equal values the same
+ * text in each Lua state: lua_next goes by hashes, which each state has others of. */
 static void put_sorted(struct output *out, struct json_place *place, bool *first)
 {
     lua_State *L = out->L;
@@ -356,7 +357,7 @@ static void put_object(struct output *out, struct json_place *place)
 {
     bool first = true;
     put_char(out, '{');
-    if (out->lenient)
+    if (out->sorted)
         put_sorted(out, place, &first);
     else
         put_fields(out, place, true, &first);
@@ -444,12 +445,13 @@ static void put_value(struct output *out, const struct json_place *place)
     put_text(out, ">\"");
 }
 
-static void encode(lua_State *L, int index, const char *binding, bool lenient)
+static void encode(lua_State *L, int index, const char *binding, bool lenient, bool sorted)
 {
     struct output out;
     out.L = L;
     out.binding = binding;
     out.lenient = lenient;
+    out.sorted = sorted;
     out.bytes = out.small;
     out.len = 0;
     out.capacity = sizeof out.small;
@@ -465,10 +467,15 @@ static void encode(lua_State *L, int index, const char *binding, bool lenient)
 
 void api_json_encode(lua_State *L, int index, const char *binding)
 {
-    encode(L, index, binding, false);
+    encode(L, index, binding, false, false);
+}
+
+void api_json_encode_sorted(lua_State *L, int index, const char *binding)
+{
+    encode(L, index, binding, false, true);
 }
 
 void api_json_describe(lua_State *L, int index)
 {
-    encode(L, index, "json", true);
+    encode(L, index, "json", true, true);
 }

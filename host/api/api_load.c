@@ -2,6 +2,7 @@
  *
  * A registration is built from a table that moonbus.options has checked. It hangs on a userdata
  * until the engine takes it: whatever raises in between frees it. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "api/api.h"
@@ -73,6 +74,25 @@ static void read_needs(lua_State *L, struct registration *r)
     lua_pop(L, 1);
 }
 
+/* core.service_data(service, endpoint, text): the `data` of its STATS, as JSON; nil: none. */
+static int core_service_data(lua_State *L)
+{
+    binding_service_data(instance_of(L), luaL_checkstring(L, 1), luaL_checkstring(L, 2),
+                         luaL_optstring(L, 3, NULL));
+    return 0;
+}
+
+/* By a tail call, as in `return kv.bucket(...)`, nothing of the file is left on the stack. */
+static void set_place(lua_State *L, struct registration *registration)
+{
+    char file[512];
+    if (!where_find(L, file, sizeof file, &registration->line)) {
+        snprintf(file, sizeof file, "%s", binding_script_name(instance_of(L)));
+        registration->line = 1;
+    }
+    registration->file = spec_copy(L, file);
+}
+
 /* core.register(kind, spec, fn): spec from moonbus.options; fn: nil for a stream. Returns the place
  * of the registration in the order of all. */
 static int core_register(lua_State *L)
@@ -85,12 +105,10 @@ static int core_register(lua_State *L)
         luaL_checktype(L, 3, LUA_TFUNCTION);
     luaL_checkstack(L, LUA_MINSTACK + ALIKE_STACK, "too many values");
 
-    char file[512];
     struct registration **draft = push_draft(L);
     struct registration *r = *draft;
     r->kind = kind;
-    if (where_find(L, file, sizeof file, &r->line))
-        r->file = spec_copy(L, file);
+    set_place(L, r);
     r->alike = lua_isfunction(L, 3) ? alike_function(L, 3) : 0;
     read_needs(L, r);
     const char *wrong = kind->read(L, 2, r);
@@ -146,11 +164,9 @@ void api_load_open(lua_State *L)
 {
     api_collected(L, DRAFT_METATABLE, collect_draft);
     static const luaL_Reg functions[] = {
-        {"register", core_register},
-        {"check_loading", core_check_loading},
-        {"replace_handler", core_replace_handler},
-        {"script_limits", core_script_limits},
-        {NULL, NULL},
+        {"register", core_register},           {"service_data", core_service_data},
+        {"check_loading", core_check_loading}, {"replace_handler", core_replace_handler},
+        {"script_limits", core_script_limits}, {NULL, NULL},
     };
     for (const luaL_Reg *f = functions; f->name; f++) {
         lua_pushcfunction(L, f->func);

@@ -8,19 +8,21 @@
 #include "base/value.h"
 #include "bus/letter.h"
 
+/* What is read most is last: they are looked through from there. */
 enum field {
     FIELD_NONE,
-    FIELD_SUBJECT,
-    FIELD_DATA,
-    FIELD_HEADERS,
-    FIELD_REPLY,
-    FIELD_STREAM,
-    FIELD_CONSUMER,
-    FIELD_SEQUENCE,
-    FIELD_ATTEMPT,
     FIELD_PENDING,
+    FIELD_CONSUMER,
     FIELD_TIMESTAMP,
     FIELD_ID,
+    FIELD_STREAM,
+    FIELD_SEQUENCE,
+    FIELD_REPLY,
+    FIELD_ATTEMPT,
+    FIELD_HEADERS,
+    FIELD_SUBJECT,
+    FIELD_DATA,
+    FIELDS,
 };
 
 /* The largest message, with its headers, that is copied into its object. */
@@ -28,13 +30,26 @@ enum field {
 
 /* --- The object --- */
 
+static const char message_mark;
+
+/* Its run does not know of it any more. */
+static void leave_run(struct message *message)
+{
+    if (!message->run)
+        return;
+    *message->from = message->next;
+    if (message->next)
+        message->next->from = message->from;
+}
+
 static void drop_message(struct vm_held *held)
 {
     struct message *message = (struct message *)held;
+    leave_run(message);
     message->vm->external_bytes -= message->external_bytes;
     if (message->kept)
         delivery_release(message->kept);
-    else
+    else if (message->replied)
         packet_clear(message->replied);
 }
 
@@ -43,23 +58,46 @@ static struct message *push_room(lua_State *L, enum message_kind kind, size_t co
 {
     struct message *message = lua_newuserdata(L, sizeof *message + copied);
     memset(message, 0, sizeof *message);
+    message->mark = &message_mark;
     message->kind = kind;
     return message;
 }
 
-static void make_object(lua_State *L)
+/* The same for the copy of a message that a run is given: only what is read before it is set. */
+static struct message *push_copy_room(lua_State *L, enum message_kind kind, size_t copied)
 {
-    lua_rawgeti(L, LUA_REGISTRYINDEX, instance_of(L)->message_ref);
+    struct message *message = lua_newuserdata(L, sizeof *message + copied);
+    message->held.next = NULL;
+    message->mark = &message_mark;
+    message->kind = kind;
+    message->cached = message->decided = false;
+    message->kept = NULL;
+    message->replied = NULL;
+    message->headers = (struct header_block){0};
+    message->reply = NULL;
+    message->external_bytes = 0;
+    return message;
+}
+
+static void make_object(lua_State *L, const struct instance *instance)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, instance->message_ref);
     lua_setmetatable(L, -2);
+}
+
+/* From now on it is told when it is collected. */
+static void own(lua_State *L, struct message *message)
+{
+    message->vm = vm_of(L);
+    vm_own(L, &message->held, message->external_bytes, drop_message);
 }
 
 /* The userdata on top holds its message, or the delivery that has it, until it is collected. */
 static void make_keeper(lua_State *L, struct message *message)
 {
     message->external_bytes = message->len + message->headers.len + 256;
-    message->vm = vm_of(L);
-    vm_own(L, &message->held, message->external_bytes, drop_message);
-    make_object(L);
+    own(L, message);
+    make_object(L, instance_of(L));
 }
 
 /* What is to be read lies in a packet that lives as long as the object. */
@@ -92,14 +130,15 @@ static const char *append(char **at, const char *text, size_t len)
     return copy;
 }
 
-static struct message *push_copy(lua_State *L, enum message_kind kind, struct delivery *delivery)
+static struct message *push_copy(lua_State *L, const struct instance *instance,
+                                 enum message_kind kind, struct delivery *delivery)
 {
     const struct packet *packet = &delivery->packet;
     const struct header_block *headers = &packet->headers;
     size_t subject_len = strlen(packet->subject);
     size_t reply_len = delivery->reply_to ? strlen(delivery->reply_to) : 0;
     struct message *message =
-        push_room(L, kind, subject_len + reply_len + packet->len + headers->len + 4);
+        push_copy_room(L, kind, subject_len + reply_len + packet->len + headers->len + 4);
     char *at = message->text;
     message->delivery = delivery;
     message->subject = append(&at, packet->subject, subject_len);
@@ -110,90 +149,56 @@ static struct message *push_copy(lua_State *L, enum message_kind kind, struct de
     if (headers->at)
         message->headers.at = append(&at, headers->at, headers->len);
     message->headers.len = headers->len;
-    make_object(L);
+    make_object(L, instance);
     return message;
 }
 
-/* A copy at one of the first places stays there until another object takes that place: most runs
- * are over soon, and then end without touching Lua. */
-#define PLACES_LEFT 16
-
-/* A free place of the table. Taking the last one that came free keeps the table small and warm. */
-static int take_place(struct instance *instance)
-{
-    struct places *places = &instance->places;
-    if (places->count > 0)
-        return places->free[--places->count];
-    if (places->made >= places->capacity) {
-        int capacity = places->capacity ? 2 * places->capacity : PLACES_LEFT;
-        int *larger = realloc(places->free, (size_t)capacity * sizeof *larger);
-        if (larger) {
-            places->free = larger;
-            places->capacity = capacity;
-        }
-    }
-    return ++places->made;
-}
-
-/* There is room, unless memory was short when it was made: then it is forgotten. */
-static void return_place(struct instance *instance, int place)
-{
-    struct places *places = &instance->places;
-    if (places->count < places->capacity)
-        places->free[places->count++] = place;
-}
-
-/* The object on top is held in a table until its run is over, so that it can be cleared then. */
-static void bind(lua_State *L, struct task *task, struct message *message)
+/* The run knows the object by its address. A copy is held by the stack of the run's coroutine,
+ * later it tells when it is collected; whatever holds something else does so from the start. */
+static void bind(struct task *task, struct message *message)
 {
     message->run = task;
-    message->next = task->message;
-    task->message = message;
-    message->place = take_place(task->instance);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, task->instance->running_ref);
-    lua_pushvalue(L, -2);
-    lua_rawseti(L, -2, message->place);
-    lua_pop(L, 1);
+    message->next = task->messages;
+    message->from = &task->messages;
+    if (message->next)
+        message->next->from = &message->next;
+    task->messages = message;
 }
 
 void api_push_message(lua_State *L, struct task *task, struct delivery *delivery)
 {
     enum message_kind kind = delivery->stream ? MESSAGE_STREAM : MESSAGE_CORE;
     bool is_small = delivery->packet.len + delivery->packet.headers.len <= COPY_MAX;
-    bind(L, task,
-         is_small && !task->batch ? push_copy(L, kind, delivery) : push_keeper(L, kind, delivery));
+    bind(task, is_small && !task->batch ? push_copy(L, task->instance, kind, delivery)
+                                        : push_keeper(L, kind, delivery));
 }
 
-static void end_one(const struct task *task, struct message *message)
+void api_loosen_messages(struct task *task)
 {
-    struct instance *instance = task->instance;
-    lua_State *L = instance->vm->L;
+    for (struct message *message = task->messages; message; message = message->next) {
+        if (!message->held.next)
+            own(task->instance->vm->L, message);
+    }
+}
+
+static void end_one(const struct registration *registration, struct message *message)
+{
     const struct delivery *delivery = message->delivery;
-    message->stream = task->registration->consumer.stream;
-    message->durable = task->registration->consumer.durable;
+    message->stream = registration->consumer.stream;
+    message->durable = registration->consumer.durable;
     message->sequence = delivery->stream_sequence;
     message->attempt = delivery->attempt;
     message->pending = delivery->pending;
     message->timestamp_ns = delivery->timestamp_ns;
     message->delivery = NULL;
     message->run = NULL;
-    message->next = NULL;
-    return_place(instance, message->place);
-    if (message->place <= PLACES_LEFT && !message->kept)
-        return;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, instance->running_ref);
-    lua_pushnil(L);
-    lua_rawseti(L, -2, message->place);
-    lua_pop(L, 1);
 }
 
 void api_end_messages(struct task *task)
 {
-    struct message *message = task->message, *next;
-    for (; message; message = next) {
-        next = message->next;
-        end_one(task, message);
-    }
+    for (struct message *message = task->messages; message; message = message->next)
+        end_one(task->registration, message);
+    task->messages = NULL;
 }
 
 void api_push_reply(lua_State *L, struct packet *reply)
@@ -203,6 +208,7 @@ void api_push_reply(lua_State *L, struct packet *reply)
                    "a packet's place");
     message->replied = (struct packet *)message->text;
     *message->replied = packet_take(reply);
+    packet_own(message->replied); /* a script may keep it for as long as it wants */
     read_packet(message, message->replied);
     make_keeper(L, message);
 }
@@ -223,7 +229,7 @@ void api_push_stored(lua_State *L, const char *stream, const struct stored_messa
     message->headers.len = headers->len;
     message->sequence = stored->sequence;
     message->timestamp_ns = stored->timestamp_ns;
-    make_object(L);
+    make_object(L, instance_of(L));
 }
 
 static struct message *to_message(lua_State *L, int index)
@@ -351,24 +357,40 @@ static void push_stored_field(lua_State *L, const struct message *message, enum 
         lua_pushnil(L);
 }
 
-/* Upvalue: {name = method or number of a field}, whose metatable raises for another name (in
- * lua/moonbus/init.lua). */
+/* The same of the first argument of __index, which LuaJIT calls with nothing but a message, and no
+ * script has by itself. A trusted one may reach it by debug.getmetatable, and call it with
+ * anything: so what it is given must have the size and the mark of one. */
+static struct message *indexed_message(lua_State *L)
+{
+    struct message *message = lua_touserdata(L, 1);
+    bool may_be = message && lua_objlen(L, 1) >= sizeof *message; /* a light one has no length */
+    return may_be && message->mark == &message_mark ? message : NULL;
+}
+
+/* Equal strings are one string in a state, so the name of a field is known by its address. */
+static enum field find_field(lua_State *L, int index)
+{
+    const char *const *names = lua_touserdata(L, lua_upvalueindex(2));
+    const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : NULL;
+    int field = FIELDS - 1;
+    while (field > FIELD_NONE && names[field] != name)
+        field--;
+    return (enum field)field;
+}
+
+/* Upvalues: {name = method, or true for a field}, whose metatable raises for another name (in
+ * lua/moonbus/init.lua); the addresses of the names of fields, which that table holds. */
 static int message_index(lua_State *L)
 {
-    struct message *message = to_message(L, 1);
+    struct message *message = indexed_message(L);
     if (!message)
         return 0;
-    lua_settop(L, 2);
-    lua_pushvalue(L, 2);
-    lua_rawget(L, lua_upvalueindex(1));
-    if (lua_isnil(L, 3)) {
+    enum field field = find_field(L, 2);
+    if (field == FIELD_NONE) {
         lua_settop(L, 2);
         lua_gettable(L, lua_upvalueindex(1));
         return 1;
     }
-    if (lua_type(L, 3) != LUA_TNUMBER)
-        return 1;
-    enum field field = (enum field)lua_tointeger(L, 3);
     if (push_common_field(L, message, field))
         return 1;
     if (message->kind == MESSAGE_STORED)
@@ -403,24 +425,27 @@ static int message_tostring(lua_State *L)
 
 /* --- Opening --- */
 
+/* Pushes what find_field looks at, and the table of members. */
 static void push_members(lua_State *L)
 {
-    static const struct {
-        const char *name;
-        enum field field;
-    } fields[] = {
-        {"subject", FIELD_SUBJECT},     {"data", FIELD_DATA},
-        {"headers", FIELD_HEADERS},     {"reply", FIELD_REPLY},
-        {"stream", FIELD_STREAM},       {"consumer", FIELD_CONSUMER},
-        {"sequence", FIELD_SEQUENCE},   {"attempt", FIELD_ATTEMPT},
-        {"pending", FIELD_PENDING},     {"id", FIELD_ID},
-        {"timestamp", FIELD_TIMESTAMP},
+    static const char *const fields[FIELDS] = {
+        [FIELD_SUBJECT] = "subject",     [FIELD_DATA] = "data",
+        [FIELD_HEADERS] = "headers",     [FIELD_REPLY] = "reply",
+        [FIELD_STREAM] = "stream",       [FIELD_CONSUMER] = "consumer",
+        [FIELD_SEQUENCE] = "sequence",   [FIELD_ATTEMPT] = "attempt",
+        [FIELD_PENDING] = "pending",     [FIELD_ID] = "id",
+        [FIELD_TIMESTAMP] = "timestamp",
     };
     lua_newtable(L);
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        lua_pushinteger(L, fields[i].field);
-        lua_setfield(L, -2, fields[i].name);
+    const char **names = lua_newuserdata(L, FIELDS * sizeof *names);
+    names[FIELD_NONE] = NULL;
+    for (int i = FIELD_NONE + 1; i < FIELDS; i++) {
+        lua_pushstring(L, fields[i]);
+        names[i] = lua_tostring(L, -1);
+        lua_pushboolean(L, true);
+        lua_rawset(L, -4);
     }
+    lua_insert(L, -2);
     api_msg_json_open(L);
     api_msg_headers_open(L);
     api_verdict_open(L);
@@ -436,17 +461,17 @@ void api_msg_open(lua_State *L)
 {
     lua_pushcfunction(L, core_is_message);
     lua_setfield(L, -2, "is_message");
+    api_msg_stored_open(L);
     struct instance *instance = instance_of(L);
-    lua_newtable(L);
-    instance->running_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 
     lua_newtable(L);
     lua_pushvalue(L, -1);
     instance->message_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    push_members(L);
+    push_members(L); /* names, members */
     lua_pushvalue(L, -1);
-    lua_setfield(L, -4, "methods"); /* core.methods: the Lua side wraps those that wait */
-    lua_pushcclosure(L, message_index, 1);
+    lua_setfield(L, -5, "methods"); /* core.methods: the Lua side wraps those that wait */
+    lua_insert(L, -2);
+    lua_pushcclosure(L, message_index, 2);
     lua_setfield(L, -2, "__index");
     set_function(L, "__newindex", message_newindex);
     set_function(L, "__tostring", message_tostring);

@@ -25,8 +25,16 @@ static bool has_data(const struct message *message, struct err *err)
     return left_out == 0;
 }
 
+/* That somebody else's answer is no JSON says nothing of the message, which is not to go to the
+ * dead letter for it: as of bus.http. */
+static void blame_answer(struct err *err)
+{
+    struct err told = *err;
+    err_set(err, ERR_PROTOCOL, "the answer: %.900s", told.message);
+}
+
 /* msg:json(): raises bad_payload, which sends the message straight to the dead letter; null is nil.
- * msg:json{strict = false}: nil and the error, so null is bus.json.null. */
+ * msg:json{strict = false}: nil and the error, so null is bus.json.null. Of an answer: protocol. */
 static int method_json(lua_State *L)
 {
     struct message *message = api_message(L, "json");
@@ -41,6 +49,8 @@ static int method_json(lua_State *L)
             lua_pushnil(L);
         return 1;
     }
+    if (message->replied)
+        blame_answer(&err);
     if (!strict)
         return api_fail(L, &err);
     if (message->delivery)

@@ -4,6 +4,7 @@
  * A place that is held hangs on its task as an op that never completes: however the task ends, the
  * op is abandoned, and the place is the next one's. Waiting for it is an op of its own. */
 #include <math.h>
+#include <stdio.h>
 
 #include "api/api.h"
 #include "base/value.h"
@@ -84,13 +85,13 @@ static void check_own(lua_State *L, struct task *task, const struct permit_wish 
 }
 
 /* core.permit(binding, kind, name, places, ttl): something that can hold a place, for
- * permit_take. */
+ * permit_take. kind: a number of enum permit_kind. */
 static int core_permit(lua_State *L)
 {
     lua_settop(L, 5);
     const char *binding = luaL_checkstring(L, 1);
     struct permit_wish wish = {
-        .kind = lua_toboolean(L, 2) ? PERMIT_SEMAPHORE : PERMIT_LOCK,
+        .kind = (enum permit_kind)luaL_checkinteger(L, 2),
         .places = (unsigned)luaL_checkinteger(L, 4),
         .ttl_ns = ns_at(L, 5, 0),
     };
@@ -224,6 +225,16 @@ static int core_permit_held(lua_State *L)
     return 1;
 }
 
+/* core.process(): what this process is called by others of the cluster. */
+static int core_process(lua_State *L)
+{
+    char text[17];
+    uint64_t identity = permits_identity(binding_permits(instance_of(L)));
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)identity);
+    lua_pushstring(L, text);
+    return 1;
+}
+
 /* Limiters ------------------------------------------------------------------------------------- */
 
 static int fail_full(lua_State *L, const struct limit *limit)
@@ -317,6 +328,7 @@ void api_permits_open(lua_State *L)
         {"permit_take", core_permit_take},
         {"permit_release", core_permit_release},
         {"permit_held", core_permit_held},
+        {"process", core_process},
         {"limiter_try", core_limiter_try},
         {"limiter_take", core_limiter_take},
         {NULL, NULL},

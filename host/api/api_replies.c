@@ -66,6 +66,13 @@ static enum err_code outcome_of(const struct replies_state *state)
     return state->came || state->end != REPLIES_GO_ON ? ERR_NONE : ERR_CANCELLED;
 }
 
+/* The op's text is the subject, and its number the timeout. */
+static void describe_no_reply(const struct op *op, enum err_code code, struct err *err)
+{
+    const char *subject = op->result.text ? op->result.text : "";
+    api_describe_no_reply(subject, (int64_t)op->result.number, code, err);
+}
+
 static void cancel_asked(struct op *op)
 {
     struct replies_state state = replies_state(op->work);
@@ -73,7 +80,7 @@ static void cancel_asked(struct op *op)
     if (err.code == ERR_CANCELLED)
         err_set(&err, err.code, "the handler ended before a reply came");
     else if (err.code)
-        api_describe_no_reply(op, err.code, &err);
+        describe_no_reply(op, err.code, &err);
     replies_leave(op->work);
     binding_count_request(op, err.code);
     binding_end_op_span(op, err.code ? &err : NULL);
@@ -279,7 +286,7 @@ static int core_replies_outcome(lua_State *L)
     if (state.code == ERR_NONE)
         return 3;
     struct err err;
-    api_describe_no_reply(op, state.code, &err);
+    describe_no_reply(op, state.code, &err);
     api_push_error(L, &err);
     return 4;
 }

@@ -57,6 +57,7 @@ int api_open_values(lua_State *L)
     api_errors_open(L);
     api_json_open(L);
     api_check_open(L);
+    api_digest_open(L);
     luaL_register(L, NULL, functions);
     return 1;
 }

@@ -75,7 +75,9 @@ static int settle(lua_State *L, struct message *message, enum verdict verdict, i
     struct err err;
     if (message->decided || !message->delivery)
         return already_settled(L);
-    if (delivery_settle(message->delivery, verdict, delay_ns, &err) != 0)
+    int code = verdict == VERDICT_NAK ? retries_nak(message->delivery, delay_ns, &err)
+                                      : delivery_settle(message->delivery, verdict, delay_ns, &err);
+    if (code != 0)
         return api_fail(L, &err);
     binding_end_span(message->run, task_trace_verdict(message->run, message->delivery, verdict),
                      NULL);
@@ -87,9 +89,11 @@ static int settle(lua_State *L, struct message *message, enum verdict verdict, i
 static void on_confirmed(void *owner, struct packet *reply, enum err_code code)
 {
     struct op *op = owner;
-    (void)reply; /* that there is one says it all */
     op->result.code = code;
-    op_complete(op);
+    if (reply) /* that there is one says it all */
+        op_complete_by_reply(op);
+    else
+        op_complete(op);
 }
 
 static int push_confirmation(struct op *op, lua_State *L)
@@ -253,7 +257,19 @@ static bool is_servers_own(const struct task *task, const char *to)
     return binding_is_servers_own(task, to);
 }
 
-/* Once for each subscription: such a request may come a million times. */
+/* A request to the server, which answers it. Whoever listens to all subjects hears the host's own,
+ * too: an answer that came first would be taken for the server's. */
+static bool is_for_server(const struct task *task, const char *subject)
+{
+    static const char api[] = "$JS.", system[] = "$SYS.";
+    if (subject[0] != '$')
+        return is_servers_own(task, subject);
+    return strncmp(subject, api, sizeof api - 1) == 0 ||
+           strncmp(subject, system, sizeof system - 1) == 0;
+}
+
+/* Once for each subscription: such a request may come a million times. to: the server's own; NULL:
+ * the request is for the server. */
 static void log_kept(const struct task *root, const char *subject, const char *to)
 {
     if (!binding_may_log_kept(root))
@@ -263,6 +279,14 @@ static void log_kept(const struct task *root, const char *subject, const char *t
                                   .file = root->registration->file,
                                   .line = root->registration->line,
                                   .subject = subject};
+    if (!to) {
+        log_event(
+            LOG_WARN, &context,
+            "a request to \"%.200s\" is the server's to answer: what the handler returns is not "
+            "sent (logged once). If the handler only looks on, state reply = false",
+            subject);
+        return;
+    }
     log_event(LOG_WARN, &context,
               "a message asks for its reply at \"%.200s\", a subject of the server's own: nothing "
               "is sent there (logged once). If the handler only looks on, state reply = false",
@@ -275,9 +299,10 @@ static bool may_answer(const struct task *root)
     const struct delivery *delivery = root->delivery;
     if (!delivery || !delivery->reply_to || root->responded || root->registration->looks_on)
         return false;
-    if (!is_servers_own(root, delivery->reply_to))
+    bool for_server = is_for_server(root, delivery->packet.subject);
+    if (!for_server && !is_servers_own(root, delivery->reply_to))
         return true;
-    log_kept(root, delivery->packet.subject, delivery->reply_to);
+    log_kept(root, delivery->packet.subject, for_server ? NULL : delivery->reply_to);
     return false;
 }
 
@@ -285,7 +310,7 @@ static bool may_answer(const struct task *root)
 static void add_correlation(struct headers *headers, const struct header_block *request)
 {
     struct span id = header_block_find(request, "correlation_id");
-    if (id.at && !headers_get(headers, "correlation_id"))
+    if (id.at && !headers_get(headers, "correlation_id").at)
         headers_add(headers, "correlation_id", id.at, id.len, NULL);
 }
 

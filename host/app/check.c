@@ -159,7 +159,7 @@ struct app_end check_run(const struct check_options *options)
         log_error("out of memory at the start");
         return (struct app_end){.status = APP_FAILED};
     }
-    config_announce(options->app.config);
+    config_announce_command(options->app.config);
     thread_block_signals(NULL);
     struct app_end result = {.status = check_all(&checking, &err)};
     if (result.status != APP_OK)

@@ -33,6 +33,7 @@ struct child {
     uv_timer_t restart;
     int handles;                                /* not closed yet */
     char *binary, *store, *url_path, *log_path; /* owned */
+    char *config;                               /* owned, or NULL */
     char url[64];
     int port;
     int output; /* its log, which holds the lock of the folder */
@@ -148,7 +149,9 @@ static int open_folder(struct child *child, const struct child_options *options,
     chmod(options->folder, S_IRWXU); /* made before that was so; somebody else's cannot be */
     keep_out_of_git(options->folder);
     child->store = strdup(store);
-    if (!child->store || asprintf(&child->log_path, "%s/nats-server.log", options->folder) < 0 ||
+    child->config = options->config ? strdup(options->config) : NULL;
+    if (!child->store || (options->config && !child->config) ||
+        asprintf(&child->log_path, "%s/nats-server.log", options->folder) < 0 ||
         asprintf(&child->url_path, "%s/url", options->folder) < 0)
         return err_set(err, ERR_MEMORY, "out of memory");
     child->output = open(child->log_path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -178,7 +181,7 @@ static void become_server(const struct child *child, const char *port, pid_t par
     dup2(child->output, STDERR_FILENO);
     sigprocmask(SIG_SETMASK, &none, NULL);
     execl(child->binary, "nats-server", "-a", "127.0.0.1", "-p", port, "-js", "-sd", child->store,
-          (char *)NULL);
+          child->config ? "-c" : (char *)NULL, child->config, (char *)NULL);
     _exit(NO_FILE_STATUS);
 }
 
@@ -265,6 +268,7 @@ static void on_closed(uv_handle_t *handle)
         close(child->output);
     free(child->binary);
     free(child->store);
+    free(child->config);
     free(child->url_path);
     free(child->log_path);
     free(child);

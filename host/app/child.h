@@ -18,6 +18,7 @@ struct child_options {
     bool apart;         /* 0 is any free port but that: nobody finds the server by chance */
     const char *folder; /* ".moonbus": for its log, its lock and the file `url`; made if absent */
     const char *store;  /* for JetStream's data; NULL: folder */
+    const char *config; /* a file that it reads besides; NULL: none */
 };
 
 /* A port of 127.0.0.1 that nobody has at the moment; 0: there is none. */

@@ -94,6 +94,9 @@ static void take_reach(struct config *config, lua_State *L)
     config->connect_timeout_ns = get_ns(L, "connect_timeout");
     config->ping_interval_ns = get_ns(L, "ping_interval");
     config->max_pings_out = get_int(L, "max_pings_out");
+    char *wire = get_string(L, "wire");
+    config->wire_nats = wire && strcmp(wire, "nats.c") == 0;
+    free(wire);
     config->reconnect_wait_ns = get_ns(L, "reconnect.wait");
     config->reconnect_max_wait_ns = get_ns(L, "reconnect.max_wait");
     config->reconnect_jitter_ns = get_ns(L, "reconnect.jitter");
@@ -121,6 +124,7 @@ static void take_host(struct config *config, lua_State *L)
     config->trust = get_bool(L, "trust");
     config->admin = get_string(L, "admin");
     config->admin_given = get_bool(L, "admin_given");
+    config->admin_stated = get_bool(L, "admin_stated");
     config->admin_token = get_string(L, "admin_token");
     config->settings_json = get_string(L, "settings");
     config->warnings = get_list(L, "warnings", &config->warning_count);
@@ -315,6 +319,12 @@ void config_free(struct config *config)
 void config_announce(const struct config *config)
 {
     log_setup(config->log_level, config->log_format);
+    config_tell_warnings(config);
+}
+
+void config_announce_command(const struct config *config)
+{
+    log_setup(config->log_level, config->log_format == LOG_JSON ? LOG_JSON : LOG_TEXT);
     config_tell_warnings(config);
 }
 

@@ -72,6 +72,7 @@ struct config {
     int workers;
     int64_t connect_timeout_ns, ping_interval_ns;
     int max_pings_out;
+    bool wire_nats; /* messages go through nats.c, too */
     int64_t reconnect_wait_ns, reconnect_max_wait_ns, reconnect_jitter_ns;
     enum number_big json_big;
     int64_t request_timeout_ns;
@@ -83,7 +84,8 @@ struct config {
     int limit_max_stuck, limit_offload_threads, limit_generations;
     bool watch, trust;
     char *admin, *admin_token;
-    bool admin_given; /* by flag or environment: it counts even if the file is broken */
+    bool admin_given;  /* by flag or environment: it counts even if the file is broken */
+    bool admin_stated; /* there, or in the file; else it is the default */
     enum log_level log_level;
     enum log_format log_format;
     struct {
@@ -140,6 +142,8 @@ bool config_waits(const struct config_leaf *leaf, bool private_server, char *buf
 
 /* Sets the log up as configured, and logs what was odd about the settings. */
 void config_announce(const struct config *config);
+/* The same for a command, which speaks to people unless JSON is stated. */
+void config_announce_command(const struct config *config);
 /* The second half of it. */
 void config_tell_warnings(const struct config *config);
 

@@ -46,6 +46,7 @@ void config_bus_options(const struct config *config, struct bus_options *out)
                 .connect_timeout_ns = config->connect_timeout_ns,
                 .ping_interval_ns = config->ping_interval_ns,
                 .max_pings_out = config->max_pings_out,
+                .nats_alone = config->wire_nats,
                 .reconnect_wait_ns = config->reconnect_wait_ns,
                 .reconnect_max_wait_ns = config->reconnect_max_wait_ns,
                 .reconnect_jitter_ns = config->reconnect_jitter_ns,

@@ -6,20 +6,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "app/app_private.h"
+#include "app/words.h"
 #include "base/json.h"
 #include "bus/consume/consumer.h"
 #include "bus/request/jslevel.h"
 #include "vm/texts.h"
 
 /* --- scripts --- */
-
-static bool has_word(const char *text, size_t len, const char *word)
-{
-    return memmem(text, len, word, strlen(word)) != NULL;
-}
 
 /* A script that never says the word does not do it. */
 static void find_words(void *owner, const char *path, const char *text, size_t len)
@@ -28,8 +25,35 @@ static void find_words(void *owner, const char *path, const char *text, size_t l
     (void)path;
     if (!text)
         return;
-    script->requests |= has_word(text, len, "request");
-    script->publishes |= has_word(text, len, "publish");
+    script->requests |= words_calls_without(text, len, "request", "timeout");
+    script->publishes |= words_has(text, len, "publish");
+    script->naks |= words_has(text, len, ":nak");
+}
+
+/* Of a stream that a script states. */
+struct stream_words {
+    const struct judge_stream *stream;
+    struct words_use use;
+};
+
+static void find_use(void *owner, const char *path, const char *text, size_t len)
+{
+    struct stream_words *words = owner;
+    (void)path;
+    if (text)
+        words_look(text, len, json_text_or(words->stream->config, "name", ""),
+                   json_field(words->stream->config, "subjects"), &words->use);
+}
+
+static void describe_streams(struct script *script, struct judge_stream *streams, int count)
+{
+    struct texts *texts = script_texts(script);
+    for (int i = 0; i < count; i++) {
+        struct stream_words words = {.stream = &streams[i]};
+        texts_each(texts, find_use, &words);
+        streams[i].only_read = words_only_reads(&words.use);
+    }
+    texts_release(texts);
 }
 
 static void describe_script(struct script *script, int registrations, struct judge_script *out)
@@ -64,8 +88,12 @@ static void describe_durable(const struct registration_view *view, struct judge_
     out->filter_count = spec->filter_count;
     out->ack_wait_ns = spec->ack_wait_ns;
     out->attempts = view->attempts;
+    out->backoff_stated = view->backoff_stated;
+    out->order_token = view->order_token;
     out->retries_ns = view->retries_ns;
     out->backoff_max_ns = view->backoff_max_ns;
+    out->longest_retry_ns = view->longest_retry_ns;
+    out->park_after_ns = view->park_after_ns;
     out->messages = spec->concurrency;
     out->max_ack_pending = spec->max_ack_pending;
     out->dead_letter = view->dead_letter;
@@ -143,10 +171,12 @@ static int count_registrations(struct app *app, struct script *script)
 static void add_script(struct facts *facts, struct app *app, struct script *script)
 {
     struct registration_view view;
-    int count = 0;
+    int count = 0, before = facts->judged.stream_count;
     for (; engine_registration(app->engine, script, count, &view); count++)
         add_registration(facts, &view);
+    describe_streams(script, facts->streams + before, facts->judged.stream_count - before);
     describe_script(script, count, &facts->scripts[facts->judged.script_count++]);
+    facts_buckets_find(facts, script);
 }
 
 /* It serves, or nothing is known against it yet; and it does not go in this very change, as the
@@ -172,10 +202,25 @@ static bool make_room(struct facts *facts, int scripts, int registrations, int f
            facts->filters;
 }
 
+/* Of the config, those that cannot be read. */
+static void find_unreadable(const struct config *config, struct judge_settings *settings)
+{
+    const struct judge_file files[] = {{"auth.creds", config->creds},
+                                       {"auth.nkey", config->nkey},
+                                       {"tls.ca", config->tls_ca},
+                                       {"tls.cert", config->tls_cert},
+                                       {"tls.key", config->tls_key}};
+    _Static_assert(sizeof files == sizeof settings->unreadable, "each has room");
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (files[i].path && access(files[i].path, R_OK) != 0)
+            settings->unreadable[settings->unreadable_count++] = files[i];
+    }
+}
+
 static struct judge_settings settings_of(const struct app *app)
 {
     const struct config *config = app->config;
-    return (struct judge_settings){
+    struct judge_settings settings = {
         .graceful_timeout_ns = config->graceful_timeout_ns,
         .request_timeout_ns = config->request_timeout_ns,
         .publish_timeout_ns = config->publish_timeout_ns,
@@ -185,6 +230,8 @@ static struct judge_settings settings_of(const struct app *app)
         .reconnect_jitter_ns = config->reconnect_jitter_ns,
         .private_server = app->options->child != NULL,
     };
+    find_unreadable(config, &settings);
+    return settings;
 }
 
 struct facts *facts_new(struct app *app)
@@ -217,6 +264,7 @@ void facts_free(struct facts *facts)
     free(facts->filters);
     free(facts->specs);
     free(facts->streams);
+    free(facts->buckets);
     cJSON_Delete(facts->kept);
     free(facts);
 }
@@ -270,6 +318,7 @@ static void keep_all(struct facts *facts)
         keep_place(facts, &stream->place);
         stream->config = facts_keep_json(facts, cJSON_Duplicate(stream->config, true));
     }
+    facts_buckets_keep(facts);
 }
 
 static int count_filters(const struct judge_facts *judged)
@@ -297,12 +346,14 @@ struct facts *facts_copy(const struct facts *facts)
     }
     struct judge_facts *to = &copy->judged;
     to->settings = from->settings;
+    to->settings.unreadable_count = 0; /* the config's texts may go */
     to->script_count = from->script_count;
     to->handler_count = from->handler_count;
     to->stream_count = from->stream_count;
     copy_list(copy->scripts, from->scripts, from->script_count, sizeof *copy->scripts);
     copy_list(copy->handlers, from->handlers, from->handler_count, sizeof *copy->handlers);
     copy_list(copy->streams, from->streams, from->stream_count, sizeof *copy->streams);
+    facts_buckets_copy(copy, from);
     keep_all(copy);
     if (!copy->failed)
         return copy;

@@ -19,6 +19,7 @@ struct facts {
     struct judge_script *scripts;
     struct judge_handler *handlers;
     struct judge_stream *streams;
+    struct judge_bucket *buckets;
     const struct consumer_spec **specs; /* by place in handlers; NULL: it is no js.consume */
     const char **filters;               /* of a copy: those of all handlers */
     bool failed;                        /* something could not be kept for want of memory */
@@ -41,5 +42,11 @@ int facts_ask(struct facts *facts, struct bus *bus, bool all, uint64_t deadline_
 /* Keeps a copy of the text, or the JSON itself, for as long as the facts live. NULL: no memory. */
 const char *facts_keep(struct facts *facts, const char *text);
 struct cJSON *facts_keep_json(struct facts *facts, struct cJSON *json);
+
+/* For facts.c: the buckets that the words of a script name (facts_buckets.c); and their copies,
+ * whose texts are those of `from` until they are kept. */
+void facts_buckets_find(struct facts *facts, struct script *script);
+void facts_buckets_copy(struct facts *copy, const struct judge_facts *from);
+void facts_buckets_keep(struct facts *copy);
 
 #endif

@@ -97,6 +97,8 @@ static void ask_streams(struct asking *asking)
         if (handler->kind == JUDGE_SUBSCRIBE && !handler->looks_on)
             ask_subject(asking, handler->subject);
     }
+    for (int i = 0; i < judged->bucket_count; i++)
+        ask_stream(asking, judged->buckets[i].stream);
 }
 
 /* Behind those that are stated; what differs is noted there. */
@@ -120,8 +122,10 @@ static bool add_streams(struct asking *asking)
     const cJSON *info;
     cJSON_ArrayForEach(info, asking->streams) {
         if (cJSON_IsObject(info))
-            all[facts->judged.stream_count++] =
-                (struct judge_stream){.config = json_field(info, "config")};
+            all[facts->judged.stream_count++] = (struct judge_stream){
+                .config = json_field(info, "config"),
+                .clustered = *json_text_or(json_field(info, "cluster"), "name", ""),
+            };
     }
     return true;
 }

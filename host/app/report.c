@@ -193,6 +193,25 @@ static cJSON *connections(const struct app *app)
     return object;
 }
 
+/* Which way the messages of a connection go: "own" or "nats.c". */
+static void add_wire(cJSON *object, const char *name, struct link *link)
+{
+    struct link_stat stat;
+    link_stat(link, &stat);
+    if (*stat.wire)
+        cJSON_AddStringToObject(object, name, stat.wire);
+}
+
+static cJSON *wires(const struct app *app)
+{
+    cJSON *object = cJSON_CreateObject();
+    if (app->bus) {
+        add_wire(object, "consume", app->bus->consume);
+        add_wire(object, "publish", app->bus->publish);
+    }
+    return object;
+}
+
 /* Nothing while it is not known. */
 static cJSON *jetstream(const struct app *app)
 {
@@ -300,6 +319,7 @@ cJSON *report_status(struct app *app, bool quotes)
                             (double)((now - app->options->began_ns) / NS_PER_MS));
     cJSON_AddItemToObject(status, "versions", versions());
     cJSON_AddItemToObject(status, "connections", connections(app));
+    cJSON_AddItemToObject(status, "wire", wires(app));
     cJSON_AddItemToObject(status, "jetstream", jetstream(app));
     cJSON_AddItemToObject(status, "refused", refused_subscriptions(app));
     cJSON_AddNumberToObject(status, "workers", app->config->workers);

@@ -22,11 +22,11 @@ void report_time(cJSON *object, const char *name, int64_t wall_ns)
 }
 
 /* What the server said last of how far it is behind; nothing, while it has not. */
-static void add_lag(cJSON *object, const struct consumer_lag *lag)
+static void add_lag(cJSON *object, const char *name, const struct consumer_lag *lag)
 {
     if (!lag->at_ns)
         return;
-    cJSON *item = cJSON_AddObjectToObject(object, "lag");
+    cJSON *item = cJSON_AddObjectToObject(object, name);
     cJSON_AddNumberToObject(item, "pending", (double)lag->pending);
     cJSON_AddNumberToObject(item, "ack_pending", (double)lag->ack_pending);
     cJSON_AddNumberToObject(item, "redelivered", (double)lag->redelivered);
@@ -47,7 +47,10 @@ static void add_durable(cJSON *object, const struct durable_stat *stat)
         cJSON_AddBoolToObject(object, "pinned", stat->pinned);
     if (stat->edited)
         cJSON_AddStringToObject(object, "edited", stat->edited);
-    add_lag(object, &stat->lag);
+    add_lag(object, "lag", &stat->lag);
+    if (stat->retries)
+        cJSON_AddStringToObject(object, "retries", stat->retries);
+    add_lag(object, "retries_lag", &stat->retries_lag);
 }
 
 static void add_error(cJSON *object, const struct tally_error *error, bool quotes)

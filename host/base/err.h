@@ -41,7 +41,7 @@ enum err_code {
     ERR_DNS = -27,           /* "dns": no such host, or nobody who knows it answers */
     ERR_REFUSED = -28,       /* "refused": nobody listens there, or no way leads there */
     ERR_TLS = -29,           /* "tls": its certificate is not accepted, or no common protocol */
-    ERR_PROTOCOL = -30,      /* "protocol": what a server said is no HTTP, or leads nowhere */
+    ERR_PROTOCOL = -30,      /* "protocol": an answer is no HTTP, no JSON, or leads nowhere */
     ERR_UNSUPPORTED = -31,   /* "unsupported": the server is too old for it */
     ERR_EXISTS = -32,        /* "exists": what was to be created is there */
     ERR_CORRUPT = -33,       /* "corrupt": an object is not what was stored, by its digest */

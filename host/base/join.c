@@ -9,43 +9,50 @@ struct join join_in(char *buf, size_t size)
     return (struct join){.at = buf, .end = buf + size - 1};
 }
 
-static void join_bytes(struct join *join, const char *text, size_t len)
-{
-    size_t room = (size_t)(join->end - join->at);
-    if (len > room) {
-        join->cut = true;
-        len = room;
-    }
-    memcpy(join->at, text, len);
-    join->at += len;
-    *join->at = '\0';
-}
-
 void join_text(struct join *join, const char *text)
 {
     join_bytes(join, text, strlen(text));
 }
 
-/* Inlined, so that the base is a constant: no division. */
-static inline __attribute__((always_inline)) void add_number(struct join *join, uint64_t number,
-                                                             unsigned base)
-{
-    char digits[24], *first = digits + sizeof digits;
-    do {
-        *--first = "0123456789abcdef"[number % base];
-        number /= base;
-    } while (number);
-    join_bytes(join, first, (size_t)(digits + sizeof digits - first));
-}
+#define TEN(n) #n "0" #n "1" #n "2" #n "3" #n "4" #n "5" #n "6" #n "7" #n "8" #n "9"
+static const char two_digits[] =
+    TEN(0) TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9);
 
+#define DIGITS_MOST 20
+
+/* Two digits for each division: a timestamp has nineteen. */
 void join_number(struct join *join, uint64_t number)
 {
-    add_number(join, number, 10);
+    if (number < 10) {
+        join_char(join, (char)('0' + number));
+        return;
+    }
+    char digits[2 * DIGITS_MOST], *end = digits + DIGITS_MOST, *first = end;
+    while (number >= 100) {
+        first -= 2;
+        memcpy(first, two_digits + 2 * (number % 100), 2);
+        number /= 100;
+    }
+    if (number >= 10) {
+        first -= 2;
+        memcpy(first, two_digits + 2 * number, 2);
+    } else {
+        *--first = (char)('0' + number);
+    }
+    if (join->end - join->at < DIGITS_MOST) {
+        join_bytes(join, first, (size_t)(end - first));
+        return;
+    }
+    memcpy(join->at, first, DIGITS_MOST); /* of a known size: two moves */
+    join->at += end - first;
+    *join->at = '\0';
 }
 
 void join_hex(struct join *join, uint64_t number)
 {
-    add_number(join, number, 16);
+    int shift = number ? (63 - __builtin_clzll(number)) & ~3 : 0;
+    for (; shift >= 0; shift -= 4)
+        join_char(join, "0123456789abcdef"[number >> shift & 15]);
 }
 
 bool join_cut(const struct join *join)

@@ -17,16 +17,44 @@ struct pool {
     struct thread threads[];
 };
 
-/* With the lock held; NULL when nothing waits. */
-static struct pool_job *take(struct pool *pool)
+static void append(struct pool_job **first, struct pool_job **last, struct pool_job *job)
 {
-    struct pool_job *job = pool->first;
+    job->next = NULL;
+    if (*last)
+        (*last)->next = job;
+    else
+        *first = job;
+    *last = job;
+}
+
+/* NULL when nothing waits. */
+static struct pool_job *take_first(struct pool_job **first, struct pool_job **last)
+{
+    struct pool_job *job = *first;
     if (job) {
-        pool->first = job->next;
-        if (!pool->first)
-            pool->last = NULL;
+        *first = job->next;
+        if (!*first)
+            *last = NULL;
     }
     return job;
+}
+
+static void queue(struct pool *pool, struct pool_job *job)
+{
+    must_hold(&pool->lock);
+    append(&pool->first, &pool->last, job);
+    cond_signal(&pool->work);
+}
+
+/* One of its jobs has ended. */
+static void share_ended(struct pool *pool, struct pool_share *share)
+{
+    must_hold(&pool->lock);
+    struct pool_job *next = take_first(&share->first, &share->last);
+    if (next)
+        queue(pool, next);
+    else
+        share->running--;
 }
 
 static void *run_jobs(void *arg)
@@ -34,11 +62,14 @@ static void *run_jobs(void *arg)
     struct pool *pool = arg;
     mutex_lock(&pool->lock);
     for (;;) {
-        struct pool_job *job = take(pool);
+        struct pool_job *job = take_first(&pool->first, &pool->last);
         if (job) {
+            struct pool_share *share = job->share;
             mutex_unlock(&pool->lock);
             job->run(job);
             mutex_lock(&pool->lock);
+            if (share)
+                share_ended(pool, share);
         } else if (pool->stopping) {
             break;
         } else {
@@ -100,12 +131,20 @@ void pool_free(struct pool *pool)
 void pool_submit(struct pool *pool, struct pool_job *job)
 {
     mutex_lock(&pool->lock);
-    job->next = NULL;
-    if (pool->last)
-        pool->last->next = job;
-    else
-        pool->first = job;
-    pool->last = job;
-    cond_signal(&pool->work);
+    job->share = NULL;
+    queue(pool, job);
+    mutex_unlock(&pool->lock);
+}
+
+void pool_submit_within(struct pool *pool, struct pool_share *share, struct pool_job *job)
+{
+    mutex_lock(&pool->lock);
+    job->share = share;
+    if (share->running >= share->most) {
+        append(&share->first, &share->last, job);
+    } else {
+        share->running++;
+        queue(pool, job);
+    }
     mutex_unlock(&pool->lock);
 }

@@ -14,7 +14,7 @@ const uint64_t stat_bounds_ns[STAT_BOUNDS] = {
 
 void stat_observe(struct stat_histogram *histogram, uint64_t ns)
 {
-    int bucket = 0;
+    int bucket = ns <= stat_bounds_ns[4] ? 0 : ns <= stat_bounds_ns[9] ? 5 : 10;
     while (bucket < STAT_BOUNDS && ns > stat_bounds_ns[bucket])
         bucket++;
     stat_add(&histogram->buckets[bucket], 1);

@@ -67,12 +67,18 @@ void text_puts(struct text *text, const char *string)
 void text_vprintf(struct text *text, const char *format, va_list args)
 {
     va_list again;
-    va_copy(again, args);
-    int len = vsnprintf(NULL, 0, format, again);
-    va_end(again);
-    if (len < 0 || !reserve(text, (size_t)len))
+    if (text->failed)
         return;
-    vsnprintf(text->bytes + text->len, (size_t)len + 1, format, args);
+    size_t room = text->capacity - text->len;
+    va_copy(again, args);
+    int len = vsnprintf(text->bytes + text->len, room, format, again);
+    va_end(again);
+    if (len < 0 || (size_t)len >= room) { /* a part of it is there */
+        text->bytes[text->len] = '\0';
+        if (len < 0 || !reserve(text, (size_t)len))
+            return;
+        vsnprintf(text->bytes + text->len, (size_t)len + 1, format, args);
+    }
     text->len += (size_t)len;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -20,6 +21,32 @@ void thread_block_signals(sigset_t *before)
     pthread_sigmask(SIG_SETMASK, &blocked, before);
 }
 
+static _Thread_local void *mark_here;
+
+void thread_set_mark(void *mark)
+{
+    mark_here = mark;
+}
+
+void *thread_mark(void)
+{
+    return mark_here;
+}
+
+/* What a thread begins with that is marked. */
+struct marked_start {
+    void *(*run)(void *arg);
+    void *arg, *mark;
+};
+
+static void *run_marked(void *arg)
+{
+    struct marked_start begun = *(struct marked_start *)arg;
+    free(arg);
+    mark_here = begun.mark;
+    return begun.run(begun.arg);
+}
+
 static int start_fiber(struct thread *thread, const char *name, void *(*run)(void *), void *arg,
                        struct err *err)
 {
@@ -35,15 +62,23 @@ int thread_start(struct thread *thread, const char *name, void *(*run)(void *), 
     if (world_active())
         return start_fiber(thread, name, run, arg, err);
     thread->strand = NULL;
+    struct marked_start *marked = mark_here ? malloc(sizeof *marked) : NULL;
+    if (marked) {
+        *marked = (struct marked_start){run, arg, mark_here};
+        run = run_marked;
+        arg = marked;
+    }
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, THREAD_STACK_BYTES);
     thread_block_signals(&before);
     int failed = pthread_create(&thread->raw, &attr, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
-    if (failed)
+    if (failed) {
+        free(marked);
         return err_set(err, ERR_SYSTEM, "cannot start the thread \"%s\": %s", name,
                        strerror(failed));
+    }
     pthread_setname_np(thread->raw, name);
     return 0;
 }

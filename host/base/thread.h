@@ -33,6 +33,11 @@ void thread_join(struct thread thread);
 /* Nobody will wait for it. */
 void thread_detach(struct thread thread);
 
+/* What the calling thread belongs to, if there are several of a kind in this process, as hosts in a
+ * test: every thread that it starts from now on belongs to that, too. NULL: nothing. */
+void thread_set_mark(void *mark);
+void *thread_mark(void);
+
 /* The calling thread. */
 struct thread thread_self(void);
 

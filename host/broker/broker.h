@@ -32,6 +32,8 @@ struct broker_client;
 struct broker_options {
     size_t max_payload; /* bytes of headers and data; 0: 1 MB */
     int64_t wall_ns;    /* the time of day (Unix) at which its own time is 0 */
+    bool any_thread;    /* of links to it: each thread may write, as over a socket of our own; else
+                           the writer alone, as through nats.c (broker_transport) */
     uint64_t seed;      /* chooses the member of a queue group that gets a message */
 };
 

@@ -48,15 +48,15 @@ static void add_copy(cJSON *object, const char *name, const cJSON *item)
 static void add_pair(cJSON *answer, const char *name, uint64_t consumer, uint64_t stream)
 {
     cJSON *pair = cJSON_AddObjectToObject(answer, name);
-    cJSON_AddNumberToObject(pair, "consumer_seq", (double)consumer);
-    cJSON_AddNumberToObject(pair, "stream_seq", (double)stream);
+    broker_json_add_count(pair, "consumer_seq", consumer);
+    broker_json_add_count(pair, "stream_seq", stream);
 }
 
 static void describe_consumer(cJSON *answer, const struct broker_consumer *consumer)
 {
     const struct broker_request *request;
     int waiting = 0;
-    double redelivered = 0;
+    uint64_t redelivered = 0;
     LL_COUNT(consumer->waiting, request, waiting);
     for (size_t i = 0; i < consumer->pending_count; i++)
         redelivered += consumer->pending[i].attempts > 1;
@@ -66,10 +66,10 @@ static void describe_consumer(cJSON *answer, const struct broker_consumer *consu
     add_copy(answer, "config", consumer->config);
     add_pair(answer, "delivered", consumer->delivered_consumer, consumer->delivered);
     add_pair(answer, "ack_floor", consumer->floor_consumer, consumer->floor);
-    cJSON_AddNumberToObject(answer, "num_ack_pending", (double)consumer->pending_count);
-    cJSON_AddNumberToObject(answer, "num_redelivered", redelivered);
-    cJSON_AddNumberToObject(answer, "num_waiting", waiting);
-    cJSON_AddNumberToObject(answer, "num_pending", (double)broker_consumer_unseen(consumer));
+    broker_json_add_count(answer, "num_ack_pending", consumer->pending_count);
+    broker_json_add_count(answer, "num_redelivered", redelivered);
+    broker_json_add_count(answer, "num_waiting", (uint64_t)waiting);
+    broker_json_add_count(answer, "num_pending", broker_consumer_unseen(consumer));
 }
 
 /* --- streams --- */
@@ -91,13 +91,29 @@ static bool subjects_overlap(const struct broker_call *call, const cJSON *config
     return false;
 }
 
-static void stream_create(struct broker_call *call)
+/* The caller's; NULL: refused, and said. */
+static cJSON *read_stream_config(struct broker_call *call)
 {
     struct broker_error error;
     cJSON *config = cJSON_Duplicate(call->request, true);
-    if (!broker_settings_complete_stream(config, &error)) {
+    if (!broker_settings_readable(config))
+        fail(call, 400, 10025, "invalid JSON");
+    else if (strcmp(broker_json_text(config, "name"), call->stream_name) != 0)
+        fail(call, 400, 10056, "stream name in subject does not match request");
+    else if (!broker_settings_complete_stream(config, &error))
         fail_as(call, &error);
-    } else if (call->stream && !cJSON_Compare(config, call->stream->config, true)) {
+    else
+        return config;
+    cJSON_Delete(config);
+    return NULL;
+}
+
+static void stream_create(struct broker_call *call)
+{
+    cJSON *config = read_stream_config(call);
+    if (!config)
+        return;
+    if (call->stream && !cJSON_Compare(config, call->stream->config, true)) {
         fail(call, 400, 10058, "stream name already in use with a different configuration");
     } else if (call->stream) {
         broker_state_describe(call->answer, call->stream);
@@ -132,9 +148,10 @@ static bool may_become(const struct broker_stream *stream, const cJSON *config,
 static void stream_update(struct broker_call *call)
 {
     struct broker_error error;
-    cJSON *config = cJSON_Duplicate(call->request, true);
-    if (!broker_settings_complete_stream(config, &error) ||
-        !may_become(call->stream, config, &error)) {
+    cJSON *config = read_stream_config(call);
+    if (!config)
+        return;
+    if (!may_become(call->stream, config, &error)) {
         fail_as(call, &error);
         cJSON_Delete(config);
     } else if (subjects_overlap(call, config)) {
@@ -253,7 +270,7 @@ static void message_get(struct broker_call *call)
     }
     cJSON *message = cJSON_AddObjectToObject(call->answer, "message");
     cJSON_AddStringToObject(message, "subject", stored->subject);
-    cJSON_AddNumberToObject(message, "seq", (double)stored->sequence);
+    broker_json_add_count(message, "seq", stored->sequence);
     add_base64(message, "hdrs", stored->headers, stored->headers_len);
     add_base64(message, "data", stored->data, stored->len);
     broker_json_add_time(message, "time", stored->timestamp_ns);
@@ -348,6 +365,17 @@ static void account_info(struct broker_call *call)
 {
     cJSON *api = cJSON_AddObjectToObject(call->answer, "api");
     cJSON_AddNumberToObject(api, "level", API_LEVEL);
+    cJSON_AddNumberToObject(api, "total", 0);
+    cJSON_AddNumberToObject(api, "errors", 0);
+}
+
+/* ADR-44. What is no number asks for what nobody has. */
+static bool asks_too_much(const struct broker_message *message)
+{
+    const struct header_block block = {.at = message->headers, .len = message->headers_len};
+    struct span needed = header_block_find(&block, "Nats-Required-Api-Level");
+    unsigned long long level;
+    return needed.len > 0 && (!span_number(needed, &level) || level > API_LEVEL);
 }
 
 static const struct operation {
@@ -404,7 +432,9 @@ static void run_operation(struct broker_call *call, const struct operation *oper
     bool is_json = call->request || call->message->len == 0;
     if (!call->request)
         call->request = cJSON_CreateObject();
-    if (!is_json)
+    if (asks_too_much(call->message))
+        fail(call, 412, 10185, "JetStream minimum api level required");
+    else if (!is_json)
         fail(call, 400, 10025, "invalid JSON");
     else if (operation->needs != NEEDS_NOTHING && !call->stream)
         fail(call, 404, 10059, "stream not found");

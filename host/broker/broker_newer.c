@@ -186,7 +186,7 @@ const struct broker_error *broker_newer_refuses(const struct broker_stream *stre
                                      invalid = {400, 10171, "message counter increment is invalid"};
     struct span ttl = header_block_find(block, TTL), by = header_block_find(block, INCREMENT);
     char text[BROKER_COUNT_MOST];
-    const struct broker_error *schedule = broker_schedule_refuses(stream, block);
+    const struct broker_error *schedule = broker_schedule_refuses(stream, message->subject, block);
     if (schedule)
         return schedule;
     if (ttl.at && ttl.len && !stream->settings.ttls)

@@ -23,6 +23,8 @@
 
 #define NEVER UINT64_MAX
 
+struct text;
+
 struct broker_interest {
     struct broker_interest *prev, *next; /* broker->subscriptions, in order of their making */
     struct broker_client *client;        /* not owned */
@@ -169,6 +171,8 @@ struct broker_error {
     int code, err_code;
     char description[256];
 };
+/* May a server read it as the settings of a stream? No setting is a list of lists. */
+bool broker_settings_readable(const cJSON *config);
 bool broker_settings_complete_stream(cJSON *config, struct broker_error *error);
 bool broker_settings_complete_consumer(cJSON *config, struct broker_error *error);
 bool broker_settings_read_stream(const cJSON *config, struct stream_settings *out);
@@ -178,6 +182,8 @@ void broker_settings_clear_stream(struct stream_settings *settings);
 const char *broker_json_text(const cJSON *object, const char *name);
 int64_t broker_json_integer(const cJSON *object, const char *name, int64_t otherwise);
 bool broker_json_true(const cJSON *object, const char *name);
+/* A number, for who prints the answer: broker_json_integer does not read it. */
+void broker_json_add_count(cJSON *object, const char *name, uint64_t count);
 /* "2026-01-01T00:00:00.5Z" */
 void broker_json_add_time(cJSON *object, const char *name, int64_t wall_ns);
 /* Such a text. False: it is none. */
@@ -225,7 +231,11 @@ void broker_ids_free(struct broker_stream *stream);
 
 /* Why a message with a schedule is refused; NULL: it is not. */
 const struct broker_error *broker_schedule_refuses(const struct broker_stream *stream,
+                                                   const char *subject,
                                                    const struct header_block *block);
+/* A schedule takes the place of all that is at its subject. True: it is one that does not say so,
+ * and these are its headers, as it is stored. */
+bool broker_schedule_rolls_up(const struct header_block *block, struct text *headers);
 /* A message that was stored may be a schedule. */
 void broker_schedule_note(struct broker_stream *stream, struct broker_stored *stored);
 /* Publishes what is due. Returns when something is next. */

@@ -20,7 +20,14 @@ static bool read_time(const struct header_block *block, int64_t *wall_ns)
     return strncmp(text, "@at ", 4) == 0 && broker_read_time(text + 4, wall_ns);
 }
 
+/* An empty one is none. */
+static bool is_schedule(const struct header_block *block)
+{
+    return header_block_find(block, SCHEDULE).len > 0;
+}
+
 const struct broker_error *broker_schedule_refuses(const struct broker_stream *stream,
+                                                   const char *subject,
                                                    const struct header_block *block)
 {
     static const struct broker_error none = {400, 10188, "message schedules is disabled"},
@@ -28,7 +35,7 @@ const struct broker_error *broker_schedule_refuses(const struct broker_stream *s
                                      target = {400, 10190, "message schedules target is invalid"};
     int64_t wall_ns;
     char to[512];
-    if (!header_block_find(block, SCHEDULE).at)
+    if (!is_schedule(block))
         return NULL;
     if (!stream->settings.schedules)
         return &none;
@@ -36,8 +43,18 @@ const struct broker_error *broker_schedule_refuses(const struct broker_stream *s
         return &pattern;
     span_text(header_block_find(block, TARGET), to, sizeof to);
     bool takes = subject_check(to, strlen(to), SUBJECT_PUBLISH, NULL) == 0 &&
-                 broker_stream_for(stream->broker, to) == stream;
+                 strcmp(to, subject) != 0 && broker_stream_for(stream->broker, to) == stream;
     return takes ? NULL : &target;
+}
+
+bool broker_schedule_rolls_up(const struct header_block *block, struct text *headers)
+{
+    static const char end[] = "\r\n";
+    if (!is_schedule(block) || header_block_find(block, "Nats-Rollup").at)
+        return false;
+    text_add(headers, block->at, block->len - strlen(end));
+    text_printf(headers, "Nats-Rollup: sub\r\n%s", end);
+    return true;
 }
 
 void broker_schedule_note(struct broker_stream *stream, struct broker_stored *stored)
@@ -75,9 +92,10 @@ static void add_headers(struct text *text, const struct broker_stored *stored)
                         (int)field.value.len, field.value.at);
     }
     struct span life = header_block_find(&block, LIFE);
+    text_printf(text, "Nats-Scheduler: %s\r\nNats-Schedule-Next: purge\r\n", stored->subject);
     if (life.at)
         text_printf(text, "Nats-TTL: %.*s\r\n", (int)life.len, life.at);
-    text_printf(text, "Nats-Scheduler: %s\r\nNats-Schedule-Next: purge\r\n\r\n", stored->subject);
+    text_printf(text, "\r\n");
 }
 
 /* It is a message like another from then on; the schedule has gone. */

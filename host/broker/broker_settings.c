@@ -1,5 +1,6 @@
 /* The JSON of streams' and consumers' settings, with the defaults that a nats-server puts in. */
 #include <cjson/cJSON.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,14 @@ int64_t broker_json_integer(const cJSON *object, const char *name, int64_t other
 bool broker_json_true(const cJSON *object, const char *name)
 {
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, name));
+}
+
+/* As text: cJSON prints a number, reads it again, and compares. */
+void broker_json_add_count(cJSON *object, const char *name, uint64_t count)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRIu64, count);
+    cJSON_AddRawToObject(object, name, text);
 }
 
 void broker_json_add_time(cJSON *object, const char *name, int64_t wall_ns)
@@ -110,6 +119,16 @@ static bool one_of(const cJSON *config, const char *name, const char *const *kno
             return true;
     }
     return wrong(error, 400, 10025, "invalid JSON: can not unmarshal \"%s\"", text);
+}
+
+bool broker_settings_readable(const cJSON *config)
+{
+    const cJSON *field;
+    cJSON_ArrayForEach(field, config) {
+        if ((cJSON_IsArray(config) && cJSON_IsArray(field)) || !broker_settings_readable(field))
+            return false;
+    }
+    return true;
 }
 
 bool broker_settings_complete_stream(cJSON *config, struct broker_error *error)

@@ -18,19 +18,19 @@ static void add_state(cJSON *answer, const struct broker_stream *stream)
     LL_COUNT(stream->consumers, consumer, consumers);
     const struct broker_stored *oldest = broker_stream_at(stream, stream->first);
     const struct broker_stored *newest = broker_stream_at(stream, stream->last);
-    cJSON_AddNumberToObject(state, "messages", (double)stream->count);
-    cJSON_AddNumberToObject(state, "bytes", (double)stream->bytes);
-    cJSON_AddNumberToObject(state, "first_seq", (double)(stream->last ? stream->first : 0));
+    broker_json_add_count(state, "messages", stream->count);
+    broker_json_add_count(state, "bytes", stream->bytes);
+    broker_json_add_count(state, "first_seq", stream->last ? stream->first : 0);
     if (oldest)
         broker_json_add_time(state, "first_ts", oldest->timestamp_ns);
     else
         cJSON_AddStringToObject(state, "first_ts", NO_TIME);
-    cJSON_AddNumberToObject(state, "last_seq", (double)stream->last);
+    broker_json_add_count(state, "last_seq", stream->last);
     if (newest)
         broker_json_add_time(state, "last_ts", newest->timestamp_ns);
     else
         cJSON_AddStringToObject(state, "last_ts", NO_TIME);
-    cJSON_AddNumberToObject(state, "consumer_count", consumers);
+    broker_json_add_count(state, "consumer_count", (uint64_t)consumers);
 }
 
 void broker_state_describe(cJSON *answer, const struct broker_stream *stream)

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "base/text.h"
 #include "base/value.h"
 #include "broker/broker_private.h"
 
@@ -426,7 +427,16 @@ void broker_stream_store(struct broker_stream *stream, const struct broker_messa
         stream->settings.retention != RETENTION_INTEREST || anyone_wants(stream, message->subject);
     struct broker_message kept = *message;
     const char *sum = counted(stream, &block, &kept, counter, data, sizeof data);
-    if (!append(stream, &kept, broker_newer_ttl_ns(stream, &block))) {
+    struct text headers;
+    text_init(&headers);
+    if (broker_schedule_rolls_up(&block, &headers)) {
+        kept.headers = headers.bytes;
+        kept.headers_len = headers.len;
+    }
+    bool stored = append(stream, &kept, broker_newer_ttl_ns(stream, &block));
+    bool replaces = headers.len > 0;
+    text_clear(&headers);
+    if (!stored) {
         refuse_publish(stream, message->reply, 500, 10023, "insufficient resources");
         return;
     }
@@ -434,7 +444,10 @@ void broker_stream_store(struct broker_stream *stream, const struct broker_messa
         broker_ids_note(stream, id_text);
     snprintf(stream->last_id, sizeof stream->last_id, "%s", id_text);
     uint64_t sequence = stream->last;
-    roll_up(stream, message, header_block_find(&block, "Nats-Rollup"));
+    if (replaces)
+        broker_stream_purge(stream, message->subject, 0, 1);
+    else
+        roll_up(stream, message, header_block_find(&block, "Nats-Rollup"));
     if (!wanted)
         broker_stream_remove(stream, sequence);
     keep_subject_bound(stream, message->subject);

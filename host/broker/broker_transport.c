@@ -75,27 +75,6 @@ static void disconnect(struct transport *transport)
 
 /* --- messages --- */
 
-/* "Key\0value\0" as "NATS/1.0\r\nKey: value\r\n\r\n". The caller's; NULL: out of memory. */
-static char *write_block(const char *fields, size_t len, size_t *size)
-{
-    char *block = NULL;
-    const char *at = fields, *end = fields + len;
-    FILE *out = open_memstream(&block, size);
-    if (!out)
-        return NULL;
-    fputs("NATS/1.0\r\n", out);
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        fprintf(out, "%s: %s\r\n", at, value);
-        at = value + strlen(value) + 1;
-    }
-    fputs("\r\n", out);
-    if (fclose(out) == 0)
-        return block;
-    free(block);
-    return NULL;
-}
-
 static enum transport_sent send_message(struct broker_line *line,
                                         const struct broker_message *message, const char **why)
 {
@@ -116,24 +95,20 @@ static enum transport_sent publish(struct transport *transport,
                                    const struct transport_message *from, const char **why)
 {
     struct broker_line *line = line_of(transport);
-    struct broker_message message = {
-        .subject = from->subject, .reply = from->reply, .data = from->data, .len = from->len};
-    char *block = NULL;
-    if (from->headers_len) {
-        block = write_block(from->headers, from->headers_len, &message.headers_len);
-        if (!block) {
-            *why = "out of memory";
-            return TRANSPORT_REFUSED;
-        }
-        message.headers = block;
-    }
-    enum transport_sent sent = TRANSPORT_REFUSED;
-    if (message.headers_len + message.len > line->server->max_payload)
+    char room[2][TRANSPORT_LINE_MAX];
+    const struct broker_message message = {
+        .subject = transport_text(from->subject, room[0]),
+        .reply = transport_text(from->reply, room[1]),
+        .headers = from->headers.len ? from->headers.at : NULL,
+        .headers_len = from->headers.len,
+        .data = from->data.at,
+        .len = from->data.len,
+    };
+    if (message.headers_len + message.len > line->server->max_payload) {
         *why = "it is larger than the server takes";
-    else
-        sent = send_message(line, &message, why);
-    free(block);
-    return sent;
+        return TRANSPORT_REFUSED;
+    }
+    return send_message(line, &message, why);
 }
 
 static enum transport_pong ping(struct transport *transport, int64_t wait_ns)
@@ -155,6 +130,13 @@ static enum transport_pong ping(struct transport *transport, int64_t wait_ns)
     return pong;
 }
 
+/* Nothing waits to be written. Where the writer is alone it asks for PONGs, as it does of nats.c.
+ */
+static bool push(struct transport *transport)
+{
+    return line_of(transport)->server->any_thread;
+}
+
 /* Of a broker in this process there is no network. */
 static uint64_t network_rtt_ns(struct transport *transport)
 {
@@ -163,6 +145,8 @@ static uint64_t network_rtt_ns(struct transport *transport)
 }
 
 /* --- subscriptions --- */
+
+static const struct transport_kind calls;
 
 static enum transport_subscribed subscribe(struct transport *transport, const char *subject,
                                            const char *queue,
@@ -179,7 +163,7 @@ static enum transport_subscribed subscribe(struct transport *transport, const ch
     bool sent = sub && !lost &&
                 broker_session_send(session, NOTE_SUBSCRIBE, session->last_sid + 1, &message);
     if (sent) {
-        sub->sub.transport = transport;
+        sub->sub = (struct transport_sub){transport, &calls};
         sub->session = session;
         sub->handler = *handler;
         sub->sid = ++session->last_sid;
@@ -238,11 +222,13 @@ static void sub_free(struct transport_sub *sub)
 
 /* --- the rest --- */
 
-static void describe(struct transport *transport, char *url, size_t size, size_t *max_payload)
+static void describe(struct transport *transport, struct transport_place *place)
 {
-    struct broker_line *line = line_of(transport);
-    snprintf(url, size, "%s", line->options->servers[0]);
-    *max_payload = line->server->max_payload;
+    const struct broker_line *line = line_of(transport);
+    snprintf(place->url, sizeof place->url, "%s", line->options->servers[0]);
+    place->max_payload = line->server->max_payload;
+    place->wire = "broker";
+    place->any_thread = line->server->any_thread;
 }
 
 static bool find_servers(struct transport *transport, char ***urls, int *count)
@@ -281,6 +267,7 @@ static const struct transport_kind calls = {
     .connect = connect_to,
     .disconnect = disconnect,
     .publish = publish,
+    .push = push,
     .ping = ping,
     .network_rtt_ns = network_rtt_ns,
     .subscribe = subscribe,

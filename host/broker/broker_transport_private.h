@@ -64,6 +64,7 @@ struct broker_session {
     struct broker_sub *subs; /* not owned: the link's */
     uint64_t last_sid;
     uint64_t pings, pongs; /* of the writer's: asked for, and come */
+    bool reading;          /* a packet was handed up, and the end of the read was not */
     bool cut;              /* what is sent does not arrive */
     bool lost;             /* and the link has heard of it */
     uint64_t ping_at_ns;   /* when the link next looks for a sign of life */
@@ -86,6 +87,7 @@ struct broker_server {
     struct transport_maker maker; /* first: make casts back */
     struct broker *broker;        /* owned */
     size_t max_payload;
+    bool any_thread;   /* of its links: as transport_place has it */
     uint64_t began_ns; /* its time 0 */
     struct thread thread;
 
@@ -119,6 +121,8 @@ bool broker_session_answer(struct broker_session *session, enum broker_note_kind
 void broker_session_read(struct broker_session *session, uint64_t now_ns);
 /* What the broker has for it is on its way from now on. */
 void broker_session_collect(struct broker_session *session);
+/* Is there something to be handed up? */
+bool broker_session_has_arrived(const struct broker_session *session, uint64_t now_ns);
 /* Hands one thing up that has arrived, without the lock meanwhile; the session may be gone then.
  * False: there was none. */
 bool broker_session_hand_up(struct broker_session *session, uint64_t now_ns);

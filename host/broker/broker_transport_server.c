@@ -6,6 +6,7 @@
 #include "base/bug.h"
 #include "base/clock.h"
 #include "broker/broker_transport_private.h"
+#include "bus/link/burst.h"
 
 #define MAX_PAYLOAD ((size_t)1024 * 1024)
 
@@ -35,7 +36,7 @@ static bool hand_up(struct broker_server *server, uint64_t now_ns)
     must_hold(&server->lock);
     struct broker_session *session;
     DL_FOREACH(server->sessions, session) {
-        if (!session->out.head || session->out.head->due_ns > now_ns || !session->line)
+        if (!broker_session_has_arrived(session, now_ns))
             continue;
         DL_DELETE(server->sessions, session);
         DL_APPEND(server->sessions, session);
@@ -60,12 +61,18 @@ static uint64_t watch_all(struct broker_server *server, uint64_t now_ns, uint64_
 static void *serve(void *arg)
 {
     struct broker_server *server = arg;
+    struct burst burst = {.frames = 0};
+    burst_begin(&burst);
     mutex_lock(&server->lock);
     while (!server->stopping) {
         uint64_t now_ns = clock_now_ns();
         uint64_t due_ns = move_broker(server, now_ns);
-        if (hand_up(server, now_ns))
+        if (hand_up(server, now_ns)) {
+            mutex_unlock(&server->lock);
+            burst_write(&burst); /* what was sent meanwhile */
+            mutex_lock(&server->lock);
             continue;
+        }
         due_ns = watch_all(server, now_ns, due_ns);
         if (due_ns == BROKER_NEVER)
             cond_wait(&server->work, &server->lock);
@@ -73,6 +80,7 @@ static void *serve(void *arg)
             cond_wait_until(&server->work, &server->lock, due_ns);
     }
     mutex_unlock(&server->lock);
+    burst_end(&burst);
     return NULL;
 }
 
@@ -100,6 +108,7 @@ struct broker_server *broker_server_new(const struct broker_options *options, st
         return NULL;
     }
     server->maker.make = broker_line_make;
+    server->any_thread = own.any_thread;
     server->max_payload = own.max_payload ? own.max_payload : MAX_PAYLOAD;
     server->began_ns = clock_now_ns();
     mutex_init(&server->lock);

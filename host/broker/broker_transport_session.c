@@ -272,6 +272,19 @@ UNCHECKED static void hand_up_packet(struct broker_session *session, struct brok
     sub->handler.on_message(sub->handler.owner, &packet);
     packet_clear(&packet);
     mutex_lock(&server->lock);
+    session->reading = true;
+}
+
+/* The same. */
+UNCHECKED static void hand_up_read_end(struct broker_session *session)
+{
+    must_hold(&session->server->lock);
+    struct broker_server *server = session->server;
+    struct transport_events events = session->line->events;
+    session->reading = false;
+    mutex_unlock(&server->lock);
+    events.on_read_end(events.owner);
+    mutex_lock(&server->lock);
 }
 
 /* Lock held, left in between, held again. */
@@ -326,14 +339,31 @@ UNCHECKED static void hand_up_error(struct broker_session *session, const struct
     mutex_lock(&server->lock);
 }
 
+bool broker_session_has_arrived(const struct broker_session *session, uint64_t now_ns)
+{
+    must_hold(&session->server->lock);
+    const struct broker_note *note = session->out.head;
+    return session->line && (session->reading || (note && note->due_ns <= now_ns));
+}
+
+static bool next_is_packet(const struct broker_session *session, uint64_t now_ns)
+{
+    const struct broker_note *note = session->out.head;
+    return note && note->due_ns <= now_ns && note->kind == NOTE_PACKET;
+}
+
 bool broker_session_hand_up(struct broker_session *session, uint64_t now_ns)
 {
     struct broker_server *server = session->server;
     must_hold(&server->lock);
-    struct broker_note *note = session->line ? take_arrived(&session->out, now_ns) : NULL;
-    struct broker_sub *sub;
-    if (!note)
+    if (!broker_session_has_arrived(session, now_ns))
         return false;
+    if (session->reading && !next_is_packet(session, now_ns)) {
+        hand_up_read_end(session);
+        return true;
+    }
+    struct broker_note *note = take_arrived(&session->out, now_ns);
+    struct broker_sub *sub;
     switch (note->kind) {
     case NOTE_PACKET:
         hand_up_packet(session, note);

@@ -5,6 +5,10 @@
 #include <string.h>
 
 #include "bus/link/nats_transport.h"
+#include "bus/link/socket_transport.h"
+
+/* Threads of the pool that wait for what a script reads: half of those that there are. */
+#define READS_MOST 2
 
 /* --- calls of the links --- */
 
@@ -31,8 +35,9 @@ static void on_publish_permission(void *owner, struct link *link, const char *op
 static int make(struct bus *bus, struct err *err)
 {
     const struct bus_options *options = &bus->options;
-    const struct transport_maker *transport =
-        options->transport ? options->transport : &nats_transport_maker;
+    const struct transport_maker *transport = options->transport         ? options->transport
+                                              : options->link.nats_alone ? &nats_transport_maker
+                                                                         : &socket_transport_maker;
     struct link_events publish = {
         .owner = bus, .on_state = on_publish_state, .on_permission = on_publish_permission};
     bus->consume = link_new("consume", &options->link, transport, bus->clock, NULL, err);
@@ -62,9 +67,11 @@ static int make(struct bus *bus, struct err *err)
 
 static void fill_intake(struct bus *bus, struct sink sink)
 {
+    bus->reads.most = READS_MOST;
     bus->intake = (struct intake){.clock = bus->clock,
                                   .calm = bus->options.calm,
                                   .pool = bus->pool,
+                                  .reads = &bus->reads,
                                   .link = bus->consume,
                                   .jsapi = bus->jsapi,
                                   .outbox = bus->outbox,
@@ -105,6 +112,12 @@ void bus_wait_for_publishes(struct bus *bus, uint64_t deadline_ns)
     later_stop(bus->later, deadline_ns);
     outbox_wait(bus->outbox, deadline_ns);
     outbox_close(bus->outbox);
+}
+
+void bus_wake_writers(struct bus *bus)
+{
+    link_wake(bus->consume);
+    link_wake(bus->publish);
 }
 
 void bus_retry_refused(struct bus *bus)

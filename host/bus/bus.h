@@ -32,6 +32,7 @@ struct bus_options {
 struct bus {
     struct clock *clock; /* not owned */
     struct pool *pool;   /* not owned */
+    struct pool_share reads;
     struct link *consume, *publish;
     struct inbox *inbox; /* on publish */
     struct jsapi *jsapi;
@@ -54,6 +55,9 @@ bool bus_wait_connected(struct bus *bus, uint64_t deadline_ns);
  * are still under way when nobody waits for them any more (dead letters), until deadline_ns; what
  * has no answer by then ends with ERR_CLOSED. */
 void bus_wait_for_publishes(struct bus *bus, uint64_t deadline_ns);
+
+/* link_wake of both connections. Any thread. */
+void bus_wake_writers(struct bus *bus);
 
 /* Subscribes again to what the server refused. */
 void bus_retry_refused(struct bus *bus);

@@ -138,6 +138,17 @@ bool span_is(struct span span, const char *name)
     return span_same(span, (struct span){name, strlen(name)});
 }
 
+bool span_begins(struct span span, const char *prefix)
+{
+    size_t len = strlen(prefix);
+    return span.len >= len && span_same((struct span){span.at, len}, (struct span){prefix, len});
+}
+
+bool span_equals(struct span span, const char *text)
+{
+    return span.at && span.len == strlen(text) && memcmp(span.at, text, span.len) == 0;
+}
+
 bool span_number(struct span span, unsigned long long *out)
 {
     unsigned long long number = 0;

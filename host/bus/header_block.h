@@ -16,12 +16,19 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 /* Bytes of somebody else's; no NUL follows them. */
 struct span {
     const char *at; /* NULL: there is nothing at all; "" has a place, and no length */
     size_t len;
 };
+
+/* A text, without its NUL. */
+static inline struct span span_of(const char *text)
+{
+    return (struct span){text, strlen(text)};
+}
 
 struct header_block {
     const char *at; /* borrowed, unless it is `owned`; NULL when there is none */
@@ -53,6 +60,11 @@ int header_block_status(const struct header_block *block, struct span *descripti
 /* The same name, in any case? */
 bool span_is(struct span span, const char *name);
 bool span_same(struct span a, struct span b);
+
+/* Does it begin so, in any case? */
+bool span_begins(struct span span, const char *prefix);
+/* Are these the bytes of the text? */
+bool span_equals(struct span span, const char *text);
 
 /* A whole number, of digits alone; ULLONG_MAX where it is more. */
 bool span_number(struct span span, unsigned long long *out);

@@ -60,6 +60,10 @@ enum jscode jscode_meaning(int http, int err_code)
 const char *jscode_remedy(int err_code)
 {
     switch (err_code) {
+    case 10065:
+        return "`moonbus check --server URL` says which stream has them";
+    case 10093:
+        return "`moonbus check` says which subjects the stream takes";
     case 10166:
         return "a ttl needs a stream with allow_msg_ttl = true (js.stream)";
     case 10168:

@@ -5,6 +5,8 @@
 #ifndef MOONBUS_BUS_JSCODE_H
 #define MOONBUS_BUS_JSCODE_H
 
+/* A request names another stream than its subject. */
+#define JSCODE_OTHER_NAME 10056
 /* Somebody else was faster. */
 #define JSCODE_STREAM_EXISTS 10058
 #define JSCODE_CONSUMER_EXISTS 10148

@@ -5,7 +5,6 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 
 #include "base/value.h"
@@ -52,17 +51,6 @@ static char *decode_base64(const char *text, size_t *len)
     return bytes;
 }
 
-static int parse_header(struct headers *headers, const struct header_field *field, struct err *err)
-{
-    char *name = strndup(field->name.at, field->name.len);
-    int code = !name ? err_set(err, ERR_MEMORY, "out of memory")
-               : strlen(name) < field->name.len
-                   ? err_set(err, ERR_INVALID, "a header name holds a NUL")
-                   : headers_add_received(headers, name, field->value, err);
-    free(name);
-    return code;
-}
-
 /* One that cannot be sent is an error, the first of them; the others are there all the same. */
 static int parse_headers(struct headers *headers, const char *bytes, size_t len, struct err *err)
 {
@@ -71,7 +59,7 @@ static int parse_headers(struct headers *headers, const char *bytes, size_t len,
     size_t position = 0;
     int first = 0;
     while ((first == 0 || first == ERR_INVALID) && header_block_next(&block, &position, &field)) {
-        int code = parse_header(headers, &field, first ? NULL : err);
+        int code = headers_add_received(headers, field.name, field.value, first ? NULL : err);
         first = first ? first : code;
     }
     return first;
@@ -121,12 +109,7 @@ void stored_clear(struct stored_message *stored)
 
 /* ---- what JetStream acts upon ---- */
 
-static bool begins_with(const char *name, const char *prefix)
-{
-    return strncasecmp(name, prefix, strlen(prefix)) == 0;
-}
-
-bool letter_acted_upon(const char *name)
+bool letter_acted_upon(struct span name)
 {
     static const char *const prefixes[] = {"Nats-Expected-", "Nats-Schedule", "Nats-Batch-",
                                            "Nats-Trace-"};
@@ -134,26 +117,26 @@ bool letter_acted_upon(const char *name)
         "Nats-Msg-Id",          "Nats-Rollup",        "Nats-TTL",          "Nats-Incr",
         "Nats-Counter-Sources", "Nats-Stream-Source", "Nats-Marker-Reason"};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-        if (begins_with(name, prefixes[i]))
+        if (span_begins(name, prefixes[i]))
             return true;
     }
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (strcasecmp(name, names[i]) == 0)
+        if (span_is(name, names[i]))
             return true;
     }
     return false;
 }
 
-bool letter_renames(const char *name)
+bool letter_renames(struct span name)
 {
-    return letter_acted_upon(name) || begins_with(name, OURS) || strcasecmp(name, MSG_SIZE) == 0;
+    return letter_acted_upon(name) || span_begins(name, OURS) || span_is(name, MSG_SIZE);
 }
 
 /* Without the prefixes that it got in each letter but the last; *depth: how many. */
 static struct span strip(struct span name, unsigned *depth)
 {
     const size_t len = strlen(ORIGINAL);
-    for (*depth = 0; name.len >= len && strncasecmp(name.at, ORIGINAL, len) == 0; ++*depth) {
+    for (*depth = 0; span_begins(name, ORIGINAL); ++*depth) {
         name.at += len;
         name.len -= len;
     }
@@ -184,24 +167,25 @@ unsigned letter_hops(const struct header_block *headers)
  * would remove newer messages, an expectation cannot be met, the id would be a duplicate. A TTL
  * stays: the message begins to wait again. A marker's field stays: it makes the message a marker.
  */
-static bool comes_back(const char *name)
+static bool comes_back(struct span name)
 {
-    return !letter_acted_upon(name) || strcasecmp(name, "Nats-TTL") == 0 ||
-           strcasecmp(name, "Nats-Marker-Reason") == 0;
+    return !letter_acted_upon(name) || span_is(name, "Nats-TTL") ||
+           span_is(name, "Nats-Marker-Reason");
 }
 
 /* ---- a dead letter ---- */
 
 /* The letter's own fields stand after those that the original may have had of the same name,
  * being a dead letter itself. */
-static const char *last_of(const struct headers *headers, const char *wanted, int *count)
+static struct span last_of(const struct headers *headers, const char *wanted, int *count)
 {
     size_t position = 0;
-    const char *name, *value, *last = NULL;
+    struct header_field field;
+    struct span last = {NULL, 0};
     *count = 0;
-    while (headers_next(headers, &position, &name, &value)) {
-        if (strcasecmp(name, wanted) == 0) {
-            last = value;
+    while (headers_next(headers, &position, &field)) {
+        if (span_is(field.name, wanted)) {
+            last = field.value;
             ++*count;
         }
     }
@@ -211,10 +195,10 @@ static const char *last_of(const struct headers *headers, const char *wanted, in
 static bool number_of(const struct headers *headers, const char *name, uint64_t *out)
 {
     int count;
-    char *end = NULL;
-    const char *text = last_of(headers, name, &count);
-    *out = text && *text >= '0' && *text <= '9' ? strtoull(text, &end, 10) : 0;
-    return end && *end == '\0';
+    unsigned long long number = 0;
+    bool is_number = span_number(last_of(headers, name, &count), &number);
+    *out = is_number ? number : 0;
+    return is_number;
 }
 
 /* An older host buried only the headers of what a headers_only consumer had delivered. */
@@ -224,32 +208,58 @@ static bool was_cut(const struct stored_message *stored)
     return stored->len == 0 && number_of(&stored->headers, MSG_SIZE, &size) && size > 0;
 }
 
+/* The texts of a letter, in one block. */
+static int copy_texts(const struct headers *headers, struct letter *out, struct err *err)
+{
+    const struct {
+        const char *name, **text;
+    } fields[] = {{OURS "Subject", &out->subject},
+                  {OURS "Stream", &out->stream},
+                  {OURS "Consumer", &out->consumer},
+                  {OURS "Code", &out->code},
+                  {OURS "Error", &out->error}};
+    enum { FIELDS = sizeof fields / sizeof *fields };
+    struct span values[FIELDS];
+    size_t size = 0;
+    int count;
+    for (int i = 0; i < FIELDS; i++) {
+        values[i] = last_of(headers, fields[i].name, &count);
+        size += values[i].at ? values[i].len + 1 : 0;
+    }
+    char *at = out->texts = malloc(size);
+    if (!at)
+        return err_set(err, ERR_MEMORY, "out of memory");
+    for (int i = 0; i < FIELDS; i++) {
+        if (!values[i].at)
+            continue;
+        *fields[i].text = span_text(values[i], at, values[i].len + 1);
+        at += values[i].len + 1;
+    }
+    return 0;
+}
+
 int letter_read(const struct stored_message *stored, struct letter *out, struct err *err)
 {
     const struct headers *headers = &stored->headers;
     int journeys, count;
     uint64_t timestamp = 0;
     *out = (struct letter){0};
-    out->subject = last_of(headers, OURS "Subject", &journeys);
-    if (!out->subject)
+    if (!last_of(headers, OURS "Subject", &journeys).at)
         return 0;
+    int code = copy_texts(headers, out, err);
+    if (code)
+        return code;
     if (subject_check(out->subject, strlen(out->subject), SUBJECT_PUBLISH, err) != 0)
         return err_prefix(err, OURS "Subject");
     /* A reference has no headers of its original: in a letter of a letter it is the inner one's. */
     out->reference =
-        (journeys == 1 && last_of(headers, OURS "Reference", &count)) || was_cut(stored);
-    out->stream = last_of(headers, OURS "Stream", &count);
-    if (!out->stream || name_check("stream name", out->stream, strlen(out->stream), NULL) != 0)
+        (journeys == 1 && last_of(headers, OURS "Reference", &count).at) || was_cut(stored);
+    if (out->stream && name_check("stream name", out->stream, strlen(out->stream), NULL) != 0)
         out->stream = NULL;
-    if (!number_of(headers, OURS "Sequence", &out->sequence))
-        out->sequence = 0;
-    if (!number_of(headers, OURS "Attempt", &out->attempt))
-        out->attempt = 0;
+    number_of(headers, OURS "Sequence", &out->sequence);
+    number_of(headers, OURS "Attempt", &out->attempt);
     if (number_of(headers, OURS "Timestamp", &timestamp) && timestamp <= INT64_MAX)
         out->timestamp_ns = (int64_t)timestamp;
-    out->consumer = last_of(headers, OURS "Consumer", &count);
-    out->code = last_of(headers, OURS "Code", &count);
-    out->error = last_of(headers, OURS "Error", &count);
     if (out->reference && (!out->stream || !out->sequence || !out->timestamp_ns))
         return err_set(err, ERR_INVALID,
                        "a reference without " OURS "Stream, " OURS "Sequence and " OURS
@@ -257,44 +267,53 @@ int letter_read(const struct stored_message *stored, struct letter *out, struct 
     return 1;
 }
 
-/* Does another field of that name follow after position? */
-static bool repeated(const struct headers *headers, size_t position, const char *wanted)
+void letter_clear(struct letter *letter)
 {
-    const char *name, *value;
-    while (headers_next(headers, &position, &name, &value)) {
-        if (strcasecmp(name, wanted) == 0)
+    free(letter->texts);
+    *letter = (struct letter){0};
+}
+
+/* Does another field of that name follow after position? */
+static bool repeated(const struct headers *headers, size_t position, struct span wanted)
+{
+    struct header_field field;
+    while (headers_next(headers, &position, &field)) {
+        if (span_same(field.name, wanted))
             return true;
     }
     return false;
 }
 
-/* What the field of a letter before position is called in the original; NULL: it was not there. */
-static const char *original_name(const struct headers *headers, size_t position, const char *name,
+/* What the field of a letter before position is called in the original; {NULL, 0}: it was not
+ * there. */
+static struct span original_name(const struct headers *headers, size_t position, struct span name,
                                  bool nested)
 {
-    if (!begins_with(name, OURS))
-        return comes_back(name) ? name : NULL;
-    if (!begins_with(name, ORIGINAL))
-        return repeated(headers, position, name) ? name : NULL;
-    const char *bare = name + strlen(ORIGINAL);
+    const struct span none = {NULL, 0};
+    const size_t prefix = strlen(ORIGINAL);
+    if (!span_begins(name, OURS))
+        return comes_back(name) ? name : none;
+    if (!span_begins(name, ORIGINAL))
+        return repeated(headers, position, name) ? name : none;
+    const struct span bare = {name.at + prefix, name.len - prefix};
     if (!nested)
-        return *bare && comes_back(bare) ? bare : NULL;
+        return bare.len && comes_back(bare) ? bare : none;
     /* Only the id, which each letter has, says which of the two it belongs to. */
-    bool own = strcasecmp(bare, "Nats-Msg-Id") == 0 && !repeated(headers, position, name);
-    return own ? NULL : name;
+    bool own = span_is(bare, "Nats-Msg-Id") && !repeated(headers, position, name);
+    return own ? none : name;
 }
 
 int letter_restore(const struct stored_message *stored, struct headers *out, struct err *err)
 {
     const struct headers *headers = &stored->headers;
     size_t position = 0;
-    const char *name, *value;
+    struct header_field field;
     int journeys, code = 0;
     last_of(headers, OURS "Subject", &journeys);
-    while (code == 0 && headers_next(headers, &position, &name, &value)) {
-        const char *original = original_name(headers, position, name, journeys > 1);
-        if (original)
-            code = headers_add(out, original, value, strlen(value), err);
+    while (code == 0 && headers_next(headers, &position, &field)) {
+        struct span original = original_name(headers, position, field.name, journeys > 1);
+        if (original.at)
+            code = headers_copy(out, original, field.value, err);
     }
     return code;
 }
@@ -303,14 +322,14 @@ int letter_restore_original(const struct letter *letter, const struct stored_mes
                             struct headers *out, struct err *err)
 {
     size_t position = 0;
-    const char *name, *value;
+    struct header_field field;
     int code = 0;
     if (original->timestamp_ns != letter->timestamp_ns ||
         strcmp(original->subject, letter->subject) != 0)
         return err_set(err, ERR_NOT_FOUND, "another message has that place by now");
-    while (code == 0 && headers_next(&original->headers, &position, &name, &value)) {
-        if (comes_back(name))
-            code = headers_add(out, name, value, strlen(value), err);
+    while (code == 0 && headers_next(&original->headers, &position, &field)) {
+        if (comes_back(field.name))
+            code = headers_copy(out, field.name, field.value, err);
     }
     return code;
 }

@@ -37,13 +37,13 @@ int64_t stored_time(const char *text);
 
 /* Would JetStream act upon this header of a message that is published? Then copying it is wrong:
  * the message is refused, or swallowed, or others are removed. */
-bool letter_acted_upon(const char *name);
+bool letter_acted_upon(struct span name);
 
 /* Does it travel in a letter under a name of its own, behind LETTER_ORIGINAL? What JetStream acts
  * upon does; and what a letter says itself: a publisher may have written a field of that name, and
  * so has a letter that dies once more. */
 #define LETTER_ORIGINAL "Moonbus-Orig-"
-bool letter_renames(const char *name);
+bool letter_renames(struct span name);
 
 /* How often what has these headers has been a dead letter, in a row: what LETTER_HOPS says, or as
  * many letters as are in each other, of hosts that do not write it. 0: it is none. A redrive takes
@@ -51,7 +51,7 @@ bool letter_renames(const char *name);
 #define LETTER_HOPS "Moonbus-Hops"
 unsigned letter_hops(const struct header_block *headers);
 
-/* What a dead letter says of its original. Borrowed from the stored message. */
+/* What a dead letter says of its original. */
 struct letter {
     const char *subject, *stream;
     const char *consumer, *code, *error; /* why it died, and on whom; NULL: it does not say */
@@ -59,11 +59,14 @@ struct letter {
     uint64_t sequence;
     int64_t timestamp_ns;
     bool reference; /* the original is not in it: it was too large, or could not be fetched */
+    char *texts;    /* owned: what the texts above are in */
 };
 
 /* 1: it is a dead letter. 0: it is none. ERR_INVALID: it is one, but does not say where it came
- * from. If a redriven message failed again, its last journey counts. */
+ * from. ERR_MEMORY. If a redriven message failed again, its last journey counts. letter_clear in
+ * any case. */
 int letter_read(const struct stored_message *stored, struct letter *out, struct err *err);
+void letter_clear(struct letter *letter);
 
 /* Appends the headers that the original had, to be published again: without those of the letter,
  * and without those of the original that had their effect when it was stored (Nats-Msg-Id,

@@ -1,13 +1,11 @@
-/* Parsers of statuses, reply subjects and PubAcks; writers of headers. */
+/* Parsers of statuses and PubAcks; writers of headers. */
 #include "bus/wire.h"
 
 #include <cjson/cJSON.h>
-#include <endian.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "bus/jscode.h"
 
@@ -18,16 +16,19 @@
  * it 0.7 ms, 4096 65 ms, 13,000 more than a second. */
 #define FIELDS_MAX 4096
 
-#define WIRE_VERSION_LINE "NATS/1.0\r\n"
+#define BEGIN_LEN (sizeof HEADERS_BEGIN - 1)
+#define END_LEN (sizeof HEADERS_END - 1)
+#define DRESSING (sizeof ": \r\n" - 1) /* of a field */
 
 /* --- headers to be sent --- */
 
-static bool field_name_ok(const char *name)
+static bool field_name_ok(struct span name)
 {
-    if (!*name)
+    if (!name.len)
         return false;
-    for (const unsigned char *c = (const unsigned char *)name; *c; c++) {
-        if (*c <= ' ' || *c >= 0x7f || *c == ':')
+    for (size_t i = 0; i < name.len; i++) {
+        unsigned char c = (unsigned char)name.at[i];
+        if (c <= ' ' || c >= 0x7f || c == ':')
             return false;
     }
     return true;
@@ -51,90 +52,129 @@ static bool headers_reserve(struct headers *headers, size_t more)
     return true;
 }
 
-static int append_field(struct headers *headers, const char *name, const char *value,
-                        size_t value_len, struct err *err)
+/* For a message: of a long name its beginning. */
+static int name_shown(struct span name)
 {
-    size_t name_len = strlen(name);
-    if (value_len > HEADERS_MAX || headers->len + name_len + value_len > HEADERS_MAX)
-        return err_set(err, ERR_INVALID, "header \"%.64s\": headers of more than 64MB", name);
+    return (int)(name.len < 64 ? name.len : 64);
+}
+
+static int append_field(struct headers *headers, struct span name, struct span value,
+                        struct err *err)
+{
+    size_t size = name.len + value.len + DRESSING;
+    if (value.len > HEADERS_MAX || headers->len + size > HEADERS_MAX)
+        return err_set(err, ERR_INVALID, "header \"%.*s\": headers of more than 64MB",
+                       name_shown(name), name.at);
     if (headers->count >= FIELDS_MAX)
-        return err_set(err, ERR_INVALID, "header \"%.64s\": more than %d headers", name,
-                       FIELDS_MAX);
-    if (!headers_reserve(headers, name_len + value_len + 2))
-        return err_set(err, ERR_MEMORY, "header \"%s\": out of memory", name);
+        return err_set(err, ERR_INVALID, "header \"%.*s\": more than %d headers", name_shown(name),
+                       name.at, FIELDS_MAX);
+    if (!headers_reserve(headers, size))
+        return err_set(err, ERR_MEMORY, "header \"%.*s\": out of memory", name_shown(name),
+                       name.at);
     char *at = headers->bytes + headers->len;
-    memcpy(at, name, name_len + 1);
-    at += name_len + 1;
-    if (value_len)
-        memcpy(at, value, value_len);
-    at[value_len] = '\0';
-    headers->len += name_len + value_len + 2;
+    memcpy(at, name.at, name.len);
+    at += name.len;
+    *at++ = ':';
+    *at++ = ' ';
+    if (value.len)
+        memcpy(at, value.at, value.len);
+    at += value.len;
+    *at++ = '\r';
+    *at = '\n';
+    headers->len += size;
     headers->count++;
     return 0;
+}
+
+int headers_add_own(struct headers *headers, struct span name, struct span value, struct err *err)
+{
+    if (value.len && (memchr(value.at, '\r', value.len) || memchr(value.at, '\n', value.len) ||
+                      memchr(value.at, '\0', value.len)))
+        return err_set(err, ERR_INVALID,
+                       "header \"%.*s\": its value must not hold line breaks or NUL", (int)name.len,
+                       name.at);
+    return append_field(headers, name, value, err);
 }
 
 int headers_add(struct headers *headers, const char *name, const char *value, size_t value_len,
                 struct err *err)
 {
-    if (!field_name_ok(name))
+    if (!field_name_ok(span_of(name)))
         return err_set(err, ERR_INVALID,
                        "header name \"%s\": want printable ASCII without spaces and ':'", name);
-    if (value_len && (memchr(value, '\r', value_len) || memchr(value, '\n', value_len) ||
-                      memchr(value, '\0', value_len)))
-        return err_set(err, ERR_INVALID,
-                       "header \"%s\": its value must not hold line breaks or NUL", name);
-    return append_field(headers, name, value, value_len, err);
+    return headers_add_own(headers, span_of(name), (struct span){value, value_len}, err);
 }
 
-int headers_add_received(struct headers *headers, const char *name, struct span value,
+int headers_add_received(struct headers *headers, struct span name, struct span value,
                          struct err *err)
 {
     if (!field_name_ok(name))
-        return err_set(err, ERR_INVALID, "the header name \"%.64s\" cannot be sent", name);
+        return err_set(err, ERR_INVALID, "the header name \"%.*s\" cannot be sent",
+                       name_shown(name), name.at);
     if (value.len && memchr(value.at, '\0', value.len))
-        return err_set(err, ERR_INVALID, "header \"%.64s\": its value holds a NUL", name);
-    int code = append_field(headers, name, value.at, value.len, err);
+        return err_set(err, ERR_INVALID, "header \"%.*s\": its value holds a NUL", name_shown(name),
+                       name.at);
+    int code = append_field(headers, name, value, err);
     if (code)
         return code;
-    char *at = headers->bytes + headers->len - value.len - 1;
+    char *at = headers->bytes + headers->len - value.len - 2;
     for (size_t i = 0; i < value.len; i++)
         at[i] = (char)(at[i] == '\r' || at[i] == '\n' ? ' ' : at[i]);
     return 0;
 }
 
-int headers_copy(struct headers *headers, const char *name, const char *value, struct err *err)
+int headers_copy(struct headers *headers, struct span name, struct span value, struct err *err)
 {
-    return append_field(headers, name, value, strlen(value), err);
+    return append_field(headers, name, value, err);
 }
 
-bool headers_next(const struct headers *headers, size_t *position, const char **name,
-                  const char **value)
+bool headers_next(const struct headers *headers, size_t *position, struct header_field *field)
 {
     if (*position >= headers->len)
         return false;
-    *name = headers->bytes + *position;
-    *value = *name + strlen(*name) + 1;
-    *position = (size_t)(*value + strlen(*value) + 1 - headers->bytes);
+    const char *at = headers->bytes + *position, *end = headers->bytes + headers->len;
+    const char *colon = memchr(at, ':', (size_t)(end - at));
+    const char *value = colon + 2, *stop = memchr(value, '\r', (size_t)(end - value));
+    field->name = (struct span){at, (size_t)(colon - at)};
+    field->value = (struct span){value, (size_t)(stop - value)};
+    *position = (size_t)(stop + 2 - headers->bytes);
     return true;
 }
 
-const char *headers_get(const struct headers *headers, const char *name)
+struct span headers_get(const struct headers *headers, const char *name)
 {
     size_t position = 0;
-    const char *field, *value;
-    while (headers_next(headers, &position, &field, &value)) {
-        if (strcasecmp(field, name) == 0)
-            return value;
+    struct header_field field;
+    while (headers_next(headers, &position, &field)) {
+        if (span_is(field.name, name))
+            return field.value;
     }
-    return NULL;
+    return (struct span){NULL, 0};
 }
 
 size_t headers_wire_size(const struct headers *headers)
 {
-    if (!headers->count)
-        return 0;
-    /* On the wire a field is "name: value\r\n", four bytes of dressing; here it has two NULs. */
-    return strlen(WIRE_VERSION_LINE) + headers->len + 2 * (size_t)headers->count + 2;
+    return headers->count ? BEGIN_LEN + headers->len + END_LEN : 0;
+}
+
+char *headers_write(const struct headers *headers, char *to)
+{
+    memcpy(to, HEADERS_BEGIN, BEGIN_LEN);
+    memcpy(to + BEGIN_LEN, headers->bytes, headers->len);
+    to += BEGIN_LEN + headers->len;
+    memcpy(to, HEADERS_END, END_LEN);
+    return to + END_LEN;
+}
+
+/* Walking writes nothing, so that the cast is harmless. */
+struct headers headers_of_block(const char *block, size_t len)
+{
+    struct headers headers = {0};
+    if (len) {
+        headers.bytes = headers.fixed = (char *)block + BEGIN_LEN;
+        headers.len = headers.capacity = len - BEGIN_LEN - END_LEN;
+    }
+    return headers;
 }
 
 void headers_clear(struct headers *headers)
@@ -197,123 +237,6 @@ unsigned long long wire_left_out(const struct header_block *headers, size_t data
     if (data_len > 0 || !span_number(header_block_last(headers, "Nats-Msg-Size"), &size))
         return 0;
     return size;
-}
-
-/* --- the reply subject of a JetStream message --- */
-
-struct token {
-    const char *at;
-    size_t len;
-};
-
-/* Splits at '.'. Returns how many tokens there are, of which at most max are kept; 0 when one of
- * them is empty. */
-static int split(const char *subject, struct token *tokens, int max)
-{
-    int count = 0;
-    for (;;) {
-        size_t len = (size_t)(strchrnul(subject, '.') - subject);
-        if (len == 0)
-            return 0;
-        if (count < max)
-            tokens[count] = (struct token){subject, len};
-        count++;
-        if (!subject[len])
-            return count;
-        subject += len + 1;
-    }
-}
-
-static bool token_copy(struct token token, char *out, size_t size)
-{
-    if (token.len >= size)
-        return false;
-    memcpy(out, token.at, token.len);
-    out[token.len] = '\0';
-    return true;
-}
-
-/* So many digits always fit. */
-#define SAFE_DIGITS 19
-
-#define EACH_BYTE(byte) (UINT64_C(0x0101010101010101) * (byte))
-
-/* The number that eight digits are, in one word: neighbours are joined to pairs, pairs to fours,
- * and those to one. A timestamp has 19 digits, and each message has one. False: not all are digits.
- */
-static bool eight_digits(const char *at, uint64_t *out)
-{
-    uint64_t word;
-    memcpy(&word, at, sizeof word);
-    word = le64toh(word); /* the first digit lowest, as the steps below want it */
-    /* A digit is 0x30 to 0x39: 3 above, and no carry into that from below when 6 is added. */
-    if ((word & EACH_BYTE(0xf0)) != EACH_BYTE(0x30) ||
-        ((word + EACH_BYTE(0x06)) & EACH_BYTE(0xf0)) != EACH_BYTE(0x30))
-        return false;
-    word -= EACH_BYTE(0x30);
-    word = (word * 10 + (word >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
-    word = (word * 100 + (word >> 16)) & UINT64_C(0x0000ffff0000ffff);
-    *out = (word * 10000 + (word >> 32)) & UINT64_C(0xffffffff);
-    return true;
-}
-
-static bool token_number(struct token token, uint64_t *out)
-{
-    uint64_t number = 0;
-    if (token.len <= SAFE_DIGITS) {
-        unsigned wrong = 0;
-        size_t i = 0;
-        for (uint64_t eight; token.len - i >= 8; i += 8) {
-            if (!eight_digits(token.at + i, &eight))
-                return false;
-            number = number * 100000000 + eight;
-        }
-        for (; i < token.len; i++) {
-            unsigned digit = (unsigned)(token.at[i] - '0');
-            wrong |= digit > 9;
-            number = number * 10 + digit;
-        }
-        *out = number;
-        return !wrong;
-    }
-    for (size_t i = 0; i < token.len; i++) {
-        unsigned digit = (unsigned)(token.at[i] - '0');
-        if (digit > 9 || number > (UINT64_MAX - digit) / 10)
-            return false;
-        number = number * 10 + digit;
-    }
-    *out = number;
-    return true;
-}
-
-bool wire_parse_ack_subject(const char *reply, struct ack_subject *out)
-{
-    enum { SHORT_FORM = 9, LONG_FORM = 11 };
-    struct token tokens[LONG_FORM];
-    out->domain[0] = '\0'; /* each field is set below: they are large, and each message has them */
-    if (!reply || strncmp(reply, "$JS.ACK.", 8) != 0)
-        return false;
-    int count = split(reply, tokens, LONG_FORM);
-    const struct token *at = tokens + 2;
-    if (count >= LONG_FORM) {
-        if (!(at[0].len == 1 && at[0].at[0] == '_') &&
-            !token_copy(at[0], out->domain, sizeof out->domain))
-            return false;
-        at += 2;
-    } else if (count != SHORT_FORM) {
-        return false;
-    }
-    uint64_t timestamp = 0;
-    if (!token_copy(at[0], out->stream, sizeof out->stream) ||
-        !token_copy(at[1], out->consumer, sizeof out->consumer) ||
-        !token_number(at[2], &out->delivered) || !token_number(at[3], &out->stream_sequence) ||
-        !token_number(at[4], &out->consumer_sequence) || !token_number(at[5], &timestamp) ||
-        timestamp > INT64_MAX || !token_number(at[6], &out->pending))
-        return false;
-    if (!out->delivered || !out->stream_sequence || !out->consumer_sequence)
-        return false;
-    out->timestamp_ns = (int64_t)timestamp;
-    return true;
 }
 
 /* --- the PubAck --- */

@@ -1,9 +1,8 @@
-/* wire - the small formats around a NATS message: fields to be sent, status replies, the reply
- * subject of a JetStream message, the PubAck.
+/* wire - the small formats around a NATS message: fields to be sent, status replies, the PubAck.
  *
  * Pure functions over borrowed bytes; any thread. Sources: NATS client protocol, ADR-4 (headers),
- * ADR-15 and server/consumer.go (reply subject), ADR-1 (JetStream JSON API). What reads headers as
- * they came: header_block. */
+ * ADR-1 (JetStream JSON API). What reads headers as they came: header_block; the reply subject of a
+ * JetStream message: ack_subject. */
 #ifndef MOONBUS_BUS_WIRE_H
 #define MOONBUS_BUS_WIRE_H
 
@@ -13,7 +12,9 @@
 #include "base/err.h"
 #include "bus/header_block.h"
 
-/* Header fields to be sent: "Key\0value\0Key\0value\0", in order, several of one name allowed. */
+/* Header fields to be sent, as the text that goes over the wire: "Name: value\r\n" for each, in
+ * order, several of one name allowed. What is checked is checked when a field is added, so that no
+ * field becomes two, and nobody has to look at them again on their way. */
 struct headers {
     char *bytes; /* owned, unless it is `fixed`; may be NULL when empty */
     size_t len, capacity;
@@ -22,6 +23,10 @@ struct headers {
 };
 
 #define HEADERS_ROOM 256 /* enough for what most messages have */
+
+/* What stands around the fields in the block that is sent. */
+#define HEADERS_BEGIN "NATS/1.0\r\n"
+#define HEADERS_END "\r\n"
 
 /* Empty ones, whose first bytes are written to buf; that must live as long as they are used. */
 static inline struct headers headers_in(char *buf, size_t size)
@@ -33,20 +38,27 @@ static inline struct headers headers_in(char *buf, size_t size)
  * anything but printable ASCII without spaces, CR, LF or NUL in a value, and the 4097th field. */
 int headers_add(struct headers *headers, const char *name, const char *value, size_t value_len,
                 struct err *err);
+/* The same under a name of the host's own, which nobody has to look at. */
+int headers_add_own(struct headers *headers, struct span name, struct span value, struct err *err);
 /* The same for one that comes from other headers: it has been looked at. */
-int headers_copy(struct headers *headers, const char *name, const char *value, struct err *err);
+int headers_copy(struct headers *headers, struct span name, struct span value, struct err *err);
 /* Appends a field that was received. A CR or LF alone in its value goes as a space, as nats.c would
  * send it; a NUL is refused, and so is a name as above. */
-int headers_add_received(struct headers *headers, const char *name, struct span value,
+int headers_add_received(struct headers *headers, struct span name, struct span value,
                          struct err *err);
-/* The first value of a field, compared without case; NULL when absent. Borrowed. */
-const char *headers_get(const struct headers *headers, const char *name);
+/* The first value of a field, compared without case; {NULL, 0} when absent. Borrowed, and whole: no
+ * spaces are taken off. */
+struct span headers_get(const struct headers *headers, const char *name);
 /* Walks: *position starts at 0; false at the end. */
-bool headers_next(const struct headers *headers, size_t *position, const char **name,
-                  const char **value);
-/* How many bytes the fields take on the wire, "NATS/1.0\r\n" and the last "\r\n" included; 0
- * when there are none. */
+bool headers_next(const struct headers *headers, size_t *position, struct header_field *field);
+/* How many bytes the fields take on the wire, HEADERS_BEGIN and HEADERS_END included; 0 when there
+ * are none. */
 size_t headers_wire_size(const struct headers *headers);
+/* Writes the block that is sent: headers_wire_size bytes, of which there must be some. Returns its
+ * end. */
+char *headers_write(const struct headers *headers, char *to);
+/* The fields of a block that headers_write has written, to be walked. Borrowed. */
+struct headers headers_of_block(const char *block, size_t len);
 void headers_clear(struct headers *headers);
 
 /* A status: an answer of the server's that is no message. It has no data, and three digits in its
@@ -71,17 +83,6 @@ bool wire_no_responders(const struct header_block *headers, size_t data_len);
  * of them. */
 unsigned long long wire_left_out(const struct header_block *headers, size_t data_len);
 
-/* What the reply subject of a JetStream message says:
- *   $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>
- * or with <domain>.<account hash> after ACK, and whatever may follow <pending>. The server counts
- * deliveries and sequences from 1; 0 is none of its subjects. */
-struct ack_subject {
-    char stream[256], consumer[256], domain[256]; /* domain: "" for none */
-    uint64_t delivered, stream_sequence, consumer_sequence, pending;
-    int64_t timestamp_ns;
-};
-bool wire_parse_ack_subject(const char *reply, struct ack_subject *out);
-
 /* What JetStream stored. */
 struct receipt {
     char stream[256];
@@ -89,7 +90,8 @@ struct receipt {
     bool duplicate;
     bool retried;    /* the outbox: it was sent more than once */
     char value[128]; /* of a counter, in decimal: the sum with this; "": none, or it is longer */
-    const char *subject, *id; /* borrowed: of what was published, from the outbox; else NULL */
+    const char *subject; /* borrowed: of what was published, from the outbox; else NULL */
+    struct span id;      /* the same */
 };
 
 /* Parses the reply to a JetStream publish. 0, or the error it tells: ERR_API, ERR_WRONG_SEQUENCE

@@ -52,11 +52,26 @@ static void url_of(const struct config *config, const char *path, char *url, siz
 /* A host listens where its config said when it started. */
 static void say_unreached(const struct cli *cli, const struct config *config)
 {
-    bool by_file = config->file && !config->admin_given;
-    say_error(cli, "no host listens at %s%s%s%s; --admin ADDR:PORT says where", config->admin,
-              by_file ? ", the address in " : "", by_file ? config->file : "",
-              by_file ? "; a host that was started before that changed still listens at the old one"
-                      : "");
+    if (!config->file || config->admin_given)
+        say_error(cli, "no host listens at %s; --admin ADDR:PORT says where", config->admin);
+    else if (config->admin_stated)
+        say_error(cli,
+                  "no host listens at %s, the address in %s; a host that was started before that "
+                  "changed still listens at the old one; --admin ADDR:PORT says where",
+                  config->admin, config->file);
+    else
+        say_error(cli,
+                  "no host listens at %s, the default, as %s states no admin; --admin ADDR:PORT "
+                  "says where",
+                  config->admin, config->file);
+}
+
+static void say_off(const struct cli *cli, const struct config *config)
+{
+    cli_usage(cli,
+              "%s \"off\": such a host cannot be asked; --admin ADDR:PORT says where another "
+              "one listens",
+              config->admin_given ? "--admin or MOONBUS_ADMIN is" : "the config says admin =");
 }
 
 /* 0, or an exit status, after it has said why. */
@@ -162,7 +177,7 @@ int cli_ask(struct cli *cli, const char *path, bool post, struct answer *answer)
     int status = CLI_USAGE;
     snprintf(answer->from, sizeof answer->from, "%s", config->admin);
     if (strcmp(config->admin, "off") == 0)
-        cli_usage(cli, "the config says admin = \"off\": there is no host to talk to");
+        say_off(cli, config);
     else
         status = perform(cli, config, path, post, timeout_ns, answer);
     if (status == 0) {

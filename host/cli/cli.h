@@ -45,7 +45,7 @@ struct cli {
     const char **headers; /* owned list: "K: V" */
     int header_count;
     bool jetstream, json, raw, dry_run, force, strict, asyncapi, each, health, watch, unserved,
-        follow, timestamps, coverage;
+        follow, timestamps, coverage, test_server;
     const char *subject;                    /* a filter; NULL: none */
     const char *stream, *queue;             /* or NULL */
     const char *count, *timeout, *replies;  /* as typed; NULL when absent */

@@ -195,12 +195,12 @@ static void number(struct text *out, const char *from, size_t len, long n)
 /* They were checked, and digits change nothing about that. */
 static void number_headers(struct headers *out, const struct headers *from, long n)
 {
-    const char *name, *value;
+    struct header_field field;
     size_t position = 0;
     struct text text;
-    while (headers_next(from, &position, &name, &value)) {
-        number(&text, value, strlen(value), n);
-        headers_add(out, name, text.bytes, text.len, NULL);
+    while (headers_next(from, &position, &field)) {
+        number(&text, field.value.at, field.value.len, n);
+        headers_copy(out, field.name, (struct span){text.bytes, text.len}, NULL);
         text_clear(&text);
     }
 }

@@ -142,8 +142,9 @@ const struct cli_command *cli_find(const char *name)
 int cli_version(struct cli *cli)
 {
     (void)cli;
-    printf("moonbus %s\n%s, nats.c %s, libuv %s, libmicrohttpd %s\n", MOONBUS_VERSION,
-           LUAJIT_VERSION, nats_GetVersion(), uv_version_string(), MHD_get_version());
+    printf("moonbus %s\n%s, nats.c %s, libuv %s, libmicrohttpd %s\nwire: auto, nats.c\n",
+           MOONBUS_VERSION, LUAJIT_VERSION, nats_GetVersion(), uv_version_string(),
+           MHD_get_version());
     return CLI_OK;
 }
 

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "base/value.h"
 #include "cli/cli.h"
+#include "cli/example.h"
 
 #define NATS_URL "nats://127.0.0.1:4222"
 
@@ -91,7 +92,8 @@ static void print_row(void *arg, struct script *script, const struct registratio
 /* What to try: of the script that registers least, which is the simplest to follow. */
 struct tries {
     struct engine *engine;
-    const char *request, *consume; /* subjects, of the registrations */
+    const char *request, *consume;               /* subjects, of the registrations */
+    const char *request_schema, *consume_schema; /* of their payloads; NULL: none is stated */
     int request_size;
     char consumed[256];
     struct script *edit;
@@ -114,6 +116,7 @@ static void find_tries(void *arg, struct script *script, const struct registrati
     if (is_endpoint || strcmp(view->what, "request/reply") == 0) {
         if (!tries->request || size < tries->request_size) {
             tries->request = view->subject;
+            tries->request_schema = view->schema;
             tries->request_size = size;
             tries->edit = script;
         }
@@ -128,6 +131,7 @@ static void find_tries(void *arg, struct script *script, const struct registrati
         subject_check(view->what, len, SUBJECT_SUBSCRIBE, NULL) == 0) { /* not "all subjects" */
         snprintf(tries->consumed, sizeof tries->consumed, "%.*s", (int)len, view->what);
         tries->consume = tries->consumed;
+        tries->consume_schema = view->schema;
     }
 }
 
@@ -157,15 +161,23 @@ static void put_server(struct text *out, const struct dev *dev)
         text_printf(out, " -s %s", ours);
 }
 
-static void put_try(struct text *out, const char *line_start, const struct dev *dev,
-                    const char *command, const char *subject, const char *data)
+/* One line, with a payload that the schema takes, if there is one. Where none is found there is no
+ * line: what it sends would be refused. */
+static void put_try(struct text *out, const char **line_start, const struct dev *dev,
+                    const char *command, const char *subject, const char *schema, const char *data)
 {
     const char *program = strchr(dev->cli->program, '/') ? dev->cli->program : "moonbus";
-    text_printf(out, "%s%s %s ", line_start, program, command);
+    size_t before = out->len;
+    text_printf(out, "%s%s %s ", *line_start, program, command);
     put_subject(out, subject);
-    text_puts(out, data);
+    text_puts(out, schema ? " " : data);
+    if (schema && !example_put(out, schema)) {
+        out->len = before;
+        return;
+    }
     put_server(out, dev);
     text_puts(out, "\n");
+    *line_start = "      ";
 }
 
 static void put_refused(struct text *out, const struct app *app)
@@ -190,14 +202,10 @@ static void on_ready(void *owner, struct app *app, int64_t elapsed_ms)
     each_handler(engine, print_row, &table);
     put_refused(&out, app);
     each_handler(engine, find_tries, &tries);
-    if (tries.request) {
-        put_try(&out, start, dev, "req", tries.request, "");
-        start = "      ";
-    }
-    if (tries.consume) {
-        put_try(&out, start, dev, "pub -J", tries.consume, " '{\"id\":1}'");
-        start = "      ";
-    }
+    if (tries.request)
+        put_try(&out, &start, dev, "req", tries.request, tries.request_schema, "");
+    if (tries.consume)
+        put_try(&out, &start, dev, "pub -J", tries.consume, tries.consume_schema, " '{\"id\":1}'");
     if (tries.edit && dev->config->watch) {
         const char *name = script_name(tries.edit);
         text_printf(&out, "%sedit %s and save: \"%s: generation %u live in ... ms\"\n", start, name,

@@ -97,6 +97,8 @@ static const struct option_spec specs[] = {
      "run them again when a file changes, until Ctrl-C"},
     {"--coverage", 0, NULL, SWITCH(coverage), NULL, NULL, CLI_TEST,
      "count which lines of the handlers they run"},
+    {"--server", 0, NULL, SWITCH(test_server), NULL, NULL, CLI_TEST,
+     "against a private nats-server, in real time; what needs simulated time is not run"},
     {"--timeout", 0, "5s", TEXT(timeout), NULL, NULL, CLI_TEST,
      "how long a test may compute; 0: as long as it wants (default: 5s)"},
     {"--seed", 0, "N", TEXT(test_seed), NULL, NULL, CLI_TEST,
@@ -184,7 +186,7 @@ static const struct option_spec specs[] = {
     {"--ignore", 0, "FIELD", LIST(replay.ignored, replay.ignored_count), NULL, NULL, CLI_SHADOW,
      "do not compare this: a path of the data (items[1].at), or header:NAME; may be repeated"},
     {"--json", 0, NULL, SWITCH(json), NULL, NULL, CLI_SHADOW, "all of it, as JSON"},
-    {"--nats-server", 0, "PATH", TEXT(nats_server), NULL, NULL, CLI_DEV | CLI_TUNE,
+    {"--nats-server", 0, "PATH", TEXT(nats_server), NULL, NULL, CLI_DEV | CLI_TUNE | CLI_TEST,
      "the server to start (default: nats-server in PATH)"},
     {"--nats-port", 0, "N", TEXT(nats_port), NULL, NULL, CLI_DEV,
      "its port (default: 4222 if free, else a free one)"},
@@ -235,6 +237,21 @@ static const struct option_spec specs[] = {
 
 #define NAME_MOST 64
 
+/* The first command that has that option; NULL: none has. */
+static const char *other_command(const char *name)
+{
+    for (int i = 0; i < SPECS; i++) {
+        const char letter[] = {'-', specs[i].letter, '\0'};
+        if (strcmp(name, specs[i].spelling) != 0 && strcmp(name, letter) != 0)
+            continue;
+        for (int k = 0; k < cli_command_count; k++) {
+            if (cli_commands[k].bit & specs[i].commands)
+                return cli_commands[k].name;
+        }
+    }
+    return NULL;
+}
+
 static int unknown(const struct cli *cli, const char *typed)
 {
     const char *names[SPECS];
@@ -246,9 +263,11 @@ static int unknown(const struct cli *cli, const char *typed)
         if (specs[i].commands & cli->command->bit && specs[i].help)
             names[count++] = specs[i].spelling;
     }
-    const char *near = cli_nearest(name, names, count);
+    const char *near = cli_nearest(name, names, count), *other = other_command(name);
     if (near)
         return cli_usage(cli, "unknown option %s (did you mean %s?)", typed, near);
+    if (other)
+        return cli_usage(cli, "unknown option %s: it is one of moonbus %s", typed, other);
     return cli_usage(cli, "unknown option %s (data that begins with '-' goes after --)", typed);
 }
 

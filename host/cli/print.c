@@ -47,11 +47,9 @@ struct header_field *print_block_fields(const struct header_block *block, size_t
 struct header_field *print_header_fields(const struct headers *headers, size_t *count)
 {
     struct field_list list = {0};
-    const char *name, *value;
+    struct header_field field;
     size_t position = 0;
-    while (headers_next(headers, &position, &name, &value) &&
-           add_field(&list, (struct header_field){.name = {name, strlen(name)},
-                                                  .value = {value, strlen(value)}}))
+    while (headers_next(headers, &position, &field) && add_field(&list, field))
         ;
     *count = list.count;
     return list.fields;

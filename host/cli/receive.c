@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/sync.h"
 #include "base/value.h"
+#include "bus/link/nats_fields.h"
 #include "bus/link/nats_received.h"
 #include "bus/request/inbox.h"
 
@@ -154,13 +155,10 @@ void receiver_free(struct receiver *receiver)
 
 static natsStatus make(const struct outgoing *message, const char *reply, natsMsg **msg)
 {
-    const char *name, *value;
-    size_t position = 0;
     natsStatus status =
         natsMsg_Create(msg, message->subject, reply, message->data, (int)message->len);
-    while (status == NATS_OK && message->headers &&
-           headers_next(message->headers, &position, &name, &value))
-        status = natsMsgHeader_Add(*msg, name, value);
+    if (status == NATS_OK && message->headers)
+        status = nats_fields_add(*msg, message->headers);
     return status;
 }
 

@@ -165,9 +165,9 @@ static int check_duplicate(struct redrive *redrive, const struct journey *journe
     struct err read;
     int code =
         jetstream_read(&redrive->js, receipt->stream, receipt->sequence, NULL, &there, &read);
-    const char *id = headers_get(&there.headers, "Nats-Msg-Id");
+    struct span id = headers_get(&there.headers, "Nats-Msg-Id");
     const struct stored_message *ours = content(journey);
-    bool same = code == 0 && id && strcmp(id, journey->id) == 0 && there.len == ours->len &&
+    bool same = code == 0 && span_equals(id, journey->id) && there.len == ours->len &&
                 memcmp(there.data, ours->data, ours->len) == 0;
     stored_clear(&there);
     if (same || (code && tries > 1)) /* gone, but the duplicate answers our own retry */
@@ -306,8 +306,10 @@ static bool take(struct redrive *redrive, const struct stored_message *stored, i
     const char *filter = redrive->filter;
     int is_letter = recognize(stored, read, &journey.letter, err);
     if (!matches(filter, stored->subject) &&
-        !(is_letter > 0 && matches(filter, journey.letter.subject)))
+        !(is_letter > 0 && matches(filter, journey.letter.subject))) {
+        letter_clear(&journey.letter);
         return true;
+    }
     if (is_letter == 0) {
         redrive->skipped++;
         return true;
@@ -318,6 +320,7 @@ static bool take(struct redrive *redrive, const struct stored_message *stored, i
         outcome = put_back(redrive, &journey);
     else if (!print_kept(redrive, stored->sequence, stored->subject, &journey.letter, err))
         outcome = RUN_ENDS;
+    letter_clear(&journey.letter);
     headers_clear(&journey.headers);
     stored_clear(&journey.original);
     redrive->kept = redrive->tried - redrive->back;

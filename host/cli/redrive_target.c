@@ -198,20 +198,20 @@ int target_find(struct targets *targets, const struct letter *letter, struct tar
 
 /* ---- whether it still counts ---- */
 
-static const char *original_header(const struct stored_message *stored, const char *renamed)
+static struct span original_header(const struct stored_message *stored, const char *renamed)
 {
-    const char *value = headers_get(&stored->headers, renamed);
-    return value ? value : headers_get(&stored->headers, renamed + strlen(LETTER_ORIGINAL));
+    struct span value = headers_get(&stored->headers, renamed);
+    return value.at ? value : headers_get(&stored->headers, renamed + strlen(LETTER_ORIGINAL));
 }
 
 static bool is_marker(const struct stored_message *stored)
 {
-    return original_header(stored, LETTER_ORIGINAL "Nats-Marker-Reason") != NULL;
+    return original_header(stored, LETTER_ORIGINAL "Nats-Marker-Reason").at != NULL;
 }
 
 bool target_is_state(const struct stored_message *stored)
 {
-    return is_marker(stored) || original_header(stored, LETTER_ORIGINAL "Nats-Rollup");
+    return is_marker(stored) || original_header(stored, LETTER_ORIGINAL "Nats-Rollup").at;
 }
 
 /* Its sequence in the target's stream; 0: unknown, as it was another stream's. */
@@ -221,18 +221,19 @@ static uint64_t sequence_there(const struct target *target, const struct letter 
     if (letter->stream && strcmp(letter->stream, target->stream) == 0)
         return letter->sequence;
     /* "ORDERS 4711 ..." */
-    const char *source = original_header(stored, LETTER_ORIGINAL "Nats-Stream-Source");
+    struct span source = original_header(stored, LETTER_ORIGINAL "Nats-Stream-Source");
     size_t len = strlen(target->stream);
-    if (!source || strncmp(source, target->stream, len) != 0 || source[len] != ' ')
+    if (source.len <= len || memcmp(source.at, target->stream, len) != 0 || source.at[len] != ' ')
         return 0;
-    return strtoull(source + len + 1, NULL, 10);
+    char number[24];
+    span_text((struct span){source.at + len + 1, source.len - len - 1}, number, sizeof number);
+    return strtoull(number, NULL, 10);
 }
 
 static bool is_newer(const struct stored_message *last, uint64_t sequence,
                      const struct letter *letter, const char *id)
 {
-    const char *last_id = headers_get(&last->headers, "Nats-Msg-Id");
-    if (last_id && strcmp(last_id, id) == 0) /* an earlier redrive's */
+    if (span_equals(headers_get(&last->headers, "Nats-Msg-Id"), id)) /* an earlier redrive's */
         return false;
     return sequence ? last->sequence > sequence : last->timestamp_ns > letter->timestamp_ns;
 }

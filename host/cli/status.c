@@ -60,6 +60,8 @@ static void add_lag(struct text *text, const cJSON *handler)
                             ? ", stands by: another process is pinned, or none is\n"
                             : "\n");
     }
+    if (strcmp(json_text_or(handler, "retries", ""), "naks") == 0)
+        text_puts(text, "    long retries are delayed naks: the server has no schedules\n");
     if (!lag)
         return;
     double waits = json_number(lag, "pending", 0), open = json_number(lag, "ack_pending", 0);
@@ -178,10 +180,20 @@ static void add_script(struct text *text, const cJSON *script)
         add_handler(text, handler);
 }
 
+/* "consume connected (own wire)" */
+static void add_connection(struct text *text, const cJSON *status, const char *name)
+{
+    const cJSON *connections = json_field(status, "connections");
+    const char *wire = json_text_or(json_field(status, "wire"), name, "");
+    text_printf(text, "%s %s", name, json_text_or(connections, name, ""));
+    if (*wire)
+        text_printf(text, " (%s wire)", wire);
+}
+
 static void add_process(struct text *text, const cJSON *status)
 {
     char uptime[32];
-    const cJSON *connections = json_field(status, "connections"), *reason;
+    const cJSON *reason;
     int64_t seconds = (int64_t)(json_number(status, "uptime_ms", 0) / 1000);
     value_format_duration(seconds * NS_PER_S, uptime, sizeof uptime);
     text_printf(text, "moonbus %s, %s, %s, up %s, pid %.0f\n",
@@ -194,8 +206,11 @@ static void add_process(struct text *text, const cJSON *status)
         add_shown(text, cJSON_IsString(reason) ? reason->valuestring : "");
         text_puts(text, "\n");
     }
-    text_printf(text, "connections: consume %s, publish %s\n",
-                json_text_or(connections, "consume", ""), json_text_or(connections, "publish", ""));
+    text_puts(text, "connections: ");
+    add_connection(text, status, "consume");
+    text_puts(text, ", ");
+    add_connection(text, status, "publish");
+    text_puts(text, "\n");
     const cJSON *jetstream = json_field(status, "jetstream");
     if (json_field(jetstream, "api_level"))
         text_printf(text, "jetstream: API level %.0f (nats-server %s%s)\n",

@@ -193,6 +193,7 @@ static bool print(struct stored_reader *reader, const struct stored_message *sto
     else
         print_plain(&message, true);
     free(fields);
+    letter_clear(&letter);
     reader->got++;
     return fflush(stdout) == 0;
 }

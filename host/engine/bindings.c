@@ -1,6 +1,7 @@
 /* bindings - from the task that runs to the parts of the engine and the bus. */
 #include "engine/bindings.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +75,12 @@ int binding_send(struct task *task, struct link_frame *frame, struct err *err)
     return link_send(bus_of(task->instance)->publish, LANE_BULK, frame, err);
 }
 
+void binding_leave(const struct instance *instance, struct link_frame *frame)
+{
+    frame->flow = flow_of(instance);
+    link_send(bus_of(instance)->publish, LANE_BULK, frame, NULL);
+}
+
 static const struct run_trace *trace_of(struct task *task)
 {
     struct task *root = task->root;
@@ -137,23 +144,18 @@ void binding_end_op_span(struct op *op, const struct err *err)
         tracer_end(op->instance->scripts->tracer, span);
 }
 
-void binding_name_span(struct op *op, const char *id)
+void binding_name_span(struct op *op, struct span id)
 {
-    if (op->span && !trace_span_has(op->span, "messaging.message.id"))
-        trace_span_text(op->span, "messaging.message.id", id);
+    char text[1400];
+    if (!op->span || trace_span_has(op->span, "messaging.message.id"))
+        return;
+    trace_span_text(op->span, "messaging.message.id", span_text(id, text, sizeof text));
 }
 
 void binding_fail_span(struct op *op, const struct err *err)
 {
     if (op->span && !op->span->error)
         trace_span_fail(op->span, err_name(err->code), err->message);
-}
-
-void binding_drop_span(struct op *op)
-{
-    if (op->span)
-        trace_span_free(op->span);
-    op->span = NULL;
 }
 
 bool binding_trace_texts(struct task *task, char *parent, const char **state)
@@ -184,14 +186,21 @@ static int not_begun(struct op *op, const struct err *err)
     return err->code;
 }
 
+static void on_request_gone(void *owner)
+{
+    op_release(owner);
+}
+
 int binding_request(struct op *op, struct link_frame *frame, int64_t timeout_ns, inbox_fn on_reply,
                     struct err *err)
 {
     frame->flow = flow_of(op->instance);
     op->began_ns = clock_now_ns();
     uint64_t until_ns = op->began_ns + (uint64_t)timeout_ns;
-    uint64_t id =
-        inbox_request(bus_of(op->instance)->inbox, frame, until_ns, on_reply, op_retain(op), err);
+    op_retain(op); /* for who completes it, */
+    op_retain(op); /* and until the request is gone */
+    uint64_t id = inbox_request_in(bus_of(op->instance)->inbox, op_more(op), frame, until_ns,
+                                   on_reply, on_request_gone, op, err);
     if (!id)
         return not_begun(op, err);
     op->handle = id;
@@ -263,22 +272,32 @@ void binding_later_serve(struct instance *instance)
         later_serve(bus->later);
 }
 
-int binding_publish(struct op *op, struct outbox_message *message, outbox_fn on_result,
+void binding_service_data(struct instance *instance, const char *service, const char *endpoint,
+                          const char *text)
+{
+    discovery_set_data(instance->scripts->discovery, service, endpoint, text);
+}
+
+static void on_publish_gone(struct publish *publish)
+{
+    op_release(publish->owner);
+}
+
+int binding_publish(struct op *op, char *bytes, struct outbox_message *message, outbox_fn on_result,
                     struct err *err)
 {
     message->flow = flow_of(op->instance);
     message->account = op->instance->generation->script->account;
-    uint64_t id =
-        outbox_publish(bus_of(op->instance)->outbox, message, on_result, op_retain(op), err);
-    if (!id)
-        return not_begun(op, err);
-    op->handle = id;
-    return 0;
+    op_retain(op); /* for who completes it, */
+    op_retain(op); /* and until the publish is gone */
+    int code = outbox_publish_in(bus_of(op->instance)->outbox, op_more(op), bytes, message,
+                                 on_result, on_publish_gone, op, err);
+    return code ? not_begun(op, err) : 0;
 }
 
 void binding_cancel_publish(struct op *op)
 {
-    if (outbox_cancel(bus_of(op->instance)->outbox, op->handle))
+    if (outbox_cancel(bus_of(op->instance)->outbox, op_more(op)))
         op_release(op);
 }
 
@@ -297,12 +316,19 @@ int binding_js_api(struct op *op, const char *operation, const char *data, size_
 
 struct tidying {
     struct jsapi *jsapi; /* not owned; only the inbox that outlives it calls back */
+    atomic_int references;
     bool again;
     size_t len;
     char *operation, *data; /* in this block */
 };
 
 static void tidy(struct tidying *tidying);
+
+static void release_tidying(struct tidying *tidying)
+{
+    if (atomic_fetch_sub(&tidying->references, 1) == 1)
+        free(tidying);
+}
 
 /* What was published before may have taken another connection, and be stored behind the first one:
  * so after an answer it is sent once more. */
@@ -314,18 +340,22 @@ static void on_tidied(void *owner, struct packet *reply, enum err_code code)
         tidying->again = false;
         tidy(tidying);
     } else {
-        free(tidying);
+        release_tidying(tidying);
     }
 }
 
+/* The request takes over the caller's reference. It may end before it is sent, as the bus stops,
+ * and what is sent lies in this block. */
 static void tidy(struct tidying *tidying)
 {
     enum { PATIENCE_S = 30 };
     struct link_frame frame = {.data = tidying->data, .len = tidying->len};
     uint64_t until_ns = clock_now_ns() + PATIENCE_S * (uint64_t)NS_PER_S;
+    atomic_fetch_add(&tidying->references, 1);
     if (!jsapi_request(tidying->jsapi, tidying->operation, &frame, until_ns, on_tidied, NULL,
                        tidying, NULL))
-        free(tidying);
+        release_tidying(tidying);
+    release_tidying(tidying);
 }
 
 void binding_js_tidy(const struct instance *instance, const char *operation, const char *data,
@@ -336,6 +366,7 @@ void binding_js_tidy(const struct instance *instance, const char *operation, con
     if (!tidying)
         return;
     *tidying = (struct tidying){.jsapi = bus_of(instance)->jsapi, .again = true, .len = len};
+    atomic_init(&tidying->references, 1);
     tidying->operation = memcpy(tidying + 1, operation, name_len);
     tidying->data = memcpy(tidying->operation + name_len, data, len);
     tidy(tidying);

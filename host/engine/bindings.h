@@ -53,6 +53,8 @@ enum number_big binding_json_big(const struct instance *instance);
 
 /* Hands a frame over to the publish connection; its flow is set here. 0, or as of link_send. */
 int binding_send(struct task *task, struct link_frame *frame, struct err *err);
+/* The same for what a task leaves behind that has ended: nobody hears what becomes of it. */
+void binding_leave(const struct instance *instance, struct link_frame *frame);
 /* Adds the trace of the run (engine/run/run_trace.h) to the headers of so many bytes of data, where
  * there is room: for a reply. */
 void binding_carry_trace(struct task *task, size_t len, struct headers *headers);
@@ -65,11 +67,9 @@ void binding_end_span(struct task *task, struct trace_span *span, const struct e
 /* The same for the op's. Its owner. */
 void binding_end_op_span(struct op *op, const struct err *err);
 /* The id that the outbox gave to a message which came without one. The side that completes it. */
-void binding_name_span(struct op *op, const char *id);
+void binding_name_span(struct op *op, struct span id);
 /* The op has failed in a way that its code does not tell. */
 void binding_fail_span(struct op *op, const struct err *err);
-/* The op was not begun, and is to be tried again, with a span of its own: nothing is recorded. */
-void binding_drop_span(struct op *op);
 /* The same as texts, for a caller that has headers of its own: a traceparent, and the tracestate
  * ("": none), which is the run's. False: the run has none. */
 #define BINDING_PARENT_SIZE 56
@@ -79,7 +79,8 @@ void binding_log_trace(struct task *task, struct log_context *context);
 /* Too much of the script waits: is that to be logged (now and then it is)? */
 bool binding_may_log_full(struct task *task);
 
-/* on_reply gets the op. 0, or as of inbox_request. */
+/* on_reply gets the op, behind which a struct inbox_request is (op_more); frame->subject stays as
+ * long as the op. 0, or as of inbox_request. */
 int binding_request(struct op *op, struct link_frame *frame, int64_t timeout_ns, inbox_fn on_reply,
                     struct err *err);
 void binding_cancel_request(struct op *op);
@@ -111,9 +112,13 @@ int binding_js_require(const struct instance *instance, int level, const char *w
 
 /* This process publishes what is parked for later. */
 void binding_later_serve(struct instance *instance);
+/* As of discovery_set_data. */
+void binding_service_data(struct instance *instance, const char *service, const char *endpoint,
+                          const char *text);
 
-/* on_result gets the op; the message's flow is set here. 0, or as of outbox_publish. */
-int binding_publish(struct op *op, struct outbox_message *message, outbox_fn on_result,
+/* on_result gets the op, behind which a struct publish is (op_more), and the outbox_bytes of the
+ * message. The message's flow is set here. 0, or as of outbox_publish. */
+int binding_publish(struct op *op, char *bytes, struct outbox_message *message, outbox_fn on_result,
                     struct err *err);
 void binding_cancel_publish(struct op *op);
 

@@ -12,6 +12,7 @@
 #include "engine/limiters.h"
 #include "engine/offload/offload.h"
 #include "engine/permits.h"
+#include "engine/run/op.h"
 #include "engine/run/worker.h"
 #include "engine/sched/watchdog.h"
 #include "engine/serve/serve.h"
@@ -42,6 +43,15 @@ static void on_threads_lost(void *owner, int lost)
     workers_hand_back(engine->workers, STUCK_DELAY_NS);
     if (lost >= most && scripts->on_stuck)
         scripts->on_stuck(scripts->owner, "too many handlers are stuck");
+}
+
+/* The clock, while a worker is awake: it may compute before it writes what it has sent. */
+static void on_watchdog_tick(void *owner)
+{
+    struct engine *engine = owner;
+    struct bus *bus = atomic_load_explicit(&engine->writes, memory_order_acquire);
+    if (bus)
+        bus_wake_writers(bus);
 }
 
 static void apply_options(struct engine *engine, const struct engine_options *options)
@@ -81,7 +91,8 @@ static int make_parts(struct engine *engine, const struct engine_options *option
     struct clock *clock = engine->scripts.clock;
     if (options->trial && !(engine->scripts.trial = trial_new(options->trial)))
         return err_set(err, ERR_MEMORY, "no memory for the engine");
-    engine->watchdog = watchdog_new(clock, &engine->dispatch, on_threads_lost, engine);
+    const struct watchdog_events events = {engine, on_threads_lost, on_watchdog_tick};
+    engine->watchdog = watchdog_new(clock, &engine->dispatch, &events);
     engine->offload = engine->watchdog ? offload_new(clock, engine->watchdog) : NULL;
     if (engine->offload)
         offload_set_stand_in(engine->offload, options->offload_stand_in);
@@ -113,6 +124,7 @@ struct engine *engine_new(struct clock *clock, struct pool *pool,
     engine->scripts.pool = pool;
     engine->scripts.dispatch = &engine->dispatch;
     engine->scripts.hooks = hooks;
+    engine->scripts.at_read_end.on_read_end = op_post_replied;
     apply_options(engine, options);
     if (make_parts(engine, options, err) == 0)
         return engine;
@@ -286,10 +298,10 @@ int engine_stop_offload(struct engine *engine, uint64_t deadline_ns)
     return offload_stop(engine->offload, deadline_ns);
 }
 
-static void on_delivery(void *owner, void *source, struct delivery *delivery)
+static void on_delivery(void *owner, void *source, struct delivery *list)
 {
     (void)owner;
-    source_push(source, delivery);
+    source_push(source, list);
 }
 
 static void on_unread(void *owner, void *source)
@@ -306,16 +318,14 @@ static void on_whole(void *owner, void *source)
 
 struct sink engine_sink(struct engine *engine)
 {
-    return (struct sink){.owner = engine,
-                         .room = sizeof(struct handling),
-                         .on_delivery = on_delivery,
-                         .on_unread = on_unread,
-                         .on_whole = on_whole};
+    return (struct sink){
+        .owner = engine, .on_delivery = on_delivery, .on_unread = on_unread, .on_whole = on_whole};
 }
 
 void engine_connect(struct engine *engine, struct bus *bus)
 {
     engine->scripts.bus = bus;
+    atomic_store_explicit(&engine->writes, bus, memory_order_release);
     engine->scripts.discovery = discovery_new(bus);
 }
 

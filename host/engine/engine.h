@@ -133,10 +133,14 @@ struct registration_view {
     /* js.consume; NULL for all else. */
     const struct consumer_spec *consumer;
     int attempts, batch_size; /* batch_size 0: no batches */
-    int64_t retries_ns;       /* all backoffs together, at their longest */
+    bool backoff_stated;
+    int order_token;    /* order_by = N; else 0 */
+    int64_t retries_ns; /* all backoffs together, at their longest */
     int64_t backoff_max_ns;
-    const char *dead_letter; /* or NULL */
-    bool drops;              /* dead_letter = false */
+    int64_t longest_retry_ns; /* of all of them, with its jitter */
+    int64_t park_after_ns;    /* 0: not stated */
+    const char *dead_letter;  /* or NULL */
+    bool drops;               /* dead_letter = false */
 };
 bool engine_registration(struct engine *engine, struct script *script, int i,
                          struct registration_view *out);

@@ -17,14 +17,15 @@ struct workers;
 struct engine {
     struct scripts scripts;
     struct dispatch dispatch;
-    struct workers *workers;   /* owned */
-    struct watchdog *watchdog; /* owned */
-    struct offload *offload;   /* owned */
-    struct shared *shared;     /* owned */
-    struct permits *permits;   /* owned */
-    struct limiters *limiters; /* owned */
-    const char *version;       /* not owned */
-    struct http *http;         /* not owned; or NULL */
+    struct workers *workers;      /* owned */
+    struct watchdog *watchdog;    /* owned */
+    struct offload *offload;      /* owned */
+    struct shared *shared;        /* owned */
+    struct permits *permits;      /* owned */
+    struct limiters *limiters;    /* owned */
+    const char *version;          /* not owned */
+    struct http *http;            /* not owned; or NULL */
+    _Atomic(struct bus *) writes; /* not owned: scripts.bus for the clock, once it is known */
     _Atomic int64_t request_timeout_ns;
     atomic_int json_big;     /* enum number_big */
     uint64_t drain_began_ns; /* main's */

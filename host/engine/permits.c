@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "base/container.h"
+#include "base/random.h"
 #include "base/sync.h"
 #include "base/table.h"
 
@@ -42,6 +43,7 @@ struct permits {
     struct mutex lock;      /* all below; before the clock's */
     struct permit *permits; /* owned */
     unsigned holds;
+    uint64_t identity; /* 0: not drawn */
 };
 
 struct hold *hold_retain(struct hold *hold)
@@ -288,6 +290,16 @@ unsigned permits_held(struct permits *permits, const struct permit_wish *wish,
         count += is_mine(hold->taker, whom);
     mutex_unlock(&permits->lock);
     return count;
+}
+
+uint64_t permits_identity(struct permits *permits)
+{
+    mutex_lock(&permits->lock);
+    while (!permits->identity)
+        random_bytes((unsigned char *)&permits->identity, sizeof permits->identity);
+    uint64_t identity = permits->identity;
+    mutex_unlock(&permits->lock);
+    return identity;
 }
 
 struct permits *permits_new(struct clock *clock)

@@ -29,7 +29,9 @@
 struct permits;
 struct hold;
 
-enum permit_kind { PERMIT_LOCK, PERMIT_SEMAPHORE };
+/* Of a lock of the cluster, and of a place of a semaphore, a process takes its own first: of all
+ * its handlers one at a time asks the server. */
+enum permit_kind { PERMIT_LOCK, PERMIT_SEMAPHORE, PERMIT_CLUSTER_LOCK, PERMIT_CLUSTER_SEMAPHORE };
 
 struct permit_wish {
     enum permit_kind kind;
@@ -44,6 +46,9 @@ struct permit_wish {
 struct permits *permits_new(struct clock *clock);
 /* Every hold has been left. */
 void permits_free(struct permits *permits);
+
+/* Drawn by chance: of all processes it is this one's alone. */
+uint64_t permits_identity(struct permits *permits);
 
 /* How many places of this permit does somebody hold for whom is_mine(taker, whom) is true? It is
  * called with the lock held. */

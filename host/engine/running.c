@@ -79,11 +79,12 @@ static void add_messages(struct gathering *gathering, const struct source *sourc
     int left = gathering->most;
     DL_FOREACH(source->active, delivery) {
         const struct handling *handling = handling_of(delivery);
-        if (handling->follows)
+        uint64_t started_ns = handling_started_ns(delivery);
+        if (handling->follows || !started_ns)
             continue;
         if (left-- == 0)
             break;
-        struct running_stat *stat = add_run(gathering, source, handling->started_ns);
+        struct running_stat *stat = add_run(gathering, source, started_ns);
         if (!stat)
             break;
         snprintf(stat->subject, sizeof stat->subject, "%s", delivery->packet.subject);
@@ -93,7 +94,7 @@ static void add_messages(struct gathering *gathering, const struct source *sourc
         stat->computes = instance && is_on_thread(instance, source, delivery);
         const struct whereabout *run =
             instance ? find_whereabout(gathering, instance, delivery) : NULL;
-        if (run && !stat->computes && run->started_ns == handling->started_ns)
+        if (run && !stat->computes && run->started_ns == started_ns)
             memcpy(stat->place, run->place, sizeof stat->place);
     }
 }

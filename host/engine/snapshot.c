@@ -46,8 +46,9 @@ static bool is_handler(const struct script *script, const struct source *source)
 static int64_t oldest_ns(const struct source *source, uint64_t oldest, uint64_t now)
 {
     const struct delivery *first = source->active;
-    if (first && handling_of(first)->started_ns < oldest)
-        oldest = handling_of(first)->started_ns;
+    uint64_t began = first ? handling_started_ns(first) : 0;
+    if (began && began < oldest)
+        oldest = began;
     return (int64_t)(now - oldest);
 }
 
@@ -67,6 +68,15 @@ static void note_durable(struct source *source, struct durable_stat *stat)
     stat->pinned = consumer.pinned;
     stat->edited = *consumer.broken ? strdup(consumer.broken) : NULL;
     stat->lag = consumer.lag;
+    if (source->registration->park_after_ns)
+        stat->retries = source->copies ? "parked" : "naks";
+    if (source->copies) {
+        consumer_stat(source->copies, &consumer);
+        stat->held += consumer.held;
+        stat->gone |= consumer.gone;
+        stat->silent |= consumer.silent;
+        stat->retries_lag = consumer.lag;
+    }
 }
 
 static bool note_reader(const struct source *source, struct reading_stat *stat)
@@ -380,6 +390,8 @@ void engine_ask_lag(struct engine *engine)
         LL_FOREACH(script->sources, source) {
             if (source->consumer && is_live(script, source))
                 consumer_ask_lag(source->consumer);
+            if (source->copies && is_live(script, source))
+                consumer_ask_lag(source->copies);
         }
     }
     dispatch_unlock(&engine->dispatch);

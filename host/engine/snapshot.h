@@ -32,6 +32,10 @@ struct durable_stat {
     bool pins, pinned;       /* the group's messages go to one process; that is this one */
     char *edited;            /* owned; what somebody changed on the server; NULL: nothing */
     struct consumer_lag lag; /* as the server said last */
+    /* Of backoff.park_after: "parked", or "naks" where the server has no schedules; static; NULL:
+     * it is not stated. And what of the parked has come, and is not settled. */
+    const char *retries;
+    struct consumer_lag retries_lag;
 };
 
 /* What reads a stream in order, and how far it is. */

@@ -13,8 +13,12 @@ static void view_consumer(const struct registration *registration, struct regist
     out->consumer = &registration->consumer;
     out->attempts = registration->attempts;
     out->batch_size = registration->batch_size;
+    out->backoff_stated = registration->backoff_stated;
+    out->order_token = registration->order_token;
     out->retries_ns = registration_retries_ns(registration);
     out->backoff_max_ns = registration->backoff.max_ns;
+    out->longest_retry_ns = registration_longest_retry_ns(registration);
+    out->park_after_ns = registration->park_after_ns;
     out->dead_letter = registration->dead_letter;
     out->drops = registration->drops;
 }

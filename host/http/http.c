@@ -16,10 +16,9 @@
 #include "base/value.h"
 #include "http/http_private.h"
 
-/* Connections that nobody uses, kept for the next call; libcurl closes those that are older than
- * about two minutes. */
-#define CONNECTIONS_KEPT 256
 #define EVENTS_AT_ONCE 64
+/* Without calls for so long, it is quiet. */
+#define QUIET_MS 10000
 
 /* What other threads want -----------------------------------------------------------------------
  */
@@ -197,15 +196,16 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *owner, void *
     const struct http *http = owner;
     struct epoll_event event = {.data.fd = fd};
     (void)easy;
-    (void)kept;
     if (what == CURL_POLL_REMOVE) {
         epoll_ctl(http->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
         return 0;
     }
     event.events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
     /* It may have closed one and got the same number again without a word between. */
-    if (epoll_ctl(http->epoll_fd, EPOLL_CTL_MOD, fd, &event) != 0 && errno == ENOENT)
-        epoll_ctl(http->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+    int how = kept ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(http->epoll_fd, how, fd, &event) != 0 && (errno == ENOENT || errno == EEXIST))
+        epoll_ctl(http->epoll_fd, errno == ENOENT ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event);
+    curl_multi_assign(http->multi, fd, owner); /* `kept` from now on */
     return 0;
 }
 
@@ -224,12 +224,13 @@ static int patience_ms(const struct http *http)
     uint64_t tick = wheel_next(http->deadlines);
     if (tick < due / (uint64_t)NS_PER_MS)
         due = tick * (uint64_t)NS_PER_MS;
+    bool surplus = http_kept_surplus(http);
     if (due == UINT64_MAX)
-        return -1;
+        return surplus ? QUIET_MS : -1;
     if (due <= now)
         return 0;
-    uint64_t ms = tick_of(due - now);
-    return ms < 60000 ? (int)ms : 60000;
+    uint64_t ms = tick_of(due - now), most = surplus ? QUIET_MS : 60000;
+    return (int)(ms < most ? ms : most);
 }
 
 static void run_curl_timer(struct http *http)
@@ -260,6 +261,8 @@ static void wait_for_events(struct http *http)
         }
     }
     run_curl_timer(http);
+    if (count == 0)
+        http_kept_trim(http);
 }
 
 /* The thread ------------------------------------------------------------------------------------
@@ -295,6 +298,7 @@ static void *run_http(void *arg)
             end_late(http);
             end_transfers(http);
         } while (http->ready);
+        http_kept_bound(http);
         wait_for_events(http);
         end_transfers(http);
     }
@@ -343,7 +347,7 @@ static bool open_curl(struct http *http)
     curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
     curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
-    curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_KEPT);
+    http_kept_open(http);
     return true;
 }
 
@@ -362,6 +366,19 @@ static char *variable(const char *name)
 {
     const char *value = getenv(name);
     return value && *value ? strdup(value) : NULL;
+}
+
+/* As libcurl reads them; it asks for each of them at each call. */
+static bool names_proxy(void)
+{
+    static const char *const names[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy",
+                                        "ALL_PROXY"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+        found = found || (value && *value);
+    }
+    return found;
 }
 
 struct http *http_new(const struct http_options *options, struct err *err)
@@ -385,6 +402,7 @@ struct http *http_new(const struct http_options *options, struct err *err)
     /* As all that stands on OpenSSL reads them; libcurl has a bundle of its own. */
     http->ca = variable("SSL_CERT_FILE");
     http->ca_folder = variable("SSL_CERT_DIR");
+    http->proxied = names_proxy();
     http->deadlines = wheel_new(clock_now_ns() / (uint64_t)NS_PER_MS);
     if (http->agent && http->deadlines && open_descriptors(http) && open_curl(http))
         return http;
@@ -427,8 +445,8 @@ void http_free(struct http *http)
         free(http);
         return;
     }
-    for (int i = 0; i < http->handle_count; i++)
-        curl_easy_cleanup(http->handles[i]);
+    while (http->handle_count)
+        curl_easy_cleanup(http->handles[--http->handle_count]);
     curl_multi_cleanup(http->multi);
     curl_share_cleanup(http->share);
     if (http->wake_fd >= 0)

@@ -1,6 +1,6 @@
 /* http_private - what the files of http/ share: http.c the thread, http_call.c what other threads
  * see of a call, http_stand_in.c who answers in place of the network, http_transfer.c one request,
- * http_answer.c what comes back, http_host.c who may go next.
+ * http_answer.c what comes back, http_host.c who may go next, http_kept.c what is used again.
  *
  * A call belongs to the http thread from its first http_ask until it has ended. What others touch
  * meanwhile stands under `lock`, a leaf: nothing is called with it held. */
@@ -18,7 +18,8 @@
 #include "http/http_line.h"
 #include "http/http_url.h"
 
-/* Handles of libcurl that are kept for calls to come. */
+/* Handles of libcurl that are kept for calls to come: after a burst, and once it is quiet. */
+#define HANDLES_MOST 1024
 #define HANDLES_KEPT 64
 
 struct http {
@@ -32,12 +33,18 @@ struct http {
     atomic_int per_host;
     char *agent;          /* owned; never changes */
     char *ca, *ca_folder; /* owned; SSL_CERT_FILE and SSL_CERT_DIR, or NULL */
+    bool proxied;         /* the environment names a proxy */
 
     /* The thread's. */
     CURLM *multi;                /* owned */
     CURLSH *share;               /* owned: TLS sessions */
-    CURL *handles[HANDLES_KEPT]; /* owned */
+    CURL *handles[HANDLES_MOST]; /* owned */
     int handle_count;
+    int sockets;             /* open, without TLS */
+    int takers;              /* calls that have one of them, or look for one that nobody uses */
+    int under_way;           /* calls that libcurl has */
+    int connections_kept;    /* that nobody uses, at most; never changes */
+    int connections_most;    /* as libcurl was told last */
     uint64_t curl_due_ns;    /* when libcurl wants to be called; UINT64_MAX: never */
     struct wheel *deadlines; /* owned; ticks are ms of clock_now_ns */
     struct http_host *hosts; /* owned; by origin */
@@ -99,6 +106,7 @@ struct http_call {
     CURL *easy;                   /* owned while it is under way */
     struct curl_slist *list;      /* owned: the request's headers */
     char reason[CURL_ERROR_SIZE]; /* libcurl's */
+    bool takes;                   /* it is one of http->takers */
     bool paused;                  /* libcurl reads no more of it */
 
     /* The answer. */
@@ -150,6 +158,27 @@ const char *http_answer_header(const struct http_call *call, const char *wanted)
 /* For libcurl: a line of the head, some of the body. owner is the call. */
 size_t http_answer_head(char *bytes, size_t size, size_t count, void *owner);
 size_t http_answer_body(char *bytes, size_t size, size_t count, void *owner);
+
+/* http_kept.c: all on the thread, or while there is none. */
+
+/* When there is a multi handle: how much is kept. */
+void http_kept_open(struct http *http);
+/* A handle of libcurl, as new; NULL: no memory. */
+CURL *http_kept_take(struct http *http);
+void http_kept_return(struct http *http, CURL *easy);
+/* Is no connection free, so that libcurl need not look for one? If not so, the call takes one. */
+bool http_kept_none(struct http_call *call);
+/* libcurl has opened a connection for the call, which takes it. */
+void http_kept_opened(struct http_call *call);
+/* The call has none any more. */
+void http_kept_left(struct http_call *call);
+/* For libcurl: it closes a connection without TLS. owner is the http. */
+int http_kept_closed(void *owner, curl_socket_t fd);
+/* Tells libcurl how many connections it may have. */
+void http_kept_bound(struct http *http);
+/* It is quiet: what a burst left is given back. */
+bool http_kept_surplus(const struct http *http);
+void http_kept_trim(struct http *http);
 
 /* http_transfer.c: all on the thread. */
 

@@ -24,7 +24,9 @@ static curl_socket_t on_open(void *owner, curlsocktype purpose, struct curl_sock
     if (!call->url.tls)
         http_host_found(call);
     int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+    if (fd >= 0)
+        http_kept_opened(call);
+    else if (errno == EMFILE || errno == ENFILE)
         err_set(&call->failed, ERR_SYSTEM, "no descriptor is left: raise LimitNOFILE= (ulimit -n)");
     return fd;
 }
@@ -70,6 +72,14 @@ static int on_connected(void *owner, char *peer, char *self, int peer_port, int 
 
 /* The request ---------------------------------------------------------------------------------- */
 
+/* With a length also when it is empty: of some methods a server expects one. */
+static bool sends_body(const struct http_call *call)
+{
+    const char *method = call->method;
+    return (call->request.body && !call->bare) || strcmp(method, "POST") == 0 ||
+           strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
+}
+
 /* Does the header go along? */
 static bool goes_along(const struct http_call *call, const struct http_header *header)
 {
@@ -101,7 +111,7 @@ static bool append_header(struct http_call *call, const struct http_header *head
 
 static bool set_headers(struct http_call *call)
 {
-    bool typed = false;
+    bool typed = !sends_body(call);
     for (size_t i = 0; i < call->request.header_count; i++) {
         const struct http_header *header = &call->request.headers[i];
         if (!goes_along(call, header))
@@ -111,15 +121,9 @@ static bool set_headers(struct http_call *call)
         typed = typed || is(header, "content-type");
     }
     /* Neither the kind of a form, which libcurl says of every body, nor a round trip before it. */
-    return (typed || append(call, "Content-Type:")) && append(call, "Expect:") &&
+    return (typed || append(call, "Content-Type:")) &&
+           (!sends_body(call) || append(call, "Expect:")) &&
            curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->list) == CURLE_OK;
-}
-
-/* With a length also when it is empty: of these a server expects one. */
-static bool wants_body(const char *method)
-{
-    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
-           strcmp(method, "PATCH") == 0;
 }
 
 static void set_method(struct http_call *call)
@@ -131,7 +135,7 @@ static void set_method(struct http_call *call)
         curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
         return;
     }
-    if (sends || wants_body(call->method)) {
+    if (sends_body(call)) {
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
                          (curl_off_t)(sends ? request->body_len : 0));
         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, sends ? request->body : "");
@@ -178,10 +182,17 @@ static void set_connection(struct http_call *call)
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, call);
+    if (!call->url.tls) {
+        curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, http_kept_closed);
+        curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, call->http);
+    }
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, http_kept_none(call) ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected);
     curl_easy_setopt(easy, CURLOPT_PREREQDATA, call);
     /* The call's own deadline is the only one. */
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, 24 * 3600 * 1000L);
+    if (!call->http->proxied)
+        curl_easy_setopt(easy, CURLOPT_PROXY, "");
     if (call->request.unix_path) {
         curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, call->request.unix_path);
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
@@ -208,8 +219,7 @@ static bool set_up(struct http_call *call)
 
 int http_transfer_begin(struct http_call *call, struct err *err)
 {
-    struct http *http = call->http;
-    call->easy = http->handle_count ? http->handles[--http->handle_count] : curl_easy_init();
+    call->easy = http_kept_take(call->http);
     call->phase = PHASE_CONNECT;
     call->reason[0] = '\0';
     http_answer_begin(call);
@@ -224,11 +234,8 @@ void http_transfer_drop(struct http_call *call)
     struct http *http = call->http;
     if (call->easy) {
         curl_multi_remove_handle(http->multi, call->easy);
-        curl_easy_reset(call->easy);
-        if (http->handle_count < HANDLES_KEPT)
-            http->handles[http->handle_count++] = call->easy;
-        else
-            curl_easy_cleanup(call->easy);
+        http_kept_return(http, call->easy);
+        http_kept_left(call);
         call->easy = NULL;
     }
     curl_slist_free_all(call->list);

@@ -78,17 +78,26 @@ static bool read_origin(CURLU *parts, struct http_url *url)
     return url->origin != NULL;
 }
 
+/* What parts join to without user and password; they are used up. To join them is most of what a
+ * URL costs, so it is not done when there is none. */
+static char *join_without_login(CURLU *parts, const char *joined)
+{
+    if (!strchr(joined, '@'))
+        return strdup(joined);
+    curl_url_set(parts, CURLUPART_USER, NULL, 0);
+    curl_url_set(parts, CURLUPART_PASSWORD, NULL, 0);
+    return join_parts(parts);
+}
+
 /* Takes what parts say; they are used up. */
 static int read_parts(CURLU *parts, struct http_url *url, struct err *err)
 {
     curl_url_set(parts, CURLUPART_FRAGMENT, NULL, 0);
     url->text = join_parts(parts);
     bool known = read_origin(parts, url);
-    curl_url_set(parts, CURLUPART_USER, NULL, 0);
-    curl_url_set(parts, CURLUPART_PASSWORD, NULL, 0);
-    url->plain = join_parts(parts);
-    curl_url_set(parts, CURLUPART_QUERY, NULL, 0);
-    url->shown = join_parts(parts);
+    url->plain = url->text ? join_without_login(parts, url->text) : NULL;
+    /* Neither a host nor a path has a question mark that is not encoded. */
+    url->shown = url->plain ? strndup(url->plain, strcspn(url->plain, "?")) : NULL;
     if (url->text && url->plain && url->shown && known)
         return 0;
     http_url_clear(url);
@@ -105,7 +114,7 @@ static const char *judge_parts(CURLU *parts, CURLUcode code)
     if (code == CURLUE_BAD_PORT_NUMBER)
         return "has a port that is none";
     if (code != CURLUE_OK)
-        return "is none that can be read";
+        return "is none that can be read: write \"https://host/path\"";
     char *scheme = get_part(parts, CURLUPART_SCHEME, 0);
     char *host = get_part(parts, CURLUPART_HOST, 0);
     bool ours = scheme && (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0);

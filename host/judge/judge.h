@@ -5,14 +5,17 @@
  *
  * A judgement knows what stands in the facts and nothing else: it asks nobody, and logs nothing.
  * What a handler does is not known, only what it states; so the streams that it publishes to are
- * taken to be those that its script states and neither consumes nor sends dead letters to.
+ * taken to be those that its script states and neither consumes, nor only reads, nor sends dead
+ * letters to.
  *
  *   judge.c          findings, and the way through the table
  *   judge_table.c    the table
  *   judge_look.c     questions to the facts that several judgements have
  *   judge_time.c     judgements on durations and numbers
+ *   judge_options.c  on options that do nothing, and files that are not there
  *   judge_letters.c  on dead letters
  *   judge_streams.c  on streams, and on handlers that get in each other's way
+ *   judge_buckets.c  on buckets that locks and limits of a cluster are kept in
  *   judge_server.c   on what a server has
  *
  * Pure functions, any thread. Everything in the facts is borrowed. */
@@ -61,10 +64,14 @@ struct judge_handler {
     int filter_count;
     int64_t ack_wait_ns;
     int attempts;
-    int64_t retries_ns;     /* the backoffs between all attempts, at their longest */
-    int64_t backoff_max_ns; /* the longest of them that there can be */
-    int messages;           /* that its handlers have at a time: of a batch all count */
-    int max_ack_pending;    /* 0: not stated; -1: no limit */
+    bool backoff_stated;
+    int order_token;          /* order_by = N; 0: no token is the key */
+    int64_t retries_ns;       /* the backoffs between all attempts, at their longest */
+    int64_t backoff_max_ns;   /* the longest of them that there can be */
+    int64_t longest_retry_ns; /* the longest that it comes to, with its jitter */
+    int64_t park_after_ns;    /* longer ones are parked, where the server can; 0: none are */
+    int messages;             /* that its handlers have at a time: of a batch all count */
+    int max_ack_pending;      /* 0: not stated; -1: no limit */
     const char *dead_letter;
     bool drops; /* dead_letter = false */
     bool ordered, headers_only, bind;
@@ -82,6 +89,8 @@ struct judge_stream {
     struct judge_place place;   /* script NULL: the server's */
     const struct cJSON *config; /* NATS' own fields, durations in ns */
     enum judge_update update;
+    bool only_read; /* of one that is stated: its script reads it, and names none of its subjects */
+    bool clustered; /* the server's: in a cluster */
 
     /* Of one that is stated, when a server was asked */
     const char *differs; /* what the server has otherwise; NULL: nothing */
@@ -89,8 +98,22 @@ struct judge_stream {
 
 struct judge_script {
     const char *name;
-    int registrations;        /* how many, its streams included */
-    bool requests, publishes; /* the words stand somewhere in its files */
+    int registrations;              /* how many, its streams included */
+    bool requests, publishes, naks; /* the words stand somewhere in its files */
+};
+
+/* A bucket that a script keeps locks or limits of a cluster in, by the words of its files: once for
+ * each script. */
+struct judge_bucket {
+    struct judge_place place; /* the first that names it */
+    const char *name, *stream;
+    bool own;       /* moonbus' own, which the first host makes */
+    int64_t ttl_ns; /* the longest of a lock; 0: it has limits alone */
+};
+
+/* That the config names, as "tls.ca". */
+struct judge_file {
+    const char *key, *path;
 };
 
 /* Of the config. */
@@ -99,6 +122,8 @@ struct judge_settings {
     int64_t ping_interval_ns, reconnect_wait_ns, reconnect_jitter_ns;
     int max_pings_out;
     bool private_server; /* of `moonbus dev`, on this machine */
+    struct judge_file unreadable[5];
+    int unreadable_count;
 };
 
 struct judge_facts {
@@ -110,6 +135,8 @@ struct judge_facts {
     int handler_count;
     const struct judge_stream *streams; /* those that are stated, then those of the server */
     int stream_count;
+    const struct judge_bucket *buckets;
+    int bucket_count;
     bool serving; /* by a host that starts: what it finds out by itself is not looked for */
     bool asked;   /* a server, which has told all: what is not among its streams is not there */
     /* Its version, when it is known: 2 and 9 of 2.9.10. */

@@ -127,10 +127,16 @@ static bool is_bucket(const struct judge_stream *stream)
 bool look_is_output(const struct judge_facts *facts, const struct judge_handler *handler,
                     const struct judge_stream *stream)
 {
-    if (!look_same(stream->place.script, handler->place.script) || is_bucket(stream))
+    if (!look_same(stream->place.script, handler->place.script) || is_bucket(stream) ||
+        stream->only_read)
         return false;
     const struct judge_script *script = look_script(facts, handler->place.script);
     return script && script->publishes && !is_spoken_for(facts, handler->place.script, stream);
+}
+
+bool look_is_older(const struct judge_facts *facts, int minor)
+{
+    return facts->asked && facts->server_major == 2 && facts->server_minor < minor;
 }
 
 /* --- words --- */

@@ -28,6 +28,9 @@ bool look_filters_take(const struct judge_handler *handler, const char *subject)
 bool look_is_output(const struct judge_facts *facts, const struct judge_handler *handler,
                     const struct judge_stream *stream);
 
+/* Is the server that was asked older than nats-server 2.N? */
+bool look_is_older(const struct judge_facts *facts, int minor);
+
 /* "a" and "b" are the same, or both are NULL. */
 bool look_same(const char *a, const char *b);
 

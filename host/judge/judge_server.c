@@ -27,11 +27,6 @@ static const struct feature {
     {"allow_batched", 14},
 };
 
-static bool is_older(const struct judge_facts *facts, int minor)
-{
-    return facts->asked && facts->server_major == 2 && facts->server_minor < minor;
-}
-
 static void find_old(const struct judge_facts *facts, const struct judgement *self,
                      const struct judge_place *place, const char *what, int minor,
                      const char *instead, struct judge_findings *out)
@@ -50,19 +45,36 @@ JUDGEMENT(old_server)
         for (size_t k = 0; k < sizeof features / sizeof *features; k++) {
             const cJSON *field = json_field(stream->config, features[k].field);
             if (field && !cJSON_IsFalse(field) && !look_is_servers(stream) &&
-                is_older(facts, features[k].minor))
+                look_is_older(facts, features[k].minor))
                 find_old(facts, self, &stream->place, features[k].field, features[k].minor,
                          "leave it out", out);
         }
     }
     for (int i = 0; i < facts->handler_count; i++) {
         const struct judge_handler *handler = &facts->handlers[i];
-        if (handler->kind == JUDGE_CONSUME && handler->filter_count > 1 && is_older(facts, 10))
+        if (handler->kind == JUDGE_CONSUME && handler->filter_count > 1 && look_is_older(facts, 10))
             find_old(facts, self, &handler->place, "a list of filters", 10,
                      "one filter with wildcards, or a durable for each", out);
-        if (handler->needs && is_older(facts, handler->needs_minor))
+        if (handler->needs && look_is_older(facts, handler->needs_minor))
             find_old(facts, self, &handler->place, handler->needs, handler->needs_minor,
                      "leave it out", out);
+    }
+}
+
+JUDGEMENT(retries_not_parked)
+{
+    struct look_words words = {0};
+    for (int i = 0; i < facts->handler_count; i++) {
+        const struct judge_handler *handler = &facts->handlers[i];
+        if (handler->kind == JUDGE_CONSUME && handler->park_after_ns > 0 &&
+            look_is_older(facts, 12))
+            judge_find(out, self, self->severity, &handler->place, NULL,
+                       "backoff.park_after needs message schedules (nats-server 2.12 or newer), "
+                       "and this one is %d.%d%s: retries after more than %s are delayed naks, "
+                       "which count for max_ack_pending. Right: a newer server, or leave it out",
+                       facts->server_major, facts->server_minor,
+                       facts->server_older ? " or older" : "",
+                       look_duration(&words, handler->park_after_ns));
     }
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "base/value.h"
 #include "judge/judge_look.h"
 #include "judge/judge_table.h"
@@ -145,6 +146,57 @@ JUDGEMENT(listens_where_stored)
     }
 }
 
+/* What it holds comes from elsewhere, or is stored under other names. */
+static bool has_subjects_of_others(const struct judge_stream *stream)
+{
+    static const char *const fields[] = {"mirror", "sources", "subject_transform"};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const cJSON *field = json_field(stream->config, fields[i]);
+        if (field && !cJSON_IsNull(field))
+            return true;
+    }
+    return false;
+}
+
+static void list_subjects(const struct judge_stream *stream, struct text *out)
+{
+    const cJSON *subjects = json_field(stream->config, "subjects"), *each;
+    if (cJSON_GetArraySize(subjects) == 0)
+        text_printf(out, "\"%s\"", look_name(stream));
+    cJSON_ArrayForEach(each, subjects)
+        text_printf(out, "%s\"%s\"", out->len ? ", " : "", cJSON_GetStringValue(each));
+}
+
+static void find_idle(const struct judge_handler *handler, const char *filter,
+                      const struct judge_stream *stream, const struct judgement *self,
+                      struct judge_findings *out)
+{
+    struct text subjects;
+    text_init(&subjects);
+    list_subjects(stream, &subjects);
+    judge_find(out, self, self->severity, &handler->place, &stream->place,
+               "the stream %s takes nothing that fits the filter \"%s\": no message ever comes "
+               "by it, and some servers refuse it. Right: a filter within %s, or this subject in "
+               "the stream, too",
+               handler->stream, filter, subjects.failed ? "its subjects" : subjects.bytes);
+    text_clear(&subjects);
+}
+
+JUDGEMENT(filter_takes_nothing)
+{
+    for (int i = 0; i < facts->handler_count; i++) {
+        const struct judge_handler *handler = &facts->handlers[i];
+        const struct judge_stream *stream =
+            handler->kind == JUDGE_CONSUME ? look_stream(facts, handler->stream) : NULL;
+        if (!stream || has_subjects_of_others(stream))
+            continue;
+        for (int k = 0; k < handler->filter_count; k++) {
+            if (!look_stores(stream, handler->filters[k]))
+                find_idle(handler, handler->filters[k], stream, self, out);
+        }
+    }
+}
+
 JUDGEMENT(late_start_of_work_queue)
 {
     for (int i = 0; i < facts->handler_count; i++) {
@@ -199,6 +251,41 @@ JUDGEMENT(overlapping_streams)
     }
 }
 
+/* --- one with itself --- */
+
+static void find_pair(const struct judge_place *place, const char *what, const char *one,
+                      const char *other, const struct judgement *self, struct judge_findings *out)
+{
+    if (one && other && subject_overlaps(one, other))
+        judge_find(out, self, self->severity, place, NULL,
+                   "%s \"%s\" and \"%s\" overlap, and the server refuses that. Right: the wider of "
+                   "the two alone, or two that share no subject",
+                   what, one, other);
+}
+
+JUDGEMENT(overlaps_itself)
+{
+    for (int i = 0; i < facts->stream_count; i++) {
+        const struct judge_stream *stream = &facts->streams[i];
+        const cJSON *subjects = json_field(stream->config, "subjects");
+        int count = look_is_servers(stream) ? 0 : cJSON_GetArraySize(subjects);
+        for (int k = 1; k < count; k++) {
+            for (int n = 0; n < k; n++)
+                find_pair(&stream->place, "its subjects",
+                          cJSON_GetStringValue(cJSON_GetArrayItem(subjects, n)),
+                          cJSON_GetStringValue(cJSON_GetArrayItem(subjects, k)), self, out);
+        }
+    }
+    for (int i = 0; i < facts->handler_count; i++) {
+        const struct judge_handler *handler = &facts->handlers[i];
+        for (int k = 1; handler->kind == JUDGE_CONSUME && k < handler->filter_count; k++) {
+            for (int n = 0; n < k; n++)
+                find_pair(&handler->place, "its filters", handler->filters[n], handler->filters[k],
+                          self, out);
+        }
+    }
+}
+
 /* The first handler of whose outputs it is one; or NULL. */
 static const struct judge_handler *publisher_to(const struct judge_facts *facts,
                                                 const struct judge_stream *stream)
@@ -248,5 +335,24 @@ JUDGEMENT(headers_only)
             judge_find(out, self, self->severity, &handler->place, NULL,
                        "headers_only: msg.data is always empty; the header Nats-Msg-Size says how "
                        "much there is");
+    }
+}
+
+/* --- what cannot be --- */
+
+JUDGEMENT(window_above_age)
+{
+    struct look_words words = {0};
+    for (int i = 0; i < facts->stream_count; i++) {
+        const struct judge_stream *stream = &facts->streams[i];
+        int64_t age_ns = json_integer(stream->config, "max_age", 0);
+        int64_t window_ns = json_integer(stream->config, "duplicate_window", 0);
+        if (look_is_servers(stream) || age_ns <= 0 || window_ns <= age_ns)
+            continue;
+        judge_find(out, self, self->severity, &stream->place, NULL,
+                   "duplicate_window (%s) is longer than max_age (%s): no server makes such a "
+                   "stream. Right: duplicate_window = \"%s\", or a longer max_age",
+                   look_duration(&words, window_ns), look_duration(&words, age_ns),
+                   look_duration(&words, age_ns));
     }
 }

@@ -19,6 +19,13 @@ JUDGEMENT(slow_pings);
 JUDGEMENT(short_duplicate_window);
 JUDGEMENT(concurrency_above_pending);
 JUDGEMENT(naks_fill_pending);
+JUDGEMENT(never_parked);
+
+/* judge_options.c */
+JUDGEMENT(idle_backoff);
+JUDGEMENT(order_without_token);
+JUDGEMENT(short_max_age);
+JUDGEMENT(missing_file);
 
 /* judge_letters.c */
 JUDGEMENT(no_dead_letter);
@@ -33,14 +40,22 @@ JUDGEMENT(shared_durable);
 JUDGEMENT(same_subject_twice);
 JUDGEMENT(listens_where_stored);
 JUDGEMENT(overlapping_filters);
+JUDGEMENT(filter_takes_nothing);
 JUDGEMENT(late_start_of_work_queue);
 JUDGEMENT(overlapping_streams);
+JUDGEMENT(overlaps_itself);
 JUDGEMENT(forgetful_output);
 JUDGEMENT(async_persist);
 JUDGEMENT(headers_only);
+JUDGEMENT(window_above_age);
+
+/* judge_buckets.c */
+JUDGEMENT(missing_bucket);
+JUDGEMENT(forgetful_bucket);
 
 /* judge_server.c */
 JUDGEMENT(old_server);
+JUDGEMENT(retries_not_parked);
 JUDGEMENT(missing_stream);
 JUDGEMENT(missing_durable);
 JUDGEMENT(stream_differs);

@@ -70,7 +70,7 @@ static void find_outlived(const struct judge_handler *handler, const struct judg
 {
     struct look_words words = {0};
     judge_find(out, self, severity_of(handler, self), &handler->place, NULL,
-               "timeout (%s) is shorter than %s (%s): %s. Right: timeout = \"%s\", or a shorter "
+               "timeout (%s) is not longer than %s (%s): %s. Right: timeout = \"%s\", or a shorter "
                "timeout for each call: { timeout = \"%s\" }",
                look_duration(&words, handler->timeout_ns), setting,
                look_duration(&words, setting_ns), what, look_round_up(&words, 2 * setting_ns),
@@ -83,7 +83,7 @@ JUDGEMENT(request_outlives_handler)
     for (int i = 0; i < facts->handler_count; i++) {
         const struct judge_handler *handler = &facts->handlers[i];
         const struct judge_script *script = look_script(facts, handler->place.script);
-        if (has_messages(handler) && handler->timeout_ns < limit_ns && script && script->requests)
+        if (has_messages(handler) && handler->timeout_ns <= limit_ns && script && script->requests)
             find_outlived(handler, self, "request_timeout", limit_ns,
                           "a bus.request that nobody answers never returns its error, because the "
                           "handler is cancelled before",
@@ -97,7 +97,7 @@ JUDGEMENT(publish_outlives_handler)
     for (int i = 0; i < facts->handler_count; i++) {
         const struct judge_handler *handler = &facts->handlers[i];
         const struct judge_script *script = look_script(facts, handler->place.script);
-        if (has_messages(handler) && handler->timeout_ns < limit_ns && script && script->publishes)
+        if (has_messages(handler) && handler->timeout_ns <= limit_ns && script && script->publishes)
             find_outlived(handler, self, "publish.timeout", limit_ns,
                           "a js.publish whose confirmation is lost is not tried a second time, "
                           "because the handler is cancelled before",
@@ -265,7 +265,8 @@ JUDGEMENT(naks_fill_pending)
         const struct judge_handler *handler = &facts->handlers[i];
         int room = handler->max_ack_pending - handler->messages;
         if (handler->kind != JUDGE_CONSUME || handler->max_ack_pending <= 1 || handler->ordered ||
-            room < 0 || handler->max_ack_pending >= PENDING_FOR_EACH * handler->messages)
+            room < 0 || handler->max_ack_pending >= PENDING_FOR_EACH * handler->messages ||
+            (handler->park_after_ns > 0 && !look_is_older(facts, 12)))
             continue;
         judge_find(out, self, self->severity, &handler->place, NULL,
                    "max_ack_pending (%d) leaves room for %d messages that wait for their next "
@@ -275,5 +276,26 @@ JUDGEMENT(naks_fill_pending)
                    handler->max_ack_pending, room, handler->messages,
                    look_duration(&words, handler->backoff_max_ns),
                    PENDING_FOR_EACH * handler->messages);
+    }
+}
+
+/* A script that naks by itself may do so for longer than its backoff. */
+JUDGEMENT(never_parked)
+{
+    for (int i = 0; i < facts->handler_count; i++) {
+        struct look_words words = {0};
+        const struct judge_handler *handler = &facts->handlers[i];
+        const struct judge_script *script = look_script(facts, handler->place.script);
+        if (handler->kind != JUDGE_CONSUME || handler->park_after_ns == 0 ||
+            handler->longest_retry_ns > handler->park_after_ns || (script && script->naks))
+            continue;
+        judge_find(
+            out, self, self->severity, &handler->place, NULL,
+            "backoff.park_after (%s) is never reached: the longest wait between its attempts "
+            "(%d) is %s, so nothing is parked. Right: backoff.max above %s, and attempts "
+            "and a factor that come to it; or a shorter park_after; or leave it out",
+            look_duration(&words, handler->park_after_ns), handler->attempts,
+            look_duration(&words, handler->longest_retry_ns),
+            look_duration(&words, handler->park_after_ns));
     }
 }

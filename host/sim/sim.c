@@ -1,6 +1,7 @@
 /* sim - the world, its time, and what is noted in it. */
 #include "sim/sim.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/strand.h"
+#include "base/thread.h"
 #include "base/value.h"
 #include "sim/sim_private.h"
 
@@ -79,6 +81,13 @@ void sim_settings_free(struct sim_settings *settings)
 
 /* --- notes --- */
 
+static uint64_t since_start_ns(const struct sim *sim)
+{
+    if (!sim->world)
+        return clock_now_ns() - sim->began_ns;
+    return world_now_ns(sim->world) - (uint64_t)1000 * (uint64_t)NS_PER_S;
+}
+
 void sim_note(struct sim *sim, const char *kind, const char *format, ...)
 {
     struct text line;
@@ -87,9 +96,13 @@ void sim_note(struct sim *sim, const char *kind, const char *format, ...)
     va_start(args, format);
     text_vprintf(&line, format, args);
     va_end(args);
-    text_printf(&sim->notes, "%.3f\t%s\t%s\n", sim_now_ms(sim), kind, line.bytes);
+    sim_guard(sim);
+    uint64_t us = (since_start_ns(sim) + 500) / 1000;
+    text_printf(&sim->notes, "%" PRIu64 ".%03u\t%s\t%s\n", us / 1000, (unsigned)(us % 1000), kind,
+                line.bytes);
+    sim_unguard(sim);
     /* How much of the wire is noted is for who looks. */
-    if (strncmp(kind, "sent", 4) != 0 && strncmp(kind, "got", 3) != 0)
+    if (sim->world && strncmp(kind, "sent", 4) != 0 && strncmp(kind, "got", 3) != 0)
         world_note(sim->world, line.bytes);
     text_clear(&line);
 }
@@ -98,10 +111,12 @@ const char *sim_notes(struct sim *sim)
 {
     text_clear(&sim->taken);
     text_init(&sim->taken);
+    sim_guard(sim);
     text_add(&sim->taken, sim->notes.bytes, sim->notes.len);
-    text_add(&sim->taken, "", 1);
     text_clear(&sim->notes);
     text_init(&sim->notes);
+    sim_unguard(sim);
+    text_add(&sim->taken, "", 1);
     return sim->taken.bytes;
 }
 
@@ -113,8 +128,9 @@ void sim_note_wire(struct sim *sim, const char *subjects)
 static void on_log(void *owner, const char *line, size_t len)
 {
     (void)owner;
-    if (here && len > 0)
-        sim_note(here, "log", "%.*s", (int)len - 1, line);
+    struct sim *sim = thread_mark() ? thread_mark() : here;
+    if (sim && len > 0)
+        sim_note(sim, "log", "%.*s", (int)len - 1, line);
 }
 
 void sim_handler_note(const char *text)
@@ -144,7 +160,8 @@ const char *sim_error(const struct sim *sim)
 
 struct sim *sim_new(uint64_t seed, unsigned yields, unsigned false_wakes)
 {
-    const struct sim_options options = {.seed = seed, .yields = yields, .false_wakes = false_wakes};
+    const struct sim_options options = {
+        .seed = seed, .yields = yields, .false_wakes = false_wakes, .any_thread = seed % 2 == 0};
     return sim_new_with(&options);
 }
 
@@ -159,9 +176,12 @@ struct sim *sim_new_with(const struct sim_options *given)
     text_init(&sim->notes);
     text_init(&sim->taken);
     text_init(&sim->http_shown);
-    sim->world = world_new(&options);
+    sim->real = given->outside;
+    sim->began_ns = clock_now_ns();
+    sim->world = sim->real ? NULL : world_new(&options);
     sim->seed = given->seed;
     sim->max_payload = given->max_payload;
+    sim->any_thread = given->any_thread;
     here = sim;
     log_setup(LOG_INFO, LOG_JSON);
     log_divert(on_log, NULL);
@@ -173,7 +193,9 @@ void sim_free(struct sim *sim)
 {
     if (here == sim)
         here = NULL;
-    world_free(sim->world);
+    if (sim->world)
+        world_free(sim->world);
+    sim_live_free(sim);
     text_clear(&sim->notes);
     text_clear(&sim->taken);
     sim_wire_free(sim);
@@ -193,7 +215,8 @@ static const char *const ends[] = {
 void sim_enter(struct sim *sim)
 {
     here = sim;
-    if (sim->allowed)
+    thread_set_mark(sim->world ? NULL : sim);
+    if (sim->world && sim->allowed)
         world_allow(sim->world, sim->allowed);
 }
 
@@ -211,14 +234,37 @@ static bool was_done(struct sim *sim, const char *what, enum world_end end)
 
 bool sim_call(struct sim *sim, const char *name, void *(*run)(void *), void *arg)
 {
-    uint64_t until_ns = world_now_ns(sim->world) + CALL_NS;
     sim_enter(sim);
+    if (!sim->world) {
+        run(arg);
+        return true;
+    }
+    uint64_t until_ns = world_now_ns(sim->world) + CALL_NS;
     return was_done(sim, name, world_call(sim->world, name, run, arg, until_ns, NULL));
+}
+
+uint64_t sim_now_ns(const struct sim *sim)
+{
+    return sim->world ? world_now_ns(sim->world) : clock_now_ns();
+}
+
+UNCHECKED void sim_guard(struct sim *sim)
+{
+    if (!sim->world)
+        mutex_lock(&sim->lock);
+}
+
+UNCHECKED void sim_unguard(struct sim *sim)
+{
+    if (sim->world)
+        return;
+    cond_broadcast(&sim->changed);
+    mutex_unlock(&sim->lock);
 }
 
 double sim_now_ms(const struct sim *sim)
 {
-    return (double)(world_now_ns(sim->world) - (uint64_t)1000 * (uint64_t)NS_PER_S) / 1e6;
+    return (double)since_start_ns(sim) / 1e6;
 }
 
 bool sim_advance(struct sim *sim, double ms)
@@ -236,6 +282,8 @@ void sim_set_wall(struct sim *sim, double by_ms)
 bool sim_settle(struct sim *sim)
 {
     sim_enter(sim);
+    if (!sim->world)
+        return sim_live_settle(sim);
     return was_done(sim, "settle", world_settle(sim->world));
 }
 
@@ -252,6 +300,9 @@ static bool has_passed(void *arg)
 
 bool sim_step(struct sim *sim, double until_ms)
 {
+    if (!sim->world)
+        return sim_live_step(sim,
+                             sim->began_ns + (uint64_t)((until_ms > 0 ? until_ms : 0) * NS_PER_MS));
     struct moment now = {sim->world, world_now_ns(sim->world)};
     double ms = until_ms - sim_now_ms(sim);
     uint64_t until_ns = now.ns + (uint64_t)((ms > 0 ? ms : 0) * NS_PER_MS);

@@ -32,14 +32,36 @@ struct sim_settings *sim_settings_of(struct config *config);
 void sim_settings_free(struct sim_settings *settings);
 const char *sim_settings_error(void);
 
-struct sim *sim_new(uint64_t seed, unsigned yields, unsigned false_wakes);
-/* The same, with more that may be stated. */
+struct sim_message;
+
+/* A real server in the place of the broker: then there is no world either. Time is real, threads
+ * are threads, and what is said of fibers here is of those. Its calls may come from any thread;
+ * what take returns is its own until the next one. */
+struct sim_outside {
+    const char *url;
+    void *owner;
+    /* A client that is no host publishes; headers: the whole block. */
+    void (*publish)(void *owner, const struct sim_message *message);
+    /* The next message that came to it, at "_OUTSIDE.>". */
+    bool (*take)(void *owner, struct sim_message *out);
+    /* All that was sent to it before has come. */
+    void (*flush)(void *owner);
+};
+
 struct sim_options {
+    const struct sim_outside *outside; /* not owned; NULL: a world with a broker */
     uint64_t seed;
     unsigned yields, false_wakes;
     int64_t wall_ns; /* the time of day at which it begins, since 1970; 0: 2026-01-01T00:00:00Z */
     size_t max_payload; /* the server's, in bytes; 0: 1 MB */
+    bool any_thread;    /* workers and readers may write in the writers' place, as over a socket of
+                           the host's own; a writer lets a burst gather for 0.1 ms then. Else the
+                           writers alone do, as through nats.c */
 };
+
+/* any_thread: of every second seed. */
+struct sim *sim_new(uint64_t seed, unsigned yields, unsigned false_wakes);
+/* The same, with more that may be stated. */
 struct sim *sim_new_with(const struct sim_options *given);
 /* Ends the server: when there are no hosts any more. False: it does not end. */
 bool sim_close(struct sim *sim);
@@ -104,8 +126,8 @@ void sim_calm(struct sim *sim, int times);
 
 /* What hosts send is kept from now on. */
 void sim_keep_sent(struct sim *sim);
-/* The oldest that is kept; everything is the sim's until the next call. headers: "name NUL value
- * NUL" for each. False: there is none. */
+/* The oldest that is kept; everything is the sim's until the next call. headers: the whole block;
+ * "": none. False: there is none. */
 bool sim_take_sent(struct sim *sim, struct sim_message *out);
 /* Requests that hosts send to such subjects go no further, if they are kept: who takes them out
  * answers. */
@@ -114,11 +136,12 @@ void sim_divert(struct sim *sim, const char *pattern);
 void sim_divert_all(struct sim *sim);
 /* NAKs wait on their way to the server; false: all that wait go on, and none waits any more. */
 bool sim_hold_naks(struct sim *sim, bool hold);
-/* The next new message that this durable delivers has been delivered so often before. */
+/* The next new message that this durable delivers has been delivered so often before. From a real
+ * server it comes as if it had, up to the ninth time. */
 bool sim_count_from(struct sim *sim, const char *stream, const char *durable, uint64_t deliveries);
-/* A message lies in a stream as it lay elsewhere: with that sequence, of that time, in the place of
- * all that the stream held; this durable delivers it next, whatever it would begin with. False:
- * there is no such stream or durable, or no memory. */
+/* In a world alone: a message lies in a stream as it lay elsewhere: with that sequence, of that
+ * time, in the place of all that the stream held; this durable delivers it next, whatever it would
+ * begin with. False: there is no such stream or durable, or no memory. */
 struct sim_placed {
     const char *stream, *durable, *subject;
     const char *headers, *data; /* headers: the whole block; NULL: none */
@@ -127,7 +150,7 @@ struct sim_placed {
     int64_t timestamp_ns; /* since 1970 */
 };
 bool sim_place(struct sim *sim, const struct sim_placed *placed);
-/* How many messages durables have not settled. */
+/* In a world alone: how many messages durables have not settled. */
 uint64_t sim_unsettled(struct sim *sim);
 
 /* --- faults; those that last end by themselves --- */

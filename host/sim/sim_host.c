@@ -37,7 +37,8 @@ struct sim_host {
     struct err err;
     const char *path, *name, *settings_json; /* of the call under way */
     int number;                              /* counted from 1 */
-    bool reloading, stopping, stopped, hangs;
+    bool reloading, stopping, hangs;
+    atomic_bool stopped;
     uint64_t deadline_ns;
     atomic_int unfinished;
     struct text status;
@@ -162,9 +163,13 @@ static void *serve(void *arg)
     struct sim_host *host = arg;
     int culprit, code = 0;
     config_bus_options(host->config, &host->bus_options);
+    if (host->sim->real) {
+        host->bus_options.link.servers = &host->sim->real->url;
+        host->bus_options.link.server_count = 1;
+    }
     host->bus_options.domain = host->bus_options.api_prefix = NULL; /* those of a real server */
     host->bus_options.transport = sim_transport(host->sim, host->number);
-    if (host->sim->calm > 1) {
+    if (host->sim->world && host->sim->calm > 1) {
         host->bus_options.calm = host->sim->calm;
         host->bus_options.link.ping_interval_ns *= host->sim->calm;
     }
@@ -301,7 +306,7 @@ void sim_host_stop(struct sim_host *host, double graceful_ms)
     if (host->stopping)
         return;
     host->stopping = true;
-    host->deadline_ns = world_now_ns(host->sim->world) + (uint64_t)(graceful_ms * NS_PER_MS);
+    host->deadline_ns = sim_now_ns(host->sim) + (uint64_t)(graceful_ms * NS_PER_MS);
     sim_call(host->sim, "main", start_stop, host);
 }
 
@@ -316,15 +321,24 @@ static bool has_stopped(void *arg)
     return host->stopped && !host->reloading;
 }
 
+static bool run_until_stopped(struct sim_host *host, uint64_t most_ns)
+{
+    if (host->sim->world)
+        return world_run_while_not(host->sim->world, has_stopped, host, most_ns) == WORLD_DONE;
+    while (!has_stopped(host) && clock_now_ns() < most_ns)
+        thread_sleep_until(clock_now_ns() + (uint64_t)NS_PER_MS);
+    return has_stopped(host);
+}
+
 int sim_host_end(struct sim_host *host, double graceful_ms)
 {
     struct sim *sim = host->sim;
     if (host->bus) {
         sim_host_stop(host, graceful_ms);
-        uint64_t most_ns = world_now_ns(sim->world) + (uint64_t)120 * (uint64_t)NS_PER_S +
+        uint64_t most_ns = sim_now_ns(sim) + (uint64_t)120 * (uint64_t)NS_PER_S +
                            (uint64_t)(graceful_ms * NS_PER_MS);
-        if (world_run_while_not(sim->world, has_stopped, host, most_ns) != WORLD_DONE) {
-            sim_fail(sim, "the stop does not end\n%s", world_report(sim->world));
+        if (!run_until_stopped(host, most_ns)) {
+            sim_fail(sim, "the stop does not end\n%s", sim->world ? world_report(sim->world) : "");
             return -2;
         }
     }
@@ -340,6 +354,17 @@ int sim_host_end(struct sim_host *host, double graceful_ms)
 }
 
 /* --- what it has --- */
+
+#define FLUSH_NS ((uint64_t)NS_PER_S)
+
+void sim_flush_hosts(struct sim *sim)
+{
+    struct sim_host *host;
+    DL_FOREACH(sim->hosts, host) {
+        if (host->bus)
+            bus_flush(host->bus, clock_now_ns() + FLUSH_NS);
+    }
+}
 
 struct question {
     struct sim_host *host;

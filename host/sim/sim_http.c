@@ -27,9 +27,11 @@ static void ask(void *owner, struct http_call *call)
         return;
     }
     entry->call = call;
-    entry->number = ++sim->http_count;
     entry->due_ns = clock_now_ns() + (uint64_t)http_call_request(call)->timeout_ns;
+    sim_guard(sim);
+    entry->number = ++sim->http_count;
     LL_APPEND(sim->http_calls, entry);
+    sim_unguard(sim);
 }
 
 void sim_answer_http(struct sim *sim)
@@ -45,10 +47,12 @@ struct http *sim_http_new(struct sim *sim, struct err *err)
     return http_new(&options, err);
 }
 
-static void end_call(struct http_entry *entry, const struct http_reply *reply)
+static void end_call(struct sim *sim, struct http_entry *entry, const struct http_reply *reply)
 {
+    sim_guard(sim);
     struct http_call *call = entry->call;
     entry->call = NULL;
+    sim_unguard(sim);
     if (call)
         http_answer(call, reply);
 }
@@ -59,7 +63,7 @@ void sim_http_end(struct sim *sim, struct http *http)
     struct http_entry *entry;
     err_set(&closed.err, ERR_CLOSED, "the host stops");
     LL_FOREACH(sim->http_calls, entry)
-        end_call(entry, &closed);
+        end_call(sim, entry, &closed);
     http_stop(http);
 }
 
@@ -95,13 +99,16 @@ static void show(struct sim *sim, const struct http_request *request, struct sim
 bool sim_take_http(struct sim *sim, struct sim_http_call *out)
 {
     struct http_entry *entry;
+    sim_guard(sim);
     LL_FOREACH(sim->http_calls, entry) {
         if (!entry->taken && entry->call)
             break;
     }
+    if (entry)
+        entry->taken = true;
+    sim_unguard(sim);
     if (!entry)
         return false;
-    entry->taken = true;
     show(sim, http_call_request(entry->call), out);
     out->number = entry->number;
     out->url = http_call_url(entry->call);
@@ -125,7 +132,7 @@ static void *answer(void *arg)
     if (late)
         err_set(&job->reply.err, ERR_TIMEOUT, "no answer within the timeout");
     if (sim_wait_until(job->sim, late ? job->entry->due_ns : job->at_ns))
-        end_call(job->entry, &job->reply);
+        end_call(job->sim, job->entry, &job->reply);
     text_clear(&job->headers);
     text_clear(&job->body);
     free(job);
@@ -169,7 +176,7 @@ void sim_http_answer(struct sim *sim, uint64_t number, const struct sim_http_rep
         return;
     job->sim = sim;
     job->entry = entry;
-    job->at_ns = world_now_ns(sim->world) + (uint64_t)(reply->after_ms * NS_PER_MS);
+    job->at_ns = sim_now_ns(sim) + (uint64_t)(reply->after_ms * NS_PER_MS);
     text_init(&job->headers);
     text_init(&job->body);
     if (reply->error)

@@ -24,14 +24,16 @@ struct offload_entry {
 
 static bool takes(void *owner, const char *module, const char *function)
 {
-    const struct sim *sim = owner;
+    struct sim *sim = owner;
     const struct offload_module *each;
     (void)function;
+    sim_guard(sim);
     LL_FOREACH(sim->offload_modules, each) {
         if (strcmp(each->name, module) == 0)
-            return true;
+            break;
     }
-    return false;
+    sim_unguard(sim);
+    return each != NULL;
 }
 
 static void ask(void *owner, struct offload_call *call)
@@ -41,8 +43,10 @@ static void ask(void *owner, struct offload_call *call)
     if (!entry)
         return; /* it times out */
     entry->call = call;
+    sim_guard(sim);
     entry->number = ++sim->offload_count;
     LL_APPEND(sim->offload_calls, entry);
+    sim_unguard(sim);
 }
 
 const struct offload_stand_in *sim_offload_stand_in(struct sim *sim)
@@ -57,13 +61,18 @@ void sim_answer_offload(struct sim *sim, const char *module)
     if (!added)
         return;
     strcpy(added->name, module);
+    sim_guard(sim);
     LL_PREPEND(sim->offload_modules, added);
+    sim_unguard(sim);
 }
 
-static void end_call(struct offload_entry *entry, struct plain *results, const struct err *err)
+static void end_call(struct sim *sim, struct offload_entry *entry, struct plain *results,
+                     const struct err *err)
 {
+    sim_guard(sim);
     struct offload_call *call = entry->call;
     entry->call = NULL;
+    sim_unguard(sim);
     if (call)
         offload_answer(call, results, err);
     else
@@ -76,7 +85,7 @@ void sim_offload_end(struct sim *sim)
     struct offload_entry *entry;
     err_set(&closed, ERR_CLOSED, "the host stops");
     LL_FOREACH(sim->offload_calls, entry)
-        end_call(entry, NULL, &closed);
+        end_call(sim, entry, NULL, &closed);
 }
 
 void sim_offload_free(struct sim *sim)
@@ -93,13 +102,16 @@ bool sim_take_offload(struct sim *sim, struct sim_offload_call *out)
 {
     struct offload_entry *entry;
     struct offload_question question;
+    sim_guard(sim);
     LL_FOREACH(sim->offload_calls, entry) {
         if (!entry->taken && entry->call)
             break;
     }
+    if (entry)
+        entry->taken = true;
+    sim_unguard(sim);
     if (!entry)
         return false;
-    entry->taken = true;
     offload_question(entry->call, &question);
     *out = (struct sim_offload_call){entry->number, question.module, question.function,
                                      question.arguments};
@@ -120,7 +132,7 @@ static void *answer(void *arg)
 {
     struct offload_job *job = arg;
     if (sim_wait_until(job->sim, job->at_ns))
-        end_call(job->entry, job->results, job->err.code ? &job->err : NULL);
+        end_call(job->sim, job->entry, job->results, job->err.code ? &job->err : NULL);
     else
         plain_release(job->results);
     free(job);
@@ -149,7 +161,7 @@ void sim_offload_answer(struct sim *sim, uint64_t number, struct plain *results,
     }
     job->sim = sim;
     job->entry = entry;
-    job->at_ns = world_now_ns(sim->world) + (uint64_t)(after_ms * NS_PER_MS);
+    job->at_ns = sim_now_ns(sim) + (uint64_t)(after_ms * NS_PER_MS);
     job->results = results;
     if (err)
         job->err = *err;

@@ -20,15 +20,19 @@ struct sim_settings {
 };
 
 struct sim {
-    struct world *world;           /* owned */
-    uint64_t seed, allowed;        /* steps of each call; 0: all of them together have a bound */
-    struct broker_server *server;  /* owned */
-    struct spy *spies;             /* owned; of each host one */
-    struct broker_client *outside; /* the broker's */
-    struct broker_packet *came;    /* owned: what sim_take returned */
+    struct world *world;            /* owned; NULL: there is a real server */
+    const struct sim_outside *real; /* not owned; the real server; NULL: there is a world */
+    uint64_t began_ns;
+    struct redelivered *redelivered; /* owned; of a real server's messages */
+    uint64_t seed, allowed;          /* steps of each call; 0: all of them together have a bound */
+    struct broker_server *server;    /* owned */
+    struct spy *spies;               /* owned; of each host one */
+    struct broker_client *outside;   /* the broker's */
+    struct broker_packet *came;      /* owned: what sim_take returned */
     bool keeps_sent, holds_naks, answers_http, diverts_all;
-    int calm;                      /* bus_options.calm of hosts that begin to serve */
-    size_t max_payload;            /* of the server */
+    int calm; /* bus_options.calm of hosts that begin to serve */
+    size_t max_payload;
+    bool any_thread;               /* of the server */
     const char *only;              /* not owned; the one handler that hosts serve; NULL: all */
     struct http_entry *http_calls; /* owned; the oldest first */
     uint64_t http_count;
@@ -53,6 +57,26 @@ struct sim {
     const char *wire_notes;   /* the beginning of the subjects of sent messages that are noted */
     char error[9000];
 };
+
+/* Where there is no world: what follows is changed by one thread at a time. In a world there is but
+ * one OS thread. */
+void sim_guard(struct sim *sim);
+/* And whoever waits for something to happen looks again. */
+void sim_unguard(struct sim *sim);
+/* By the world's clock, or the real one. */
+uint64_t sim_now_ns(const struct sim *sim);
+
+/* sim_live.c: where there is no world. */
+bool sim_live_settle(struct sim *sim);
+bool sim_live_step(struct sim *sim, uint64_t until_ns);
+void sim_live_publish(struct sim *sim, const struct sim_message *message);
+void sim_live_count_from(struct sim *sim, const char *stream, const char *durable,
+                         uint64_t deliveries);
+/* What came from a real server is a delivery: it is counted anew, if that is wanted. */
+void sim_live_recount(struct sim *sim, struct packet *packet);
+void sim_live_free(struct sim *sim);
+/* sim_host.c: all that hosts have sent has arrived. */
+void sim_flush_hosts(struct sim *sim);
 
 /* A line; any fiber, and from outside. */
 void sim_note(struct sim *sim, const char *kind, const char *format, ...)

@@ -21,54 +21,52 @@ struct diversion {
     char pattern[];
 };
 
-static const char *put(char **at, const char *bytes, size_t len)
+static const char *put(char **at, struct span bytes)
 {
     char *copy = *at;
-    memcpy(copy, bytes ? bytes : "", len);
-    copy[len] = '\0';
-    *at += len + 1;
+    memcpy(copy, bytes.at ? bytes.at : "", bytes.len);
+    copy[bytes.len] = '\0';
+    *at += bytes.len + 1;
     return copy;
 }
 
 static struct sent_message *copy_of(const struct transport_message *message)
 {
-    size_t subject_len = strlen(message->subject);
-    size_t reply_len = message->reply ? strlen(message->reply) : 0;
-    struct sent_message *sent =
-        malloc(sizeof *sent + subject_len + reply_len + message->headers_len + message->len + 4);
+    struct sent_message *sent = malloc(sizeof *sent + message->wire.len + 4);
     if (!sent)
         return NULL;
     char *at = sent->bytes;
-    const char *subject = put(&at, message->subject, subject_len);
-    const char *reply = put(&at, message->reply, reply_len);
-    const char *headers = put(&at, message->headers, message->headers_len);
+    const char *subject = put(&at, message->subject);
+    const char *reply = put(&at, message->reply);
+    const char *headers = put(&at, message->headers);
     sent->message = (struct sim_message){
         .subject = subject,
-        .reply = message->reply ? reply : NULL,
+        .reply = message->reply.at ? reply : NULL,
         .headers = headers,
-        .headers_len = message->headers_len,
-        .data = put(&at, message->data, message->len),
-        .len = message->len,
+        .headers_len = message->headers.len,
+        .data = put(&at, message->data),
+        .len = message->data.len,
     };
     return sent;
 }
 
 static bool is_nak(const struct transport_message *message)
 {
-    return strncmp(message->subject, "$JS.ACK.", 8) == 0 && message->len >= 4 &&
-           memcmp(message->data, "-NAK", 4) == 0;
+    return span_begins(message->subject, "$JS.ACK.") && span_begins(message->data, "-NAK");
 }
 
 /* Requests alone: whoever asks gets the answer of who diverts. */
 static bool is_diverted(const struct sim *sim, const struct transport_message *message)
 {
     const struct diversion *diversion;
-    if (!message->reply)
+    char subject[TRANSPORT_LINE_MAX];
+    if (!message->reply.at)
         return false;
-    if (sim->diverts_all && strncmp(message->subject, "$JS.", 4) != 0)
+    if (sim->diverts_all && !span_begins(message->subject, "$JS."))
         return true;
+    transport_text(message->subject, subject);
     LL_FOREACH(sim->diversions, diversion) {
-        if (subject_matches(diversion->pattern, message->subject))
+        if (subject_matches(diversion->pattern, subject))
             return true;
     }
     return false;
@@ -77,6 +75,7 @@ static bool is_diverted(const struct sim *sim, const struct transport_message *m
 bool sim_sent(struct sim *sim, const struct transport_message *message)
 {
     struct sent_message *sent = sim->keeps_sent ? copy_of(message) : NULL;
+    sim_guard(sim);
     if (sent) {
         sent->message.diverted = is_diverted(sim, message);
         DL_APPEND(sim->sent, sent);
@@ -84,7 +83,9 @@ bool sim_sent(struct sim *sim, const struct transport_message *message)
     struct sent_message *held = sim->holds_naks && is_nak(message) ? copy_of(message) : NULL;
     if (held)
         DL_APPEND(sim->held, held);
-    return held || (sent && sent->message.diverted);
+    bool stays = held || (sent && sent->message.diverted);
+    sim_unguard(sim);
+    return stays;
 }
 
 void sim_divert(struct sim *sim, const char *pattern)
@@ -93,7 +94,9 @@ void sim_divert(struct sim *sim, const char *pattern)
     if (!diversion)
         return;
     strcpy(diversion->pattern, pattern);
+    sim_guard(sim);
     LL_PREPEND(sim->diversions, diversion);
+    sim_unguard(sim);
 }
 
 void sim_calm(struct sim *sim, int times)
@@ -114,10 +117,13 @@ void sim_keep_sent(struct sim *sim)
 bool sim_take_sent(struct sim *sim, struct sim_message *out)
 {
     free(sim->shown);
+    sim_guard(sim);
     sim->shown = sim->sent;
+    if (sim->shown)
+        DL_DELETE(sim->sent, sim->shown);
+    sim_unguard(sim);
     if (!sim->shown)
         return false;
-    DL_DELETE(sim->sent, sim->shown);
     *out = sim->shown->message;
     return true;
 }
@@ -145,6 +151,13 @@ static void *send_held(void *arg)
 {
     struct sim *sim = arg;
     const struct sent_message *held;
+    if (!sim->world) {
+        DL_FOREACH(sim->held, held)
+            sim_live_publish(sim, &held->message);
+        free_list(sim->held);
+        sim->held = NULL;
+        return NULL;
+    }
     broker_server_lock(sim->server);
     DL_FOREACH(sim->held, held) {
         const struct broker_message message = {
@@ -163,7 +176,9 @@ static void *send_held(void *arg)
 
 bool sim_hold_naks(struct sim *sim, bool hold)
 {
+    sim_guard(sim);
     sim->holds_naks = hold;
+    sim_unguard(sim);
     return hold || !sim->held || sim_call(sim, "outside", send_held, sim);
 }
 
@@ -188,6 +203,10 @@ static void *set_count(void *arg)
 bool sim_count_from(struct sim *sim, const char *stream, const char *durable, uint64_t deliveries)
 {
     struct durable_count job = {sim, stream, durable, deliveries, false};
+    if (!sim->world) {
+        sim_live_count_from(sim, stream, durable, deliveries);
+        return true;
+    }
     return sim_call(sim, "outside", set_count, &job) && job.known;
 }
 
@@ -220,7 +239,7 @@ static void *place(void *arg)
 bool sim_place(struct sim *sim, const struct sim_placed *placed)
 {
     struct placing job = {sim, placed, false};
-    return sim_call(sim, "outside", place, &job) && job.done;
+    return sim->world && sim_call(sim, "outside", place, &job) && job.done;
 }
 
 static void *count_unsettled(void *arg)
@@ -234,5 +253,7 @@ static void *count_unsettled(void *arg)
 uint64_t sim_unsettled(struct sim *sim)
 {
     struct durable_count job = {.sim = sim};
+    if (!sim->world)
+        return 0;
     return sim_call(sim, "outside", count_unsettled, &job) ? job.count : 0;
 }

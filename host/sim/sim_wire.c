@@ -7,6 +7,7 @@
 
 #include "base/container.h"
 #include "base/value.h"
+#include "bus/link/nats_transport.h"
 #include "bus/link/transport.h"
 #include "sim/sim_private.h"
 
@@ -16,12 +17,11 @@
 struct spy {
     struct spy *next;
     struct transport_maker maker;
-    struct transport_kind kind; /* the broker's, but for what is noted */
-    struct sim *sim;            /* not owned */
-    char sent[16], got[16];     /* the kinds of its notes: "sent2" is the second host's */
+    const struct transport_kind *real; /* the broker's, or that of nats.c; NULL: none is made yet */
+    struct transport_kind kind;        /* the same, but for what is noted */
+    struct sim *sim;                   /* not owned */
+    char sent[16], got[16];            /* the kinds of its notes: "sent2" is the second host's */
 };
-
-static const struct transport_kind *real; /* the broker's, the same for all */
 
 static bool is_noted(const struct sim *sim, const char *subject)
 {
@@ -38,12 +38,12 @@ static enum transport_sent note_and_publish(struct transport *transport,
                                             const char **why)
 {
     const struct spy *spy = spy_of(transport);
-    if (is_noted(spy->sim, message->subject))
-        sim_note(spy->sim, spy->sent, "%s %.*s", message->subject, (int)message->len,
-                 message->data);
+    char subject[TRANSPORT_LINE_MAX];
+    if (spy->sim->wire_notes && is_noted(spy->sim, transport_text(message->subject, subject)))
+        sim_note(spy->sim, spy->sent, "%s %.*s", subject, (int)message->data.len, message->data.at);
     if (sim_sent(spy->sim, message))
         return TRANSPORT_SENT;
-    return real->publish(transport, message, why);
+    return spy->real->publish(transport, message, why);
 }
 
 /* What the host handles with; freed in its on_end. */
@@ -55,6 +55,7 @@ struct spied_sub {
 static void note_and_hand_on(void *owner, struct packet *packet)
 {
     const struct spied_sub *spied = owner;
+    sim_live_recount(spied->spy->sim, packet);
     if (packet->reply && strncmp(packet->reply, "$JS.ACK.", 8) == 0 &&
         is_noted(spied->spy->sim, packet->reply))
         sim_note(spied->spy->sim, spied->spy->got, "%s", packet->reply);
@@ -74,9 +75,11 @@ static enum transport_subscribed spy_and_subscribe(struct transport *transport, 
                                                    struct transport_sub **sub, const char **why)
 {
     struct spied_sub *spied = malloc(sizeof *spied);
-    *spied = (struct spied_sub){*handler, spy_of(transport)};
+    const struct spy *spy = spy_of(transport);
+    *spied = (struct spied_sub){*handler, spy};
     const struct transport_handler mine = {spied, note_and_hand_on, end_spied};
-    enum transport_subscribed made = real->subscribe(transport, subject, queue, &mine, sub, why);
+    enum transport_subscribed made =
+        spy->real->subscribe(transport, subject, queue, &mine, sub, why);
     if (made == TRANSPORT_UNSUBSCRIBED)
         free(spied);
     return made; /* ASTRAY: a last call may still read it */
@@ -87,14 +90,17 @@ static struct transport *make_spied(const struct transport_maker *maker,
                                     const struct transport_events *events, struct err *err)
 {
     struct spy *spy = container_of((struct transport_maker *)maker, struct spy, maker);
-    const struct transport_maker *inner = broker_server_transport(spy->sim->server);
+    const struct transport_maker *inner =
+        spy->sim->world ? broker_server_transport(spy->sim->server) : &nats_transport_maker;
     struct transport *transport = inner->make(inner, options, clock, events, err);
     if (!transport)
         return NULL;
-    real = transport->kind;
-    spy->kind = *real;
-    spy->kind.publish = note_and_publish;
-    spy->kind.subscribe = spy_and_subscribe;
+    if (!spy->real) { /* once: the thread of its first link reads it by the next time */
+        spy->real = transport->kind;
+        spy->kind = *spy->real;
+        spy->kind.publish = note_and_publish;
+        spy->kind.subscribe = spy_and_subscribe;
+    }
     transport->kind = &spy->kind;
     return transport;
 }
@@ -135,7 +141,8 @@ bool sim_wait_until(struct sim *sim, uint64_t until_ns)
 static void *make_server(void *arg)
 {
     struct sim *sim = arg;
-    const struct broker_options options = {.seed = sim->seed, .max_payload = sim->max_payload};
+    const struct broker_options options = {
+        .seed = sim->seed, .max_payload = sim->max_payload, .any_thread = sim->any_thread};
     struct err err;
     sim->server = broker_server_new(&options, &err);
     struct broker *broker = broker_server_lock(sim->server);
@@ -149,7 +156,8 @@ void sim_wire_open(struct sim *sim)
 {
     mutex_init(&sim->lock);
     cond_init(&sim->changed);
-    sim_call(sim, "main", make_server, sim);
+    if (sim->world)
+        sim_call(sim, "main", make_server, sim);
 }
 
 static void *free_server(void *arg)
@@ -161,7 +169,8 @@ static void *free_server(void *arg)
     while (sim->waiting > 0)
         cond_wait(&sim->changed, &sim->lock);
     mutex_unlock(&sim->lock);
-    broker_server_free(sim->server);
+    if (sim->server)
+        broker_server_free(sim->server);
     return NULL;
 }
 
@@ -194,7 +203,17 @@ static void *publish(void *arg)
         .data = out->data,
         .len = out->len,
     };
-    if (sim_wait_until(out->sim, out->at_ns)) {
+    const struct sim_message sent = {.subject = out->subject,
+                                     .reply = out->reply,
+                                     .headers = out->headers,
+                                     .headers_len = message.headers_len,
+                                     .data = out->data,
+                                     .len = out->len};
+    if (!sim_wait_until(out->sim, out->at_ns)) {
+        /* it is being closed */
+    } else if (!out->sim->world) {
+        sim_live_publish(out->sim, &sent);
+    } else {
         broker_server_lock(out->sim->server);
         broker_publish(out->sim->outside, &message, NULL);
         broker_server_unlock(out->sim->server);
@@ -220,7 +239,7 @@ void sim_publish(struct sim *sim, double after_ms, const char *subject, const ch
 {
     struct outside_message *out = calloc(1, sizeof *out);
     out->sim = sim;
-    out->at_ns = world_now_ns(sim->world) + (uint64_t)(after_ms * NS_PER_MS);
+    out->at_ns = sim_now_ns(sim) + (uint64_t)(after_ms * NS_PER_MS);
     out->subject = strdup(subject);
     out->reply = reply ? strdup(reply) : NULL;
     out->headers = headers ? strdup(headers) : NULL;
@@ -241,6 +260,8 @@ static void *take(void *arg)
 
 bool sim_take(struct sim *sim, struct sim_message *out)
 {
+    if (!sim->world)
+        return sim->real->take(sim->real->owner, out);
     free(sim->came);
     sim->came = NULL;
     if (!sim_call(sim, "outside", take, sim) || !sim->came)

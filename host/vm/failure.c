@@ -112,6 +112,26 @@ static int stringify(lua_State *L)
     return 1;
 }
 
+/* The string at index, which must stay there; or, if it has NULs, which would end it here, one with
+ * "\\0" in their place, pushed. */
+static const char *whole_text(lua_State *L, int index)
+{
+    size_t len;
+    const char *text = lua_tolstring(L, index, &len);
+    luaL_Buffer buffer;
+    if (strlen(text) == len)
+        return text;
+    luaL_buffinit(L, &buffer);
+    for (size_t i = 0; i < len; i++) {
+        if (text[i])
+            luaL_addchar(&buffer, text[i]);
+        else
+            luaL_addstring(&buffer, "\\0");
+    }
+    luaL_pushresult(&buffer);
+    return lua_tostring(L, -1);
+}
+
 /* Pushes what a value says of itself; without a __tostring, its type, and what is in a table.
  * failed: that raised. */
 static const char *push_type(lua_State *L, int index, bool failed)
@@ -147,7 +167,7 @@ static const char *push_text(lua_State *L, int index, const struct description *
     int status = guard_call(vm, L, 1, 1, 0);
     vm->enforcing = false;
     if (status == 0 && lua_type(L, -1) == LUA_TSTRING)
-        return lua_tostring(L, -1);
+        return whole_text(L, lua_gettop(L));
     lua_pop(L, 1);
     return push_type(L, index, status != 0);
 }
@@ -157,7 +177,7 @@ static const char *push_field(lua_State *L, int index, const char *name)
 {
     lua_pushstring(L, name);
     lua_rawget(L, index);
-    return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+    return lua_type(L, -1) == LUA_TSTRING ? whole_text(L, lua_gettop(L)) : NULL;
 }
 
 /* What others answered (service_error) is not this handler's own. */
@@ -165,7 +185,7 @@ static int status_of(lua_State *L, int index, enum err_code code)
 {
     lua_pushliteral(L, "status");
     lua_rawget(L, index);
-    lua_Number status = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+    lua_Number status = lua_isnumber(L, -1) ? lua_tonumber(L, -1) : 0; /* or "404" */
     lua_pop(L, 1);
     bool stated = code != ERR_SERVICE && status >= STATUS_LEAST && status <= STATUS_MOST;
     return stated && status == (int)status ? (int)status : 0;
@@ -314,7 +334,7 @@ static int describe(lua_State *L)
     if (lua_type(L, 2) == LUA_TTABLE)
         describe_table(L, 2, description);
     else if (lua_type(L, 2) == LUA_TSTRING)
-        describe_text(L, lua_tostring(L, 2), description);
+        describe_text(L, whole_text(L, 2), description);
     else
         describe_text(L, push_text(L, 2, description), description);
     if (at && !failure->traceback) {

@@ -332,12 +332,6 @@ void guard_detach(struct guard *guard)
     failure_clear(&guard->where);
 }
 
-void guard_set_whom(const void *whom)
-{
-    if (here)
-        atomic_store_explicit(&here->whom, whom, memory_order_relaxed);
-}
-
 void guard_set_due(uint64_t due_ns)
 {
     if (here)
@@ -415,11 +409,10 @@ int guard_call_alone(struct vm *vm, lua_State *L, int nargs, int nresults, int h
     return status;
 }
 
-bool guard_stopped(struct vm *vm, int status, struct failure *failure)
+/* Apart from guard_stopped, which each run passes: it wants a large frame. */
+static __attribute__((noinline)) void describe_stop(struct guard *guard, struct vm *vm, int status,
+                                                    struct failure *failure)
 {
-    struct guard *guard = here;
-    if (!guard || (status != GUARD_ESCAPED && !guard->fired))
-        return false;
     failure_clear(failure);
     char limit[32];
     value_format_duration(vm->cpu_ns, limit, sizeof limit);
@@ -429,19 +422,27 @@ bool guard_stopped(struct vm *vm, int status, struct failure *failure)
             "used more than %d times its %zu KB of memory (limits.memory), in compiled code "
             "that only ends with its Lua state; bus.script { jit = false } would tell the place",
             OVERDRAFT, vm->limit_bytes / 1024);
-        return true;
+        return;
     }
     if (status == GUARD_ESCAPED) {
         err_set(&failure->err, ERR_CPU,
                 "ran for more than %s without waiting (limits.cpu), in compiled code that only "
                 "ends with its Lua state; bus.script { jit = false } would tell the place",
                 limit);
-        return true;
+        return;
     }
     *failure = guard->where;
     guard->where = (struct failure){0};
     guard->fired = 0;
     err_set(&failure->err, ERR_CPU, "ran for more than %s without waiting (limits.cpu)", limit);
+}
+
+bool guard_stopped(struct vm *vm, int status, struct failure *failure)
+{
+    struct guard *guard = here;
+    if (!guard || (status != GUARD_ESCAPED && !guard->fired))
+        return false;
+    describe_stop(guard, vm, status, failure);
     return true;
 }
 

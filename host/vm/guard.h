@@ -43,7 +43,6 @@ struct guard_range {
 struct guard {
     atomic_uint_least64_t number;  /* odd: Lua runs */
     atomic_int_least64_t limit_ns; /* of the run; 0: none */
-    _Atomic(const void *) whom;    /* whom it runs for, as guard_set_whom said */
     atomic_uint_least64_t due_ns;  /* when its time is over, as guard_set_due said; 0: never */
 
     /* The watchdog's, told by the signal. */
@@ -75,9 +74,8 @@ void guard_install(void);
 void guard_attach(struct guard *guard);
 void guard_detach(struct guard *guard);
 
-/* Whom the next run of this thread is for, so that others may find it. No guard: nothing. */
-void guard_set_whom(const void *whom);
-/* The same thread: when the time of its next runs is over, until it is set again; 0: never. */
+/* The calling thread: when the time of its next runs is over, until it is set again; 0: never. No
+ * guard: nothing. */
 void guard_set_due(uint64_t due_ns);
 
 /* lua_resume, lua_pcall of the calling thread, under its guard if it has one. guard_call runs with

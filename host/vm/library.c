@@ -88,6 +88,23 @@ static int search_embedded(lua_State *L)
     return 1;
 }
 
+/* LuaJIT's own searcher, for what is in package.preload: its upvalues. What is not there it looks
+ * for among the symbols of all libraries of the process, and of the host's modules none is. */
+static int search_preload(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    if (strncmp(name, "moonbus", 7) == 0) {
+        lua_getfield(L, lua_upvalueindex(2), name);
+        if (lua_isnil(L, -1))
+            return 0;
+        lua_pop(L, 1);
+    }
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
 static void preload(lua_State *L, const char *name, lua_CFunction open)
 {
     lua_getglobal(L, "package");
@@ -106,6 +123,8 @@ static void set_searchers(lua_State *L)
     lua_getfield(L, -1, "loaders");
     lua_createtable(L, 2, 0);
     lua_rawgeti(L, -2, 1);
+    lua_getfield(L, -4, "preload");
+    lua_pushcclosure(L, search_preload, 2);
     lua_rawseti(L, -2, 1);
     lua_pushcfunction(L, search_embedded);
     lua_rawseti(L, -2, 2);

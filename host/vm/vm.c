@@ -49,10 +49,12 @@ static void pace_collector(struct vm *vm)
 {
     if (vm->eager)
         return;
-    size_t step = vm->limit_bytes / GC_STEPS + 1, in_use = in_use_bytes(vm);
-    if (in_use / step == vm->gc_mark)
+    size_t in_use = in_use_bytes(vm);
+    if (in_use >= vm->gc_from && in_use < vm->gc_to)
         return;
-    vm->gc_mark = in_use / step;
+    size_t step = vm->limit_bytes / GC_STEPS + 1;
+    vm->gc_from = in_use / step * step;
+    vm->gc_to = vm->gc_from + step;
     double used = (double)in_use + 1;
     double left = in_use < vm->limit_bytes ? (double)(vm->limit_bytes - in_use) : 0;
     double pause = 100 + 50 * left / used, most = GC_PAUSE_MAX;
@@ -65,63 +67,13 @@ static void pace_collector(struct vm *vm)
     lua_gc(vm->L, LUA_GCSETSTEPMUL, stepmul < GC_STEPMUL_MAX ? (int)stepmul : GC_STEPMUL_MAX);
 }
 
-static struct vm_block *block_before(const struct vm_block *block)
+/* Protected: where in its block a userdata begins. */
+static int find_userdata(lua_State *L)
 {
-    return (struct vm_block *)(block->prev & ~(uintptr_t)1);
-}
-
-static void set_before(struct vm_block *block, const struct vm_block *before)
-{
-    block->prev = (uintptr_t)before | (block->prev & 1);
-}
-
-static void link_block(struct vm *vm, struct vm_block *block)
-{
-    struct vm_block *last = block_before(&vm->blocks);
-    block->next = &vm->blocks;
-    block->prev = (uintptr_t)last;
-    last->next = block;
-    set_before(&vm->blocks, block);
-}
-
-static void unlink_block(struct vm_block *block)
-{
-    struct vm_block *before = block_before(block);
-    before->next = block->next;
-    set_before(block->next, before);
-}
-
-/* A userdata of vm_own is being freed. */
-static void drop_held(struct vm *vm, struct vm_block *block)
-{
-    struct vm_held *held = (struct vm_held *)((char *)block + vm->held_at);
-    if (!held->next)
-        return;
-    vm_unhold(held);
-    held->drop(held);
-}
-
-static void *move_block(struct vm *vm, void *memory, size_t old_size, size_t new_size)
-{
-    struct vm_block *block = memory ? (struct vm_block *)memory - 1 : NULL;
-    if (block && (block->prev & 1))
-        drop_held(vm, block);
-    if (block)
-        unlink_block(block);
-    if (new_size == 0) {
-        free(block);
-        vm->used_bytes -= old_size;
-        return NULL;
-    }
-    struct vm_block *moved = realloc(block, sizeof *block + new_size);
-    if (moved) {
-        vm->used_bytes += new_size - old_size;
-        link_block(vm, moved);
-        return moved + 1;
-    }
-    if (block)
-        link_block(vm, block);
-    return new_size > old_size ? NULL : memory;
+    struct vm *vm = vm_of(L);
+    const char *userdata = lua_newuserdata(L, 1);
+    vm->held_at = (size_t)(userdata - (const char *)blocks_newest(vm));
+    return 0;
 }
 
 static void *allocate(void *data, void *memory, size_t old_size, size_t new_size)
@@ -135,7 +87,7 @@ static void *allocate(void *data, void *memory, size_t old_size, size_t new_size
     }
     /* In here the thread must not be torn out of Lua: the ring and the heap are being changed. */
     vm->allocating = 1;
-    void *moved = move_block(vm, memory, memory ? old_size : 0, new_size);
+    void *moved = blocks_move(vm, memory, memory ? old_size : 0, new_size);
     if (moved && vm->limit_bytes && vm->L)
         pace_collector(vm);
     vm->allocating = 0;
@@ -158,15 +110,14 @@ struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err)
     }
     vm->owner = owner;
     vm->limit_bytes = limit_bytes;
-    vm->gc_mark = SIZE_MAX; /* none yet */
-    vm->blocks.next = &vm->blocks;
-    vm->blocks.prev = (uintptr_t)&vm->blocks;
+    blocks_init(vm);
     vm->external_most = EXTERNAL_MIN;
     vm->held.prev = vm->held.next = &vm->held;
     const char *mode = getenv("MOONBUS_GC");
     vm->eager = mode && strcmp(mode, "aggressive") == 0;
     vm->L = lua_newstate(allocate, vm);
-    if (!vm->L || lua_cpcall(vm->L, vm_open_libraries, NULL)) {
+    if (!vm->L || lua_cpcall(vm->L, find_userdata, NULL) ||
+        lua_cpcall(vm->L, vm_open_libraries, NULL)) {
         err_set(err, ERR_MEMORY, "cannot make a Lua state: %s",
                 vm->L ? lua_tostring(vm->L, -1) : "no memory");
         vm_free(vm);
@@ -202,32 +153,9 @@ void vm_discard(struct vm *vm)
         vm_unhold(held);
         held->drop(held);
     }
-    while (vm->blocks.next != &vm->blocks) {
-        struct vm_block *block = vm->blocks.next;
-        vm->blocks.next = block->next;
-        free(block);
-    }
+    blocks_free(vm);
     free(vm->pool);
     free(vm);
-}
-
-void vm_hold(lua_State *L, struct vm_held *held, void (*drop)(struct vm_held *held))
-{
-    struct vm *vm = vm_of(L);
-    held->drop = drop;
-    held->next = &vm->held;
-    held->prev = vm->held.prev;
-    held->prev->next = held;
-    vm->held.prev = held;
-}
-
-void vm_unhold(struct vm_held *held)
-{
-    if (!held->next)
-        return;
-    held->prev->next = held->next;
-    held->next->prev = held->prev;
-    held->prev = held->next = NULL;
 }
 
 /* A full collection, if they have not taken the most of the time lately: with a full state ten
@@ -245,9 +173,7 @@ static void collect(struct vm *vm)
 void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struct vm_held *held))
 {
     struct vm *vm = vm_of(L);
-    struct vm_block *block = block_before(&vm->blocks); /* the newest */
-    vm->held_at = (size_t)((char *)held - (char *)block);
-    block->prev |= 1;
+    blocks_own(vm, held);
     vm_hold(L, held, drop);
     vm->external_bytes += bytes;
     /* A script that keeps it may allocate nothing more, so nothing would ever be refused. */
@@ -276,6 +202,12 @@ bool vm_stays_full(struct vm *vm)
         return false;
     lua_gc(vm->L, LUA_GCCOLLECT, 0);
     return is_full(vm);
+}
+
+void vm_set_limit(struct vm *vm, size_t bytes)
+{
+    vm->limit_bytes = bytes;
+    vm->gc_from = vm->gc_to = 0;
 }
 
 void vm_set_jit(struct vm *vm, bool on)

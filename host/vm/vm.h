@@ -49,7 +49,7 @@ struct vm {
     bool exhausted;                 /* an allocation was refused since the last vm_resume */
     bool refused;                   /* memory was refused since the last vm_stays_full */
     uint64_t collect_after_ns;      /* no full collection before */
-    size_t gc_mark;                 /* for what use the collector's pace was set, in steps */
+    size_t gc_from, gc_to;          /* for what use the collector's pace was set: until there */
     uint64_t load_until_ns;         /* loader's: when a script's top level has had its time */
     int64_t load_limit_ns;          /* loader's: how long that is, for the message */
     const char *load_advice;        /* loader's: what else to do, for the message; static */
@@ -59,7 +59,7 @@ struct vm {
     int pooled, pool_capacity;
     struct vm_block blocks;               /* ring of all, owned; for vm_discard */
     struct vm_held held;                  /* ring of what its userdata hold */
-    size_t held_at;                       /* where in their blocks those of vm_own hold it */
+    size_t held_at;                       /* where in its block a userdata begins */
     size_t external_bytes, external_most; /* that they hold; when to collect because of it */
     volatile sig_atomic_t allocating;
     bool broken;    /* it was left by a jump: vm_free discards it */
@@ -99,6 +99,12 @@ static inline void failure_init(struct failure *failure)
 
 void failure_clear(struct failure *failure);
 
+/* Is it an answer? One of "not found" has done its work: who asked is told. */
+static inline bool failure_is_answer(const struct failure *failure)
+{
+    return failure->status >= 400 && failure->status < 500;
+}
+
 /* A new state with the standard libraries, lua-cjson ("cjson" by require) and the embedded modules
  * (by require from the host's own Lua; scripts see what the loader gives them). */
 struct vm *vm_new(size_t limit_bytes, void *owner, struct err *err);
@@ -122,6 +128,9 @@ bool vm_has_room_for(struct vm *vm, size_t bytes);
 /* False: the limit is passed, as by what was added with vm_own, and a collection has not helped. */
 bool vm_has_room(struct vm *vm);
 
+/* Another limit of its memory, from now on; 0: none. */
+void vm_set_limit(struct vm *vm, size_t bytes);
+
 /* Compiled code or only the interpreter, from now on. */
 void vm_set_jit(struct vm *vm, bool on);
 
@@ -130,12 +139,11 @@ void vm_set_jit(struct vm *vm, bool on);
 void vm_hold(lua_State *L, struct vm_held *held, void (*drop)(struct vm_held *held));
 void vm_unhold(struct vm_held *held);
 
-/* The same for the userdata on top of the stack, without a __gc, and with nothing pushed since it
- * was made; all such userdata of a vm have their `held` at the same place. drop also releases it
- * when it is collected. A finalizer is a call of Lua for each object and keeps its memory for a
- * second cycle; for an object as common as a message that was half of its cost. bytes: what it
- * holds outside of Lua, whose weight the collector does not feel; at worst it is run here.
- */
+/* The same for a userdata without a __gc, that something of Lua's refers to; at any time in its
+ * life. drop also releases it when it is collected. A finalizer is a call of Lua for each object
+ * and keeps its memory for a second cycle; for an object as common as a message that was half of
+ * its cost. bytes: what it holds outside of Lua, whose weight the collector does not feel; at worst
+ * it is run here. */
 void vm_own(lua_State *L, struct vm_held *held, size_t bytes, void (*drop)(struct vm_held *held));
 
 /* NULL; or is called at each line that states run, from their next vm_resume or load on. Nothing

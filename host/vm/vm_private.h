@@ -7,6 +7,17 @@
 /* Registry key: the host's own `require`. */
 #define VM_REQUIRE "moonbus.require"
 
+/* blocks.c: the memory of a state. */
+
+void blocks_init(struct vm *vm);
+const void *blocks_newest(const struct vm *vm);
+/* As of a lua_Alloc without a limit. NULL: no memory, or it was freed. */
+void *blocks_move(struct vm *vm, void *memory, size_t old_size, size_t new_size);
+/* `held` is in a userdata of vm_own: it is dropped with its block. */
+void blocks_own(struct vm *vm, struct vm_held *held);
+/* All of them, whatever is in them. */
+void blocks_free(struct vm *vm);
+
 /* library.c. Protected: opens the standard libraries, lua-cjson, the host's modules. */
 int vm_open_libraries(lua_State *L);
 

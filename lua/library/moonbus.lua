@@ -39,7 +39,7 @@
 ---| "dns"             # HTTP: no such host
 ---| "refused"         # HTTP: nobody listens there
 ---| "tls"             # HTTP: the certificate is not accepted
----| "protocol"        # HTTP: what the server said is no HTTP, or redirects without end
+---| "protocol"        # an answer is not JSON; HTTP: it is no HTTP, or redirects without end
 ---| "service_error"   # the responder answered with an error; see `status`
 ---| "api_error"       # JetStream refused; the message has its words
 ---| "cancelled"       # the handler was told to end; always raised, never returned
@@ -86,7 +86,7 @@ local Message = {}
 ---@field big? moonbus.BigIntegers default: `json.big` of the config, which is "error"
 
 --- The payload as JSON. Raises `bad_payload` when it is none, or has integers beyond 2^53, which sends a JetStream message
---- straight to the dead letter, and answers a core request with an error 400.
+--- straight to the dead letter, and answers a core request with an error 400. Of an answer: `protocol`.
 ---@param opts? moonbus.JsonOptions
 ---@return any value
 ---@return moonbus.Error? err only with `strict = false`
@@ -387,14 +387,14 @@ bus.http = {}
 ---@return moonbus.Cache
 function bus.cache(name, opts) end
 
---- A lock of the process: waits until nobody else holds it. It is given back when the function that took it ends,
+--- A lock of the process, or with `cluster` of all hosts: waits until nobody else holds it. It is given back when the function that took it ends,
 --- however it ends. With a function: runs it, and gives what it gives. Code `timeout` when `wait` is over.
 ---@param name string
 ---@param opts? moonbus.LockOptions
 ---@return moonbus.Lock? lock
 ---@return moonbus.Error? err
----@overload fun(name: string, fn: fun(): ...): ...
----@overload fun(name: string, opts: moonbus.LockOptions, fn: fun(): ...): ...
+---@overload fun(name: string, fn: fun(lock: moonbus.Lock): ...): ...
+---@overload fun(name: string, opts: moonbus.LockOptions, fn: fun(lock: moonbus.Lock): ...): ...
 function bus.lock(name, opts) end
 
 --- The same with several places: n may hold it at a time.
@@ -403,8 +403,8 @@ function bus.lock(name, opts) end
 ---@param opts? moonbus.LockOptions
 ---@return moonbus.Permit? permit
 ---@return moonbus.Error? err
----@overload fun(name: string, n: integer, fn: fun(): ...): ...
----@overload fun(name: string, n: integer, opts: moonbus.LockOptions, fn: fun(): ...): ...
+---@overload fun(name: string, n: integer, fn: fun(permit: moonbus.Permit): ...): ...
+---@overload fun(name: string, n: integer, opts: moonbus.LockOptions, fn: fun(permit: moonbus.Permit): ...): ...
 function bus.semaphore(name, n, opts) end
 
 --- The rate limit of that name: one for all scripts, instances and generations of the process.

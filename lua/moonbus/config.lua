@@ -41,6 +41,7 @@ local leaves = {
   { "connect_timeout", kinds.duration "1ms", default = "5s" },
   { "ping_interval", kinds.duration "100ms", default = "5s" },
   { "max_pings_out", kinds.integer(1, 1000), default = 2 },
+  { "wire", kinds.choice { "auto", "nats.c" }, default = "auto" },
   { "reconnect.wait", kinds.duration "1ms", default = "250ms" },
   { "reconnect.max_wait", kinds.duration "1ms", default = "5s" },
   { "reconnect.jitter", kinds.duration "0s", default = "100ms" },
@@ -442,6 +443,7 @@ local function judge(self, input)
   result.servers_stated = self.stated.servers ~= nil
   result.servers_given = is_given(self, "servers")
   result.admin_given = is_given(self, "admin")
+  result.admin_stated = self.stated.admin ~= nil
   result.context_note = note
   result.tls = (self.stated["tls.ca"] or self.stated["tls.cert"] or self.stated["tls.verify"]) ~= nil
     or result["tls.first"]

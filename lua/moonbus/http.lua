@@ -3,7 +3,7 @@
 local core = require("moonbus.core")
 local logged = require("moonbus.logged")
 local nearest = require("moonbus.nearest")
-local options = require("moonbus.options_http")
+local options = require("moonbus.late")("moonbus.options_http")
 local resumed = require("moonbus.task").resumed
 local misuse = core.misuse
 

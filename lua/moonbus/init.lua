@@ -5,6 +5,7 @@ local middleware = require("moonbus.middleware") -- first: it sees what is regis
 local cache = require("moonbus.cache")
 local http = require("moonbus.http")
 local logged = require("moonbus.logged")
+local module_of = require("moonbus.members")
 local nearest = require("moonbus.nearest")
 local offload = require("moonbus.offload")
 local options = require("moonbus.options")
@@ -29,25 +30,25 @@ local function log_of(level)
 end
 
 local M = {
-  log = {
+  log = module_of({
     debug = log_of("debug"), info = log_of("info"), warn = log_of("warn"), error = log_of("error"),
-  },
+  }, "bus.log"),
   now = core.now,
   settings = views.of(core.settings, "bus.settings",
     "settings are the config's, in each state of a script the same; keep it in a local, or in bus.shared"),
   version = core.version,
-  json = {
+  json = module_of({
     encode = core.json_encode,
     decode = core.json_decode,
     array = core.json_array,
     null = core.json_null,
-  },
+  }, "bus.json"),
   spawn = task.spawn,
   gather = task.gather,
   offload = offload,
   request_many = replies,
   service = service,
-  http = http,
+  http = module_of(http, "bus.http"),
   use = middleware,
   cache = cache,
   lock = permits.lock,
@@ -182,4 +183,4 @@ function M.cron(line, opts, fn)
   return task.new_timer(function() core.cancel_timer(index) end)
 end
 
-return M
+return module_of(M, "bus")

@@ -3,8 +3,7 @@ local core = require("moonbus.core")
 require("moonbus.middleware") -- first: it sees what is registered
 local js_api = require("moonbus.js_api")
 local js_count = require("moonbus.js_count")
-local js_cron = require("moonbus.js_cron")
-local later = require("moonbus.later")
+local later = require("moonbus.late")("moonbus.later")
 local messages = require("moonbus.messages")
 local options = require("moonbus.options")
 local publish = require("moonbus.publish")
@@ -33,16 +32,15 @@ local function send_when_able(subject, data, opts, content_type, binding)
 end
 
 function M.publish(subject, data, opts)
-  if opts ~= nil then
-    opts = options.js_publish(opts, "js.publish")
-    if opts.at then return later.publish(send, send_when_able, subject, data, opts) end
-  end
+  if opts == nil then return send(subject, data) end
+  opts = options.js_publish(opts, "js.publish")
+  if opts.at then return later.publish(send, send_when_able, subject, data, opts) end
   return send_when_able(subject, data, opts)
 end
 
 --- Once per cluster, at the times of a cron line.
 function M.cron(line, opts, fn)
-  js_cron(M, line, opts, fn)
+  require("moonbus.js_cron")(M, line, opts, fn)
 end
 
 --- Adds to a counter: the sum, or nil and an error. Once for each input, as a publish.
@@ -91,4 +89,4 @@ end
 
 M.messages = messages
 
-return M
+return require("moonbus.members")(M, "js")

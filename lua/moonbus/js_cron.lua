@@ -27,9 +27,17 @@ local named = {} -- the names of its lines
 
 --- What a firing says is believed only if its time has come, by the server's clock or by ours: a host whose
 --- clock is ahead, and whoever else may publish there, would stop the line until then.
-local function stated_time(msg)
-  local time = tonumber(msg:header(TIME) or "")
+local function believed(msg, time)
+  time = tonumber(time)
   if time and time >= 0 and time <= math.max(msg.timestamp, core.now()) + LATE then return math.floor(time) end
+end
+
+local function stated_time(msg) return believed(msg, msg:header(TIME) or "") end
+
+--- Of one that a person has published: what its data says. It does not count as the line's last firing.
+local function asked_time(msg)
+  local body = msg:json { strict = false }
+  return type(body) == "table" and believed(msg, body.time) or nil
 end
 
 --- What the server has fired says when the next one is due; it was the line's last time until then.
@@ -176,7 +184,7 @@ end
 
 local function handler_of(spec, fn)
   return function(msg)
-    local time = planned(spec, msg)
+    local time = msg:header(TIME) == nil and asked_time(msg) or planned(spec, msg)
     if not is_missed(spec, msg, time) then return fn(msg, time) end
   end
 end

@@ -15,6 +15,7 @@ local keys_of = require("moonbus.kv_keys")
 local opened = require("moonbus.opened")
 local options = require("moonbus.options_kv")
 local publish = require("moonbus.publish")
+local subjects_of = require("moonbus.kv_subjects")
 local watch = require("moonbus.kv_watch")
 require("moonbus") -- finishes the methods of messages
 
@@ -36,18 +37,6 @@ local function fail(code, text, ...)
 end
 
 -- What the server has -----------------------------------------------------------------------------
-
---- Subjects of a mirror are those of its origin, which writes go to (ADR-8).
-local function subjects_of(name, config)
-  local mirror = config.mirror
-  local origin = mirror and mirror.name:match "^KV_(.+)$" or name
-  local read = ("$KV.%s."):format(origin)
-  local external = mirror and mirror.external and mirror.external.api
-  if external then return read, external .. "." .. read end
-  -- A prefix of the API, or a domain, leads to another account or server: writes have to go there, too.
-  local write = core.js_subject(read)
-  return read, write:find("^%$JS%.API%.") and read or write
-end
 
 local function gone(state)
   return fail("no_stream", "there is no bucket %q (stream %s)", state.name, state.stream)
@@ -431,4 +420,4 @@ function M.bucket(settings)
   return bucket
 end
 
-return M
+return require("moonbus.members")(M, "kv")

@@ -43,20 +43,24 @@ local function failure(ok, err)
   if not ok and err ~= nil then return nil, err end
 end
 
---- The key of a subject: "$KV.<bucket>.<key>", whichever bucket's it was at first (of a mirror).
-local function key_of(subject)
-  return subject:match("^%$KV%.[^.]+%.(.+)$") or subject
+--- A function that gives the key of a subject: "$KV.<bucket>.<key>". origin: the bucket in whose name most of
+--- them are; others are of one that this bucket has mirrored.
+local function reader_of_keys(origin)
+  local prefix = ("$KV.%s."):format(origin)
+  local prefix_end = #prefix
+  return function(subject)
+    if subject:sub(1, prefix_end) == prefix then return subject:sub(prefix_end + 1) end
+    return subject:match("^%$KV%.[^.]+%.(.+)$") or subject
+  end
 end
 
 --- The messages of the stream as entries. The marker, which is of no stream, becomes nil.
-local function around(bucket, spec, fn)
+local function around(bucket, origin, spec, fn)
+  local key_of = reader_of_keys(origin)
   return function(msg)
-    if not msg.sequence then
-      if spec.updates_only then return end
-      return failure(fn(nil))
-    end
-    local entry = entries.of(bucket, key_of(msg.subject), msg, msg.pending)
-    if entry.operation ~= "PUT" and not spec.deletes then return end
+    local entry = entries.watched(bucket, key_of, msg)
+    if not entry and spec.updates_only then return end
+    if entry and entry.operation ~= "PUT" and not spec.deletes then return end
     return failure(fn(entry))
   end
 end
@@ -78,5 +82,5 @@ return function(bucket, origin, filter, opts, fn)
   spec.shown = "watch " .. (filters[1] and table.concat(filters, ", ") or ">")
   spec.filters = {}
   for place, each in ipairs(filters) do spec.filters[place] = ("$KV.%s.%s"):format(origin, each) end
-  core.register("watch", spec, fn, around(bucket, spec, fn))
+  core.register("watch", spec, fn, around(bucket, origin, spec, fn))
 end

@@ -5,6 +5,7 @@
 local core = require("moonbus.core")
 local js_api = require("moonbus.js_api")
 local misuse = require("moonbus.options_kinds").misuse
+local times = require("moonbus.options_time")
 
 local M = {}
 
@@ -47,7 +48,7 @@ local SCHEDULES_NEED = { level = 2, what = "js.publish: a schedule" }
 local KNOWN_FOR = 60 -- seconds
 local KNOWN_MOST = 1000 -- subjects
 
-local known, known_count = {}, 0 -- subject -> { stream or false, until when }
+local known, known_count = {}, 0 -- subject -> { stream or false, until when, may its messages have a ttl }
 
 --- Has it schedules, and a place for them?
 local function takes_schedules(config)
@@ -72,7 +73,8 @@ local function ask_stream(subject)
   local info
   info, err = js_api.call("js.publish", "STREAM.INFO." .. name)
   if not info then return refused(err) end
-  return takes_schedules(info.config or {}) and name
+  local config = info.config or {}
+  return takes_schedules(config) and name, config.allow_msg_ttl
 end
 
 --- The stream of that subject, if the server shall publish there at a time; else false; or nil and an error.
@@ -83,12 +85,11 @@ local function scheduling_stream(subject)
   if not able then return refused(err) end
   local entry, now = known[subject], core.clock()
   if entry and now <= entry[2] then return entry[1] end
-  local stream
-  stream, err = ask_stream(subject)
-  if stream == nil then return nil, err end
+  local stream, more = ask_stream(subject)
+  if stream == nil then return nil, more end
   if not known[subject] then known_count = known_count + 1 end
   if known_count > KNOWN_MOST then known, known_count = {}, 1 end
-  known[subject] = { stream, now + KNOWN_FOR }
+  known[subject] = { stream, now + KNOWN_FOR, more == true }
   return stream
 end
 
@@ -123,6 +124,14 @@ local function park_headers(headers)
   return parked
 end
 
+--- When what lies there comes; nil: it is something else.
+local function due_at(message, id)
+  if message:header(HEADER .. "Id") ~= id then return nil end
+  local at = message:header(HEADER .. "At") -- in nanoseconds
+  if at then return tonumber(at) and tonumber(at) / 1e9 end
+  return times.seconds_of((message:header "Nats-Schedule" or ""):match "^@at (.*)$" or "")
+end
+
 --- Something is parked there already: under this id it is our own, from before.
 local function look_for(receipt, id)
   local parked, err = js_api.get("js.publish", receipt.stream, { last_by_subj = receipt.subject })
@@ -130,8 +139,14 @@ local function look_for(receipt, id)
   if parked:header(HEADER .. "Id") ~= id then
     return nil, core.error("wrong_sequence", ("\"%s\" is taken by another message"):format(receipt.subject))
   end
-  receipt.seq, receipt.duplicate = parked.sequence, true
+  receipt.seq, receipt.duplicate, receipt.at = parked.sequence, true, due_at(parked, id) or receipt.at
   return receipt
+end
+
+--- An earlier run has parked it, for a time of its own.
+local function take_over(receipt, id)
+  local parked = js_api.get("js.publish", receipt.stream, { last_by_subj = receipt.subject })
+  receipt.at = parked and due_at(parked, id) or receipt.at
 end
 
 local function fail(err)
@@ -148,6 +163,7 @@ local function store(send, receipt, text, content_type, id, headers, opts)
   }, content_type)
   if stored then
     receipt.seq, receipt.duplicate = stored.seq, stored.duplicate
+    if stored.duplicate then take_over(receipt, id) end
     return receipt
   end
   if err.code ~= "wrong_sequence" then return nil, err end
@@ -214,12 +230,12 @@ local function check_receipt(receipt)
 end
 
 --- Takes the place of what waits at the receipt's subject, if nothing else has.
-local function take_place(send, receipt, sequence, id, rollup)
+local function take_place(send, receipt, sequence, id, rollup, ttl)
   return send(receipt.subject, "", {
     id = id,
     headers = {
       [HEADER .. "State"] = "cancelled", [HEADER .. "Of"] = ("%.0f"):format(receipt.seq),
-      ["Nats-Rollup"] = rollup and "sub" or nil,
+      ["Nats-Rollup"] = rollup and "sub" or nil, ["Nats-TTL"] = ttl,
     },
     expect = { last_subject_sequence = sequence },
   })
@@ -241,19 +257,34 @@ end
 --- between them, or between the begin of the first and its end (seen of 2.15). It does all that in the order
 --- in which it was told: what it has published lies close before our first message, or before a second one.
 local CLOSE = 256 -- sequences
+--- So long a cancel that is made again, by a later run of its handler, finds that it was made.
+local MADE_TTL = "2m"
+
 local function make_sure(send, receipt, cancelled)
   local first = math.max(receipt.seq + 1, cancelled.seq - CLOSE)
-  local barrier, err = take_place(send, receipt, cancelled.seq, nil, true)
+  local stays = scheduling_stream(receipt.target) and known[receipt.target][3]
+  local barrier, err = take_place(send, receipt, cancelled.seq, nil, true, stays and MADE_TTL or nil)
   -- An earlier run of this cancel has sent its second message already.
   local been = cancelled.duplicate and not barrier and err.code == "wrong_sequence"
   if not barrier and not been then return nil, err end
   local failed, fired = was_fired(receipt, first, been and cancelled.seq + CLOSE or barrier.seq)
-  if barrier then
+  if barrier and (fired or not stays) then
     -- What took the schedule's place has done its work; where it stays it does no harm.
     js_api.call("js.cancel", "STREAM.MSG.DELETE." .. receipt.stream, { seq = barrier.seq, no_erase = true })
   end
   if failed then return nil, failed end
   return not fired, nil
+end
+
+--- Was it cancelled before? What took its place then is there for a while, where messages may have a ttl.
+local function was_cancelled(receipt)
+  local last = js_api.get("js.cancel", receipt.stream, { last_by_subj = receipt.subject })
+  if not last or last:header(HEADER .. "State") ~= "cancelled"
+    or last:header(HEADER .. "Of") ~= ("%.0f"):format(receipt.seq) then
+    return false
+  end
+  local failed, fired = was_fired(receipt, math.max(receipt.seq + 1, last.sequence - CLOSE), last.sequence + CLOSE)
+  return not failed and not fired
 end
 
 --- True: it will not be published. nil and an error "not_found": too late, or cancelled before.
@@ -269,6 +300,7 @@ function M.cancel(send, receipt)
   end
   if ok then return true end
   if err and err.code ~= "wrong_sequence" then return nil, err end
+  if err and scheduled and was_cancelled(receipt) then return true end
   return nil, core.error("not_found", ("%s #%.0f is not parked any more: it has been published, or cancelled")
     :format(receipt.stream, receipt.seq))
 end

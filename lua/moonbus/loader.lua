@@ -9,6 +9,7 @@ local logged = require("moonbus.logged")
 local rocks = require("moonbus.rocks")
 local tostring = require("moonbus.tostring")
 local walls = require("moonbus.walls")
+local whole = require("moonbus.whole")
 require("moonbus.views") -- pairs and next
 
 local wall, walled_function, walled_table = walls.wall, walls.walled_function, walls.walled_table
@@ -323,7 +324,7 @@ local function host_module(env, options, name)
   if PUBLIC[name] and options.offload then
     misuse(('require %q: what is offloaded runs beside NATS: pass values in, and return results'):format(name))
   elseif PUBLIC[name] then
-    return real.require(name)
+    return whole(name)
   elseif name == "cjson" or name == "cjson.safe" then
     -- A private one: its settings are the script's own.
     return real.require(name).new()

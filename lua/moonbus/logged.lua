@@ -8,5 +8,6 @@ return function(value)
     local meta = debug.getmetatable(value)
     if not meta or rawget(meta, "__tostring") == nil then return show(value) end
   end
-  return tostring(value)
+  local text = tostring(value)
+  return text:find("%z") and (text:gsub("%z", "\\0")) or text -- it would end the text in C
 end

@@ -51,10 +51,36 @@ end
 
 -- What is told of an object -----------------------------------------------------------------------
 
---- Also of one that was deleted, and its sequence; or nil and an error.
+--- The client for Node writes the bytes of Latin-1, where a name has no other characters; all others, and
+--- we, those of UTF-8. nil: it has none that differ.
+local function latin1(name)
+  local text = name:gsub("\194([\128-\191])", "%1"):gsub("\195([\128-\191])", function(byte)
+    return string.char(byte:byte() + 64)
+  end)
+  local characters = #name - #text
+  local high = select(2, text:gsub("[\128-\255]", ""))
+  return characters > 0 and characters == high and text or nil
+end
+
+--- The last message for that name: where all clients look, else where the one for Node does.
+local function last_of(binding, bucket, name, timeout)
+  local stream = "OBJ_" .. bucket
+  local message, err = js_api.get(binding, stream, { last_by_subj = meta_subject(bucket, name) }, timeout)
+  local other = not message and err.code == "not_found" and latin1(name)
+  if not other then return message, err end
+  message = js_api.get(binding, stream, { last_by_subj = meta_subject(bucket, other) }, timeout)
+  local info = message and infos.of(bucket, message)
+  if info and info.name == name then return message end
+  return nil, err
+end
+
+--- Also of one that was deleted, its sequence, nil and the subject; or nil and an error.
 local function told(binding, bucket, name, timeout)
-  local message, err = js_api.get(binding, "OBJ_" .. bucket, { last_by_subj = meta_subject(bucket, name) }, timeout)
-  if message then return infos.of(bucket, message) end
+  local message, err = last_of(binding, bucket, name, timeout)
+  if message then
+    local info, sequence, unread = infos.of(bucket, message)
+    return info, sequence, unread, message.subject
+  end
   if err.api_code == js_api.STREAM_GONE then err = gone(bucket) end
   if err.code == "not_found" then err = fail("not_found", "bucket %q has no object %q", bucket, name) end
   return nil, err
@@ -172,13 +198,13 @@ local function remove_chunks(binding, info, timeout)
 end
 
 --- Stores what is told of an object, in place of what was told at that sequence: true; false and what is
---- there now, which is somebody else's; or nil and an error.
-local function tell(binding, info, sequence, chunk_size, opts)
+--- there now, which is somebody else's; or nil and an error. subject: of that; nil: nothing was.
+local function tell(binding, info, sequence, chunk_size, opts, subject)
   local sent = {
     id = ("%s.meta.%d"):format(core.nuid(), sequence), headers = { ["Nats-Rollup"] = "sub" }, timeout = opts.timeout,
     attempts = opts.attempts, expect = { last_subject_sequence = sequence },
   }
-  local subject = meta_subject(info.bucket, info.name)
+  subject = subject or meta_subject(info.bucket, info.name)
   local receipt, err = publish.send(subject, infos.encode(info, chunk_size), sent, nil, binding)
   if receipt then return true end
   if err.code == "wrong_sequence" then return false end
@@ -190,11 +216,11 @@ local TELL_MOST = 5
 
 --- True and what was there before it; or nil and an error, and what was there when that arose.
 local function replace(binding, info, chunk_size, opts)
-  local before, sequence, unread
+  local before, sequence, unread, subject
   for _ = 1, TELL_MOST do
-    before, sequence, unread = told(binding, info.bucket, info.name, opts.timeout)
+    before, sequence, unread, subject = told(binding, info.bucket, info.name, opts.timeout)
     if not before and sequence.code ~= "not_found" and not unread then return nil, sequence end
-    local stored, err = tell(binding, info, before and sequence or unread or 0, chunk_size, opts)
+    local stored, err = tell(binding, info, before and sequence or unread or 0, chunk_size, opts, subject)
     if stored then return true, before end
     if stored == nil then return nil, err, before end
   end
@@ -310,4 +336,4 @@ function M.bucket(settings)
   return bucket
 end
 
-return M
+return require("moonbus.members")(M, "objects")

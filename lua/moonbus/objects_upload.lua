@@ -136,7 +136,7 @@ local function publisher(self)
   for chunk in take, self do
     self.on_their_way = self.on_their_way + 1
     local opts = { id = id_of(self, chunk), timeout = self.timeout, attempts = 1, trial = true }
-    local receipt = publish.try(self.subject, chunk.data, opts, self.binding)
+    local receipt = publish.send(self.subject, chunk.data, opts, nil, self.binding)
     self.on_their_way = self.on_their_way - 1
     if receipt then
       chunk.sequence, self.doubtful = receipt.seq, self.doubtful or receipt.retried
@@ -149,10 +149,20 @@ local function publisher(self)
   end
 end
 
-local function run(self)
+local function publish_all(self)
   local functions = {}
   for i = 1, AT_A_TIME do functions[i] = function() publisher(self) end end
   task.gather(functions)
+end
+
+--- A publisher that raises, as for want of memory, ends the upload: nobody takes a chunk any more, which who
+--- adds must not wait for. The error itself is raised where the child is waited for.
+local function run(self)
+  local ok, raised = task.attempt(publish_all, self)
+  if ok then return end
+  self.failure = self.failure or raised.value or "an error without a value"
+  wake(self, "full")
+  task.raise_again(raised, "run by objects:put")
 end
 
 local function hand_over(self, data)
@@ -212,11 +222,11 @@ function Upload:finish()
   self.digest = core.digest_text(self.digest)
 end
 
---- Nothing more is published.
+--- Nothing more is published. It does not raise what a publisher raised: something else went wrong.
 function Upload:give_up()
   self.failure = self.failure or core.error("cancelled", "the object is not stored")
   wake_idle(self)
-  self.child:wait()
+  task.attempt(self.child.wait, self.child)
 end
 
 return new

@@ -202,8 +202,11 @@ local BACKOFF = {
       end
       return value
     end, default = 0.2 },
+    park_after = { "duration", min = 1 },
   },
-  hints = { base = "min", initial = "min", multiplier = "factor" },
+  hints = {
+    base = "min", initial = "min", multiplier = "factor", park = "park_after", schedule_after = "park_after",
+  },
 }
 
 local function check_backoff(binding, field, value)
@@ -220,6 +223,15 @@ local function check_backoff(binding, field, value)
   end
   result.min, result.max = min, max
   return result
+end
+
+--- What is parked leaves the durable: nothing can wait for it there.
+local function check_parking(binding, spec)
+  if not (spec.backoff and spec.backoff.park_after) then return end
+  local against = spec.order_by and "order_by, as the key of a message waits for it"
+    or spec.pinned and "pinned, as what is parked may come back to another process"
+    or spec.max_ack_pending == 1 and "max_ack_pending = 1, as the next message would not wait for it"
+  if against then misuse(("%s: backoff.park_after does not go with %s"):format(binding, against)) end
 end
 
 local RFC3339 = "^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d[%.%d]*[Z%+%-][%d:]*$"
@@ -326,7 +338,7 @@ local BATCH = {
 }
 
 local function check_batch(binding, field, value)
-  kinds.table(binding, field, value)
+  if type(value) ~= "table" then refuse(binding, field, '{ size = 100, wait = "50ms" }', value) end
   return check(binding .. ": " .. field, value, BATCH)
 end
 
@@ -384,8 +396,10 @@ function M.consume(stream, opts, fn)
   if spec.order_by and spec.batch then
     misuse("js.consume: order_by and batch exclude each other: a batch has many keys")
   end
+  check_parking(binding, spec)
   groups.read(binding, spec)
   spec.ack_wait_stated = spec.ack_wait ~= nil
+  spec.backoff_stated = spec.backoff ~= nil
   spec.ack_wait = spec.ack_wait or 30
   spec.backoff = spec.backoff or check_backoff(binding, "backoff", {})
   spec.deliver = spec.deliver or { from = "all" }

@@ -43,6 +43,9 @@ function M.subscribe(subject, opts, fn)
   local binding = "bus.subscribe"
   opts, fn = common.need_function(binding, opts, fn, "the handler")
   subject = kinds.pattern(binding, "subject", subject)
+  if type(opts) == "string" then
+    common.misuse(("%s: expected a table of options, got a string: write { queue = %q }"):format(binding, opts))
+  end
   local spec = check(binding, opts, SUBSCRIBE)
   spec.timeout_stated = is_stated(opts, "timeout")
   spec.subject = subject

@@ -260,7 +260,8 @@ local ON = { timeout = true, dns = true, refused = true, closed = true,
   [429] = true, [502] = true, [503] = true, [504] = true }
 
 local function check_retries(binding, field, value)
-  local retries = check(binding .. ": " .. field, kinds.table(binding, field, value), RETRIES)
+  if type(value) ~= "table" then refuse(binding, field, "{ attempts = 3 }", value) end
+  local retries = check(binding .. ": " .. field, value, RETRIES)
   retries.backoff = retries.backoff or { min = 0.2, max = 5 }
   retries.on = retries.on or ON
   return retries

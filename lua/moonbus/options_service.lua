@@ -56,6 +56,13 @@ local function check_queue(binding, field, value)
   return kinds.name(binding, field, value, {})
 end
 
+local function check_stats(binding, field, value)
+  if type(value) ~= "function" then
+    refuse(binding, field, "a function: what it returns is the data of the endpoint's STATS", value)
+  end
+  return value
+end
+
 -- Tables of options -------------------------------------------------------------------------------
 
 local SERVICE = {
@@ -65,8 +72,10 @@ local SERVICE = {
     description = "string",
     metadata = "metadata",
     queue = { check = check_queue },
+    stats = { check = check_stats },
   },
   hints = {
+    statsHandler = "stats", stats_handler = "stats",
     queue_group = "queue", queueGroup = "queue", desc = "description", meta = "metadata", id = "the host makes it",
     endpoint = "call service:endpoint(name, fn)", endpoints = "call service:endpoint(name, fn) for each",
   },
@@ -98,8 +107,10 @@ local ENDPOINT = {
     subject = "pattern",
     queue = { check = check_queue },
     metadata = "metadata",
+    stats = { check = check_stats },
   },
   hints = {
+    statsHandler = "stats", stats_handler = "stats",
     queueGroup = "queue", queue_group = "queue", meta = "metadata", name = "it is the first argument",
     reply = "an endpoint always replies; write bus.subscribe for what only looks on",
   },

@@ -1,6 +1,7 @@
 --- The options of what instances share, as moonbus.options has those of the rest: stores, locks,
 --- semaphores, rate limits.
 local common = require("moonbus.options_kinds")
+local keys = require("moonbus.cluster_key")
 local kinds, check, misuse, refuse = common.kinds, common.check, common.misuse, common.refuse
 local show, need_function = common.show, common.need_function
 
@@ -121,26 +122,58 @@ local function check_name(binding, name)
   return name
 end
 
+--- The bucket that hosts share; true: moonbus' own. false, nil: this process alone.
+local function check_cluster(binding, field, value)
+  if not value then return nil end
+  if value == true then return keys.BUCKET end
+  if type(value) ~= "string" or not value:find("^[-_%w]+$") then
+    refuse(binding, field, 'true, or the name of a bucket ("locks")', value)
+  end
+  return value
+end
+
 local PERMIT = {
-  fields = { ttl = "duration", wait = { "duration", min = 0 } },
-  hints = { timeout = "wait", max_wait = "wait", expires = "ttl", exptime = "ttl" },
+  fields = { ttl = "duration", wait = { "duration", min = 0 }, cluster = { check = check_cluster } },
+  hints = { timeout = "wait", max_wait = "wait", expires = "ttl", exptime = "ttl", bucket = "cluster",
+    global = "cluster", distributed = "cluster", fleet = "cluster" },
 }
 
+local CLUSTER_TTL, CLUSTER_TTL_LEAST, CLUSTER_TTL_MOST = 30, 1, 3600
+local CLUSTER_NAME_MOST, CLUSTER_PLACES_MOST = 255, 100
+
+local function check_cluster_name(binding, name)
+  if #name <= CLUSTER_NAME_MOST then return end
+  refuse(binding, "name", ("at most %d bytes, with cluster"):format(CLUSTER_NAME_MOST), name:sub(1, 100) .. "...")
+end
+
 --- The function may stand in the place of the options, or be left out.
-local function permit(binding, opts, fn)
+local function permit(binding, name, opts, fn)
   if fn == nil and type(opts) == "function" then opts, fn = nil, opts end
   if fn ~= nil then need_function(binding, nil, fn, "what to run") end
-  return check(binding, opts, PERMIT), fn
+  local spec = check(binding, opts, PERMIT)
+  if not spec.cluster then return spec, fn end
+  check_cluster_name(binding, name)
+  spec.ttl = spec.ttl or CLUSTER_TTL
+  if spec.ttl < CLUSTER_TTL_LEAST or spec.ttl > CLUSTER_TTL_MOST then
+    refuse(binding, "ttl", "from 1s to 1h, with cluster: it is renewed each third of that", opts.ttl)
+  end
+  return spec, fn
 end
 
 function M.lock(name, opts, fn)
-  return check_name("bus.lock", name), permit("bus.lock", opts, fn)
+  return check_name("bus.lock", name), permit("bus.lock", name, opts, fn)
 end
 
 function M.semaphore(name, places, opts, fn)
   check_name("bus.semaphore", name)
   kinds.integer("bus.semaphore", "n (how many at a time)", places, { max = PLACES_MOST })
-  return name, places, permit("bus.semaphore", opts, fn)
+  local spec
+  spec, fn = permit("bus.semaphore", name, opts, fn)
+  if spec.cluster and places > CLUSTER_PLACES_MOST then
+    refuse("bus.semaphore", "n",
+      ("at most %d, with cluster: each place is a key of its own"):format(CLUSTER_PLACES_MOST), places)
+  end
+  return name, places, spec, fn
 end
 
 local PER = { s = 1, m = 60, h = 3600, d = 86400 }
@@ -171,15 +204,27 @@ local LIMITER = {
       end
       return value
     end },
+    cluster = { check = check_cluster },
   },
-  hints = { limit = "rate", per_second = "rate", capacity = "burst", max = "burst" },
+  hints = { limit = "rate", per_second = "rate", capacity = "burst", max = "burst", bucket = "cluster",
+    global = "cluster", distributed = "cluster", fleet = "cluster" },
 }
+
+--- Its bucket forgets what nobody has drawn from for a day.
+local CLUSTER_FULL_MOST = 12 * 3600
 
 --- Its burst is what comes in a second, unless it is stated.
 function M.limiter(name, opts)
   check_name("bus.limiter", name)
   local spec = check("bus.limiter", opts, LIMITER)
-  return { name = name, rate = spec.rate, burst = spec.burst or math.max(1, math.ceil(spec.rate)) }
+  local burst = spec.burst or math.max(1, math.ceil(spec.rate))
+  if spec.cluster then
+    check_cluster_name("bus.limiter", name)
+    if burst / spec.rate > CLUSTER_FULL_MOST then
+      refuse("bus.limiter", "burst", "what comes within 12 hours at most, with cluster", burst)
+    end
+  end
+  return { name = name, rate = spec.rate, burst = burst, cluster = spec.cluster }
 end
 
 function M.limiter_tokens(binding, tokens, burst)

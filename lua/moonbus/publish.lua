@@ -4,9 +4,8 @@ local core = require("moonbus.core")
 local task = require("moonbus.task")
 
 local CANCELLED = core.CANCELLED
+local js_publish = core.js_publish
 local resumed = task.resumed
-
-local FULL_WAIT = 0.02 -- seconds; a place in the outbox comes free as fast as the server stores
 
 local function copy(from)
   local to = {}
@@ -20,29 +19,27 @@ local function unless_cancelled(subject, first, ...)
   return resumed(first, ...)
 end
 
-local send
-
---- What core.js_publish gave: a receipt, an error, or a full outbox, at which it waits.
-local function sent(subject, data, opts, content_type, binding, receipt, err, id, derived)
-  if receipt ~= nil then return receipt end
-  if err.code ~= "full" then return nil, err end
-  unless_cancelled(subject, core.sleep(FULL_WAIT, binding or "js.publish"))
-  opts = copy(opts)
-  opts.id, opts.derived = id, derived
-  return send(subject, data, opts, content_type, binding)
+--- A receipt of what core.js_publish says of a stored message. That its keys stand here, with a value, makes it a copy
+--- of a table that is there already.
+local function receipt_of(seq, stream, duplicate, val, retried)
+  local receipt = { stream = stream, seq = seq, duplicate = false }
+  if duplicate then receipt.duplicate = true end
+  if val then receipt.val = val end
+  if retried ~= nil then receipt.retried = retried end
+  return receipt
 end
 
---- binding: for messages; default: "js.publish".
-function send(subject, data, opts, content_type, binding)
-  return sent(subject, data, opts, content_type, binding,
-    unless_cancelled(subject, core.js_publish(subject, data, opts, content_type, binding)))
+local function sent(subject, seq, ...)
+  if seq == CANCELLED then return unless_cancelled(subject, seq, ...) end
+  if not seq then return nil, (...) end
+  return receipt_of(seq, ...)
 end
 
---- One of opts that says trial = true, sent in the order of the calls: a receipt, which also says whether it was
---- retried; or nil and an error, which does not keep the input from counting as done. It does not wait for a place
---- in the outbox.
-local function try(subject, data, opts, binding)
-  return unless_cancelled(subject, core.js_publish(subject, data, opts, nil, binding))
+--- A receipt; or nil and an error. It waits for its place in the outbox, if there are many. One of opts that says
+--- trial = true does not wait for that, its receipt also says whether it was sent more than once, and its failure does
+--- not keep the input from counting as done. binding: for messages; default: "js.publish".
+local function send(subject, data, opts, content_type, binding)
+  return sent(subject, js_publish(subject, data, opts, content_type, binding))
 end
 
-return { copy = copy, send = send, try = try }
+return { copy = copy, send = send }

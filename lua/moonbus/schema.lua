@@ -5,9 +5,10 @@
 ---     schema.around(schema, spec, fn) ─▶ fn(msg, body), for a handler
 local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
-local check = require("moonbus.schema_check")
-local json = require("moonbus.schema_json")
-local read = require("moonbus.schema_read")
+local late = require("moonbus.late")
+local check = late("moonbus.schema_check")
+local json = late("moonbus.schema_json")
+local read = late("moonbus.schema_read")
 
 local refuse_option = common.refuse
 

@@ -31,6 +31,8 @@ local OF_TYPE = {
 local COMBINING = { type = true, enum = true, const = true, anyOf = true, oneOf = true, allOf = true,
   ["$ref"] = true }
 
+local PATTERN = "x-lua-pattern" -- of what is written here
+
 local TYPES = { "null", "boolean", "string", "number", "array", "object" }
 local KNOWN_TYPES = { null = true, boolean = true, string = true, number = true, integer = true,
   array = true, object = true }
@@ -153,8 +155,9 @@ function of_type.array(context, at, schema)
     item = schema.items ~= nil and read(context, at .. "/items", schema.items) or nil }
 end
 
-function of_type.string(_, at, schema)
-  return { kind = "string", min = need_count(at, schema, "minLength"), max = need_count(at, schema, "maxLength") }
+function of_type.string(context, at, schema)
+  return { kind = "string", min = need_count(at, schema, "minLength"), max = need_count(at, schema, "maxLength"),
+    pattern = context.own and schema[PATTERN] or nil }
 end
 
 local function read_bounds(kind, at, schema)
@@ -298,9 +301,10 @@ local function is_endless(node, on_way, done)
   return false
 end
 
-function M.read(document)
+--- own: M.write has written it.
+function M.read(document, own)
   if document == true then return { kind = "any" } end
-  local context = { document = document, nodes = {}, defaults = {}, depth = 0 }
+  local context = { own = own, document = document, nodes = {}, defaults = {}, depth = 0 }
   local ok, node = pcall(read, context, "#", document)
   if not ok then
     if type(node) == "table" and node.refused then return nil, node.refused end
@@ -330,7 +334,7 @@ local writers = {}
 
 function writers.string(node, into)
   put_bounds(node, into, "minLength", "maxLength")
-  if node.pattern then into["x-lua-pattern"] = node.pattern end
+  if node.pattern then into[PATTERN] = node.pattern end
 end
 
 function writers.number(node, into)

@@ -5,9 +5,17 @@ local misuse = require("moonbus.options_kinds").misuse
 
 local M = {}
 
+--- Nor has an offloaded module these, or it would be of no use there.
+local NOWHERE = { ["os.exit"] = true, ["os.setlocale"] = true }
+
+local function is_offloaded(name)
+  return name:find "^io" or name:find "^os%." and not NOWHERE[name] or name:find "file$" or name == "ffi"
+end
+
 function M.wall(what, whole)
-  return misuse(("%s: handlers have no %s; set trust = true in the config to allow it")
-    :format(what, whole or what))
+  whole = whole or what
+  return misuse(("%s: handlers have no %s: %sset trust = true in the config to allow it"):format(what, whole,
+    is_offloaded(whole) and "have a module of bus.offload do it, or " or ""))
 end
 
 function M.walled_function(name)

@@ -8,7 +8,7 @@ return {
   lib      = { "lib/" },                     -- where handlers' require() looks, after their own folder
   workers  = 2,                              -- Lua threads; default: CPUs or the container's quota, at most 4
   connect_timeout  = "5s",
-  ping_interval    = "5s",  max_pings_out = 2,
+  ping_interval    = "5s",  max_pings_out = 2, wire = "auto",
   reconnect        = { wait = "250ms", max_wait = "5s", jitter = "100ms" },   -- for ever
   request_timeout  = "5s",
   publish          = { timeout = "5s", attempts = 10, backoff = { min = "100ms", max = "5s" } },

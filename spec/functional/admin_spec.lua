@@ -448,6 +448,24 @@ bus.subscribe("slow", function() bus.publish("begun", "") bus.sleep("1m") end)]]
       assert.equal(2, result.status)
     end)
 
+    it("says of the default that it is one, and of off who says so", function()
+      local folder = w:folder()
+      temp.write(folder, "moonbus.lua", "return {}")
+      local result = w:moonbus({ "status", "--timeout", "1s" }, { folder = folder }) -- whoever may be there
+      assert.is_nil(result.stderr:find("the address in", 1, true))
+      if result.status == 1 and result.stderr:find "no host listens" then
+        assert.equal("moonbus status: no host listens at 127.0.0.1:8223, the default, as moonbus.lua states no admin; "
+          .. "--admin ADDR:PORT says where\n", result.stderr)
+      end
+      result = w:moonbus({ "status", "--admin", "off" }, { folder = folder })
+      assert.same({ 2, "moonbus status: --admin or MOONBUS_ADMIN is \"off\": such a host cannot be asked" },
+        { result.status, result.stderr:match "^[^;]+" })
+      temp.write(folder, "moonbus.lua", 'return { admin = "off" }')
+      result = w:moonbus({ "status" }, { folder = folder })
+      assert.same({ 2, "moonbus status: the config says admin = \"off\": such a host cannot be asked" },
+        { result.status, result.stderr:match "^[^;]+" })
+    end)
+
     it("says that it goes by the config file as it is now, when no host is there", function()
       local folder, port = w:folder(), posix.free_port()
       temp.write(folder, "moonbus.lua", ('return { admin = "127.0.0.1:%d" }'):format(port))

@@ -12,8 +12,8 @@ local world = require "spec.support.world"
 local BAD = posix.absolute "spec/bad"
 
 -- What only a server shows.
-local OF_A_SERVER = { old_server = true, missing_stream = true, missing_durable = true, stream_differs = true,
-  durable_differs = true }
+local OF_A_SERVER = { old_server = true, retries_not_parked = true, missing_stream = true, missing_durable = true,
+  stream_differs = true, durable_differs = true }
 
 local STREAMS = [[
 local bus, js = require "moonbus", require "moonbus.jetstream"
@@ -73,8 +73,8 @@ describe("moonbus check", function()
           assert.same({ severity .. " " .. name }, names(list))
           assert.equal(severity == "error" and 2 or 0, run.status)
           local finding = list[1]
-          assert.is_truthy(name == "registers_nothing" or (finding.file == "a.lua" or finding.file == "copy.lua")
-            and finding.line > 0)
+          local somewhere = (finding.file == "a.lua" or finding.file == "copy.lua") and finding.line > 0
+          assert.is_truthy(somewhere or name == "registers_nothing" or name == "missing_file")
         end)
       end
     end
@@ -155,7 +155,9 @@ describe("moonbus check", function()
       assert.matches("moonbus check: moonbus%.lua:1: unexpected symbol", run.stderr)
       run = check(lay_out "", "elsewhere.lua")
       assert.same({ 2, "" }, { run.status, run.stdout })
-      assert.matches("elsewhere%.lua: No such file", run.stderr)
+      assert.matches("^[%d:.]+ ERROR elsewhere%.lua: No such file", run.stderr) -- text, also in a pipe
+      assert.matches('^{.*"msg":"elsewhere%.lua: No such file', check(lay_out "", "elsewhere.lua", "--log-format",
+        "json").stderr)
     end)
 
     it("what its PATHs name, with the settings of the environment", function()
@@ -372,6 +374,27 @@ bus.subscribe("greet.%d", function(msg) return "hello" end)
       assert.matches("pinned needs nats%-server 2%.11 or newer, and this one is 2%.9", list[1].text)
     end)
 
+    it("says where park_after has no effect", function()
+      w.client:stream("IN", { "in.>" })
+      local level = w.client:api "INFO".api.level or 0
+      local list = asked(STREAMS .. consume 'backoff = { min = "2m", max = "1h", park_after = "1m" }')
+      assert.same(level < 2 and { "note retries_not_parked" } or {}, names(list))
+    end)
+
+    it("takes no stream for an output that its script only reads", function()
+      local reading = STREAMS .. [[
+        js.stream { name = "JOBS", subjects = { "jobs.>" }, retention = "workqueue" }
+        %s
+      ]] .. (consume():gsub("function%(msg%) end", [[function()
+        js.publish("elsewhere", "x")
+        for msg in js.messages("JOBS") do print(msg.data) end
+      end]]))
+      local list = asked(reading:format "")
+      assert.same({}, names(list))
+      list = asked(reading:format 'local jobs = "jobs.new"')
+      assert.same({ "warning forgetful_output", "warning short_duplicate_window" }, names(list))
+    end)
+
     it("says what the server can do, also before there is a stream", function()
       local level = w.client:api "INFO".api.level or 0
       local releases = { [0] = "2.10", "2.11", "2.12", "2.12", "2.14", "2.15" }
@@ -399,6 +422,25 @@ bus.subscribe("greet.%d", function(msg) return "hello" end)
       assert.same({ "error late_start_of_work_queue", "warning dead_letter_by_interest",
         "warning listens_where_stored" },
         names(list))
+    end)
+
+    it("asks for buckets of locks and limits of a cluster, by file and line", function()
+      local text = BARE .. [[
+        local calls = bus.limiter("calls", { rate = 5, cluster = "quota" })
+        bus.subscribe("a", { timeout = "10s" }, function() return calls:try() and bus.lock("a", { cluster = true }) end)
+        bus.subscribe("b", { timeout = "10s" }, function() return bus.lock("b", { cluster = "locks", wait = 0 }) end)
+      ]]
+      w.client:stream("KV_locks", { "$KV.locks.>" }, { storage = "file", allow_rollup_hdrs = true })
+      local list = asked(text)
+      assert.same({ "warning missing_bucket" }, names(list))
+      assert.same({ "a.lua", 2 }, { list[1].file, list[1].line })
+      w.client:api("STREAM.DELETE.KV_locks")
+      w.client:stream("KV_locks", { "$KV.locks.>" }, { storage = "memory", allow_rollup_hdrs = true })
+      w.client:stream("KV_quota", { "$KV.quota.>" }, { storage = "file" })
+      list = asked(text)
+      assert.same({ "warning forgetful_bucket" }, names(list))
+      assert.matches("allow_rollup_hdrs", list[1].text)
+      assert.same({ 4, 'the bucket "locks" has storage = "memory"' }, { list[2].line, list[2].text:match "^[^,]+" })
     end)
 
     it("ends with 1 when the server does not answer, and says so", function()

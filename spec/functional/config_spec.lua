@@ -83,7 +83,7 @@ describe("the config file", function()
           lib      = { "lib/" },
           workers  = 2,
           connect_timeout  = "5s",
-          ping_interval    = "5s",  max_pings_out = 2,
+          ping_interval    = "5s",  max_pings_out = 2, wire = "auto",
           reconnect        = { wait = "250ms", max_wait = "5s", jitter = "100ms" },
           request_timeout  = "5s",
           publish          = { timeout = "5s", attempts = 10, backoff = { min = "100ms", max = 5 } },
@@ -155,6 +155,7 @@ describe("the config file", function()
       refused([[return { workers = 1.5 }]], "moonbus.lua", "workers")
       refused([[return { max_pings_out = -1 }]], "moonbus.lua", "max_pings_out")
       refused([[return { log = { level = "loud" } }]], "log.level", "loud", "debug")
+      refused([[return { wire = "own" }]], "wire", "own", "auto", "nats.c")
     end)
 
     it("with a bad duration, and the form that is wanted", function()

@@ -1,4 +1,5 @@
 -- Errors in every corner of Lua: each fails its own handler, with a sentence, and nobody else.
+local host = require "spec.support.host"
 local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
@@ -12,57 +13,87 @@ describe("a handler", function()
   after_each(function() w:clear() end)
   teardown(function() w:close() end)
 
+  local GOOD = [[
+local bus = require "moonbus"
+bus.subscribe("good", function(msg) return msg.data end)]]
+  local CONFIG = 'return { workers = 2, limits = { cpu = "3s", memory = "16MB" } }'
+
+  -- A script with this handler of SUBJECT, and one of after.SUBJECT beside it.
+  local function script(subject, code, top)
+    return ([[
+local bus = require "moonbus"
+%s
+bus.subscribe("%s", { timeout = "50s" }, function(msg)
+%s
+end)
+bus.subscribe("after.%s", function() return "still there" end)]]):format(top or "", subject, code, subject)
+  end
+
   local function run(code, options)
     options = options or {}
     return w:run {
-      handlers = {
-        ["good.lua"] = [[
-local bus = require "moonbus"
-bus.subscribe("good", function(msg) return msg.data end)]],
-        ["handler.lua"] = ([[
-local bus = require "moonbus"
-%s
-bus.subscribe("spec", function(msg)
-%s
-end)
-bus.subscribe("after", function() return "still there" end)]]):format(options.top or "", code),
-      },
-      files = options.files,
-      config = options.config or
-        'return { workers = 2, limits = { cpu = "500ms", memory = "16MB" } }',
-      args = options.args,
+      handlers = { ["good.lua"] = GOOD, ["handler.lua"] = script("spec", code, options.top) },
+      files = options.files, config = options.config or CONFIG, args = options.args,
     }
   end
 
   local function ask(subject, data)
-    local reply, why = w.client:request(subject, data or "", { timeout = 5 * wait.slow })
+    local reply, why = w.client:request(subject, data or "")
     if not reply then return nil, why end
     return reply.data, reply:header "Nats-Service-Error"
   end
 
+  local function others_go_on(subject)
+    assert.equal("still there", ask("after." .. subject))
+    assert.equal("x", ask("good", "x"))
+  end
+
   -- The error that the requester gets; everybody else goes on.
   local function fails(code, pattern, options)
-    local host = run(code, options)
+    local one = run(code, options)
     local _, err = ask "spec"
     assert.matches(pattern, err)
-    assert.equal("still there", ask "after")
-    assert.equal("x", ask("good", "x"))
-    assert.equal(0, host:stop())
+    others_go_on "spec"
+    assert.equal(0, one:stop())
   end
 
   -- The reply; everybody else goes on.
   local function answers(code, pattern, options)
-    local host = run(code, options)
+    local one = run(code, options)
     local data, err = ask "spec"
     assert.is_nil(err)
     assert.matches(pattern, data)
-    assert.equal("still there", ask "after")
-    assert.equal("x", ask("good", "x"))
-    assert.equal(0, host:stop())
+    others_go_on "spec"
+    assert.equal(0, one:stop())
+  end
+
+  -- One host for the cases of a table, each of which is a script of its own: { code, pattern of the error, top }
+  -- by what is tried. Gives the function that tries one.
+  local function together(cases, config)
+    local shared, subjects = nil, {}
+    setup(function()
+      local handlers, count = { ["good.lua"] = GOOD }, 0
+      for what, case in pairs(cases) do
+        count = count + 1
+        subjects[what] = "spec." .. count
+        handlers[("case_%d.lua"):format(count)] = script(subjects[what], case[1], case[3])
+      end
+      shared = host.run { server = w.server, handlers = handlers, config = config or CONFIG }
+    end)
+    teardown(function()
+      local status = shared:stop()
+      shared:close()
+      assert.equal(0, status)
+    end)
+    return function(what)
+      local _, err = ask(subjects[what])
+      assert.matches(cases[what][2], err)
+      others_go_on(subjects[what])
+    end
   end
 
   describe("that raises", function()
-    for what, case in pairs {
+    local CASES = {
       ["nil"] = { "error()", "an error without a value %(nil%)" },
       ["false"] = { "error(false)", "error%(false%)" },
       ["a number"] = { "error(42)", "42" },
@@ -83,7 +114,7 @@ bus.subscribe("after", function() return "still there" end)]]):format(options.to
         "bus.gather { function() error { reason = 'x' } end }", '{reason = "x"}$' },
       ["a function"] = { "error(print)", "an error of type function" },
       ["a coroutine"] = { "error(coroutine.create(print))", "an error of type thread" },
-      ["its message"] = { "error(msg)", 'message "spec"' },
+      ["its message"] = { "error(msg)", 'message "spec%.%d+"' },
       ["bus.json.null"] = { "error(bus.json.null)", "an error of type userdata" },
       ["an empty string"] = { "error('', 0)", "an error without a text" },
       ["a text with line breaks and NUL"] = { "error('a\\nb\\0c', 0)", "^a b" },
@@ -115,12 +146,14 @@ bus.subscribe("after", function() return "still there" end)]]):format(options.to
         "error(select(2, xpcall(error, function() error 'in the handler' end)))", "^error in error handling$" },
       ["in a coroutine, in a coroutine"] = {
         "coroutine.wrap(function() coroutine.wrap(function() error 'inside' end)() end)()", "inside" },
-    } do
-      it(what .. " answers with a sentence", function() fails(case[1], case[2]) end)
+    }
+    local try = together(CASES)
+    for what in pairs(CASES) do
+      it(what .. " answers with a sentence", function() try(what) end)
     end
 
     it("a thousand times a second holds nobody up, and each is logged", function()
-      local host = run [[error "again"]]
+      local one = run [[error "again"]]
       local began = wait.now()
       local count = 2000
       for index = 1, count do
@@ -131,12 +164,12 @@ bus.subscribe("after", function() return "still there" end)]]):format(options.to
           assert.is_true(wait.now() - asked < wait.within(0.1))
         end
       end
-      host:wait_log({ level = "error", handler = "spec" }, 10, count)
+      one:wait_log({ level = "error", handler = "spec" }, 10, count)
       assert.is_true(wait.now() - began < wait.within(2) * wait.slow, "not a thousand a second")
     end)
 
     it("of a place that is hundreds of levels deep is cut at the front", function()
-      local host = run [[
+      local one = run [[
 local t = {}
 for _ = 1, 100 do t = { a = t } end
 t.a.a.a.fn = print
@@ -148,7 +181,7 @@ return { ok = ok, plain = tostring(plain), json = tostring(json) }]]
       local reply = w.client:request("spec", ""):json()
       assert.is_true(#reply.plain < 350 and #reply.json < 350, reply.plain .. "\n" .. reply.json)
       assert.matches("%.%.%.bc%.abc.*%.abc", (reply.json:gsub("%.%.%.a", "...")))
-      assert.equal(0, host:stop())
+      assert.equal(0, one:stop())
     end)
 
     it("of a number that is none says nan, without a sign", function()
@@ -167,7 +200,7 @@ return { ok = ok, plain = tostring(plain), json = tostring(json) }]]
 
     if escapes then
       it("what can only be left with its Lua state costs no thread", function()
-        local host = run([[
+        local one = run([[
 error(setmetatable({}, { __tostring = function()
   return tostring((("a"):rep(40000)):find((".-"):rep(20) .. "b"))
 end }))]], { config = 'return { limits = { cpu = "100ms", max_stuck = 1 } }' })
@@ -175,9 +208,9 @@ end }))]], { config = 'return { limits = { cpu = "100ms", max_stuck = 1 } }' })
           local _, err = ask "spec"
           assert.matches("limits%.cpu", err)
         end
-        assert.equal("still there", ask "after")
-        assert.is_true(host:running())
-        assert.same({}, host:logged "given up %(")
+        assert.equal("still there", ask "after.spec")
+        assert.is_true(one:running())
+        assert.same({}, one:logged "given up %(")
       end)
     end
   end)
@@ -185,9 +218,8 @@ end }))]], { config = 'return { limits = { cpu = "100ms", max_stuck = 1 } }' })
   describe("that recurses without end", function()
     local OVERFLOW, C_OVERFLOW, MEMORY = "^stack overflow", "^stack overflow %(C functions or coroutines",
       "^not enough memory: the limit of 65536 KB"
-    local CONFIG = 'return { limits = { cpu = "20s", memory = "64MB" }, trust = %s }'
-
-    for what, case in pairs {
+    local LARGE = 'return { limits = { cpu = "1m", memory = "64MB" }, trust = %s }'
+    local CASES = {
       ["in Lua"] = { "local function f() return 1 + f() end return f()", OVERFLOW },
       ["through pcall"] = { "local function f() local ok, e = pcall(f) error(e, 0) end f()", OVERFLOW },
       ["through string.gsub"] = {
@@ -216,10 +248,10 @@ end }))]], { config = 'return { limits = { cpu = "100ms", max_stuck = 1 } }' })
         getmetatable(t).__call = function(self) return 1 + self() end return t()]], OVERFLOW },
       ["through load"] = {
         "local function f() return 1 + load('return ...')(f()) end f()", OVERFLOW },
-    } do
-      it(what .. " gets an error", function()
-        fails(case[1], case[2], { config = CONFIG:format "false" })
-      end)
+    }
+    local try = together(CASES, LARGE:format "false")
+    for what in pairs(CASES) do
+      it(what .. " gets an error", function() try(what) end)
     end
 
     it("through require, in a circle, is told the circle", function()
@@ -233,7 +265,7 @@ end }))]], { config = 'return { limits = { cpu = "100ms", max_stuck = 1 } }' })
       local folder = w:folder()
       temp.write(folder, "any.lua", "return { require(... .. 'x') }")
       fails(("package.path = %q require 'x'"):format(folder .. "/any.lua"), OVERFLOW,
-        { config = CONFIG:format "true" })
+        { config = LARGE:format "true" })
     end)
 
     it("is an error that pcall catches; 10,000 coroutines inside each other are none", function()
@@ -247,7 +279,7 @@ return f(10000) .. " " .. tostring(err)]], "deep handler%.lua:%d+: stack overflo
   end)
 
   describe("is stopped", function()
-    for what, code in pairs {
+    local CODE = {
       ["in xpcall's handler"] = "xpcall(error, function() while true do end end)",
       ["in a __tostring that bus.log calls"] =
         "bus.log.info(setmetatable({}, { __tostring = function() while true do end end }))",
@@ -263,23 +295,21 @@ return f(10000) .. " " .. tostring(err)]], "deep handler%.lua:%d+: stack overflo
       ["in a callback of string.gsub"] = "return (('x'):gsub('.', function() while true do end end))",
       ["in pcall, in coroutine.wrap, in a loop"] = [[while true do
         pcall(coroutine.wrap(function() pcall(function() while true do end end) end)) end]],
-    } do
-      it(what, function()
-        for _, jit in ipairs { "true", "false" } do
-          if escapes or jit == "false" then
-            fails(code, "limits%.cpu", {
-              top = ("bus.script { jit = %s }"):format(jit),
-              config = 'return { limits = { cpu = "100ms", max_stuck = 1 } }',
-            })
-            w:clear()
-          end
+    }
+    local cases = {}
+    for what, code in pairs(CODE) do
+      for _, jit in ipairs { "true", "false" } do
+        if escapes or jit == "false" then
+          cases[what .. ", jit = " .. jit] = { code, "limits%.cpu", ("bus.script { jit = %s }"):format(jit) }
         end
-      end)
+      end
     end
+    local try = together(cases, 'return { limits = { cpu = "100ms", max_stuck = 1 } }')
+    for what in pairs(cases) do it(what, function() try(what) end) end
   end)
 
   describe("that asks for too much", function()
-    for what, case in pairs {
+    local CASES = {
       ["a string.rep"] = { "return #('x'):rep(1e9)", "not enough memory" },
       ["string.rep with a separator"] = { "return #('x'):rep(1e9, ', ')", "not enough memory" },
       ["string.format"] = { "return ('%99999d'):format(1)", "format" },
@@ -326,10 +356,10 @@ return f(10000) .. " " .. tostring(err)]], "deep handler%.lua:%d+: stack overflo
         "local t = {} for i = 1, 5000 do t[i] = i end while true do bus.spawn(bus.sleep, '1m', unpack(t)) end",
         "memory" },
       ["a reply"] = { "local t = {} for i = 1, 60 do t = { t, t } end return t", "memory" },
-    } do
-      it(what .. " gets an error", function()
-        fails(case[1], case[2], { config = 'return { limits = { cpu = "20s", memory = "16MB" } }' })
-      end)
+    }
+    local try = together(CASES, 'return { limits = { cpu = "20s", memory = "16MB" } }')
+    for what in pairs(CASES) do
+      it(what .. " gets an error", function() try(what) end)
     end
 
     it("cjson writes what it may: large indexes as an object, nested 1000 deep", function()
@@ -345,18 +375,18 @@ return ("%d %s %s %d"):format(deep, tostring(refused), cjson.encode { [3e8] = 1 
     end)
 
     it("a JSON bomb in a payload is bad, or too much, for its handler alone", function()
-      local host = run([[return #msg:json()]])
+      local one = run([[return #msg:json()]])
       local _, err = ask("spec", ("["):rep(900000))
       assert.matches("^not JSON", err)
       _, err = ask("spec", "[" .. ("{},"):rep(300000) .. "1]")
       assert.matches("not enough memory", err)
-      assert.equal("still there", ask "after")
+      assert.equal("still there", ask "after.spec")
       assert.equal("x", ask("good", "x"))
-      assert.equal(0, host:stop())
+      assert.equal(0, one:stop())
     end)
 
     it("a line of the log is cut", function()
-      local host = run [[
+      local one = run [[
 bus.log.info(("x"):rep(1e6))
 local t = {} for i = 1, 1e4 do t[i] = ("y"):rep(100) end
 bus.log.info("many fields", t)
@@ -364,10 +394,10 @@ local d = {} for _ = 1, 60 do d = { d, d } end
 bus.log.info("one table many times", { d = d })
 return ""]]
       assert.equal("", ask "spec")
-      assert.matches("x %.%.%. %(1000000 bytes%)$", host:wait_log("^xxxx").msg)
-      assert.is_truthy(host:wait_log("many fields").fields)
-      assert.is_truthy(host:wait_log("one table many times").fields)
-      assert.is_true(#host:stderr() < 400000)
+      assert.matches("x %.%.%. %(1000000 bytes%)$", one:wait_log("^xxxx").msg)
+      assert.is_truthy(one:wait_log("many fields").fields)
+      assert.is_truthy(one:wait_log("one table many times").fields)
+      assert.is_true(#one:stderr() < 400000)
     end)
   end)
 
@@ -421,11 +451,11 @@ return found]]
         assert.is_true(each.data == sizes[1] or each.data == sizes[2])
       end
       assert.same({ 4, 4 }, { core, stored })
-      assert.equal("still there", ask "after")
+      assert.equal("still there", ask "after.spec")
     end)
 
     it("uses it after its generation was replaced, as long as it runs", function()
-      local host = run([[
+      local one = run([[
 bus.publish("begun", "")
 bus.sleep("500ms")
 msg:respond(msg.data .. " by generation 1")]], { args = { "--watch" } })
@@ -433,9 +463,9 @@ msg:respond(msg.data .. " by generation 1")]], { args = { "--watch" } })
       local inbox = w.client:subscribe "inbox"
       w.client:publish("spec", "answered", nil, "inbox")
       begun:take(1)
-      temp.write(host.folder, "handlers/handler.lua",
+      temp.write(one.folder, "handlers/handler.lua",
         [[require "moonbus".subscribe("spec", function() return "generation 2" end)]])
-      host:wait_log("generation 2 live", 10)
+      one:wait_log("generation 2 live", 10)
       assert.equal("answered by generation 1", inbox:next().data)
       assert.equal("generation 2", ask "spec")
     end)

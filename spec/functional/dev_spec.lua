@@ -56,6 +56,43 @@ js.consume("WORK", { durable = "d", dead_letter = "dead", filter = "work.*" }, f
     assert.equal(0, host:stop())
   end)
 
+  it("proposes payloads that the schemas of handlers take", function()
+    local host = dev { ["a.lua"] = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+local s = bus.schema
+js.stream { name = "WORK", subjects = { "work.>", "dead" } }
+bus.subscribe("ask", { schema = { name = s.string { min = 5, max = 6 }, count = s.integer { above = 4 },
+  note = "string?" } }, function(_, body) return body end)
+js.consume("WORK", { durable = "d", dead_letter = "dead", filter = "work.a", schema = {
+  code = s.string { pattern = "^[A-Z][A-Z]%d$" }, kind = s.enum { "it's", "b" },
+  share = s.number { above = 0, below = 1 },
+  any = s.any_of { s.string { min = 3 }, "integer" }, list = { { sku = "string" } }, extra = "boolean|null",
+} }, function(_, body) bus.log.warn("taken " .. body.kind) end)]] }
+    wait.eventually(function() return host:stdout():find "edit a%.lua" end)
+    local function typed(pattern)
+      local json = host:stdout():match(pattern .. " '(.-)'\n"):gsub("'\\''", "'")
+      return json
+    end
+    local asked = typed "moonbus req ask"
+    assert.same({ name = "name" .. "a", count = 5 }, cjson.decode(asked))
+    local reply = w:moonbus({ "req", "ask", asked }, { folder = host.folder })
+    assert.same({ name = "namea", count = 5 }, cjson.decode(reply.stdout))
+    w:moonbus({ "pub", "-J", "work.a", typed "moonbus pub %-J work%.a" }, { folder = host.folder })
+    host:wait_log "taken it's"
+    assert.equal(0, host:stop())
+  end)
+
+  it("proposes nothing to a handler whose schema takes nothing that it finds", function()
+    local host = dev { ["a.lua"] = [[
+local bus = require "moonbus"
+bus.subscribe("ask", { schema = { code = bus.schema.string { pattern = "^%d$", min = 2 } } },
+  function() return "" end)]] }
+    wait.eventually(function() return host:stdout():find "edit a%.lua" end)
+    assert.is_nil(host:stdout():find "moonbus req")
+    assert.matches("\ntry:  edit a%.lua", host:stdout())
+    assert.equal(0, host:stop())
+  end)
+
   it("serves what loads when a file is broken at its start, and the rest when that is mended", function()
     mends("local x = = 1", "broken%.lua .*unexpected symbol")
   end)

@@ -1,6 +1,7 @@
 -- JetStream that is elsewhere: over a leaf node in a domain of its own, or in another account, which exports it.
 local server = require "spec.support.server"
 local posix = require "spec.support.posix"
+local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
 -- Each binding that uses JetStream, once; what each gave is in one line of the log.
@@ -43,6 +44,17 @@ end)
 ]]
 local DID = "did 2 exists 2 a,c 800000 1"
 
+-- The first attempt is to come again after more than what is parked; the second says what it was.
+local PARKS = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+js.stream { name = "IN", subjects = { "in.>" } }
+js.consume("IN", { durable = "worker", attempts = 2, dead_letter = false,
+  backoff = { min = "2s", max = "2s", jitter = 0, park_after = "1s" } }, function(msg)
+  if msg.attempt == 1 then error "later" end
+  bus.log.info("did " .. table.concat({ msg.attempt, msg.subject, msg.sequence, msg.stream, msg.data }, " "))
+end)
+]]
+
 describe("JetStream in", function()
   local w = world.new()
   after_each(function()
@@ -63,6 +75,19 @@ describe("JetStream in", function()
     assert.equal(2, client:stream_info("OUT").state.messages)
     assert.same({}, host:logged { code = "permission" })
   end
+
+  -- The durable gave the message once; what came again lay in the domain, and nothing is left of it.
+  local function parks(host, client)
+    client:store("in.x", "once")
+    assert.equal("parked", host:wait_log({ level = "error", msg = "later" }, 15).verdict)
+    assert.equal("did 2 in.x 1 IN once", host:wait_log("^did ", 15).msg)
+    assert.equal(1, client:api("CONSUMER.INFO.IN.worker").delivered.consumer_seq)
+    client:await_settled("MOONBUS_RETRIES", "IN=worker", 10)
+    wait.eventually(function() return client:stream_info("MOONBUS_RETRIES").state.messages == 0 end, 10)
+    assert.same({}, host:logged { code = "permission" })
+  end
+
+  local function has_schedules(client) return (client:api "INFO".api.level or 0) >= 2 end
 
   -- A hub with the domain, and a leaf node of it, to which hosts connect; the hub may come up later.
   local function hub_and_leaf(start)
@@ -104,6 +129,15 @@ describe("JetStream in", function()
     assert.same({}, host:logged { code = "permission" })
   end)
 
+  it("a domain over a leaf node has long retries parked", function()
+    hub_and_leaf()
+    w.client = w.server:connect()
+    if not has_schedules(w.client) then pending "needs nats-server 2.12" return end
+    local host = w:run { handlers = { ["parks.lua"] = PARKS }, server = w.leaf,
+      config = [[return { jetstream = { domain = "hub" } }]] }
+    parks(host, w.client)
+  end)
+
   it("another account has the buckets, by the prefix of its imports", function()
     w.server = server.start { login = { user = "a", password = "a" }, config = [[
 accounts {
@@ -138,5 +172,23 @@ accounts {
     local host = w:run { handlers = { ["all.lua"] = SCRIPT }, args = { "--user", "b", "--password", "b" },
       config = [[return { jetstream = { api_prefix = "a.js" } }]] }
     does_all(host, w.client)
+  end)
+
+  it("another account has long retries parked, by the prefix of its import", function()
+    w.server = server.start { login = { user = "a", password = "a" }, config = [[
+accounts {
+  A { jetstream: enabled, users = [{ user: a, password: a }],
+      exports: [ { service: "$JS.API.>", response_type: stream }, { service: "$JS.ACK.>" },
+        { service: "moonbus.retries.>" } ] }
+  B { users = [{ user: b, password: b }],
+      imports: [ { service: { account: A, subject: "$JS.API.>" }, to: "a.js.>" },
+        { service: { account: A, subject: "$JS.ACK.>" } },
+        { service: { account: A, subject: "moonbus.retries.>" } } ] }
+}]] }
+    w.client = w.server:connect { user = "a", password = "a" }
+    if not has_schedules(w.client) then pending "needs nats-server 2.12" return end
+    local host = w:run { handlers = { ["parks.lua"] = PARKS }, args = { "--user", "b", "--password", "b" },
+      config = [[return { jetstream = { api_prefix = "a.js" } }]] }
+    parks(host, w.client)
   end)
 end)

@@ -8,6 +8,7 @@ local READERS = {
   text = "what is escaped for the log",
   wire = "ack subjects, PubAcks and header fields",
   headers = "header blocks and statuses",
+  parse = "what a server sends",
   jsapi = "answers of JetStream's API",
   letter = "stored messages and dead letters",
   pull = "what a server answers to pull requests",
@@ -51,6 +52,6 @@ describe("any bytes are read, or refused, as", function()
       assert.is_truthy(READERS[target], target)
       count = count + 1
     end
-    assert.equal(15, count)
+    assert.equal(16, count)
   end)
 end)

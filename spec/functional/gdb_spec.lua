@@ -31,8 +31,9 @@ bus.subscribe("rest", function() rest() end)
     end, 30, function() return run.stdout .. run.stderr end)
     if run.stderr:find "ptrace" then return end -- this user may not attach
     assert.matches("handler%.lua generation 1\n", run.stdout)
-    assert.matches("\n    rest task 0 TASK_WAITING  handler%.lua:3\n", run.stdout)
-    assert.matches("handler%.lua:2: in function 'rest'", run.stdout)
     assert.matches("\n +%d+ +worker 1 +%w+", run.stdout)
+    assert.matches("\n    rest task 0 TASK_WAITING  handler%.lua:3\n", run.stdout)
+    if run.stderr:find "Couldn't write" then return end -- the kernel here lets gdb call no function
+    assert.matches("handler%.lua:2: in function 'rest'", run.stdout)
   end)
 end)

@@ -18,7 +18,7 @@ local bus, js = require "moonbus", require "moonbus.jetstream"
 js.consume("IN", { durable = "worker", concurrency = %d, %s }, function(msg)
   for _ = 1, type(msg) == "table" and #msg or 1 do bus.publish("begin", "") end
   %s
-end)]]):format(COUNT, options, body) }, args = { "--graceful-timeout", "300ms" } }
+end)]]):format(COUNT, options, body) }, args = { "--graceful-timeout", "2s" } }
     begin:take(COUNT)
     assert.equal(3, host:stop())
     return host

@@ -35,6 +35,7 @@ describe("moonbus init", function()
       assert.is_truthy(temp.read(shop .. "/" .. path), path)
     end
     assert.matches("next: cd shop\n", run.stdout)
+    assert.matches("next: cd 'a shop'\n", moonbus(shop, "init", "a shop").stdout)
   end)
 
   it("has the types that editors read, as .luarc.json says", function()

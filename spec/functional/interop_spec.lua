@@ -71,6 +71,37 @@ calc:group("v1"):endpoint("fail", { queue = false }, function() return nil, "no 
     assert.is_true(fail.processing_time > 0 and fail.processing_time == fail.average_processing_time)
   end)
 
+  it("a service has queue groups of its own, and data, in the words of its client", function()
+    w:run [[
+local bus = require "moonbus"
+local function stats(endpoint) return { at = endpoint.name } end
+local own = bus.service { name = "own", version = "1.0.0", queue = "workers", stats = stats }
+own:endpoint("a", function() return "a" end)
+own:endpoint("b", { queue = "special", metadata = { format = "text" } }, function() return "b" end)
+own:endpoint("c", { queue = false }, function() return "c" end)
+own:group("g", { queue = "grouped" }):endpoint("d", function() return "d" end)
+bus.service { name = "each", version = "1.0.0", queue = false }:endpoint("e", function() return "e" end)]]
+    local said = node.run(w.server.url, [[
+      const { Svcm } = require("@nats-io/services");
+      const client = new Svcm(nc).client({ strategy: "stall", maxWait: 500 });
+      const first = async (found) => { for await (const each of await found) return each; };
+      say((await first(client.info("own"))).endpoints);
+      say((await first(client.info("each"))).endpoints);
+      let stats;
+      for (let i = 0; i < 100; i++) {
+        stats = await first(client.stats("own"));
+        if (stats.endpoints.every((each) => each.data)) break;
+      }
+      say(stats.endpoints);
+    ]])
+    local groups = {}
+    for _, endpoint in ipairs(said[1]) do groups[endpoint.subject] = endpoint.queue_group end
+    assert.same({ a = "workers", b = "special", c = "", ["g.d"] = "grouped" }, groups)
+    assert.equal("text", said[1][2].metadata.format)
+    assert.equal("", said[2][1].queue_group)
+    for _, endpoint in ipairs(said[3]) do assert.same({ at = endpoint.name }, endpoint.data) end
+  end)
+
   it("a service of its own is found by bus.request_many, and its errors are bus.request's", function()
     local service = node.start(w.server.url, [[
       const { Svcm } = require("@nats-io/services");

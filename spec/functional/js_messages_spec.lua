@@ -1,5 +1,6 @@
 -- js.messages: what lies in a stream, read in order.
 local proxy = require "spec.support.proxy"
+local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
@@ -141,6 +142,36 @@ describe("js.messages", function()
     local got = reply:json()
     assert.equal(600, #got.sequences)
     for i, sequence in ipairs(got.sequences) do assert.equal(i, sequence) end
+  end)
+
+  it("has nobody else wait for a server that does not answer, and ends when its time is over", function()
+    local host = w:run { server = front, handlers = { ["reads.lua"] = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+bus.subscribe("read", { timeout = "10m" }, function()
+  local loops = {}
+  for i = 1, 6 do
+    loops[i] = function()
+      local messages, err
+      repeat
+        bus.log.info "reads"
+        messages, err = js.messages("IN", { timeout = i == 6 and "3s" or "5m" })
+        if messages then for _ in messages do end end
+        bus.log.info(messages and "has read" or "could not: " .. err.message)
+      until not messages
+    end
+  end
+  bus.gather(loops)
+end)]] } }
+    w.client:publish("read", "")
+    host:wait_log "^has read"
+    front:swallow()
+    wait.eventually(function() return #host:logged "^reads$" - #host:logged "^has read" == 6 end)
+    temp.write(host.folder, "handlers/other.lua", [[
+local bus = require "moonbus"
+bus.on("start", function() bus.log.info "other works" end)]])
+    host:signal "HUP"
+    host:wait_log("^other works", 10)
+    host:wait_log("^could not: ", 10)
   end)
 
   it("reads a work queue, and takes nothing from its workers", function()

@@ -84,7 +84,7 @@ end)]]
       local list = w.client:request("spec", '{"a":9007199254740993}'):json()
       assert.same({ "nil", "bad_payload", list[3], "9007199254740993", list[5], "1541815603606036481" }, list)
       assert.matches("^a: 9007199254740993 is beyond 2%^53.*bus%.json%.decode%(text, { big = \"string\" }%)", list[3])
-      assert.matches("^bad_payload: id: ", list[5])
+      assert.matches("^protocol: the answer: id: ", list[5])
     end)
 
     it("that a script computes are written with all their digits, also as keys, headers and texts", function()

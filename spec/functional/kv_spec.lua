@@ -153,6 +153,18 @@ describe("moonbus.kv", function()
       assert.equal("", run 'return b:get("nothing").value')
     end)
 
+    it("has the fields of a table by their names, so that the same value is the same write in each process", function()
+      serve()
+      local text = '{"apple":1,"berry":{"a":1,"b":2,"c":3,"d":4},"kiwi":[3,{"x":1,"y":2}],"mango":4,"zebra":5}'
+      for _, call in ipairs { 'b:put("k", %s)', 'b:create("new", %s)', 'b:update("k", %s, b:get("k").revision)' } do
+        run("return " .. call:format("bus.json.decode [==[" .. text .. "]==]"))
+      end
+      assert.equal(text, run 'return b:get("k").value')
+      assert.equal(text, run 'return b:get("new").value')
+      assert.equal("{}", run 'b:put("none", {}) return b:get("none").value')
+      assert.matches("kv:put: fn: JSON cannot hold a function", ask('b:put("k", { fn = print })').raised)
+    end)
+
     it("that is none is not_found, and so is one that was deleted or purged", function()
       assert.equal("not_found", ask('return b:get("a")').code)
       run 'b:put("a", "1") b:put("c", "1") b:delete("a") b:purge("c") return true'

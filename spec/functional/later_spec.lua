@@ -191,6 +191,35 @@ end)]]
       wait.eventually(function() return w.client:stream_info("OUT").state.messages == 1 end)
     end)
 
+    it("is cancelled once, and is said to be so again where messages may have a ttl", function()
+      if level() < 2 then return end
+      for _, ttl in ipairs { "true", "false" } do
+        local stated = "allow_msg_ttl = " .. ttl .. ", %0"
+        w:run { handlers = { ["handler.lua"] = SCHEDULED:gsub("allow_msg_schedules", stated):format [[
+            local receipt = js.publish("out.a", "x", { after = "1h" })
+            local list = { tostring(js.cancel(receipt)) }
+            for i = 2, 4 do list[i] = tostring((js.cancel(receipt))) end
+            return list
+          ]] } }
+        local again = ttl == "true" and "true" or "nil"
+        assert.same({ "true", again, again, again }, ask())
+        w:clear()
+      end
+    end)
+
+    it("keeps the time of the first, which a duplicate's receipt has", function()
+      local there = level() < 2 and serve or serve_there
+      there [[
+        local list = {}
+        for i = 1, 2 do list[i] = js.publish("out.b", "x", { after = i .. "h", id = "mine" }).at end
+        for i = 3, 4 do list[i] = js.publish("elsewhere", "x", { after = i .. "h", id = "other" }).at end
+        return list
+      ]]
+      local at = ask()
+      assert.is_true(math.abs(at[1] - at[2]) < 0.01, at[2] - at[1])
+      assert.is_true(math.abs(at[3] - at[4]) < 0.01, at[4] - at[3])
+    end)
+
     it("is published once, also when the handler runs again after its time", function()
       if level() < 2 then return end
       w:run { handlers = { ["handler.lua"] = [[
@@ -264,7 +293,7 @@ end)]] } }
           return function()
             for i = first, first + 19 do
               local receipt = assert(js.publish("out.a", tostring(i), { at = math.floor((bus.now() + 0.3) * 10) / 10 }))
-              bus.sleep(receipt.at - bus.now() + (i % 8 - 1) / 1000)
+              bus.sleep(math.max(receipt.at - bus.now() + (i % 8 - 1) / 1000, 0))
               if js.cancel(receipt) then won = won + 1 end
             end
           end

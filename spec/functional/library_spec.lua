@@ -93,6 +93,9 @@ local ok, err = pcall(%s, "x")
 return type(%s) .. " " .. tostring(ok) .. " " .. err]]):format(name, name))
         assert.matches("^function false handler%.lua:%d+: " .. name:gsub("%p", "%%%0"), got)
         assert.matches("trust = true in the config", got)
+        local offloaded = name:find "^io" or name:find "file$" or name:find "^os" and not name:find "exit$"
+          and not name:find "setlocale$"
+        assert.equal(offloaded ~= nil and offloaded ~= false, got:find "a module of bus.offload" ~= nil, got)
       end)
     end
 
@@ -214,6 +217,35 @@ print(long)]]
       local event = host:wait_log { msg = "^{" }
       assert.is_true(#event.msg < 4100)
       assert.matches(", %.%.%.}$", event.msg)
+    end)
+  end)
+
+  describe("a name that no module has", function()
+    for wrong, meant in pairs {
+      ["bus.subscibe"] = "did you mean bus.subscribe%?",
+      ["bus.consume"] = 'it is js.consume %(js = require "moonbus.jetstream"%)',
+      ["bus.bukket"] = 'did you mean kv.bucket %(kv = require "moonbus.kv"%)%?',
+      ["bus.timer"] = "it is bus.every",
+      ["bus.log.warning"] = "it is bus.log.warn",
+      ["bus.json.parse"] = "it is bus.json.decode",
+      ["bus.http.gett"] = "did you mean bus.http.get%?",
+      ["js.sleep"] = 'it is bus.sleep %(bus = require "moonbus"%)',
+    } do
+      it(("%s raises, and tells which was meant"):format(wrong), function()
+        local top = 'local js = require "moonbus.jetstream"'
+        local got = ask(("return select(2, pcall(function() return %s end))"):format(wrong), { top = top })
+        assert.matches(("^handler.lua:%%d+: %s: there is no such function: %s$"):format(wrong:gsub("%.", "%%."), meant),
+          got)
+      end)
+    end
+
+    it("and that is like none of theirs, raises with the list", function()
+      assert.matches("bus%.quantity: there is no such function: there are after, cache, cron,",
+        (ask "bus[1] = 1 return select(2, pcall(function() return bus.quantity end))"))
+    end)
+
+    it("is nil for who looks with rawget", function()
+      assert.equal("nil", (ask 'return tostring(rawget(bus, "quantity"))'))
     end)
   end)
 

@@ -51,6 +51,10 @@ describe("loading a script", function()
       refused("require 'moonbus'.every('1s')", "handler.lua:1", "function")
     end)
 
+    it("on the name of a queue in the place of options, with what to write", function()
+      refused("require 'moonbus'.subscribe('a', 'workers', print)", "handler.lua:1", 'write { queue = "workers" }')
+    end)
+
     it("on an unknown option, with what is allowed", function()
       refused("require 'moonbus'.subscribe('a', { speed = 1 }, print)", "handler.lua:1", "speed",
         "concurrency")

@@ -61,6 +61,6 @@ end)]]
     local event = host:wait_log("acked:", 8)
     assert.equal(1, #host:logged "connection to .* lost")
     assert.matches("acked: true", event.msg)
-    assert.is_true(tonumber(event.msg:match "after ([%d.]+)") < 3 * wait.slow, event.msg)
+    assert.is_true(tonumber(event.msg:match "after ([%d.]+)") < wait.within(1), event.msg)
   end)
 end)

@@ -16,7 +16,7 @@ bus.subscribe("sleeper", function() bus.sleep("300ms") return "slept" end)]]
   local function run(body, limit)
     return w:run {
       handlers = { ["good.lua"] = GOOD, ["handler.lua"] = body },
-      config = ('return { workers = 2, limits = { memory = %q } }'):format(limit or "16MB"),
+      config = ('return { workers = 2, limits = { memory = %q, cpu = "1m" } }'):format(limit or "16MB"),
     }
   end
 
@@ -39,7 +39,7 @@ bus.subscribe("sleeper", function() bus.sleep("300ms") return "slept" end)]]
     it("stops " .. what .. ", and nobody else notices", function()
       local host = run(([[
 local bus = require "moonbus"
-bus.subscribe("burn", function() %s end)
+bus.subscribe("burn", { timeout = "1m" }, function() %s end)
 bus.subscribe("after", function() return "still there" end)]]):format(code))
       local slept = w.client:subscribe "slept"
       for round = 1, 3 do

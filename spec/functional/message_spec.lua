@@ -60,15 +60,20 @@ describe("a message object", function()
       return w:run(([[
         local bus, js = require "moonbus", require "moonbus.jetstream"
         bus.script { workers = 1 }
-        local kept, held
+        local kept, held, done
+        -- Until the other handler has done its part.
+        local function hold(subject, data)
+          done = false
+          bus.publish(subject, data)
+          repeat bus.sleep "20ms" until done
+        end
         js.consume("IN", { durable = "worker", attempts = 2, dead_letter = "dead" }, function(msg)
           kept = msg
-          bus.publish("runs", tostring(msg.attempt))
-          bus.sleep("200ms")
+          hold("runs", tostring(msg.attempt))
         end)
-        bus.subscribe("settle", function() return bus.json.array { kept:%s } end)
-        bus.subscribe("hold", function(msg) held = msg; bus.publish("holds", "") bus.sleep("200ms") return "own" end)
-        bus.subscribe("answer", function() held:respond "other" return "" end)
+        bus.subscribe("settle", function() done = true return bus.json.array { kept:%s } end)
+        bus.subscribe("hold", function(msg) held = msg; hold("holds", "") return "own" end)
+        bus.subscribe("answer", function() done = true; held:respond "other" return "" end)
       ]]):format(verdict))
     end
 
@@ -113,6 +118,54 @@ describe("a message object", function()
       w.client:request("answer", "")
       assert.equal("other", inbox:next(10).data)
       assert.is_nil(inbox:next(0.5))
+    end)
+  end)
+
+  -- The handler has ended, and with its coroutine what held the object; its run goes on.
+  describe("whose handler has ended before what it spawned", function()
+    local SPAWNS = [[
+      local bus, js = require "moonbus", require "moonbus.jetstream"
+      bus.script { workers = 1 }
+      local ended = {}
+      bus.subscribe("ended", function() return ended end)
+      local function spawn(msg)
+        bus.spawn(function()
+          pcall(bus.sleep, "1m") -- raises when the handler has ended
+          local garbage = {}
+          for i = 1, 50 do garbage[i] = ("x"):rep(400 + i) end
+          local what = msg and msg.data:sub(1, 1) or "forgotten"
+          ended[what] = (ended[what] or 0) + 1
+        end)
+        bus.sleep "1ms"
+      end
+      bus.subscribe("forget", function() spawn() end)
+      bus.subscribe("fail", function() spawn() error "planned" end)
+      bus.subscribe("keep", function(msg) spawn(msg) end)
+      js.consume("IN", { durable = "one", filter = "in.one" }, function() spawn() end)
+      js.consume("IN", { durable = "many", filter = "in.many", batch = { size = 5, wait = "10ms" } }, function(msgs)
+        for i = 1, #msgs do msgs[i] = nil end
+        spawn()
+      end)]]
+
+    it("is let go, or read, as it is held or not", function()
+      w.client:stream("IN", { "in.>" })
+      -- A full collection before each resume: what nobody holds is gone then.
+      local host = w:run { handlers = { ["handler.lua"] = SPAWNS }, env = { MOONBUS_GC = "aggressive" } }
+      for _, size in ipairs { 10, 8000 } do
+        for _ = 1, 5 do
+          for _, subject in ipairs { "forget", "fail", "keep" } do
+            w.client:publish(subject, ("k"):rep(size))
+          end
+          for _, subject in ipairs { "in.one", "in.many" } do w.client:store(subject, ("k"):rep(size)) end
+        end
+      end
+      wait.eventually(function()
+        local ended = w.client:request("ended", ""):json()
+        return ended.k == 10 and (ended.forgotten or 0) >= 32 and w.client:settled("IN", "one")
+          and w.client:settled("IN", "many")
+      end, 20)
+      assert.is_true(host:running())
+      host:wait_log({ level = "error", msg = "planned" }, 10, 10)
     end)
   end)
 

@@ -195,10 +195,22 @@ end
 bus.subscribe("report", report)]])
   end
 
+  -- A machine that is busy with others may take 5 s for it: then it is started again.
+  local TRIES = 4
+  local function loaded_in_time(share)
+    local ok, host
+    for _ = 1, TRIES do
+      ok, host = pcall(loaded_with, share)
+      if ok then return host end
+      if not tostring(host):find("still loading after", 1, true) then break end
+    end
+    error(host, 0)
+  end
+
   it("while a script loads raises with file and line", function()
     local all = { complaints = {}, calls = 0, raised = 0 }
     for share = 1, SHARES do
-      local host = loaded_with(share)
+      local host = loaded_in_time(share)
       local result = assert(w.client:request("report", "", { timeout = 10 * wait.slow })):json()
       assert.same({}, result.complaints)
       all.calls, all.raised = all.calls + result.calls, all.raised + result.raised
@@ -252,10 +264,11 @@ bus.subscribe("count", function() return tostring(#ALL) end)]])
   it("of every method, with every wrong self, as well", function()
     local found = methods()
     assert.is_truthy(found.Message and found.Future and found.Timer, "methods in lua/library")
-    local list = {}
-    for class, names in pairs(found) do
+    local list, seen = {}, {} -- by name: what has it is found out there
+    for _, names in pairs(found) do
       for _, name in ipairs(names) do
-        list[#list + 1] = ("{ %q, %q }"):format(class, name)
+        if not seen[name] then list[#list + 1] = ("%q"):format(name) end
+        seen[name] = true
       end
     end
     table.sort(list)
@@ -266,7 +279,8 @@ local bucket = require "moonbus.kv".bucket { name = "misuse" }
 local files = require "moonbus.objects".bucket { name = "misuse" }
 bus.subscribe("echo", function(msg) return "reply" end)
 local service = bus.service { name = "misuse", version = "1.0.0" }
-local function methods_of(msg)
+-- with: only these wrong selfs, or all.
+local function methods_of(msg, with)
   local objects = {
     { "message", msg }, { "reply", (bus.request("echo", "")) }, { "future", bus.spawn(function() end) },
     { "timer", bus.after("1h", print) }, { "store", bus.shared and bus.shared("misuse") },
@@ -279,14 +293,14 @@ local function methods_of(msg)
   }
   for _, method in ipairs(METHODS) do
     for _, holder in ipairs(objects) do
-      local held, fn = pcall(function() local object = holder[2] return object[ method[2] ] end)
+      local held, fn = pcall(function() local object = holder[2] return object[method] end)
       if held and type(fn) == "function" then
         for _, object in ipairs(objects) do
-          local name = ("%%s:%%s on a %%s"):format(method[1], method[2], object[1])
+          local name = ("%%s:%%s on a %%s"):format(holder[1], method, object[1])
           local good = { object[2], "data", {} }
           if object == holder then
             misuse(name, fn, attempt, good, options_of(fn, good))
-          else
+          elseif not with or with == object[1] or with == holder[1] then
             for _, value in ipairs(VALUES) do misuse_argument(name, fn, attempt, good, value, 2) end
           end
         end
@@ -299,7 +313,7 @@ bus.subscribe("misuse", { timeout = "10m" }, function(msg)
   bus.publish("misused", report())
 end)
 js.consume("IN", { durable = "d", timeout = "10m", attempts = 1 }, function(msg)
-  methods_of(msg)
+  methods_of(msg, "message") -- of the others the first handler has shown it
   bus.publish("misused", report())
 end)]]):format(table.concat(list, ", ")))
     local misused = w.client:subscribe "misused"

@@ -100,6 +100,37 @@ describe("moonbus.objects beside @nats-io/obj", function()
     assert.equal(2, count)
   end)
 
+  -- It writes such names in Latin-1, all other clients in UTF-8 (ADR-20, nats.go, nats.py).
+  it("reads, replaces and deletes what the other has under a name that is not ASCII", function()
+    node.run(w.server.url, [[
+      const { Objm } = require("@nats-io/obj");
+      const os = await new Objm(nc).open("shared");
+      for (const name of ["caf\u00e9", "\u00fcber", "gone\u00ff"]) {
+        await os.putBlob({ name }, new TextEncoder().encode("theirs"));
+      }
+    ]])
+    assert.equal("theirs", (run 'return (b:get("caf\195\169"))'))
+    assert.is_true((run 'return b:put("\195\188ber", "ours") and true'))
+    assert.is_true((run 'return b:delete("gone\195\191")'))
+    assert.is_true((run 'return b:put("na\195\175ve", "new") and true'))
+    assert.equal("new", (run 'return (b:get("na\195\175ve"))'))
+    assert.equal("not_found", select(2, run 'return b:get("gone\195\191")'))
+    assert.equal("not_found", select(2, run 'return b:get("\230\151\165\230\156\172")'))
+    assert.is_true((run 'return b:put("\230\151\165\230\156\172", "kanji") and true'))
+    assert.equal("kanji", (run 'return (b:get("\230\151\165\230\156\172"))'))
+    local said = node.run(w.server.url, [[
+      const { Objm } = require("@nats-io/obj");
+      const os = await new Objm(nc).open("shared");
+      say((await os.list()).filter((i) => !i.deleted).map((i) => i.name).sort());
+      say(new TextDecoder().decode(await os.getBlob("\u00fcber")));
+    ]])
+    assert.same({ { "caf\195\169", "na\195\175ve", "\195\188ber", "\230\151\165\230\156\172" }, "ours" }, said)
+    local info = w.client:api("STREAM.INFO.OBJ_shared", { subjects_filter = "$O.shared.M.>" })
+    local count = 0
+    for _ in pairs(info.state.subjects) do count = count + 1 end
+    assert.equal(5, count)
+  end)
+
   it("is seen by a watch of the other", function()
     local watching = node.start(w.server.url, [[
       const { Objm } = require("@nats-io/obj");

@@ -158,7 +158,9 @@ describe("moonbus.objects", function()
   end)
 
   it("leaves nothing behind when the host stops", function()
-    local host = w:run { config = 'return { graceful_timeout = "1s" }', handlers = { ["slow.lua"] = [[
+    local graceful = wait.within(1, 0) -- it has a part of that for what it leaves
+    local config = ("return { graceful_timeout = %.1f }"):format(graceful)
+    local host = w:run { config = config, handlers = { ["slow.lua"] = [[
       local bus, objects = require "moonbus", require "moonbus.objects"
       local b = objects.bucket { name = "files" }
       bus.subscribe("slow", { timeout = "5m" }, function()
@@ -169,7 +171,7 @@ describe("moonbus.objects", function()
     w.client:publish("slow", "")
     began:next(5)
     wait.eventually(function() return counts()[1] > 3 end, 10)
-    host:stop(20)
+    host:stop(20 + graceful)
     wait.eventually(function() return counts()[1] == 0 end, 10, function() return counts()[1] end)
   end)
 

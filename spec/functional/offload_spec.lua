@@ -211,9 +211,9 @@ return { count = function() n = n + 1 return n end }]],
       w:run { handlers = { ["handler.lua"] = [[
 local bus, js = require "moonbus", require "moonbus.jetstream"
 local work = bus.offload "work"
-js.consume("IN", { durable = "d", ack_wait = "500ms" }, function(msg)
+js.consume("IN", { durable = "d", ack_wait = "1s" }, function(msg)
   bus.publish("done", tostring(msg.attempt) .. work.block())
-end)]] }, files = { ["lib/work.lua"] = 'return { block = function() os.execute "sleep 1.6" return "!" end }' } }
+end)]] }, files = { ["lib/work.lua"] = 'return { block = function() os.execute "sleep 2.5" return "!" end }' } }
       local done = w.client:subscribe "done"
       w.client:store("in", "x")
       assert.equal("1!", done:next(10).data)

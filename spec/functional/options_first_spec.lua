@@ -31,6 +31,10 @@ describe("options before the command", function()
     local failed = run("--sever", w.server.url, "pub", "a", "b")
     assert.equal(2, failed.status)
     assert.matches("moonbus pub: unknown option %-%-sever %(did you mean %-%-server%?%)", failed.stderr)
+    for option, command in pairs { ["-s"] = "run", ["--junit"] = "test", ["--jetstream"] = "pub" } do
+      assert.equal(("moonbus status: unknown option %s: it is one of moonbus %s; see: moonbus help status\n")
+        :format(option, command), run("status", option, "x").stderr)
+    end
   end)
 
   it("want a command", function()

@@ -16,7 +16,9 @@ js.consume("ORDERS", { durable = "billing", dead_letter = "dead.billing", attemp
   if msg.data == "slow" then bus.sleep("1m") end
   if msg.data ~= "fine" then error(msg.data) end
 end)
-bus.subscribe("greet.*", function() return "hello" end)]]
+bus.subscribe("greet.*", function() return "hello" end)
+bus.service({ name = "rates", version = "1.2.3" })
+  :endpoint("get", { subject = "rates.get" }, function() return "" end)]]
 
 describe("the page", function()
   if not browser.found() then
@@ -72,6 +74,8 @@ describe("the page", function()
     wait.eventually(function() return tab:eval "lastKnown(history.all.get('messages'))" > 0 end)
     shows("handlers", "greet.*")
     shows("connections", "connected")
+    shows("services", "rates")
+    assert.matches("^rates%s+1%.2%.3%s+1%s", tab:text("services"):match "rates.*")
     assert.is_false(tab:eval "document.getElementById('trouble').hidden === false")
   end)
 
@@ -153,6 +157,11 @@ describe("the page", function()
     open()
     tab:eval [[Object.defineProperty(document, "hidden", { value: true, configurable: true })]]
     wait.eventually(function() return tab:eval "!asking" end)
+    -- What has been asked is listed when it has been, at the latest with one thing more.
+    tab:eval "fetch('/healthz?last').then(answer => answer.text())"
+    wait.eventually(function()
+      return tab:eval "performance.getEntriesByType('resource').some(one => one.name.endsWith('last'))"
+    end)
     tab:eval "performance.clearResourceTimings()"
     wait.holds(function() return tab:eval "performance.getEntriesByType('resource').length" == 0 end, 2.5)
     tab:eval "delete document.hidden"

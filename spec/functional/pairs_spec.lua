@@ -1,4 +1,5 @@
--- A script may register its handlers in any order, as pairs() gives them: each Lua state has another.
+-- A script may register its handlers in any order, as pairs() gives them: each Lua state has another. That timers
+-- tick with their own function is counted in virtual time: spec/sim/timers_spec.lua.
 local cjson = require "cjson"
 local posix = require "spec.support.posix"
 local wait = require "spec.support.wait"
@@ -77,24 +78,6 @@ for subject, fn in pairs(handlers) do bus.subscribe(subject, fn) end]]
     end
     assert.same({}, host:logged { level = "error", msg = "did not load" })
     wait.eventually(function() return get(host, "/readyz") == 200 end)
-  end)
-
-  it("tick with their own function, though they have one period and were written in one place", function()
-    local host = run { script = SCRIPT .. [[
-
-for _, job in pairs { a = { name = "a" }, b = { name = "b" }, c = { name = "c" }, d = { name = "d" } } do
-  bus.every("20ms", function() bus.publish("tick", job.name) end)
-end]] }
-    grow(host, 3)
-    local ticks, count = w.client:subscribe "tick", { a = 0, b = 0, c = 0, d = 0 }
-    for i = 1, 200 do
-      if i % 50 == 1 then for _ = 1, 2 do w.client:publish("pairs.busy", "") end end
-      local name = ticks:next().data
-      count[name] = count[name] + 1
-    end
-    for name, each in pairs(count) do
-      assert.is_true(math.abs(each - 50) <= 3, ("%s ticked %d times of 200"):format(name, each))
-    end
   end)
 
   it("cancel their own timer, whichever state does it", function()

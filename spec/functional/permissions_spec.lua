@@ -219,6 +219,52 @@ authorization { users = [
     unrefused(host)
   end)
 
+  it("shares locks and limits", function()
+    open {
+      { rows "always" },
+      { rows "`bus.subscribe` |", own = "ask.>" },
+      { rows "the warning of a `bus.subscribe`" },
+      { rows "`bus.lock`, `bus.semaphore`," },
+    }
+    local host = run [[
+      local bus = require "moonbus"
+      bus.subscribe("ask.it", { timeout = "15s" }, function()
+        assert(bus.lock("a", { cluster = true }))
+        assert(bus.semaphore("a", 3, { cluster = true }))
+        assert(bus.limiter("a", { rate = 5, cluster = true }):take())
+        return "all"
+      end)]]
+    assert.equal("all", w.client:request("ask.it", "").data)
+    unrefused(host)
+  end)
+
+  it("has long retries parked, and looks for them when a message comes again", function()
+    open {
+      { rows "always" },
+      { rows "`js.stream`", names = { stream = "IN" } },
+      { rows("`js.consume` | ", "... that it creates"), names = WORKER },
+      { rows "`backoff.park_after`" },
+      { rows("`js.consume` | ", "... that it creates"), names = { stream = "MOONBUS_RETRIES", durable = "IN=worker" } },
+    }
+    local parked = (w.client:api "INFO".api.level or 0) >= 2
+    local host = run [[
+      local bus, js = require "moonbus", require "moonbus.jetstream"
+      js.stream { name = "IN", subjects = { "in.>" } }
+      local options = { durable = "worker", attempts = 3, dead_letter = false,
+        backoff = { min = "1500ms", max = "1500ms", jitter = 0, park_after = "1s" } }
+      js.consume("IN", options, function(msg)
+        bus.log.info("attempt " .. msg.attempt)
+        if msg.attempt == 1 then return msg:nak "50ms" end
+        if msg.attempt == 2 then error "later" end
+      end)]]
+    w.client:store("in.x", "")
+    assert.equal(parked and "parked" or "nak", host:wait_log({ level = "error", msg = "later" }, 15).verdict)
+    host:wait_log("^attempt 3", 15)
+    w.client:await_settled("IN", "worker", 10)
+    if parked then w.client:await_settled("MOONBUS_RETRIES", "IN=worker", 10) end
+    unrefused(host)
+  end)
+
   it("counts, and is pinned", function()
     open {
       { rows "always" },

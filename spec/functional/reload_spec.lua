@@ -1,5 +1,6 @@
 -- A reload loses nothing and duplicates nothing; code that does not load never replaces code that
 -- works.
+local posix = require "spec.support.posix"
 local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
@@ -84,6 +85,7 @@ bus.request("version", "")]], "handler%.lua:2: .*bus%.request")
         local took = wait.now() - began
         longest, count = math.max(longest, took), count + 1
         if took > wait.within(0.05, 0.05) then late = late + 1 end
+        posix.C.poll(nil, 0, 5) -- the rest of the suite computes, too
       until #host:logged "refused" > 0 or wait.now() - host.began > 30 * wait.slow
       local event = host:wait_log "refused, generation 1 keeps running"
       assert.matches("handler%.lua:2: .*still loading after 5s", event.msg)

@@ -422,16 +422,37 @@ describe("moonbus replay", function()
 
     it("end the command, where what --stub gives never ends", function()
       w.client:store("orders.shipped", '{"id":1}')
-      for text, place in pairs {
-        ['local script = ...\nscript:stub("carrier.*", function()\n while true do pcall(error) end end)'] =
-          "stubs.lua:3",
-        ["while true do end"] = "stubs.lua:1",
+      local env = { MOONBUS_LUA_DIR = folder .. "/lua" }
+      for name, value in pairs(ENV) do env[name] = value end
+      -- 5 s of the CPU are long on a busy machine; and once is enough of them.
+      local given = temp.read("lua/moonbus/replay/given.lua"):gsub("BLOCKS = 60", "BLOCKS = 600")
+      write("lua/moonbus/replay/given.lua", given)
+      for _, case in ipairs {
+        { 'local script = ...\nscript:stub("carrier.*", function()\n while true do pcall(error) end end)',
+          "5s (stubs.lua:3)" },
+        { "while true do end", "1s (stubs.lua:1)" },
       } do
-        write("stubs.lua", text)
+        write("stubs.lua", case[1])
         local run = w:cli({ "replay", "ORDERS", "1", "--stub", "stubs.lua" },
-          { folder = folder, env = ENV, deadline = 120 }) -- 5 s of the CPU are long on a busy machine
-        has(select(2, ends(run, 1)), "--stub: ", "it computed for more than 5s (" .. place .. ")")
+          { folder = folder, env = env, deadline = 120 })
+        has(select(2, ends(run, 1)), "--stub: ", "it computed for more than " .. case[2])
+        write("lua/moonbus/replay/given.lua", (given:gsub("EACH = 5,", "EACH = 1,")))
       end
+    end)
+
+    it("end the command, where what --stub gives waits for ever", function()
+      w.client:store("orders.shipped", '{"id":1}')
+      -- The host's own Lua, with a limit of a second.
+      local lua = w:folder()
+      assert(os.execute(("cp -r lua/. '%s'"):format(lua)))
+      local given = temp.read(lua .. "/moonbus/replay/given.lua")
+      temp.write(lua, "moonbus/replay/given.lua", (given:gsub("local BLOCKS = 60", "local BLOCKS = 1")))
+      local env = { MOONBUS_LUA_DIR = lua }
+      for name, value in pairs(ENV or {}) do env[name] = value end
+      write("stubs.lua", 'local script = ...\nscript:stub("carrier.*", function() os.execute "sleep 100" end)')
+      local run = w:cli({ "replay", "ORDERS", "1", "--stub", "stubs.lua" }, { folder = folder, env = env })
+      has(select(2, ends(run, 1)), 'moonbus replay: --stub: the stub of "carrier.*": it blocks, as by io.read or ' ..
+        "os.execute, for more than 1s")
     end)
 
     it("say what is wrong with the file of --stub", function()
@@ -457,6 +478,29 @@ describe("moonbus replay", function()
       w.client:store("orders.created", '{"id":2,"items":{"count":1}}')
       has(ends(replay("ORDERS", "2", "--for-real"), 0), "stored in OUT, sequence 2")
       assert.same({ "2: 2", { "new" } }, { w.client:message("OUT", 2).data, w.client:message("OUT", 2).headers.Kind })
+    end)
+
+    it("takes no lock of the real cluster, and runs what is under it", function()
+      write("handlers/orders.lua", [[
+        local bus, js = require "moonbus", require "moonbus.jetstream"
+        bus.subscribe("locked", function(msg)
+          return bus.lock("door", { cluster = true }, function(lock) return "in " .. tostring(lock.token > 0) end)
+        end)]])
+      write("locked.json", '{"subject":"locked","data":"x"}')
+      for _, more in ipairs { {}, { "--for-real" } } do
+        local out = ends(w:cli({ "replay", "--file", "locked.json", unpack(more) }, { folder = folder, env = ENV }), 0)
+        has(out, "replies: in true", more[1] and "there was nothing to send" or "nothing was published")
+        assert.is_nil(out:find("moonbus_locks", 1, true), out)
+      end
+      assert.is_nil(w.client:api("STREAM.INFO.KV_moonbus_locks").config)
+    end)
+
+    it("does not say that something was sent, where nothing was", function()
+      write("handlers/orders.lua", [[
+        require "moonbus".subscribe("quiet", function(msg) return "yes" end)]])
+      write("quiet.json", '{"subject":"quiet","data":"x"}')
+      has(ends(w:cli({ "replay", "--file", "quiet.json", "--for-real" }, { folder = folder, env = ENV }), 0),
+        "it succeeded; there was nothing to send, the message itself stays as it was")
     end)
 
     it("has other random ids in each run, of which none is a duplicate", function()

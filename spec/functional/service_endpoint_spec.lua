@@ -88,11 +88,13 @@ describe("bus.service", function()
   end)
 
   it("answers with the status that the error of a handler states, returned or raised", function()
-    w:run [[
+    local host = w:run [[
 local bus = require "moonbus"
 local s = bus.service { name = "lookup", version = "1.0.0" }
 s:endpoint("returned", function() return nil, { status = 404, message = "no such order" } end)
 s:endpoint("raised", function() bus.gather { function() error { status = 409, message = "taken" } end } end)
+s:endpoint("text", function() return nil, { status = "410", message = "gone" } end)
+s:endpoint("word", function() return nil, { status = "gone", message = "gone, too" } end)
 s:endpoint("odd", function() return nil, { status = 99999, message = "odd" } end)
 s:endpoint("asks", function() return bus.request("returned", "") end)]]
     local function told(subject)
@@ -101,8 +103,15 @@ s:endpoint("asks", function() return bus.request("returned", "") end)]]
     end
     assert.same({ "404", "no such order" }, told "returned")
     assert.same({ "409", "taken" }, told "raised")
+    assert.same({ "410", "gone" }, told "text")
+    assert.same({ "500", "gone, too" }, told "word")
     assert.same({ "500", "odd" }, told "odd")
     assert.same({ "500", "no such order" }, told "asks")
+    -- That there is no such order is an answer, no error of the host's.
+    assert.equal("debug", host:wait_log { msg = "^no such order$", handler = "lookup/returned" }.level)
+    assert.equal("debug", host:wait_log { msg = "^taken$" }.level)
+    assert.equal("error", host:wait_log { msg = "^odd$" }.level)
+    assert.equal("error", host:wait_log { msg = "no such order", handler = "lookup/asks", verdict = "failed" }.level)
   end)
 
   it("counts requests, errors and time of each endpoint, over reloads", function()
@@ -287,6 +296,8 @@ s:endpoint("slow", function(msg) bus.publish "began" bus.sleep "1s" return "done
       .. "version = '1.0.0' }")
     refused("bus.service: version: expected a semantic version", "bus.service { name = 'c', version = '1.0' }")
     refused("bus.service: version: expected a semantic version", "bus.service { name = 'c', version = '01.0.0' }")
+    refused("bus.service: stats: expected a function", "bus.service { name = 'c', version = '1.0.0', stats = {} }")
+    refused("service:stop: a service ends with its script", "bus.service { name = 'c', version = '1.0.0' }:stop()")
     refused("bus.service: metadata: expected strings by name", "bus.service { name = 'c', version = '1.0.0', "
       .. "metadata = { a = 1 } }")
     refused("unknown option \\\"queue_group\\\": here it is \\\"queue\\\"", "bus.service { name = 'c', "

@@ -122,7 +122,7 @@ describe("moonbus shadow", function()
       local order = msg:json()
       local subject = "out.e" .. order.id
       local first = assert(js.publish(subject, "a", { expect = { last_subject_sequence = 0 } }))
-      assert(js.publish(subject, "b", { expect = { last_subject_sequence = first.sequence } }))
+      assert(js.publish(subject, "b", { expect = { last_subject_sequence = first.seq } }))
     ]]
     handle(text, 3)
     has(ends(shadow(text), 0), "3 inputs: 3 equal, 0 differ\n")
@@ -179,6 +179,21 @@ describe("moonbus shadow", function()
     ends(shadow(new), 1)
     has(ends(shadow(new, "--ignore", "total", "--ignore", "lines[*].n", "--ignore", "header:Kind"), 0), "2 equal")
     ends(shadow(new, "--ignore", "total", "--ignore", "lines[*].n"), 1)
+  end)
+
+  it("says which --ignore is none, and which name no output has", function()
+    handle(OLD, 2)
+    for _, name in ipairs { "items[", "items[x].n", "a..b", "", "header:", "header:a b", "items]" } do
+      local _, said = ends(shadow(OLD, "--ignore", name), 2)
+      assert.is_truthy(said:find('--ignore: "' .. name .. '": ', 1, true), said)
+    end
+    local _, said = ends(shadow(OLD, "--ignore", "totl", "--ignore", "total", "--ignore", "header:Kind",
+      "--ignore", "lines[*].m", "--ignore", "lines[1]", "--ignore", "data.x"), 0)
+    assert.is_truthy(said:find("--ignore data.x: no output that was compared has it\n.*" ..
+      "--ignore lines%[%*%]%.m: no output that was compared has it\n.*" ..
+      "--ignore totl: no output that was compared has it\n$"), said)
+    assert.is_nil(said:find "total:")
+    assert.is_nil(said:find "Kind:")
   end)
 
   it("finds outputs by ids that the handler has given", function()

@@ -49,10 +49,10 @@ end)]]
     local folder = w:folder()
     temp.write(folder, "handlers/slow.lua", SLOW)
     local begun, inbox = w.client:subscribe "begun", w.client:subscribe "inbox"
-    local run = process.start { folder = folder, command = { "timeout", "--preserve-status", "2", host_binary(),
+    local run = process.start { folder = folder, command = { "timeout", "--preserve-status", "5", host_binary(),
       "run", "-s", w.server.url, "--admin", "off" } }
-    wait.eventually(function() return w.client:request("slow", "0s", { timeout = 0.1 }) end)
-    w.client:publish("slow", "2500ms", nil, "inbox")
+    wait.eventually(function() return w.client:request("slow", "0s", { timeout = 1 }) end)
+    w.client:publish("slow", "5500ms", nil, "inbox")
     begun:take(2)
     local status = run:wait(10)
     local log = run:stderr()

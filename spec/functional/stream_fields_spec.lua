@@ -16,6 +16,8 @@ describe("a stream is stated with", function()
       :format(settings)
   end
 
+  local function streams() return w.client:api "STREAM.NAMES".total end
+
   local function config() return w.client:stream_info "S".config end
 
   it("the settings of newer servers, which stay as they are at the next start", function()
@@ -44,9 +46,38 @@ describe("a stream is stated with", function()
     assert.matches("handler%.lua:1: S: ", output)
     assert.matches("allow_batched", output)
     assert.matches("%(nats%-server 2%.14 and newer know it%)", output)
+    assert.equal(0, streams())
+  end)
+
+  for what, bucket in pairs {
+    compression = 'kv.bucket { name = "b", compression = true }',
+    ["compression of objects"] = 'objects.bucket { name = "b", compression = true }',
+    metadata = 'kv.bucket { name = "b", metadata = { team = "x" } }',
+    ["sources.subject_transforms"] = 'kv.bucket { name = "b", sources = { "other" } }',
+  } do
+    it("what 2.10 knows: a bucket with " .. what .. " is made, or nothing is", function()
+      local text = "local kv, objects = require 'moonbus.kv', require 'moonbus.objects'\nlocal b = " .. bucket
+      if tonumber(w.server:monitor "varz".version:match "^2%.(%d+)") >= 10 then
+        w:run(text)
+        assert.equal(1, streams())
+        return
+      end
+      local output = w:fail(text).output
+      assert.matches("handler.lua:2: ", output, 1, true)
+      assert.matches(("is not created: this server does not know %s (nats-server 2.10 and newer know it)")
+        :format(what:match "^%S+"), output, 1, true)
+      assert.equal(0, streams())
+    end)
+  end
+
+  it("what says no more than that it is as usual, to any server", function()
+    w:run(script [[compression = "none", allow_batched = false, metadata = {}, persist_mode = "default"]])
+    assert.equal(1, streams())
   end)
 
   it("what no server knows, and hears that", function()
-    assert.matches("handler%.lua:1: S: .*allow_teleports", w:fail(script "allow_teleports = true").output)
+    local text = script "allow_teleports = true"
+    assert.matches("handler%.lua:1: S: .*allow_teleports", w:fail(text).output)
+    assert.matches("handler%.lua:1: S: .*allow_teleports", w:fail("return " .. text).output) -- a tail call
   end)
 end)

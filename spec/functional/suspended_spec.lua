@@ -1,4 +1,3 @@
--- Runs alone: it measures.
 -- A handler that waits costs a coroutine and a few small blocks: there may be very many of them.
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"

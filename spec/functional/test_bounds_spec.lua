@@ -51,6 +51,26 @@ describe("moonbus test, misused,", function()
     return ended.stdout
   end
 
+  it("tells an error with its line and all of its text: of a stack that is full, and with a NUL", function()
+    all_say {
+      { "local function deep(n) return 1 + deep(n + 1) end deep(1)", "stack overflow" },
+      { 's:stub("pay", function() local function deep() return 1 + deep() end return deep() end) s:deliver "ask"',
+        "stack overflow" },
+    }
+    local ended = run({ ["b.lua"] = [[
+      local bus = require "moonbus"
+      bus.subscribe("raise", function() error "one\0two" end)
+      bus.subscribe("return", function() return nil, { message = "one\0two" } end)
+      bus.subscribe("log", function() bus.log.info "one\0two" return "" end)]], ["b_test.lua"] = [[
+      local s = require "moonbus.test".load "b.lua"
+      it("all", function()
+        assert.equal("one\\0two", s:deliver "raise".error.message)
+        assert.equal("one\\0two", s:deliver "return".error.message)
+        assert.equal("one\\0two", s:deliver "log".logged[1].message)
+      end)]] }, "b_test.lua")
+    assert.equal(0, ended.status, ended.stdout)
+  end)
+
   it("stops what computes for ever: a test, its stub, a hook, a coroutine, through any pcall", function()
     local said = "it computed for more than 100ms (--timeout)"
     local out = all_say({
@@ -233,6 +253,13 @@ describe("moonbus test, misused,", function()
       { 'test.load("a.lua", { streams = { { name = "A", subjcts = {} } } })',
         'load: streams[1]: unknown setting "subjcts": did you mean "subjects"?' },
       { 'test.load("a.lua", { streams = { { name = "A", max_age = "soon" } } })', "load: streams[1]: max_age: " },
+      { 'test.load("a.lua", { stored = { "x" } })', 'load: stored[1]: a message is { subject = "orders.created"' },
+      { 'test.load("a.lua", { stored = { { data = "x" } } })', "load: stored[1]: subject is required" },
+      { 'test.load("a.lua", { stored = { { subject = "a", body = 1 } } })',
+        'load: stored[1]: unknown option "body": here it is "data"' },
+      { 'test.load("a.lua", { stored = { subject = "a" } })', 'load: stored: it is a list: { { subject = "a", ' },
+      { 'test.load("a.lua", { stored = { { subject = "a" } } })',
+        'load: stored: the message to "a" was not stored: no stream takes it' },
       { 's:advance(-1)', "advance: duration: -1: a duration cannot be negative" },
       { "test.advance()", "test.advance: duration: must be a duration" },
       { "s:stored(5)", "stored: stream: expected a name, got 5" },

@@ -13,6 +13,10 @@ js.consume("ORDERS", { durable = "d" }, function(msg)
   if not limit then return nil, err end
   if order.count > limit:json().most then limits:put("state." .. order.region, "full") end
 end)
+limits:watch("watched", { updates_only = true }, function(entry)
+  if entry.value == "bad" then error "it is bad" end
+  bus.publish("limits.changed", entry.value)
+end)
 bus.subscribe("lock", function(msg)
   local revision, err = locks:create(msg.data, "me", { ttl = "1m" })
   return revision and "got it" or err.code
@@ -51,6 +55,25 @@ describe("moonbus test, of buckets", function()
       limits:purge "state.eu"
       assert.same({}, limits:keys())
       assert.is_nil(limits:get "most.eu")]]
+  end)
+
+  it("tells at the next run or advance what a watch did with what was written", function()
+    holds [[
+      local limits = s:kv "limits"
+      limits:put("watched", "one")
+      limits:put("watched", "two")
+      local r = s:run()
+      assert.equal("limits.changed", r.published[1].subject)
+      assert.same({ "one", "two", 2 }, { r.published[1].data, r.published[2].data, #r.published })
+      assert.is_nil(r.error)
+      limits:put("watched", "bad")
+      r = s:advance "1s"
+      assert.equal("it is bad", r.error.message)
+      assert.equal(0, #r.published)
+      limits:put("watched", "three")
+      assert.equal("got it", s:deliver("lock", "a").reply) -- tells of itself alone
+      assert.equal(0, #s:run().published)
+    ]]
   end)
 
   it("has keys that end by their ttl, as time goes on", function()

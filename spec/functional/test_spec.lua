@@ -292,7 +292,7 @@ describe("moonbus test", function()
       ['s:stub("pay", 5)'] = "stub: the answer is a string, a table, a function or",
       ['s:stub("pay", "x", { delay = "soon" })'] = 'stub: delay: "soon" is not a duration: write',
       ['s:advance "soon"'] = 'advance: duration: "soon" is not a duration: write',
-      ['s:stored "NONE"'] = 'orders.lua: there is no stream "NONE"',
+      ['s:stored "NONE"'] = 'orders.lua: there is no stream "NONE"; there are ',
       ['test.load "none.lua"'] = "load: there is no file none.lua here, nor handlers/none.lua",
       ['test.load("handlers/orders.lua", { stream = {} })'] = 'load: unknown option "stream": here it is "streams"',
       ['require "moonbus"'] = '"moonbus" is for handlers: a test has require "moonbus.test"',
@@ -425,6 +425,19 @@ describe("moonbus test", function()
     assert.matches('<testcase classname="a_test.lua" name="one is &lt;ill&gt;" time="%d+%.%d+">\n' ..
       '%s*<failure message="a_test.lua:3: a &lt; b">', xml)
     assert.matches("<skipped/>", xml)
+  end)
+
+  it("says before it runs anything that it cannot write there", function()
+    local ended = run({ ["a_test.lua"] = 'it("is well", function() end)' }, "--junit", "none/out.xml", "a_test.lua")
+    assert.equal(2, ended.status)
+    assert.equal("", ended.stdout)
+    assert.matches("^moonbus test: %-%-junit: none/out.xml: No such file or directory", ended.stderr)
+  end)
+
+  it("leaves no empty report where no tests are found", function()
+    local ended = run({ ["a.lua"] = "" }, "--junit", "out.xml", "none_test.lua")
+    assert.equal(2, ended.status)
+    assert.is_nil(io.open(ended.folder .. "/out.xml"))
   end)
 
   it("wants luassert, and says where it is", function()

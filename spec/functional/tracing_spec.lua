@@ -20,6 +20,25 @@ describe("Traces", function()
     w:close()
   end)
 
+  it("end with their run: a message without one has none, whatever the log told of the message before it", function()
+    local handler = [[
+      local bus = require "moonbus"
+      local seen = 0
+      bus.subscribe("quiet", { reply = false }, function() seen = seen + 1 end)
+      bus.subscribe("seen", function() return tostring(seen) end)
+    ]]
+    w:run { workers = 1, handlers = { ["handler.lua"] = handler } }
+    for count = 1, 3 do
+      w.client:publish("quiet", "", { traceparent = PARENT })
+      local reply
+      wait.eventually(function()
+        reply = w.client:request("seen", "")
+        return tonumber(reply.data) == count
+      end)
+      assert.is_nil(reply.headers.traceparent)
+    end
+  end)
+
   -- The endpoint of a collector that does so, and its name.
   local function endpoint(how)
     number = number + 1

@@ -63,7 +63,8 @@ describe("moonbus tune", function()
     assert.equal("NAPS/sleeper", out.handlers[1].handler)
     local concurrency = setting(out.handlers[1].settings, "concurrency")
     local timeout = setting(out.handlers[1].settings, "timeout")
-    assert.is_true(concurrency.value >= 29 and concurrency.value < 80)
+    -- 30 are under way at a time; a machine that does other things lets some of them take longer.
+    assert.is_true(concurrency.value >= 29 and concurrency.value < 80 * wait.slow, concurrency.value)
     assert.equal("max", timeout.from)
     assert_clean(folder)
 

@@ -1,5 +1,6 @@
 -- limits.cpu: what one handler burns is nobody else's loss.
 local cjson = require "cjson"
+local start = require "spec.support.host".run
 local posix = require "spec.support.posix"
 local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
@@ -19,11 +20,13 @@ local bus = require "moonbus"
 bus.subscribe("good", function(msg) return msg.data end)
 bus.subscribe("sleeper", function() bus.sleep("300ms") return "slept" end)]]
 
+  local CONFIG = 'return { workers = 2, limits = { cpu = "100ms" } }'
+
   local function run(body, options)
     options = options or {}
     return w:run {
       handlers = { ["good.lua"] = GOOD, ["handler.lua"] = body },
-      config = options.config or 'return { workers = 2, limits = { cpu = "100ms" } }',
+      config = options.config or CONFIG,
     }
   end
 
@@ -57,27 +60,41 @@ bus.subscribe("sleeper", function() bus.sleep("300ms") return "slept" end)]]
     ["a spawned function"] = "bus.spawn(function() while true do end end):wait()",
   }
 
-  for _, jit in ipairs { "true", "false" } do
-    local find_too = jit == "true" or escapes
-    for what, code in pairs(ENDLESS) do
-      if (escapes or jit == "false") and (find_too or not code:find "find") then
-        it(("ends %s, with jit = %s, and nobody else notices"):format(what, jit), function()
-          local host = run(([[
+  describe("of scripts side by side", function()
+    local shared
+    local scripts, cases = { ["good.lua"] = GOOD }, {}
+    for _, jit in ipairs { "true", "false" } do
+      local find_too = jit == "true" or escapes
+      for what, code in pairs(ENDLESS) do
+        if (escapes or jit == "false") and (find_too or not code:find "find") then
+          local number = #cases + 1
+          cases[number] = ("ends %s, with jit = %s, and nobody else notices"):format(what, jit)
+          scripts[("case_%d.lua"):format(number)] = ([[
 local bus = require "moonbus"
 bus.script { jit = %s }
-bus.subscribe("burn", function() %s end)
-bus.subscribe("after", function() return "still there" end)]]):format(jit, code))
-          burn "burn"
-          local event = host:wait_log { level = "error", code = "cpu", handler = "burn" }
-          assert.matches("handler%.lua", event.file)
-          assert.equal("still there", w.client:request("after", "").data)
-          assert.equal(1, #host:logged { level = "error", code = "cpu" })
-          burn "burn"
-          host:wait_log({ level = "error", code = "cpu" }, 5, 2)
-        end)
+bus.subscribe("burn.%d", function() %s end)
+bus.subscribe("after.%d", function() return "still there" end)]]):format(jit, number, code, number)
+        end
       end
     end
-  end
+
+    setup(function() shared = start { server = w.server, handlers = scripts, config = CONFIG } end)
+    teardown(function() shared:close() end)
+
+    for number, what in ipairs(cases) do
+      it(what, function()
+        local burns = "burn." .. number
+        local ended = { level = "error", code = "cpu", handler = burns }
+        burn(burns)
+        local event = shared:wait_log(ended)
+        assert.matches(("case_%d%%.lua"):format(number), event.file)
+        assert.equal("still there", w.client:request("after." .. number, "").data)
+        assert.equal(1, #shared:logged(ended))
+        burn(burns)
+        shared:wait_log(ended, 5, 2)
+      end)
+    end
+  end)
 
   it("tells where it was, with a traceback", function()
     local host = run [[

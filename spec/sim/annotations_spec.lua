@@ -125,7 +125,8 @@ describe("The annotations for editors", function()
 
   it("have what tests get, and nothing else", function()
     local folder = temp.folder()
-    temp.write(folder, "a.lua", [[require("moonbus.kv").bucket { name = "b" }]])
+    temp.write(folder, "a.lua", [[require("moonbus.kv").bucket { name = "b" }
+      require("moonbus.objects").bucket { name = "b" }]])
     temp.write(folder, "a_test.lua", [[
       local test, names = require "moonbus.test", {}
       local function look(class, object)
@@ -139,6 +140,7 @@ describe("The annotations for editors", function()
         local script = test.load "a.lua"
         look("script", script)
         look("bucket", script:kv "b")
+        look("objects", script:objects "b")
         print("names " .. require("cjson").encode(names))
       end)]])
     local ended = process.run { command = { host.binary(), "test", "a_test.lua" }, folder = folder }

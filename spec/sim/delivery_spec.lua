@@ -69,6 +69,19 @@ describe("A message of a durable, in virtual time", function()
     assert.same({ "0 began 1 1", "45000 began 1 2", "45000 ended 1" }, world:said { at = true })
   end)
 
+  it("comes again at the delay of its nak, be ack_wait shorter or longer", function()
+    for _, ack_wait in ipairs { "500ms", "30s" } do
+      world:close()
+      world = sim.new()
+      serve([[if msg.attempt == 1 then return msg:nak "2s" end]],
+        ("ack_wait = %q, dead_letter = false"):format(ack_wait))
+      world:publish("orders.a", "1")
+      world:advance "2m"
+      assert.same({ "0 began 1 1", "2000 began 1 2", "2000 ended 1" }, world:said { at = true })
+      assert.equal(2, world:consumer("ORDERS", "billing").delivered.consumer_seq)
+    end
+  end)
+
   it("is dropped on purpose", function()
     serve [[return msg:term "outdated"]]
     world:publish("orders.a", "1")

@@ -184,6 +184,18 @@ describe("js.cron, in virtual time", function()
     assert.equal(1, #world:messages "MOONBUS_CRON")
   end)
 
+  it("gives a firing that was published by hand the time that it says, if that has come; and misses nothing for it",
+    function()
+      host(notes "0 * * * *")
+      world:advance "90m"
+      for _, body in ipairs { '{"name":"job","time":1767225660}', '{"name":"job","time":1767312000}', "now" } do
+        world:publish("moonbus.cron.job", body)
+        world:advance "1s"
+      end
+      world:advance "40m"
+      assert.same({ "01 01:00:00", "01 00:01:00", "01 01:00:00", "01 01:00:00", "01 02:00:00" }, world:said())
+    end)
+
   it("takes another line by a reload", function()
     local one = host(notes "0 * * * *")
     world:advance "1h30m"

@@ -127,4 +127,62 @@ describe("A publish to a stream, in virtual time", function()
     assert.equal("all", go())
     assert.equal(2000, world:stream("OUT").state.messages)
   end)
+
+  -- More of them than the outbox has places for, of a handler that begins with its server, and goes on while that is
+  -- frozen for 2 s. What it returns.
+  local function crowd(body)
+    serve([[
+      bus.sleep "100ms"
+      local futures = {}
+      for i = 1, 10000 do futures[i] = js.publish_async("out.a", tostring(i)) end
+    ]] .. body)
+    world:publish("go", "", { reply = "_OUTSIDE.done" })
+    world:advance "50ms"
+    world:freeze "2s"
+    world:advance "1m"
+    return world:came()[1].data
+  end
+
+  it("waits in line, behind those that have waited longer, however many they are", function()
+    assert.equal("all", crowd [[
+      assert(futures[1]:wait())
+      assert(js.publish("out.a", "late"))
+      for i = 1, 10000 do assert(futures[i]:wait()) end
+      return "all"
+    ]])
+    local want = {}
+    for i = 1, 10000 do want[i] = tostring(i) end
+    want[10001] = "late"
+    assert.same(want, world:data_of "OUT")
+  end)
+
+  it("leaves the line when it is cancelled", function()
+    assert.equal("9001", crowd [[
+      bus.sleep "100ms"
+      for i = 9001, 10000 do futures[i]:cancel() end
+      for i = 1, 9000 do assert(futures[i]:wait()) end
+      return tostring(js.publish("out.a", "the last").seq)
+    ]])
+  end)
+
+  it("that waits in line when its host stops is stored by the next one, once", function()
+    local function host()
+      return world:host { scripts = { ["out.lua"] = sim.script(STREAMS .. [[
+        js.consume("IN", { durable = "copy", dead_letter = false }, function(msg)
+          bus.sleep "100ms"
+          for i = 1, 9000 do js.publish_async("out.a", msg.data .. i) end
+        end)
+      ]]) } }
+    end
+    local one = host()
+    world:publish("in.a", "x")
+    world:advance "50ms"
+    world:freeze "10s"
+    world:advance "100ms"
+    one:finish "5s"
+    host()
+    world:advance "1m"
+    assert.equal(0, world:consumer("IN", "copy").num_ack_pending)
+    assert.equal(9000, world:stream("OUT").state.messages)
+  end)
 end)

@@ -149,7 +149,7 @@ describe("Locks, in virtual time", function()
         assert(bus.semaphore("two", 2))
         try(bus.semaphore, "two", 2)
         try(bus.lock, "")
-        try(bus.lock, "x", { cluster = true })
+        try(bus.lock, "x", { retries = 3 })
         try(bus.lock, "x", { timeout = 1 })
         try(bus.lock, "x", "5s")
         try(bus.semaphore, "x")
@@ -166,7 +166,7 @@ describe("Locks, in virtual time", function()
       'bus.lock: this handler holds "door" already, and would wait for itself',
       'bus.semaphore: this handler holds all 2 places of "two", and would wait for itself',
       "bus.lock: name: expected a string of 1 to 1024 bytes",
-      'bus.lock: unknown option "cluster": there are ttl, wait',
+      'bus.lock: unknown option "retries": there are cluster, ttl, wait',
       'bus.lock: unknown option "timeout": here it is "wait"',
       "bus.lock: expected a table of options, got a string",
       "bus.semaphore: n (how many at a time): expected an integer from 1 to 1000000, got nothing",
@@ -281,7 +281,7 @@ describe("Limiters, in virtual time", function()
       try(bus.limiter, "x", { rate = 0 })
       try(bus.limiter, "x", { rate = "5 a day" })
       try(bus.limiter, "x", { rate = 1, burst = 0 })
-      try(bus.limiter, "x", { rate = 1, cluster = true })
+      try(bus.limiter, "x", { rate = 1, retries = 3 })
       local limit = bus.limiter("x", { rate = 1, burst = 5 })
       try(limit.take, limit)
       bus.subscribe("s", function()
@@ -295,7 +295,7 @@ describe("Limiters, in virtual time", function()
     local said = world:said()
     for i, text in ipairs {
       "bus.limiter: rate is required", "bus.limiter: rate: expected how many a second", "rate: expected",
-      "bus.limiter: burst: expected a number from 1 to 1000000000, got 0", 'unknown option "cluster"',
+      "bus.limiter: burst: expected a number from 1 to 1000000000, got 0", 'unknown option "retries"',
       "limiter:take: not while the script loads",
       "limiter:take: n: expected a number above 0, at most the burst (5), got 6",
       "limiter:take: n: expected", "limiter:try: call it with a colon", "limiter:try: call it with a colon",

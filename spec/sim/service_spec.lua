@@ -37,6 +37,58 @@ describe("A service, in virtual time", function()
     assert.is_true(math.abs(all.processing_time - 15e9) < 30e6, all.processing_time)
   end)
 
+  describe("says of itself, in the data of its statistics,", function()
+    local MEASURED = [[
+      local s = bus.service { name = "slow", version = "1.0.0", stats = function(endpoint)
+        return { of = endpoint.name, subject = endpoint.subject, queue = endpoint.queue, unit = endpoint.metadata.unit }
+      end }
+      local calls = 0
+      s:endpoint("wait", { metadata = { unit = "s" }, queue = "mine" }, function(msg) bus.sleep(msg.data) return "" end)
+      s:group("v1", { queue = false }):endpoint("count", { metadata = {}, stats = function()
+        calls = calls + 1
+        return calls
+      end }, print)
+      s:endpoint("quiet", { stats = function() %s end }, print)
+    ]]
+
+    local function data()
+      local list = {}
+      for _, endpoint in ipairs(cjson.decode(ask "STATS".data).endpoints) do
+        list[endpoint.name] = endpoint.data == nil and "none" or endpoint.data
+      end
+      return list
+    end
+
+    it("what its functions return, which are asked every 5 s", function()
+      world:host { settings = { workers = 1 }, scripts = { ["s.lua"] = sim.script(MEASURED:format "") } }
+      world:advance "1s"
+      local said = data()
+      assert.same({ of = "wait", subject = "wait", queue = "mine", unit = "s" }, said.wait)
+      assert.equal("none", said.quiet)
+      assert.equal(1, said.count)
+      world:advance "10s"
+      assert.equal(3, data().count)
+    end)
+
+    it("and keeps the others' when one fails, whose error is in the log", function()
+      world:host { scripts = { ["s.lua"] = sim.script(MEASURED:format 'error "no idea"') } }
+      world:advance "1s"
+      assert.equal("wait", data().wait.of)
+      local errors = world:logged "error"
+      assert.matches("no idea", errors[1].msg)
+      assert.equal("stats of slow", errors[1].handler)
+    end)
+
+    it("and the new version's after a reload", function()
+      local host = world:host { scripts = { ["s.lua"] = sim.script(MEASURED:format "return 1") } }
+      world:advance "1s"
+      assert.equal(1, data().quiet)
+      host:reload("s.lua", sim.script(MEASURED:format "return 2"), true)
+      world:advance "1s"
+      assert.equal(2, data().quiet)
+    end)
+  end)
+
   it("has one id and one start in its process, over reloads, reconnects and its own absence", function()
     local host = world:host { scripts = { ["s.lua"] = SLOW, ["other.lua"] = sim.script [[bus.subscribe("x", print)]] } }
     local before = cjson.decode(ask "STATS".data)

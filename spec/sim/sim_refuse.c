@@ -20,6 +20,8 @@ static lua_Alloc real_allocate; /* the host's; there is one */
 
 static void *allocate_unrefused(void *data, void *memory, size_t old_size, size_t new_size)
 {
+    if (!refuse_counts())
+        return real_allocate(data, memory, old_size, new_size);
     refuse_pause();
     void *moved = real_allocate(data, memory, old_size, new_size);
     refuse_resume();

@@ -32,6 +32,26 @@ describe("A stop, in virtual time", function()
     other:finish()
   end)
 
+  it("answers a request that waits for a state behind messages that are handed back", function()
+    local host = world:host { settings = { workers = 3 }, scripts = { ["j.lua"] = sim.script [[
+      bus.script { workers = 1 }
+      js.stream { name = "JOBS", subjects = { "jobs" } }
+      js.consume("JOBS", { durable = "work", dead_letter = false }, function() sim.burn(20) end)
+      bus.subscribe("ask", function() return "here" end)
+    ]] } }
+    world:publish "jobs"
+    world:advance(5)
+    world:publish "jobs"
+    world:advance(1)
+    world:publish("ask", "", { reply = "_OUTSIDE.1" })
+    world:advance(1)
+    host:stop "10s"
+    world:advance(50)
+    local came = world:came()
+    assert.equal("here", came[1] and came[1].data)
+    host:finish()
+  end)
+
   it("ends by its deadline, whatever runs; what was cancelled comes again at once", function()
     local host = serve [[bus.sleep "1h"]]
     world:publish("jobs", "1")

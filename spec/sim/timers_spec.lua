@@ -55,4 +55,44 @@ describe("Timers, in virtual time", function()
     world:advance "1m"
     assert.same({ "10000 false cancelled" }, world:said { at = true })
   end)
+
+  -- Each state has another order, and all three states have ticks: while some burn, others have to take them.
+  it("tick with their own function, registered through pairs(), with one period and written in one place", function()
+    for seed = 1, 5 do
+      world:close()
+      world = sim.new { seed = seed }
+      world:host { settings = { workers = 3 }, scripts = { ["t.lua"] = sim.script [[
+        bus.subscribe("grow", function() sim.burn(50) end)
+        bus.subscribe("busy", function() sim.burn(12) end)
+        for _, job in pairs { a = { name = "a" }, b = { name = "b" }, c = { name = "c" }, d = { name = "d" } } do
+          bus.every("20ms", function() sim.note(job.name .. " " .. tostring(bus)) end) -- a state is told by an address
+        end
+      ]] } }
+      for _ = 1, 10 do
+        for _ = 1, 3 do world:publish "grow" end
+        world:advance "100ms"
+      end
+      local from, states, count, at = world:now(), {}, 0, {}
+      for i = 1, 50 do
+        for _ = 1, 1 + i % 2 do world:publish("busy", "", { after = "18ms" }) end
+        world:advance "20ms"
+      end
+      for _, note in ipairs(world:read_notes()) do
+        local name, state = note.text:match "^(%l) (.*)$"
+        if name and note.kind == "note" and note.ms > from then
+          if not states[state] then count = count + 1 end
+          states[state] = true
+          local period = math.floor(note.ms / 20)
+          at[period] = at[period] or {}
+          table.insert(at[period], name)
+        end
+      end
+      assert.equal(3, count)
+      for i = 1, 50 do
+        local names = assert(at[from / 20 + i], "no tick at " .. i)
+        table.sort(names)
+        assert.equal("abcd", table.concat(names), ("seed %d, period %d"):format(seed, i))
+      end
+    end
+  end)
 end)

@@ -59,7 +59,11 @@ function trial:make(seed)
   local random = chance.new(seed)
   self.random = random
   self.consumers, self.jobs, self.asked, self.faults = {}, {}, {}, {}
-  for i = 1, random:int(1, 3) do self.consumers[i] = make_consumer(random, i) end
+  self.bursts = seed % 5 == 0 -- many come at once, so that workers take some of them in hand
+  for i = 1, random:int(1, 3) do
+    self.consumers[i] = make_consumer(random, i)
+    if self.bursts then self.consumers[i].concurrency = random:pick { 8, 16, 64 } end
+  end
   self.timer = random:of_hundred(30) and random:int(200, 2000)
   self.host_count = random:of_hundred(30) and 2 or 1
   self.settings = {
@@ -76,7 +80,7 @@ end
 
 function trial:publish_some()
   local random = self.random
-  for _ = 1, random:int(1, 8) do
+  for _ = 1, self.bursts and random:of_hundred(40) and random:int(20, 60) or random:int(1, 8) do
     local c = random:pick(self.consumers)
     local outs, id = random:int(0, 3), #self.jobs + 1
     local job = { id = id, consumer = c, key = random:pick { "k", "l", "m" }, outs = outs,

@@ -41,6 +41,8 @@ UNREFUSED(cJSON *, cJSON_AddStringToObject, (cJSON * object, const char *name, c
           (object, name, text))
 UNREFUSED(cJSON *, cJSON_AddNumberToObject, (cJSON * object, const char *name, double number),
           (object, name, number))
+UNREFUSED(cJSON *, cJSON_AddRawToObject, (cJSON * object, const char *name, const char *json),
+          (object, name, json))
 UNREFUSED(cJSON *, cJSON_AddTrueToObject, (cJSON * object, const char *name), (object, name))
 UNREFUSED(cJSON *, cJSON_AddFalseToObject, (cJSON * object, const char *name), (object, name))
 UNREFUSED(cJSON *, cJSON_AddObjectToObject, (cJSON * object, const char *name), (object, name))
@@ -65,6 +67,7 @@ UNREFUSED(cJSON *, cJSON_AddArrayToObject, (cJSON * object, const char *name), (
 #define cJSON_AddItemToObject unrefused_cJSON_AddItemToObject
 #define cJSON_AddStringToObject unrefused_cJSON_AddStringToObject
 #define cJSON_AddNumberToObject unrefused_cJSON_AddNumberToObject
+#define cJSON_AddRawToObject unrefused_cJSON_AddRawToObject
 #define cJSON_AddTrueToObject unrefused_cJSON_AddTrueToObject
 #define cJSON_AddFalseToObject unrefused_cJSON_AddFalseToObject
 #define cJSON_AddObjectToObject unrefused_cJSON_AddObjectToObject

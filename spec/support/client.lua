@@ -62,6 +62,7 @@ end
 local nats = posix.load "nats" -- by the link of libnats-dev, whichever release that is
 
 local TIMEOUT, NO_RESPONDERS = "Timeout", "no responders available for request"
+local REQUEST = 60 -- seconds for an answer that is expected
 
 local function check(status, what)
   if status ~= 0 then
@@ -138,24 +139,33 @@ end
 local subscription = {}
 subscription.__index = subscription
 
--- The next message, or nil when none came in `seconds` (wait.least). Who says 5 s and more expects
--- one, and waits as long as anybody; who says less may expect none.
-function subscription:next(seconds)
-  seconds = seconds or wait.least
-  if seconds >= 5 then seconds = math.max(seconds, wait.least) end
+local function next_within(self, seconds)
   local out = ffi.new "natsMsg *[1]"
   local status = nats.natsSubscription_NextMsg(out, self.raw, milliseconds(seconds))
   if status ~= 0 then return nil, ffi.string(nats.natsStatus_GetText(status)) end
   return read_message(out[0])
 end
 
--- Exactly `count` messages; raises when they do not come within `seconds` (wait.least or more).
+-- The next message, or nil when none came in `seconds`. Who says 5 s and more expects one, as who says nothing,
+-- and waits as long as anybody (wait.allowed); who says less may expect none.
+function subscription:next(seconds)
+  if seconds and seconds < 5 then return next_within(self, seconds) end
+  local began = wait.now()
+  local got, why
+  repeat
+    got, why = next_within(self, 0.5)
+  until got or why ~= TIMEOUT or wait.now() - began >= wait.allowed(seconds)
+  return got, why
+end
+
+-- Exactly `count` messages; raises when they do not come within `seconds` (wait.allowed).
 function subscription:take(count, seconds)
-  local limit = wait.now() + math.max(seconds or 0, wait.least) * wait.slow
-  local list = {}
+  local began, list = wait.now(), {}
   while #list < count do
-    local got = self:next(math.max(0.001, (limit - wait.now()) / wait.slow))
-    if not got then error(("%d of %d messages came"):format(#list, count), 2) end
+    local got, why = next_within(self, 0.5)
+    if not got and (why ~= TIMEOUT or wait.now() - began >= wait.allowed(seconds)) then
+      error(("%d of %d messages came"):format(#list, count), 2)
+    end
     list[#list + 1] = got
   end
   return list
@@ -250,14 +260,14 @@ function client:publish(subject, data, headers, reply)
   self:flush()
 end
 
--- The reply; or nil and "timeout" or "no responders". options: headers, timeout in seconds
--- (wait.least).
+-- The reply; or nil and "timeout" or "no responders". options: headers, timeout in seconds. Who says 5 s and more
+-- expects one, as who says nothing, and waits for as long as a busy machine may take.
 function client:request(subject, data, options)
   options = options or {}
   local request = make_message(subject, data, options.headers)
-  local reply = ffi.new "natsMsg *[1]"
-  local status = nats.natsConnection_RequestMsg(reply, self.raw, request,
-    milliseconds(options.timeout or wait.least))
+  local reply, seconds = ffi.new "natsMsg *[1]", options.timeout or wait.least
+  if seconds >= 5 then seconds = math.max(seconds, REQUEST) end
+  local status = nats.natsConnection_RequestMsg(reply, self.raw, request, milliseconds(seconds))
   nats.natsMsg_Destroy(request)
   if status == 0 then return read_message(reply[0]) end
   local text = ffi.string(nats.natsStatus_GetText(status))

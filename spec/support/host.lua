@@ -35,6 +35,13 @@ local function has(list, value)
   return false
 end
 
+-- SPEC_WIRE: which way the messages of every host go, "auto" or "nats.c".
+local function with_wire(env)
+  local all = { MOONBUS_WIRE = os.getenv "SPEC_WIRE" }
+  for name, value in pairs(env or {}) do all[name] = value end
+  return all
+end
+
 -- Starts it without waiting. options:
 --   handlers  { ["orders.lua"] = text }, written to handlers/
 --   files     { ["lib/x.lua"] = text }, written beside handlers/
@@ -65,7 +72,7 @@ function host.start(options)
   end
   self.began = wait.now()
   self.process = process.start {
-    command = command, folder = self.folder, env = options.env, stdin = options.stdin,
+    command = command, folder = self.folder, env = with_wire(options.env), stdin = options.stdin,
   }
   self.pid = self.process.pid
   return self
@@ -77,8 +84,7 @@ function host:output() return self:stdout() .. self:stderr() end
 
 -- The events logged so far; a line that is not JSON is { raw = line }.
 function host:events()
-  local text = self:stderr()
-  local fresh = text:sub(self.offset + 1)
+  local fresh = self.process:stderr_behind(self.offset)
   for line, stop in fresh:gmatch "([^\n]*)\n()" do
     local ok, event = pcall(cjson.decode, line)
     if not ok or type(event) ~= "table" then event = { raw = line } end
@@ -125,8 +131,14 @@ end
 -- The `count`-th (first) event that matches; raises after `deadline` seconds (5), or when the
 -- process has ended without it.
 function host:wait_log(pattern, deadline, count)
+  local seen, left = 0, count or 1
   local function found()
-    return self:logged(pattern)[count or 1]
+    local events = self:events()
+    while seen < #events do
+      seen = seen + 1
+      if matches(events[seen], pattern) then left = left - 1 end
+      if left == 0 then return events[seen] end
+    end
   end
   local event = wait.eventually(function()
     return found() or (not self.process:running() and (found() or "ended"))

@@ -5,6 +5,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/thread.h"
+#include "base/value.h"
+
 struct probe {
     struct deadline deadline;
     struct clock *clock; /* not owned */
@@ -81,7 +84,9 @@ struct probe_job {
 struct probe_jobs {
     struct pool *pool; /* not owned */
     int count, children;
-    _Atomic int done;
+    struct pool_share share;
+    _Atomic bool held; /* they do not end */
+    _Atomic int begun, done;
     struct probe_job jobs[];
 };
 
@@ -89,6 +94,9 @@ static void run_job(struct pool_job *pool_job)
 {
     struct probe_job *job = (struct probe_job *)pool_job;
     struct probe_jobs *all = job->all;
+    all->begun++;
+    while (all->held)
+        thread_sleep_until(clock_now_ns() + NS_PER_MS);
     for (int i = 0; job->children && i < all->children; i++)
         pool_submit(all->pool, &job->children[i].job);
     job->turn = ++all->done;
@@ -115,6 +123,23 @@ struct probe_jobs *probe_jobs_new(struct pool *pool, int count, int children)
 void probe_jobs_free(struct probe_jobs *jobs)
 {
     free(jobs);
+}
+
+void probe_jobs_submit_within(struct probe_jobs *jobs, int most)
+{
+    jobs->share.most = most;
+    for (int i = 0; i < jobs->count; i++)
+        pool_submit_within(jobs->pool, &jobs->share, &jobs->jobs[i].job);
+}
+
+void probe_jobs_let(struct probe_jobs *jobs, bool may)
+{
+    jobs->held = !may;
+}
+
+int probe_jobs_begun(struct probe_jobs *jobs)
+{
+    return jobs->begun;
 }
 
 void probe_jobs_submit(struct probe_jobs *jobs)

@@ -24,6 +24,11 @@ struct probe_jobs;
 struct probe_jobs *probe_jobs_new(struct pool *pool, int count, int children);
 void probe_jobs_free(struct probe_jobs *jobs);
 void probe_jobs_submit(struct probe_jobs *jobs);
+/* The same, so many of them at a time. */
+void probe_jobs_submit_within(struct probe_jobs *jobs, int most);
+/* May those that have begun end? At the beginning they may. */
+void probe_jobs_let(struct probe_jobs *jobs, bool may);
+int probe_jobs_begun(struct probe_jobs *jobs);
 int probe_jobs_done(struct probe_jobs *jobs);
 /* Which turn (from 1) the job numbered `index` (from 0) had; 0: it has not run. */
 int probe_jobs_turn(struct probe_jobs *jobs, int index);

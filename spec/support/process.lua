@@ -11,8 +11,22 @@ local process = {}
 process.__index = process
 
 local O_RDONLY, O_WRONLY, O_CREAT, O_APPEND, O_CLOEXEC = 0, 1, 0x40, 0x400, 0x80000
-local PR_SET_PDEATHSIG, WNOHANG, SYS_CLOSE_RANGE = 1, 1, 436
+local WNOHANG = 1
 local PIPE_CAPACITY = 60000
+
+-- Where moonbus was built: set by who is not run by spec/run.
+process.build = "build"
+
+local spawner
+
+-- spec/support/spawn.c
+local function spawn(...)
+  if not spawner then
+    local units = os.getenv "MOONBUS_UNITS" or process.build .. "/libmoonbus_units.so"
+    spawner = posix.load((units:gsub("units.so$", "spawn.so")))
+  end
+  return spawner.spawn(...)
+end
 
 -- The runner's environment without what would steer moonbus, and with what a spec adds; a value of
 -- false takes a variable away.
@@ -37,7 +51,7 @@ end
 local function string_array(list)
   local array = ffi.new("const char *[?]", #list + 1)
   for index, text in ipairs(list) do array[index - 1] = text end
-  return ffi.cast("char *const *", array), array
+  return array
 end
 
 -- What the child reads: nothing, or the given bytes through a pipe (a file when they are many).
@@ -60,47 +74,23 @@ local function open_output(path)
   return fd
 end
 
--- In the child, after fork: nothing here may allocate through libc, whose locks another thread of
--- the runner could have held.
-local function become(child)
-  C.setpgid(0, 0)
-  C.prctl(PR_SET_PDEATHSIG, posix.signals.KILL)
-  if C.getppid() ~= child.parent then C._exit(126) end
-  C.signal(13, nil) -- SIGPIPE: nats.c ignores it in the runner
-  if child.folder and C.chdir(child.folder) ~= 0 then C._exit(126) end
-  C.dup2(child.stdin, 0)
-  C.dup2(child.stdout, 1)
-  C.dup2(child.stderr, 2)
-  C.syscall(SYS_CLOSE_RANGE, child.first, child.last, child.none)
-  C.execvpe(child.file, child.argv, child.env)
-  C._exit(127)
-end
-
 -- options: command (a list), env, folder (where it runs), stdin (bytes).
 function process.start(options)
   local self = setmetatable({ command = options.command, outputs = temp.folder() }, process)
   self.stdout_path = self.outputs .. "/stdout"
   self.stderr_path = self.outputs .. "/stderr"
   local variables = environment(options.env)
-  local argv, keep_argv = string_array(options.command)
-  local env, keep_env = string_array(variables)
-  local child = {
-    parent = C.getpid(), folder = options.folder, file = options.command[1],
-    argv = argv, env = env, stdin = open_stdin(options.stdin, self.outputs),
-    stdout = open_output(self.stdout_path), stderr = open_output(self.stderr_path),
-    first = ffi.new("unsigned int", 3), last = ffi.new("unsigned int", 0xffffffff),
-    none = ffi.new("unsigned int", 0),
-  }
-  self.pid = C.fork()
-  if self.pid == 0 then become(child) end
-  if self.pid < 0 then posix.error "fork" end
-  C.setpgid(self.pid, self.pid) -- whichever of the two comes first
-  C.close(child.stdin)
-  C.close(child.stdout)
-  C.close(child.stderr)
-  self.keep = { keep_argv, keep_env, variables }
+  local argv, env = string_array(options.command), string_array(variables)
+  local streams = ffi.new("int[3]", open_stdin(options.stdin, self.outputs), open_output(self.stdout_path),
+    open_output(self.stderr_path))
+  self.pid = spawn(options.folder, streams, argv, env)
+  if self.pid < 0 then posix.error "vfork" end
+  for i = 0, 2 do C.close(streams[i]) end
   return self
 end
+
+-- What it has written to standard error behind so many bytes.
+function process:stderr_behind(offset) return temp.read(self.stderr_path, offset) or "" end
 
 function process:stdout() return temp.read(self.stdout_path) or "" end
 function process:stderr() return temp.read(self.stderr_path) or "" end

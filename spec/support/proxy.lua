@@ -36,6 +36,8 @@ end
 function proxy:delay(ms) self:tell("delay " .. ms) end
 -- Connections stay, and new ones are accepted, but no byte arrives any more.
 function proxy:swallow() self:tell "swallow" end
+-- Takes 64 KB of what each client says, 25 times a second: so little that it is not given up.
+function proxy:trickle() self:tell "trickle" end
 -- Cuts every connection; new ones are accepted, and get what the server says first, its INFO, but
 -- nothing more passes either way.
 function proxy:greet() self:tell "greet" end
@@ -47,6 +49,9 @@ function proxy:down() self:tell "down" end
 function proxy:reset() self:tell "reset" end
 -- Cuts a connection, once, when the server says something that contains `text`, which is lost.
 function proxy:cut_at(text) self:tell("cut_at " .. text) end
+
+-- Says something to every client, in the server's name; \\r and \\n are written out.
+function proxy:say(text) self:tell("say " .. text) end
 
 -- From now on: has a client said something that contains `text`?
 function proxy:look_for(text) self:tell("look_for " .. text) end

@@ -17,6 +17,7 @@ local AF_INET, SOCK_STREAM, NONBLOCK = 2, 1, 0x800
 local POLLIN, POLLOUT, POLLERR, POLLHUP = 1, 4, 8, 16
 local EAGAIN, EINPROGRESS, MSG_NOSIGNAL = 11, 115, 0x4000
 local CHUNK = 65536
+local TRICKLE = 0.04 -- seconds; whoever sends is told of room when there is a third of it
 
 local listen_port, control_port, server_port = tonumber(arg[1]), tonumber(arg[2]), tonumber(arg[3])
 local buffer = ffi.new("char[?]", CHUNK)
@@ -86,7 +87,11 @@ local function take(side, data)
   table.insert(side.peer.out, { due = wait.now() + mode.delay, data = data })
 end
 
+-- When the next bytes of `side` may be read.
+local function rests_until(side) return mode.trickle and not side.from_server and side.rests_until or 0 end
+
 local function read(side)
+  side.rests_until = wait.now() + TRICKLE
   local count = tonumber(C.read(side.fd, buffer, CHUNK))
   if count > 0 then
     take(side, ffi.string(buffer, count))
@@ -113,6 +118,7 @@ end
 local commands = {
   delay = function(ms) mode.delay = tonumber(ms) / 1000 end,
   swallow = function() mode.swallow = true end,
+  trickle = function() mode.trickle = true end,
   greet = function()
     mode = { delay = 0, greet = true }
     drop_if(function() return true end)
@@ -131,6 +137,13 @@ local commands = {
     drop_if(function() return true end)
   end,
   cut_at = function(text) mode.cut_at = text end,
+  say = function(text)
+    for _, side in pairs(ends) do
+      if not side.from_server then
+        table.insert(side.out, { due = wait.now(), data = (text:gsub("\\r", "\r"):gsub("\\n", "\n")) })
+      end
+    end
+  end,
   look_for = function(text) mode.wanted, mode.seen = text, false end,
   seen = function() return mode.seen or false end,
 }
@@ -149,14 +162,16 @@ local function patience()
   local now, due = wait.now(), nil
   for _, side in pairs(ends) do
     local first = side.out[1]
-    if first and first.due > now and (not due or first.due < due) then due = first.due end
+    for _, at in ipairs { first and first.due or 0, rests_until(side) } do
+      if at > now and (not due or at < due) then due = at end
+    end
   end
   return due and math.ceil((due - now) * 1000) or -1
 end
 
 local function interest(side)
-  local first = side.out[1]
-  return POLLIN + (first and first.due <= wait.now() and POLLOUT or 0)
+  local first, now = side.out[1], wait.now()
+  return (rests_until(side) <= now and POLLIN or 0) + (first and first.due <= now and POLLOUT or 0)
 end
 
 local listener, control = listen_on(listen_port), listen_on(control_port)

@@ -97,6 +97,11 @@ bool refuse_end(void)
     return state.refused > 0;
 }
 
+bool refuse_counts(void)
+{
+    return state.counting;
+}
+
 long refuse_count(void)
 {
     return state.count;

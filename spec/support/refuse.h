@@ -20,6 +20,9 @@ void refuse_no_more(void);
 void refuse_pause(void);
 void refuse_resume(void);
 
+/* Between refuse_begin and refuse_end. */
+bool refuse_counts(void);
+
 /* True: one was refused. */
 bool refuse_end(void);
 

@@ -1,5 +1,5 @@
 -- busted's output: one line for each promise, the failures in full at the end, and the counts to
--- the file that spec/run reads.
+-- the file that spec/run reads; and to another one, if it wants it, how long each spec took.
 local busted = require "busted"
 local ffi = require "ffi"
 local pretty = require "pl.pretty"
@@ -29,8 +29,17 @@ return function()
   local handler = require "busted.outputHandlers.base"()
   local labels = { success = "ok     ", pending = "skipped", failure = "FAILED ", error = "FAILED " }
 
+  local times = os.getenv "MOONBUS_TIMES" or ""
+  local watch = times ~= "" and require "spec.support.times".watch(times)
+
+  local function test_start(test)
+    if watch then watch.begin(handler.getFullName(test)) end
+    return nil, true
+  end
+
   local function file_start(file)
     print(file.name)
+    if watch then watch.begin("before the first of " .. file.name) end
     return nil, true
   end
 
@@ -43,6 +52,7 @@ return function()
   end
 
   local function suite_end()
+    if watch then watch.close() end
     for _, failure in ipairs(handler.failures) do
       print_failure(failure)
     end
@@ -63,6 +73,7 @@ return function()
   end
 
   busted.subscribe({ "file", "start" }, file_start)
+  busted.subscribe({ "test", "start" }, test_start)
   busted.subscribe({ "test", "end" }, test_end)
   busted.subscribe({ "suite", "end" }, suite_end)
   return handler

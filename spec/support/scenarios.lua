@@ -90,6 +90,17 @@ return function(_, tools)
 
   -- Streams ---------------------------------------------------------------------------------
 
+  scenario("a request that names another stream than its subject, or cannot be read, makes none", function(s)
+    s:note(s:api("STREAM.CREATE.S", { name = "T", subjects = { "s.>" } }).error)
+    s:note(s:api("STREAM.CREATE.S", { subjects = { "s.>" } }).error)
+    s:note(s:api("STREAM.CREATE.S", { name = "S", description = { { 1 } } }).error.err_code)
+    s:note(s:api("STREAM.CREATE.S", { name = "S", sources = { { name = "A", filter_subject = { { 1 } } } } })
+      .error.err_code)
+    s:note(s:api("STREAM.NAMES").total)
+    s:stream()
+    s:note(s:api("STREAM.UPDATE.S", { name = "T", subjects = { "s.>" } }).error)
+  end)
+
   scenario("a stream is made, and told of", function(s)
     local made = s:stream { max_msgs = 10 }
     s:note(only(made.config, [[name subjects retention discard storage max_msgs max_bytes max_age

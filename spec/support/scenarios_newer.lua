@@ -1,4 +1,6 @@
 -- As scenarios.lua, of what newer servers have: each with the API level of JetStream that it takes.
+local cjson = require "cjson"
+
 local list = {}
 
 local function scenario(level, name, run) list[#list + 1] = { name = name, run = run, level = level } end
@@ -75,6 +77,135 @@ scenario(2, "what a counter does not take", function(s)
   end
   s:stream { name = "T", subjects = { "t.>" } }
   s:note(s:store("t.a", "", { "Nats-Incr: +5" }))
+end)
+
+-- --- schedules at a time ---
+
+local function epoch(text)
+  local year, month, day, hour, min, sec = text:match "^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)"
+  local at = os.time { year = year, month = month, day = day, hour = hour, min = min, sec = sec, isdst = false }
+  local utc = os.date("!*t", at)
+  utc.isdst = false
+  return at + os.difftime(at, os.time(utc))
+end
+
+-- "@at ..." so many seconds after the last message of the stream was stored.
+local function at(s, seconds)
+  local state = s:api("STREAM.INFO.S").state
+  local time = s:api("STREAM.MSG.GET.S", { seq = state.last_seq }).message.time
+  return os.date("!@at %Y-%m-%dT%H:%M:%SZ", epoch(time) + seconds * s.scale)
+end
+
+local function with_schedules(s, settings)
+  settings = settings or {}
+  settings.allow_msg_schedules, settings.allow_rollup_hdrs = true, true
+  s:stream(settings)
+  s:store("s.now", "")
+end
+
+-- All that lies in the stream, without what tells times.
+local function note_stored(s)
+  local state = s:api("STREAM.INFO.S").state
+  for sequence = state.first_seq, state.last_seq do
+    local message = s:api("STREAM.MSG.GET.S", { seq = sequence }).message
+    if message then
+      local hdrs = message.hdrs and s.from_base64(message.hdrs):gsub("@at [^\r]*", "@at TIME")
+      s:note { seq = sequence, subject = message.subject, data = message.data, hdrs = hdrs }
+    end
+  end
+end
+
+local function schedule(when, more)
+  local headers = { "Nats-Schedule: " .. when, "Nats-Schedule-Target: s.due" }
+  for _, line in ipairs(more or {}) do headers[#headers + 1] = line end
+  return headers
+end
+
+scenario(2, "a schedule at a time is published to its target then, with its headers, and is gone", function(s)
+  with_schedules(s)
+  s:note(s:store("s.at", "data", schedule(at(s, 2), { "Color: red", "Nats-Msg-Id: id" })))
+  note_stored(s)
+  s:pass(4)
+  note_stored(s)
+  s:note_state()
+end)
+
+scenario(2, "one that is past is published at once, and one of the same subject takes its place", function(s)
+  with_schedules(s)
+  s:note(s:store("s.at", "1", schedule(at(s, 3600))))
+  s:note(s:store("s.at", "2", schedule(at(s, 7200))))
+  note_stored(s)
+  s:note(s:store("s.at", "3", schedule(at(s, -3600))))
+  s:pass(1.5)
+  note_stored(s)
+end)
+
+scenario(2, "one is removed by who purges its subject, deletes it, or rolls its subject up", function(s)
+  with_schedules(s)
+  for _, name in ipairs { "a", "b", "c" } do s:store("s.at." .. name, name, schedule(at(s, 2))) end
+  s:note(s:api("STREAM.PURGE.S", { filter = "s.at.a" }).purged)
+  s:note(s:api("STREAM.MSG.DELETE.S", { seq = 3 }).success)
+  s:note(s:store("s.at.c", "rolled", { "Nats-Rollup: sub" }))
+  s:pass(4)
+  note_stored(s)
+end)
+
+scenario(2, "what is no schedule is refused", function(s)
+  with_schedules(s)
+  local time = at(s, 3600)
+  for _, when in ipairs { "@at", "@at tomorrow", "@at 2026-01-01", "at 2026-01-01T00:00:00Z", "", "x" } do
+    s:note { when, s:store("s.at", "", schedule(when)) }
+  end
+  for _, target in ipairs { "t.due", "s.*", "s.>", "s..due", "" } do
+    s:note { target, s:store("s.at", "", { "Nats-Schedule: " .. time, "Nats-Schedule-Target: " .. target }) }
+  end
+  s:note(s:store("s.at", "", { "Nats-Schedule: " .. time }))
+  s:note(s:store("s.due", "", schedule(time)))
+  s:stream { name = "T", subjects = { "t.>" } }
+  s:note(s:store("t.at", "", { "Nats-Schedule: " .. time, "Nats-Schedule-Target: t.due" }))
+end)
+
+scenario(2, "a work queue publishes to its consumer what it has scheduled", function(s)
+  with_schedules(s, { retention = "workqueue" })
+  s:consumer { filter_subject = "s.due" }
+  s:note(s:store("s.at.1", "data", schedule(at(s, 2))))
+  s:pull { batch = 1, expires = 8e9 }
+  local message = s:came(8)
+  s:note { message.subject, message.data, message.headers }
+  s:note(s:api("STREAM.MSG.GET.S", { last_by_subj = "s.at.*" }).error)
+  s:verdict(message, "+ACK")
+  s:pass(0.2)
+  s:note_state()
+end)
+
+scenario(2, "the last message of several subjects is found by a pattern", function(s)
+  with_schedules(s)
+  s:store("s.x.at", "1", schedule(at(s, 3600)))
+  s:store("s.x.due", "2")
+  s:store("s.y.at", "3")
+  for _, subject in ipairs { "s.x.*", "s.*.at", "s.x.none", "s.>" } do
+    local got = s:api("STREAM.MSG.GET.S", { last_by_subj = subject })
+    s:note { subject, got.message and got.message.seq or got.error }
+  end
+end)
+
+scenario(2, "JetStream says its level, and refuses a request that needs a higher one", function(s)
+  local api = s:api "INFO".api
+  s:note { api.level >= 2, type(api.total), type(api.errors) }
+  s:stream()
+  for _, level in ipairs { "0", "1", "2", "99", "x" } do
+    local answer = s:ask("$JS.API.STREAM.INFO.S", "", { "Nats-Required-Api-Level: " .. level })
+    s:note { level, cjson.decode(answer.data).error or "answered" }
+  end
+end)
+
+scenario(2, "what is scheduled has a time to live of its own", function(s)
+  with_schedules(s, { allow_msg_ttl = true })
+  s:note(s:store("s.at", "data", schedule(at(s, 1), { ("Nats-Schedule-TTL: %ds"):format(2 * s.scale) })))
+  s:pass(2.5)
+  note_stored(s)
+  s:pass(4)
+  note_stored(s)
 end)
 
 return list

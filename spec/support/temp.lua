@@ -55,9 +55,11 @@ function temp.write(folder, name, content)
   return path
 end
 
-function temp.read(path)
+-- What is in a file, or what is behind its first `offset` bytes; nil: there is none.
+function temp.read(path, offset)
   local file = io.open(path, "rb")
   if not file then return nil end
+  if offset then file:seek("set", offset) end
   local content = file:read "*a"
   file:close()
   return content

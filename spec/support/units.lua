@@ -11,6 +11,9 @@ typedef struct __natsMsg natsMsg;
 typedef struct __natsConnection natsConnection;
 typedef struct __natsSubscription natsSubscription;
 typedef uint64_t atomic_uint_least64_t;
+typedef int atomic_int;
+typedef bool atomic_bool;
+typedef size_t atomic_size_t;
 typedef int marker_prelude;
 ]]
 

@@ -263,11 +263,11 @@ local PATHS = {
     end
     c:flush()
   end },
-  { "^/slow%-interim", function(c) -- one each 20 ms, for ever
+  { "^/slow%-interim", function(c) -- one each 100 ms, for ever: it takes long until there are too many
     local function one_more()
       if connections[c.fd] ~= c then return end
       c:send "HTTP/1.1 103 Early Hints\r\n\r\n"
-      after(0.02, one_more)
+      after(0.1, one_more)
     end
     one_more()
   end },

@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 #include "base/pool.h"
 #include "base/sync.h"
 #include "base/value.h"
@@ -26,7 +27,10 @@ struct wired {
     struct bus *bus;
     struct consumer *consumer;
     struct subscription *subscription;
-    struct mutex lock; /* the notes, and `stopped` */
+    struct link_gatherer gatherer;
+    int gathered; /* the delivery thread's */
+    int most_at_once;
+    struct mutex lock; /* the notes, `most_at_once`, and `stopped` */
     struct cond changed;
     char *notes, *copy;
     size_t size;
@@ -60,10 +64,8 @@ static void answer(struct wired *wired, const struct delivery *delivery)
     link_send(wired->bus->publish, LANE_BULK, &frame, NULL);
 }
 
-static void on_delivery(void *owner, void *source, struct delivery *delivery)
+static void handle(struct wired *wired, struct delivery *delivery)
 {
-    struct wired *wired = owner;
-    (void)source;
     if (delivery->consumer) {
         note(wired, "took %llu %llu", (unsigned long long)delivery->stream_sequence,
              (unsigned long long)delivery->attempt);
@@ -75,6 +77,23 @@ static void on_delivery(void *owner, void *source, struct delivery *delivery)
             answer(wired, delivery);
     }
     delivery_release(delivery);
+}
+
+static void on_delivery(void *owner, void *source, struct delivery *list)
+{
+    struct wired *wired = owner;
+    int count = 0;
+    (void)source;
+    while (list) {
+        struct delivery *next = list->next;
+        handle(wired, list);
+        list = next;
+        count++;
+    }
+    mutex_lock(&wired->lock);
+    if (count > wired->most_at_once)
+        wired->most_at_once = count;
+    mutex_unlock(&wired->lock);
 }
 
 static void on_whole(void *owner, void *source)
@@ -229,6 +248,27 @@ bool wired_subscribe(struct wired *wired, const char *subject, struct err *err)
     return wired->subscription != NULL;
 }
 
+static void on_gathered(void *owner, struct packet *packet)
+{
+    struct wired *wired = owner;
+    (void)packet;
+    wired->gathered++;
+    link_at_read_end(wired->bus->consume, &wired->gatherer);
+}
+
+static void on_read_end(struct link_gatherer *gatherer)
+{
+    struct wired *wired = container_of(gatherer, struct wired, gatherer);
+    note(wired, "read %d", wired->gathered);
+    wired->gathered = 0;
+}
+
+bool wired_gather(struct wired *wired, const char *subject, struct err *err)
+{
+    wired->gatherer.on_read_end = on_read_end;
+    return link_subscribe(wired->bus->consume, subject, NULL, on_gathered, wired, err) != NULL;
+}
+
 void wired_unsubscribe(struct wired *wired)
 {
     subscription_stop(wired->subscription, on_stopped);
@@ -245,9 +285,11 @@ bool wired_request(struct wired *wired, const char *subject, const char *data, i
 bool wired_publish(struct wired *wired, const char *subject, const char *data, const char *id,
                    struct err *err)
 {
-    struct outbox_message message = {
-        .subject = subject, .data = data, .len = strlen(data), .id = id};
-    return outbox_publish(wired->bus->outbox, &message, on_result, wired, err) != 0;
+    struct outbox_message message = {.subject = subject,
+                                     .data = data,
+                                     .len = strlen(data),
+                                     .id = id ? span_of(id) : (struct span){0}};
+    return outbox_publish(wired->bus->outbox, &message, on_result, wired, err) == 0;
 }
 
 bool wired_consume(struct wired *wired, const char *stream, const char *durable,
@@ -270,6 +312,14 @@ bool wired_consume(struct wired *wired, const char *stream, const char *durable,
 }
 
 /* --- what happened --- */
+
+int wired_most_at_once(struct wired *wired)
+{
+    mutex_lock(&wired->lock);
+    int most = wired->most_at_once;
+    mutex_unlock(&wired->lock);
+    return most;
+}
 
 int wired_count(struct wired *wired, const char *beginning)
 {

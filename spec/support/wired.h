@@ -2,6 +2,7 @@
  * without Lua. What happens is written down, a line each, for a spec to look at.
  *
  *   got a.b hello          a core message; a request is answered with "re:" and its data
+ *   read 3                 a read of those that are gathered has ended: so many had come
  *   reply hello            to a request; or: no reply timeout
  *   stored 4               a publish; or: stored 4 again (a duplicate), not stored timeout
  *   took 4 2               a message of the durable: sequence and attempt; it is acknowledged */
@@ -30,6 +31,8 @@ bool wired_flush(struct wired *wired, int64_t timeout_ns);
 bool wired_api(struct wired *wired, const char *operation, const char *request, struct err *err);
 
 bool wired_subscribe(struct wired *wired, const char *subject, struct err *err);
+/* Its messages are gathered by the spec itself. */
+bool wired_gather(struct wired *wired, const char *subject, struct err *err);
 void wired_unsubscribe(struct wired *wired); /* the last one, which is noted: stopped */
 bool wired_request(struct wired *wired, const char *subject, const char *data, int64_t timeout_ns,
                    struct err *err);
@@ -38,6 +41,9 @@ bool wired_publish(struct wired *wired, const char *subject, const char *data, c
 /* Blocks until the durable is there. */
 bool wired_consume(struct wired *wired, const char *stream, const char *durable,
                    int64_t ack_wait_ns, struct err *err);
+
+/* Of what has come up so far: how many were handed up at once, at most. */
+int wired_most_at_once(struct wired *wired);
 
 /* How many lines begin so. */
 int wired_count(struct wired *wired, const char *beginning);

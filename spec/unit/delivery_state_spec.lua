@@ -337,3 +337,23 @@ describe("any history of a delivery", function()
       end
     end)
 end)
+
+describe("the copy of a delivery, to be tried again much later", function()
+  it("has the message acked when it is stored, and nak'd when it is not", function()
+    for stored, ends in pairs { [true] = { lib.DELIVERY_COPIED, ACK }, [false] = { lib.DELIVERY_NAKED, NAK } } do
+      local d = arrived()
+      assert.is_true(lib.delivery_state_begin_copy(d.state))
+      assert.is_true(lib.delivery_state_is_copied(d.state))
+      assert.is_false(lib.delivery_state_is_letters(d.state))
+      assert.equal(NONE, d.verdict())
+      assert.is_true(d.beat(), "its lease goes on meanwhile")
+      for _, verdict in ipairs { ACK, NAK, TERM } do assert.is_false(d.settle(verdict)) end
+      assert.is_false(d.begin_letter())
+      assert.is_true(lib.delivery_state_end_copy(d.state, ends[1]))
+      assert.equal(ends[2], d.verdict())
+      assert.equal(stored, d.is_done())
+      assert.equal(stored, lib.delivery_state_is_copied(d.state))
+      assert.is_false(lib.delivery_state_end_copy(d.state, ends[1]))
+    end
+  end)
+end)

@@ -200,6 +200,24 @@ describe("OPERATING", function()
   end
 end)
 
+-- Each kind of registration that has handlers, or is fed as they are: `kind` of moonbus_handler_info.
+describe("METRICS", function()
+  it("has each kind of handler", function()
+    local row = read "docs/METRICS.md":match "\n| `moonbus_handler_info`[^\n]*"
+    local pipe, missing, count = io.popen "cat host/engine/kinds/*.c", {}, 0
+    for kind in pipe:read "*a":gmatch "\nconst struct kind kind_[%l_]+ = (%b{})" do
+      local name = kind:match '%.name = "([%l_]+)"'
+      if not kind:find "%.declared = true" and not kind:find "SOURCE_BRINGS_NOTHING" then
+        count = count + 1
+        if not row:find("`" .. name .. "`", 1, true) then missing[#missing + 1] = name end
+      end
+    end
+    pipe:close()
+    assert.is_true(count > 8)
+    assert.same({}, missing)
+  end)
+end)
+
 describe("What is judged", function()
   local judged = require "spec.support.judged"
 

@@ -37,6 +37,22 @@ describe("a joined text", function()
     end)))
   end)
 
+  it("writes numbers of any length, with their zeros", function()
+    for _, digits in ipairs { "1", "10", "99", "100", "1000", "9999", "10000", "99999", "12345678", "10000000",
+      "99999999", "100000000", "900000001", "1764499999000000007", "9999999999999999", "10000000000000000",
+      "10000000100000001", "18446744073709551614" } do
+      local number = 0ULL
+      for digit in digits:gmatch "%d" do number = number * 10 + tonumber(digit) end
+      for _, room in ipairs { 64, #digits + 1 } do
+        assert.equal(digits, (joined(room, function(join) lib.join_number(join, number) end)))
+      end
+    end
+    for number = 0, 20000 do
+      local text = joined(32, function(join) lib.join_number(join, number * 7919) end)
+      assert.equal(("%d"):format(number * 7919), text)
+    end
+  end)
+
   it("may fill its buffer to the last byte", function()
     assert.same({ "abc", false }, { joined(4, function(join) lib.join_text(join, "abc") end) })
   end)

@@ -12,15 +12,20 @@ end
 units.include "bus/request/jsapi.h"
 local lib = units.lib
 
--- The code of the error that this refusal of JetStream's API becomes, and whether waiting helps.
-local function refusal(http, err_code)
+-- What is said of this refusal of JetStream's API, the code of its error, and whether waiting helps.
+local function told(http, err_code)
   local err, api_code = units.err(), ffi.new "int[1]"
   local json = ('{"error":{"code":%d,"err_code":%d,"description":"why"}}'):format(http, err_code)
   assert.is_true(lib.jsapi_parse("STREAM.INFO.X", json, #json, api_code, err) == nil)
   assert.equal(err_code, api_code[0])
   local name, message = units.read_err(err)
+  return message, name, lib.err_passes(err.code)
+end
+
+local function refusal(http, err_code)
+  local message, name, passes = told(http, err_code)
   assert.equal(("STREAM.INFO.X: why (JetStream error %d)"):format(err_code), message)
-  return name, lib.err_passes(err.code)
+  return name, passes
 end
 
 describe("a refusal of JetStream's API", function()
@@ -41,6 +46,13 @@ describe("a refusal of JetStream's API", function()
       assert.same({ "api_error", false }, { refusal(http, err_code) }, err_code)
     end
     assert.same({ "not_found", false }, { refusal(404, 10059) })
+  end)
+
+  it("says what to do, where there is more to be known", function()
+    for err_code, remedy in pairs { [10065] = "`moonbus check --server URL` says which stream has them",
+      [10093] = "`moonbus check` says which subjects the stream takes" } do
+      assert.equal(("STREAM.INFO.X: why (JetStream error %d): %s"):format(err_code, remedy), (told(400, err_code)))
+    end
   end)
 
   it("of a kind that is not known yet asks to come again by its 503 or 429", function()

@@ -89,10 +89,12 @@ end)
 describe("request_outlives_handler and publish_outlives_handler", function()
   for name, setting in pairs { request_outlives_handler = "request_timeout",
     publish_outlives_handler = "publish_timeout" } do
-    it("find a timeout that ends before a call does: " .. name, function()
+    it("find a timeout that ends before a call does, or with it: " .. name, function()
       local facts = { handlers = { subscribe { timeout = 6 } }, settings = { [setting] = 7 } }
       finds(facts, "warning", name, "timeout (6s)", "(7s)", 'timeout = "15s"', 'timeout = "3s"')
       facts.handlers[1].timeout = 7
+      finds(facts, "warning", name, "timeout (7s) is not longer than", "(7s)")
+      facts.handlers[1].timeout = 7.001
       finds_nothing(facts)
     end)
 
@@ -113,7 +115,7 @@ describe("offload_outlives_handler", function()
   end)
 
   it("is silent where one handler can, or no limit is stated", function()
-    finds_nothing { handlers = { offload { timeout = 20 }, subscribe { timeout = 20 }, consume { timeout = 5 } } }
+    finds_nothing { handlers = { offload { timeout = 20 }, subscribe { timeout = 20 }, consume { timeout = 6 } } }
     finds_nothing { handlers = { offload { timeout = 0 }, subscribe { timeout = 10 } } }
   end)
 end)
@@ -206,6 +208,97 @@ describe("naks_fill_pending", function()
   it("is silent where one message after the other is wanted, and where retries are held here", function()
     finds_nothing(durable { messages = 1, max_ack_pending = 1 })
     finds_nothing(durable { messages = 8, max_ack_pending = 20, ordered = true })
+  end)
+end)
+
+describe("park_after", function()
+  it("leaves max_ack_pending its room, where the server has schedules", function()
+    local options = { messages = 8, max_ack_pending = 20, park_after = 60 }
+    finds_nothing(durable(options))
+    local IN = { name = "IN", subjects = { "in.>" } }
+    finds_nothing { handlers = { consume(options) }, streams = { IN, DEAD }, server = 12 }
+    local facts = { handlers = { consume(options) }, streams = { IN, DEAD }, server = 11 }
+    assert.same({ "warning naks_fill_pending", "note retries_not_parked" }, found(facts))
+  end)
+
+  it("is told of where it has no effect", function()
+    local IN = { name = "IN", subjects = { "in.>" } }
+    finds({ handlers = { consume { park_after = 60 } }, streams = { IN, DEAD }, server = 10 }, "note",
+      "retries_not_parked", "2.12 or newer", "2.10", "more than 1m", "delayed naks")
+    finds_nothing { handlers = { consume { park_after = 60 } }, streams = { IN, DEAD }, server = 15 }
+  end)
+end)
+
+describe("never_parked", function()
+  it("finds a park_after that no step of the backoff is longer than", function()
+    finds({ handlers = { consume { park_after = 60, longest_retry = 60, attempts = 5 } } }, "warning", "never_parked",
+      "park_after (1m) is never reached", "attempts (5) is 1m", "backoff.max above 1m")
+    finds_nothing { handlers = { consume { park_after = 60, longest_retry = 60.1 } } }
+  end)
+
+  it("is silent of a script that naks by itself, maybe for longer", function()
+    finds_nothing { handlers = { consume { park_after = 60, longest_retry = 10 } },
+      scripts = { { name = "a.lua", registrations = 1, naks = true } } }
+  end)
+end)
+
+describe("missing_bucket", function()
+  it("finds one that no script states: a warning where the server has none either", function()
+    finds({ buckets = { { name = "locks" } } }, "note", "missing_bucket", "each lock", 'cluster = "locks"',
+      "unless it is there", 'kv.bucket { name = "locks"')
+    finds({ buckets = { { name = "quota", ttl = 0 } }, server = 10 }, "warning", "missing_bucket", "each limit",
+      "there is no such bucket")
+    finds_nothing { buckets = { { name = "locks" } }, streams = { { name = "KV_locks", script = "b.lua" } } }
+  end)
+
+  it("is silent of moonbus' own, and of a host that has not asked yet", function()
+    finds_nothing { buckets = { { name = "moonbus_locks", own = true } }, server = 10 }
+    finds_nothing { buckets = { { name = "locks" } }, serving = true }
+  end)
+end)
+
+describe("forgetful_bucket", function()
+  local function with(settings, bucket, server)
+    settings.name = "KV_locks"
+    if not server then settings.script = "b.lua" end
+    bucket = bucket or {}
+    bucket.name = "locks"
+    return { buckets = { bucket }, streams = { settings }, server = server }
+  end
+
+  it("finds what loses a lock, or has nobody get one", function()
+    for text, settings in pairs {
+      ['storage = "memory", and locks are in it'] = { storage = "memory" },
+      ['discard = "old" and a limit'] = { discard = "old", max_bytes = 1000 },
+      ["no_ack"] = { no_ack = true },
+      ["older than 59s, less than twice the ttl of a lock in it (30s)"] = { max_age = 59e9 },
+    } do
+      finds(with(settings), "warning", "forgetful_bucket", text, "Right: ")
+      settings.allow_rollup_hdrs = true
+      finds(with(settings, nil, 10), "warning", "forgetful_bucket", text)
+    end
+    finds_nothing(with { storage = "file", discard = "new", max_bytes = 1000, max_age = 60e9 })
+  end)
+
+  it("finds what only a server shows: one replica in a cluster, and no rollups", function()
+    finds(with({ allow_rollup_hdrs = true, num_replicas = 1, clustered = true }, nil, 10), "warning",
+      "forgetful_bucket", "replicas = 3")
+    finds(with({}, nil, 10), "warning", "forgetful_bucket", "allow_rollup_hdrs")
+    finds_nothing(with({ allow_rollup_hdrs = true, num_replicas = 1 }, nil, 10))
+  end)
+
+  it("goes by the longest ttl of a lock; a limit has none", function()
+    finds(with({ max_age = 300e9 }, { ttl = 300 }), "warning", "forgetful_bucket", "(5m)", 'ttl = "10m"')
+    finds_nothing(with({ max_age = 10e9 }, { ttl = 0 }))
+  end)
+end)
+
+describe("window_above_age", function()
+  it("finds a stream that no server makes", function()
+    local IN = { name = "IN", subjects = { "in.>" }, script = "a.lua", max_age = 60e9, duplicate_window = 61e9 }
+    finds({ streams = { IN } }, "error", "window_above_age", "(1m1s)", 'duplicate_window = "1m"')
+    IN.duplicate_window = 60e9
+    finds_nothing { streams = { IN } }
   end)
 end)
 
@@ -367,6 +460,32 @@ describe("overlapping_filters", function()
   end)
 end)
 
+describe("filter_takes_nothing", function()
+  local function facts(filters, given)
+    local stream = { name = "IN", subjects = { "in.>", "into" }, script = "a.lua" }
+    for key, value in pairs(given or {}) do stream[key] = value end
+    return { handlers = { consume { filters = filters } }, streams = { stream, DEAD } }
+  end
+
+  it("finds a filter that no subject of the stream has", function()
+    finds(facts { "on.a" }, "warning", "filter_takes_nothing",
+      'the stream IN takes nothing that fits the filter "on.a"', 'a filter within "in.>", "into"')
+    finds(facts { "in.a", "in" }, "warning", "filter_takes_nothing", '"in"')
+    local own_name = facts { "in.a" }
+    own_name.streams[1].subjects = nil
+    finds(own_name, "warning", "filter_takes_nothing", 'within "IN"')
+  end)
+
+  it("is silent where one has it, and where the stream is fed by others, or is not known", function()
+    finds_nothing(facts { "in.a", "into", "*.b" })
+    finds_nothing(facts {})
+    finds_nothing(facts({ "on.a" }, { mirror = { name = "M" } }))
+    finds_nothing(facts({ "on.a" }, { sources = { { name = "M" } } }))
+    finds_nothing(facts({ "on.a" }, { subject_transform = { src = "in.>", dest = "on.>" } }))
+    finds_nothing { handlers = { consume { filters = { "on.a" } } }, streams = { DEAD } }
+  end)
+end)
+
 describe("late_start_of_work_queue", function()
   local QUEUE = { name = "IN", subjects = { "in.>" }, retention = "workqueue", script = "a.lua" }
 
@@ -397,6 +516,11 @@ describe("forgetful_output", function()
         "stored twice")
       assert.same({ "JOBS", "IN/worker" }, { finding.handler, finding.other })
     end
+  end)
+
+  it("is silent of what its script only reads", function()
+    finds_nothing(durable({}, { DEAD,
+      { name = "JOBS", subjects = { "jobs.>" }, script = "a.lua", retention = "workqueue", only_read = true } }))
   end)
 
   it("is silent of an input, and of what only core handlers publish to", function()
@@ -482,5 +606,86 @@ describe("Two subjects overlap", function()
       assert.is_false(units.lib.subject_overlaps(pair[1], pair[2]), pair[1] .. " " .. pair[2])
       assert.is_false(units.lib.subject_overlaps(pair[2], pair[1]), pair[2] .. " " .. pair[1])
     end
+  end)
+end)
+
+describe("idle_backoff", function()
+  it("finds a backoff that no second attempt waits for", function()
+    finds(durable { attempts = 1, backoff_stated = true }, "warning", "idle_backoff", "attempts = 1:",
+      "attempts = 2 or more")
+    finds_nothing(durable { attempts = 2, backoff_stated = true })
+    finds_nothing(durable { attempts = 1 })
+  end)
+
+  it("is silent without a dead letter: there the backoff is used, for ever", function()
+    local facts = durable { attempts = 1, backoff_stated = true }
+    facts.handlers[1].dead_letter = nil
+    finds(facts, "warning", "no_dead_letter")
+  end)
+end)
+
+describe("order_without_token", function()
+  local function ordered(token, filters, subjects)
+    return durable({ ordered = true, order_token = token, filters = filters },
+      { DEAD, { name = "IN", subjects = subjects or { "in.>" }, script = "a.lua" } })
+  end
+
+  it("finds a filter, or else a subject of the stream, that has fewer tokens", function()
+    finds(ordered(3, { "in.*" }), "warning", "order_without_token", 'the subjects of "in.*" have no token 3')
+    finds(ordered(2, {}, { "in.*", "log" }), "warning", "order_without_token", '"log" have no token 2')
+  end)
+
+  it("is silent where each has it, or may have it", function()
+    finds_nothing(ordered(2, { "in.*", "in.a.b" }))
+    finds_nothing(ordered(9, { "in.>" }))
+    finds_nothing(ordered(9, {}))
+    finds_nothing(ordered(0, { "in.*" }))
+  end)
+
+  it("is silent of a stream that stores its messages under other subjects", function()
+    local facts = ordered(3, {}, { "in.*" })
+    facts.streams[2].subject_transform = { src = "in.*", dest = "in.{{partition(4,1)}}.{{wildcard(1)}}" }
+    finds_nothing(facts)
+  end)
+end)
+
+describe("short_max_age", function()
+  local function aged(seconds, options)
+    return durable(options, { DEAD, { name = "IN", subjects = { "in.>" }, script = "a.lua", max_age = seconds * 1e9 } })
+  end
+
+  it("finds messages that go while they are handled", function()
+    finds(aged(24), "warning", "short_max_age", "max_age of IN (24s) is shorter than ack_wait (30s)")
+    finds(aged(21, { ack_wait = 20, timeout = 22 }), "warning", "short_max_age", "(21s) is shorter than timeout (22s)")
+  end)
+
+  it("is silent from there on, without a bound, and for a timeout that nobody has chosen", function()
+    finds_nothing(aged(30))
+    finds_nothing(aged(0))
+    finds_nothing(aged(21, { ack_wait = 20, timeout = 22, timeout_stated = false }))
+  end)
+end)
+
+describe("missing_file", function()
+  it("finds what cannot be read, for who checks; a host that starts says it by itself", function()
+    local facts = { handlers = { consume() }, settings = { unreadable = { { "tls.ca", "/none/ca.pem" } } } }
+    finds(facts, "note", "missing_file", 'tls.ca: "/none/ca.pem" cannot be read')
+    facts.serving = true
+    finds_nothing(facts)
+  end)
+end)
+
+describe("overlaps_itself", function()
+  local function stream(...) return { name = "IN", subjects = { ... }, script = "a.lua" } end
+
+  it("finds subjects of one stream that overlap, and filters of one durable", function()
+    finds({ streams = { stream("in.>", "in.a") } }, "error", "overlaps_itself", 'its subjects "in.>" and "in.a"')
+    finds(durable { filters = { "in.*", "log", "in.a" } }, "error", "overlaps_itself", 'its filters "in.*" and "in.a"')
+  end)
+
+  it("is silent of those that share no subject, and of what a server has", function()
+    finds_nothing { streams = { stream("in.*", "in.a.b", "log") } }
+    finds_nothing(durable { filters = { "in.*", "log", "in.a.b" } })
+    finds_nothing { streams = { { name = "IN", subjects = { "in.>", "in.a" } } }, server = 10 }
   end)
 end)

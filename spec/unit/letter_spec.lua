@@ -48,9 +48,9 @@ end
 
 local function list(headers)
   local out, position = {}, ffi.new "size_t[1]"
-  local name, value = ffi.new "const char *[1]", ffi.new "const char *[1]"
-  while lib.headers_next(headers, position, name, value) do
-    out[#out + 1] = ffi.string(name[0]) .. ": " .. ffi.string(value[0])
+  local field = ffi.new "struct header_field"
+  while lib.headers_next(headers, position, field) do
+    out[#out + 1] = ffi.string(field.name.at, field.name.len) .. ": " .. ffi.string(field.value.at, field.value.len)
   end
   return out
 end
@@ -110,7 +110,7 @@ end)
 describe("a dead letter", function()
   local function letter(headers, data)
     local stored = assert(parse(message { headers = headers, data = data }))
-    local out, err = ffi.new "struct letter", units.err()
+    local out, err = ffi.gc(ffi.new "struct letter", lib.letter_clear), units.err()
     local code = lib.letter_read(stored, out, err)
     if code < 0 then return nil, units.read_err(err) end
     return code == 1 and out or nil, stored

@@ -86,15 +86,50 @@ describe("A bus on a broker in its own process", function()
     assert.equal("got a.b hello\n", notes(one))
   end)
 
-  it("has no frame wait for who wants to know how long the server takes", function()
-    local wired = connected()
+  it("tells whoever gathers when all that one read brought has come", function()
+    local one, other = connected(), connected()
+    call("gather", one, "a.>")
+    assert.is_true(lib.wired_flush(one, 5 * S))
     lib.broker_server_freeze(server, true)
-    lib.wired_ask_rtt(wired)
-    wait.holds(function() return lib.wired_waiting(wired) == 0 end, 0.03) -- the writer is asking
-    local began = wait.now()
-    call("request", wired, "nobody", "hello", 60 * S)
-    wait.eventually(function() return lib.wired_waiting(wired) == 0 end)
-    assert.is_true(wait.now() - began < 0.15)
+    for _ = 1, 20 do call("request", other, "a.b", "hello", 5 * S) end
+    wait.eventually(function() return lib.wired_waiting(other) == 0 end)
+    lib.broker_server_freeze(server, false)
+    expect(one, "read ")
+    assert.equal("read 20\n", notes(one))
+  end)
+
+  it("hands up at once what one read brought to a subscription, in its order, but not too much of it", function()
+    local one, other = connected(), connected()
+    subscribe(one, "a.>")
+    lib.broker_server_freeze(server, true)
+    local expected = {}
+    for i = 1, 100 do
+      call("request", other, "a.b", tostring(i), 5 * S)
+      expected[i] = ("got a.b %d\n"):format(i)
+    end
+    wait.eventually(function() return lib.wired_waiting(other) == 0 end)
+    lib.broker_server_freeze(server, false)
+    expect(one, "got", 100)
+    assert.equal(table.concat(expected), notes(one))
+    wait.eventually(function() return lib.wired_most_at_once(one) == 64 end)
+  end)
+
+  it("has no frame wait for who wants to know how long the server takes", function()
+    local best = math.huge -- of some: it would be half a second each time, and a busy machine is not always late
+    for _ = 1, 10 do
+      local wired = connected()
+      assert.is_true(lib.wired_flush(wired, 5 * S)) -- behind what each connection begins with
+      lib.broker_server_freeze(server, true)
+      lib.wired_ask_rtt(wired)
+      wait.holds(function() return lib.wired_waiting(wired) == 0 end, 0.03) -- the writer is asking
+      local began = wait.now()
+      call("request", wired, "nobody", "hello", 60 * S)
+      wait.eventually(function() return lib.wired_waiting(wired) == 0 end)
+      best = math.min(best, wait.now() - began)
+      lib.broker_server_freeze(server, false)
+      if best < 0.15 then break end
+    end
+    assert.is_true(best < 0.15, best)
   end)
 
   it("says at once that nobody serves a subject", function()

@@ -2,6 +2,7 @@
 local ffi = require "ffi"
 local units = require "spec.support.units"
 
+units.include "base/join.h"
 units.include "engine/run/message_id.h"
 local lib = units.lib
 
@@ -22,7 +23,9 @@ end
 
 local function id_of(input, path, k, subject, size)
   local buf = ffi.new("char[?]", size or 1280)
-  local fits = lib.message_id(input, path, k, subject, buf, size or 1280)
+  local id = ffi.new("struct join[1]", { lib.join_in(buf, size or 1280) })
+  lib.join_text(id, input)
+  local fits = lib.message_id(id, path, k, subject)
   return ffi.string(buf), fits
 end
 

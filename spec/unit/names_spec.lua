@@ -93,20 +93,20 @@ describe("The pages for people who change the host", function()
       if not units[unit] then extra[#extra + 1] = unit end
     end
     table.sort(missing)
-    assert.same({}, missing)
-    assert.same({}, extra)
+    assert.same({}, missing, "units without a row in docs/internals/map.md")
+    assert.same({}, extra, "rows of docs/internals/map.md without a unit")
   end)
 end)
 
 describe("The list of commands in OPERATING", function()
   it("is that of the command line", function()
     local documented, known = {}, {}
-    for name in read "host/cli/commands.c":match "cli_commands%[%].-\n};":gmatch '\n%s*{%s*"(%l+)"' do
+    for name in read "host/cli/commands.c":match "cli_commands%[%].-\n};":gmatch '\n%s*{%s*"([%l-]+)"' do
       known[#known + 1] = name
     end
     local page = read "docs/OPERATING.md"
     for _, name in ipairs(known) do
-      if page:find("moonbus " .. name .. "%f[%W]") then documented[#documented + 1] = name end
+      if page:find("\nmoonbus " .. name:gsub("%-", "%%-") .. "%f[%s]") then documented[#documented + 1] = name end
     end
     assert.is_true(#known > 8)
     assert.same(known, documented)
@@ -136,10 +136,15 @@ describe("A function of moonbus", function()
     it("is described in the reference and for editors: " .. prefix, function()
       local page, annotations, missing = read "docs/REFERENCE.md", read(library), {}
       local names = defined(path)
+      local list = assert(page:match("\n(%- %[`" .. path:gsub("^lua/", ""):gsub("/init", ""):gsub("%.lua$", "")
+        :gsub("/", "%%.") .. "`%][^\n]*)"), "no list of " .. prefix)
       assert.is_true(#names > 0)
       for _, name in ipairs(names) do
         if not page:find("\n### [^\n]*%f[%w]" .. module[1] .. "%." .. name .. "%f[^%w_]") then
           missing[#missing + 1] = "REFERENCE: " .. prefix .. name
+        end
+        if not list:find("[" .. name .. "](#", 1, true) then
+          missing[#missing + 1] = "REFERENCE, the list at its top: " .. prefix .. name
         end
         if not annotations:find("\nfunction " .. module[1] .. "%." .. name .. "%(") and
           not annotations:find("\n" .. module[1] .. "%." .. name .. " = ") and

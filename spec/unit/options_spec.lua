@@ -47,6 +47,12 @@ describe("by default", function()
     assert.same({ min = 1, max = 60, factor = 2, jitter = 0.2 }, spec.backoff)
   end)
 
+  it("a batch has a size: what is no table is told the form", function()
+    local ok, why = pcall(options.consume, "S", { durable = "d", batch = 50 }, handler)
+    assert.is_false(ok)
+    assert.matches('batch: expected { size = 100, wait = "50ms" }, got 50', why, 1, true)
+  end)
+
   it("a core handler replies", function()
     assert.is_true(options.subscribe("s", handler).reply)
   end)

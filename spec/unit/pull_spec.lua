@@ -37,11 +37,23 @@ local function machine(base, most, max_bytes)
     end
   end
 
-  for _, event in ipairs { "connected", "disconnected", "message", "released", "joined", "tick",
-    "found", "gone", "moved" } do
+  for _, event in ipairs { "connected", "disconnected", "joined", "tick", "found", "gone", "moved" } do
     self[event] = function(_, times)
       for _ = 1, times or 1 do
         note(lib["pull_" .. event](pull, self.now))
+      end
+    end
+  end
+  -- Where it says that there is nothing to do until the tick, there is nothing.
+  for _, event in ipairs { "message", "released" } do
+    self[event] = function(_, times)
+      for _ = 1, times or 1 do
+        local tick = self.now + 1
+        local rests = lib["pull_" .. event](pull, tick, self.now)
+        note(lib.pull_tick(pull, self.now))
+        local action = self.action
+        assert.is_true(not rests or (action.batch == 0 and not action.look and not action.keep
+          and action.warn == nil and action.wake_ns >= tick))
       end
     end
   end
@@ -901,7 +913,7 @@ describe("a pin", function()
     lib.pin_set(m.pull.pin, true, (timeout or 60) * S)
     m:connected()
     function m.pinned(_, id, request)
-      local new = lib.pull_pinned(m.pull, request or m.pull.requests, id, #id, m.now)
+      local new = lib.pin_taken(m.pull.pin, request or m.pull.requests, id, #id, m.now)
       m:message()
       return new
     end

@@ -17,11 +17,23 @@ local function source(brings, rules)
     assert.equal(lib["SOURCE_" .. phase], state.phase)
     return self
   end
-  for _, event in ipairs { "start", "fail", "drained", "late", "begin", "end" } do
+  for _, event in ipairs { "start", "fail", "drained", "late" } do
     self[event] = function()
       lib["source_state_" .. event](state)
       return self
     end
+  end
+  function self.begin(_, count)
+    lib.source_state_begin(state, count or 1)
+    return self
+  end
+  self["end"] = function(_, count)
+    lib.source_state_end(state, count or 1)
+    return self
+  end
+  function self.share(_, expected)
+    assert.equal(expected, lib.source_state_share(state, 4, 32))
+    return self
   end
   function self.stop(_, what)
     assert.equal(lib["SOURCE_STOP_" .. what], lib.source_state_stop(state))
@@ -144,6 +156,18 @@ describe("what runs of a source", function()
   it("is no more than its limit at a time", function()
     source("MESSAGES", { limit = 2 }):start():begin():may_begin(true):begin():may_begin(false)["end"](nil)
       :may_begin(true)
+  end)
+
+  it("is shared out: a quarter of what is queued and has a place, at most so many, at least one", function()
+    local it = source("DELIVERIES", { limit = 0 }):start():share(1)
+    for _ = 1, 7 do it:comes(1, "QUEUE") end
+    it:share(1):comes(1, "QUEUE"):share(2)
+    for _ = 9, 127 do it:comes(1, "QUEUE") end
+    it:share(31):comes(1, "QUEUE"):share(32)
+    for _ = 129, 1000 do it:comes(1, "QUEUE") end
+    it:share(32)
+    it.state.rules.limit = 40
+    it:share(10):begin(24):share(4):begin(15):share(1)
   end)
 
   it("in batches begins when there are enough, in number or bytes, or when the oldest has waited enough", function()

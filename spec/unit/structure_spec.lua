@@ -25,8 +25,14 @@ local function file(path, lines)
   return { path = "host/" .. path, text = "/* " .. unit .. " - what it is. */\n" .. body }
 end
 
+-- Which rules have complained of something here.
+local met = {}
+
 local function check(tree, still)
   HOUSE.still = still or {}
+  for _, name in ipairs(rules.names) do
+    rules[name](tree, HOUSE, function() met[name] = true end)
+  end
   return rules.check(tree, HOUSE)
 end
 
@@ -163,6 +169,18 @@ describe("the shape of host/", function()
     assert.same({}, check(bad, { nats = { "host/bus/wire.c" } }))
     assert.same({ ".ci/house.lua: still.nats does not need host/bus/wire.c any more" },
       check({ file "bus/wire.c" }, { nats = { "host/bus/wire.c" } }))
+  end)
+
+  it("has seen each rule complain, above", function()
+    for _, name in ipairs(rules.names) do assert.is_true(met[name] == true, "nothing breaks the rule " .. name) end
+  end)
+
+  it("has each rule that is written in its list", function()
+    local listed = { check = true, find_rings = true }
+    for _, name in ipairs(rules.names) do listed[name] = true end
+    for name, rule in pairs(rules) do
+      if type(rule) == "function" then assert.is_true(listed[name] == true, name .. " is not in rules.names") end
+    end
   end)
 
   it("knows the rules of every list of what still breaks one", function()

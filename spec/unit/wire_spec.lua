@@ -13,101 +13,6 @@ units.include "bus/wire.h"
 units.include "bus/request/jsapi.h"
 local lib = units.lib
 
-describe("the reply subject of a JetStream message", function()
-  local function parse(subject)
-    local out = ffi.new "struct ack_subject"
-    if not lib.wire_parse_ack_subject(subject, out) then
-      return nil
-    end
-    return {
-      stream = ffi.string(out.stream),
-      consumer = ffi.string(out.consumer),
-      domain = ffi.string(out.domain),
-      delivered = tonumber(out.delivered),
-      stream_sequence = tonumber(out.stream_sequence),
-      consumer_sequence = tonumber(out.consumer_sequence),
-      timestamp_ns = tostring(out.timestamp_ns),
-      pending = tonumber(out.pending),
-    }
-  end
-
-  local expected = {
-    stream = "ORDERS", consumer = "billing", domain = "", delivered = 3, stream_sequence = 4711,
-    consumer_sequence = 12, timestamp_ns = "1700000000123456789LL", pending = 7,
-  }
-
-  it("is read in its short form", function()
-    assert.same(expected, parse "$JS.ACK.ORDERS.billing.3.4711.12.1700000000123456789.7")
-  end)
-
-  it("is read with a domain and an account", function()
-    expected.domain = "hub"
-    assert.same(expected, parse "$JS.ACK.hub.ACCHASH.ORDERS.billing.3.4711.12.1700000000123456789.7")
-  end)
-
-  it("is read with whatever may follow", function()
-    assert.same(expected,
-      parse "$JS.ACK.hub.ACCHASH.ORDERS.billing.3.4711.12.1700000000123456789.7.random.more")
-  end)
-
-  it("has no domain where the server writes '_'", function()
-    expected.domain = ""
-    assert.same(expected, parse "$JS.ACK._.ACCHASH.ORDERS.billing.3.4711.12.1700000000123456789.7")
-  end)
-
-  it("keeps a sequence of 64 bits", function()
-    local out = ffi.new "struct ack_subject"
-    assert.is_true(lib.wire_parse_ack_subject("$JS.ACK.S.c.1.18446744073709551615.1.1.0", out))
-    assert.equal(0xffffffffffffffffULL, out.stream_sequence)
-  end)
-
-  it("has numbers of any length", function()
-    local out = ffi.new "struct ack_subject"
-    local digits, value = "", 0ULL
-    for i = 1, 19 do
-      digits, value = digits .. i * 7 % 10, value * 10 + i * 7 % 10
-      assert.is_true(lib.wire_parse_ack_subject("$JS.ACK.S.c.1." .. digits .. ".1.1.0", out))
-      assert.equal(value, out.stream_sequence)
-    end
-  end)
-
-  it("has digits in its numbers, and nothing else, wherever that stands", function()
-    local out = ffi.new "struct ack_subject"
-    for place = 1, 19 do
-      for byte = 1, 255 do
-        local char = string.char(byte)
-        local number = ("7"):rep(place - 1) .. char .. ("7"):rep(19 - place)
-        local read = lib.wire_parse_ack_subject("$JS.ACK.S.c.1." .. number .. ".1.1.0", out)
-        assert.equal(char:find "%d" ~= nil, read)
-      end
-    end
-  end)
-
-  for _, subject in ipairs {
-    "",
-    "orders.created",
-    "$JS.ACK",
-    "$JS.ACK.",
-    "$JS.ACK.S.c.1.2.3.4",
-    "$JS.ACK.S.c.1.2.3.4.5.6",
-    "$JS.ACK.S.c.1.2..4.5",
-    "$JS.ACK.S.c.1.2.3.4.5.",
-    "$JS.ACK.S.c.one.2.3.4.5",
-    "$JS.ACK.S.c.1.-2.3.4.5",
-    "$JS.ACK.S.c.1.18446744073709551616.3.4.5",
-    "$JS.ACK.S.c.1.2.3.9223372036854775808.5",
-    "$JS.ACK.S.c.0.2.3.4.5",
-    "$JS.ACK.S.c.1.0.3.4.5",
-    "$JS.ACK.S.c.1.2.0.4.5",
-    "$JS.ACK." .. ("s"):rep(256) .. ".c.1.2.3.4.5",
-    "$JS.ACK.S." .. ("c"):rep(256) .. ".1.2.3.4.5",
-  } do
-    it(("is not: %q"):format(#subject > 60 and subject:sub(1, 60) .. "..." or subject), function()
-      assert.is_nil(parse(subject))
-    end)
-  end
-end)
-
 describe("the answer to a JetStream publish", function()
   local function parse(json)
     local out, err = ffi.new "struct receipt", units.err()
@@ -242,15 +147,15 @@ describe("header fields", function()
 
   local function get(name)
     local value = lib.headers_get(headers, name)
-    return value ~= nil and ffi.string(value) or nil
+    return value.at ~= nil and ffi.string(value.at, value.len) or nil
   end
 
-  local function all()
+  local function all(of)
     local position = ffi.new "size_t[1]"
-    local name, value = ffi.new "const char *[1]", ffi.new "const char *[1]"
+    local field = ffi.new "struct header_field"
     local fields = {}
-    while lib.headers_next(headers, position, name, value) do
-      fields[#fields + 1] = { ffi.string(name[0]), ffi.string(value[0]) }
+    while lib.headers_next(of or headers, position, field) do
+      fields[#fields + 1] = { ffi.string(field.name.at, field.name.len), ffi.string(field.value.at, field.value.len) }
     end
     return fields
   end
@@ -265,12 +170,13 @@ describe("header fields", function()
 
   it("that were received are sent again, a CR or LF alone as a space, and never with a NUL", function()
     local function again(name, value)
-      return lib.headers_add_received(headers, name, { at = value, len = #value }, units.err())
+      return lib.headers_add_received(headers, { at = name, len = #name }, { at = value, len = #value }, units.err())
     end
     assert.equal(0, again("A", "a\rb\nc"))
     assert.equal(0, again("Empty", ""))
     assert.is_true(again("B", "a\0b") < 0)
     assert.is_true(again("B c", "x") < 0)
+    assert.is_true(again("B\0c", "x") < 0)
     assert.same({ { "A", "a b c" }, { "Empty", "" } }, all())
   end)
 
@@ -302,6 +208,18 @@ describe("header fields", function()
     add("A", "1")
     add("Name", "")
     assert.equal(#"NATS/1.0\r\nA: 1\r\nName: \r\n\r\n", tonumber(lib.headers_wire_size(headers)))
+  end)
+
+  it("are the text that goes over the wire, with what stands around it", function()
+    add("A", "1")
+    add("B", " x: y ")
+    add("C", "")
+    local size = tonumber(lib.headers_wire_size(headers))
+    local block = ffi.new("char[?]", size)
+    assert.equal(block + size, lib.headers_write(headers, block))
+    assert.equal("NATS/1.0\r\nA: 1\r\nB:  x: y \r\nC: \r\n\r\n", ffi.string(block, size))
+    assert.same(all(), all(lib.headers_of_block(block, size)))
+    assert.same({}, all(lib.headers_of_block(nil, 0)))
   end)
 
   it("may hold any other byte in a value", function()

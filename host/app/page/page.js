@@ -401,6 +401,16 @@ function showRecent(recent) {
       ` ${entry.text}`), "None since this host began.");
 }
 
+function showServices(services) {
+  $("served").hidden = services.length === 0;
+  fill($("services").tBodies[0], services.map((service) => make("tr", { "data-key": service.id },
+    make("th", { scope: "row" }, service.name),
+    make("td", {}, service.version),
+    make("td", { class: "n" }, number(service.endpoints)),
+    make("td", {}, service.started ? stamp(service.started) : ""),
+    make("td", {}, make("code", {}, service.id)))));
+}
+
 function showConnections(sample, status) {
   const figure = (name, connection) => one(sample, `moonbus_connection_${name}`, { connection });
   fill($("connections").tBodies[0], Object.entries(status.connections ?? {}).map(([name, state]) => make("tr", {},
@@ -423,6 +433,7 @@ function draw() {
   showHandlers(answers.sample);
   showDetail(answers.sample);
   showRecent(answers.recent);
+  showServices(answers.status.services ?? []);
   showConnections(answers.sample, answers.status);
 }
 

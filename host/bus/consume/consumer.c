@@ -39,28 +39,61 @@ static enum puller_taken take_message(struct puller *puller, struct packet *pack
     struct delivery *delivery = delivery_new(consumer, &consumer->leases, packet, ack, now_ns);
     if (!delivery)
         return PULLER_UNSEEN;
-    leases_hold(&consumer->leases, delivery);
-    delivery_hold(delivery, now_ns);
+    leases_hold(&consumer->leases, delivery, now_ns);
     consumer->condemned_now = leases_take_condemned(&consumer->leases, ack);
     *taken = delivery;
     return PULLER_HELD;
 }
 
-static void hand_on_message(struct puller *puller, void *taken)
+static void hand_up(struct consumer *consumer, struct delivery *delivery)
+{
+    const struct sink *sink = &consumer->puller.intake->sink;
+    sink->on_delivery(sink->owner, consumer->source, delivery);
+}
+
+static void on_looked(struct delivery *delivery, bool copied)
+{
+    struct consumer *consumer = delivery->consumer;
+    struct puller *puller = puller_retain(&consumer->puller);
+    if (copied)
+        delivery_release(delivery);
+    else
+        hand_up(consumer, delivery);
+    puller_call_end(puller);
+    puller_release(puller);
+}
+
+/* True: it has come again, and its copy is looked for first; the source stays until that is known.
+ */
+static bool look_for_copy(struct consumer *consumer, struct delivery *delivery)
+{
+    bool again = delivery->attempt > delivery->attempts_before + 1;
+    if (!consumer->retries.after_ns || !again || !puller_call_begin(&consumer->puller))
+        return false;
+    bool asked = retries_look(delivery, on_looked);
+    if (!asked)
+        puller_call_end(&consumer->puller);
+    return asked;
+}
+
+static void hand_on_message(struct puller *puller, void *taken, bool alone)
 {
     struct consumer *consumer = consumer_of(puller);
-    const struct sink *sink = &puller->intake->sink;
     struct condemned *condemned = consumer->condemned_now;
     struct delivery *delivery = taken;
-    if (!condemned) {
-        sink->on_delivery(sink->owner, consumer->source, delivery);
-        return;
-    }
     consumer->condemned_now = NULL;
-    deadletter_send(delivery, condemned->subject, &condemned->reason, condemned->nak_delay_ns, NULL,
-                    NULL);
-    free(condemned);
-    delivery_release(delivery);
+    if (consumer->retries.brings && !retries_open(&consumer->retries, delivery)) {
+        free(condemned);
+    } else if (condemned) {
+        deadletter_send(delivery, condemned->subject, &condemned->reason, condemned->nak_delay_ns,
+                        NULL, NULL);
+        free(condemned);
+        delivery_release(delivery);
+    } else if (!look_for_copy(consumer, delivery)) {
+        gather_add(&consumer->gather, delivery);
+    }
+    if (alone)
+        gather_flush(&consumer->gather);
 }
 
 static bool knows_message(struct puller *puller, const struct ack_subject *ack, uint64_t now_ns)
@@ -85,6 +118,7 @@ static void free_consumer(struct puller *puller)
     consumer_spec_clear(&consumer->spec);
     mutex_destroy(&consumer->setup_lock);
     leases_clear(&consumer->leases);
+    retries_clear(&consumer->retries);
     free(consumer);
 }
 
@@ -106,6 +140,7 @@ struct consumer *consumer_new(const struct intake *intake, const struct consumer
         return NULL;
     }
     consumer->source = source;
+    gather_init(&consumer->gather, intake, source);
     mutex_init(&consumer->setup_lock);
     int code = consumer_spec_copy(&consumer->spec, spec, err);
     struct puller_options options = {
@@ -136,6 +171,17 @@ void consumer_free(struct consumer *consumer)
         puller_release(&consumer->puller);
 }
 
+int consumer_set_retries(struct consumer *consumer, const char *stream, const char *durable,
+                         bool brings, int64_t after_ns, struct err *err)
+{
+    return retries_init(&consumer->retries, stream, durable, brings, after_ns, err);
+}
+
+const struct retries *consumer_retries(const struct consumer *consumer)
+{
+    return &consumer->retries;
+}
+
 int consumer_start(struct consumer *consumer, struct err *err)
 {
     return puller_start(&consumer->puller, err);
@@ -143,6 +189,7 @@ int consumer_start(struct consumer *consumer, struct err *err)
 
 void consumer_stop(struct consumer *consumer, void (*on_stopped)(void *source))
 {
+    leases_end(&consumer->leases);
     puller_stop(&consumer->puller, on_stopped, consumer->source);
 }
 

@@ -23,6 +23,7 @@
 #include "bus/consume/delivery.h"
 #include "bus/consume/intake.h"
 #include "bus/consume/puller.h"
+#include "bus/consume/retries.h"
 #include "bus/retry.h"
 
 struct cJSON;
@@ -98,6 +99,12 @@ int consumer_ensure(struct consumer *consumer, bool may_update, uint64_t deadlin
  * stays as it was. Blocks: pool threads only. */
 int consumer_change(struct consumer *consumer, const struct consumer_spec *spec,
                     uint64_t deadline_ns, struct err *err);
+
+/* Its long retries become copies (retries.h): naks of more than after_ns. brings: it is the durable
+ * of copies of that stream and durable, else it is that durable itself. Once, before the start. */
+int consumer_set_retries(struct consumer *consumer, const char *stream, const char *durable,
+                         bool brings, int64_t after_ns, struct err *err);
+const struct retries *consumer_retries(const struct consumer *consumer);
 
 /* Subscribes and begins to pull. After consumer_ensure. */
 int consumer_start(struct consumer *consumer, struct err *err);

@@ -6,9 +6,9 @@
 
 #include "base/container.h"
 #include "bus/consume/consumer.h"
+#include "bus/consume/gather.h"
 #include "bus/consume/leases.h"
 #include "bus/consume/puller.h"
-#include "bus/wire.h"
 
 /* Which absence was said in the log already. */
 enum told { TOLD_NOTHING, TOLD_CONSUMER_GONE, TOLD_STREAM_GONE };
@@ -23,6 +23,9 @@ struct consumer {
     char broken[CONSUMER_BROKEN_MAX]; /* under the puller's lock: what of the server's settings
                                        * breaks what is stated; "" for nothing */
 
+    struct retries retries; /* never changes once it is started */
+
+    struct gather gather;            /* the delivery thread's, and so is */
     struct condemned *condemned_now; /* the delivery thread's: of what it has taken; or NULL */
 
     /* One setting up at a time. Held while blocking on the server, so on pool threads only; before

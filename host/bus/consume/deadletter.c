@@ -13,12 +13,15 @@
 #include "base/value.h"
 #include "bus/consume/leases.h"
 #include "bus/consume/puller.h"
+#include "bus/jscode.h"
 #include "bus/letter.h"
 #include "bus/outbox/publish.h"
 #include "bus/request/jsapi.h"
 
 /* What is left of the error when the whole is too large. */
 #define ERROR_SHORT 120
+
+#define CIRCLES_PREFIX "moonbus.dead."
 
 #define HEADERS_MOST 1000 /* that are copied; else a reference */
 
@@ -30,6 +33,7 @@ struct deadletter {
     struct condemned *why;          /* owned: where to, and what for */
     struct letter_escort *escort;   /* until it has heard; or NULL */
     struct stored_message original; /* owned; when it had to be fetched, else empty */
+    bool made;                      /* DEADLETTER_CIRCLES was made for it */
 };
 
 /* How much of the original goes along. */
@@ -54,6 +58,8 @@ static void log_not_stored(const struct deadletter *letter, const struct err *er
               value_format_duration(letter->why->nak_delay_ns / NS_PER_MS * NS_PER_MS, delay,
                                     sizeof delay));
 }
+
+static void send_letter(struct deadletter *letter, enum extent extent);
 
 static void end_escort(struct letter_escort *escort, const struct err *err)
 {
@@ -81,11 +87,66 @@ static void fail_letter(struct deadletter *letter, const struct err *err)
     free_letter(letter);
 }
 
+/* One that goes in a circle, and cannot be stored where it would end: it must not wait for that, as
+ * it would keep a place of max_ack_pending, and anybody may write the header. */
+static void drop_letter(struct deadletter *letter, const struct err *err)
+{
+    const struct delivery *delivery = letter->delivery;
+    log_event(LOG_ERROR,
+              &(struct log_context){.stream = delivery->stream,
+                                    .consumer = delivery->durable,
+                                    .subject = delivery->packet.subject,
+                                    .sequence = delivery->stream_sequence,
+                                    .code = err_name(err->code),
+                                    .verdict = "term",
+                                    .only_trace = true},
+              "terminated, as the stream " DEADLETTER_CIRCLES " does not take its dead letter: %s",
+              err->message);
+    delivery_end_letter(letter->delivery, DELIVERY_DROPPED, 0);
+    end_escort(letter->escort, err);
+    free_letter(letter);
+}
+
+static void on_circles_made(void *owner, const cJSON *reply, int api_code, const struct err *err)
+{
+    struct deadletter *letter = owner;
+    (void)reply;
+    if (err && api_code != JSCODE_STREAM_EXISTS && err_passes((int)err->code))
+        fail_letter(letter, err);
+    else if (err && api_code != JSCODE_STREAM_EXISTS)
+        drop_letter(letter, err);
+    else
+        send_letter(letter, WHOLE);
+}
+
+/* False: nobody will answer. */
+static bool make_circles(struct deadletter *letter)
+{
+    struct jsapi *jsapi = letter->delivery->leases->puller->intake->jsapi;
+    const char *subjects = DEADLETTER_CIRCLES_SUBJECTS;
+    cJSON *config = cJSON_CreateObject();
+    cJSON_AddStringToObject(config, "name", DEADLETTER_CIRCLES);
+    cJSON_AddItemToObject(config, "subjects", cJSON_CreateStringArray(&subjects, 1));
+    cJSON_AddStringToObject(config, "storage", "file");
+    cJSON_AddStringToObject(config, "description", "dead letters of moonbus that went in a circle");
+    letter->made = true;
+    uint64_t id = jsapi_call(jsapi, "STREAM.CREATE." DEADLETTER_CIRCLES, config, on_circles_made,
+                             letter, NULL);
+    cJSON_Delete(config);
+    return id != 0;
+}
+
 static void on_letter_published(void *owner, const struct receipt *receipt, const struct err *err)
 {
     struct deadletter *letter = owner;
     if (!receipt) {
-        fail_letter(letter, err);
+        bool circles = strncmp(letter->why->subject, CIRCLES_PREFIX, strlen(CIRCLES_PREFIX)) == 0;
+        if (circles && !letter->made && err->code == ERR_NO_STREAM && make_circles(letter))
+            return;
+        if (circles && !err_passes((int)err->code) && err->code != ERR_CLOSED)
+            drop_letter(letter, err);
+        else
+            fail_letter(letter, err);
         return;
     }
     delivery_end_letter(letter->delivery, DELIVERY_STORED, 0);
@@ -110,14 +171,14 @@ static int copy_header(struct headers *headers, const struct deadletter *letter,
     span_text(name, bare, sizeof renamed - PREFIX);
     if (strlen(bare) != name.len)
         return 0;
-    int code = headers_add_received(headers, letter_renames(bare) ? renamed : bare, value, err);
+    int code =
+        headers_add_received(headers, span_of(letter_renames(name) ? renamed : bare), value, err);
     return code == ERR_MEMORY ? code : 0;
 }
 
 static int copy_headers(struct headers *headers, const struct deadletter *letter, struct err *err)
 {
     struct header_field field;
-    const char *name, *value;
     size_t position = 0;
     int code = 0;
     if (!letter->original.data) {
@@ -125,9 +186,8 @@ static int copy_headers(struct headers *headers, const struct deadletter *letter
             code = copy_header(headers, letter, field.name, field.value, err);
         return code;
     }
-    while (!code && headers_next(&letter->original.headers, &position, &name, &value))
-        code = copy_header(headers, letter, (struct span){name, strlen(name)},
-                           (struct span){value, strlen(value)}, err);
+    while (!code && headers_next(&letter->original.headers, &position, &field))
+        code = copy_header(headers, letter, field.name, field.value, err);
     return code;
 }
 
@@ -194,23 +254,26 @@ static void warn_of_reference(const struct delivery *delivery, const char *why)
               "%s: only a reference to it is stored", why);
 }
 
-/* Where letters go round is not seen from here, but that they do. A message that waited for an end
- * of that would keep a place of max_ack_pending, and anybody may write the header: it is
- * terminated. */
-bool deadletter_circles(const struct delivery *delivery, const char *subject,
-                        const struct log_context *context, const struct err *reason)
+/* Where letters go round is not seen from here, but that they do. */
+const char *deadletter_target(const struct delivery *delivery, const char *subject,
+                              const struct log_context *context, const struct err *reason,
+                              char *buf)
 {
     struct log_context with = *context;
     if (!subject || letter_hops(&delivery->packet.headers) < DEADLETTER_HOPS_MOST)
-        return false;
-    with.verdict = "term";
-    with.only_trace = true;
-    log_event(
-        LOG_ERROR, &with,
-        "%s; terminated: it has been a dead letter %d times in a row, so dead letters go in a "
-        "circle, one leg of which is %s: let what consumes them have another dead_letter",
-        reason->message, DEADLETTER_HOPS_MOST, subject);
-    return true;
+        return subject;
+    bool back = strcmp(delivery->stream, DEADLETTER_CIRCLES) == 0;
+    snprintf(buf, DEADLETTER_SUBJECT_BYTES, CIRCLES_PREFIX "%s.%s", delivery->stream,
+             delivery->durable);
+    with.verdict = back ? "term" : "dead_letter";
+    with.dead_letter = back ? NULL : buf;
+    with.only_trace = back;
+    log_event(LOG_ERROR, &with,
+              "%s; %s: it has been a dead letter %d times in a row, so dead letters go in a "
+              "circle, one leg of which is %s: let what consumes them have another dead_letter",
+              reason->message, back ? "terminated" : "to the stream " DEADLETTER_CIRCLES,
+              DEADLETTER_HOPS_MOST, subject);
+    return back ? NULL : buf;
 }
 
 /* As much as goes through. 0: on_result will run. */
@@ -228,7 +291,7 @@ static int publish_letter(struct deadletter *letter, enum extent extent, struct 
     memcpy(end, ":dead", sizeof ":dead");
     for (; extent <= REFERENCE_ONLY; extent++) {
         struct outbox_message message = {
-            .subject = letter->why->subject, .headers = &headers, .id = id};
+            .subject = letter->why->subject, .headers = &headers, .id = span_of(id)};
         if (extent != REFERENCE_ONLY) {
             message.data = original->data ? original->data : delivery->packet.data;
             message.len = original->data ? original->len : delivery->packet.len;
@@ -240,9 +303,7 @@ static int publish_letter(struct deadletter *letter, enum extent extent, struct 
         size_t size = headers_wire_size(&headers) + strlen("Nats-Msg-Id: \r\n") + strlen(id);
         code = ERR_TOO_LARGE;
         if ((size <= HEADERS_BYTES_MOST && size + message.len <= bound) || extent == REFERENCE_ONLY)
-            code = outbox_publish(outbox, &message, on_letter_published, letter, err) != 0
-                       ? 0
-                       : (int)err->code;
+            code = outbox_publish(outbox, &message, on_letter_published, letter, err);
         if (code != ERR_TOO_LARGE)
             break;
         if (extent == ERROR_SHORTENED)
@@ -331,8 +392,8 @@ static struct condemned *condemned_new(const struct delivery *delivery, const ch
     struct condemned *why = calloc(1, sizeof *why + len);
     if (!why)
         return NULL;
-    why->stream_sequence = delivery->stream_sequence;
-    why->timestamp_ns = delivery->timestamp_ns;
+    why->stream_sequence = delivery->key_sequence;
+    why->timestamp_ns = delivery->key_timestamp_ns;
     why->nak_delay_ns = nak_delay_ns;
     why->reason = *reason;
     memcpy(why->subject, subject, len);

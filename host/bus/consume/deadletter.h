@@ -13,8 +13,9 @@
  *
  * Dead letters may be consumed, and die again. When they come back to where they began, by way of
  * other streams and other hosts, of which no host sees the whole, only the letters tell: each
- * counts how often it has been one (-Hops), and no more than DEADLETTER_HOPS_MOST in a row are
- * written.
+ * counts how often it has been one (-Hops). After DEADLETTER_HOPS_MOST in a row the next is stored
+ * where nobody consumes it: in DEADLETTER_CIRCLES, which is made when it is needed. So it goes
+ * round no more, and is there: anybody may write the header.
  *
  * Any thread. */
 #ifndef MOONBUS_BUS_CONSUME_DEADLETTER_H
@@ -25,11 +26,17 @@
 
 #define DEADLETTER_HOPS_MOST 8
 
-/* Has the message been a dead letter that often, so that there is to be none of it any more? Then
- * the log says so, with reason's sentence. subject: where it would go; NULL: nowhere, which is no
- * circle. context: what the log knows of it. */
-bool deadletter_circles(const struct delivery *delivery, const char *subject,
-                        const struct log_context *context, const struct err *reason);
+#define DEADLETTER_CIRCLES "MOONBUS_DEAD"
+#define DEADLETTER_CIRCLES_SUBJECTS "moonbus.dead.>"
+#define DEADLETTER_SUBJECT_BYTES 800
+
+/* Where its dead letter goes, if subject is stated for it (NULL: none is): there; or, when it has
+ * been one so often, to DEADLETTER_CIRCLES, by a subject in buf; NULL: nowhere, as it comes from
+ * there. The log says what is not as stated, with reason's sentence. context: what the log knows of
+ * the message. buf: of DEADLETTER_SUBJECT_BYTES. */
+const char *deadletter_target(const struct delivery *delivery, const char *subject,
+                              const struct log_context *context, const struct err *reason,
+                              char *buf);
 
 /* What goes along with a letter, and hears how it ended. */
 struct letter_escort {

@@ -11,18 +11,16 @@
 #include "base/log.h"
 #include "base/sync.h"
 #include "base/value.h"
+#include "bus/ack_subject.h"
 #include "bus/consume/leases.h"
 #include "bus/consume/ordered.h"
 #include "bus/consume/puller.h"
 #include "bus/request/inbox.h"
-#include "bus/retry.h"
-#include "bus/wire.h"
 
 static bool beat_open(struct link_gate *gate);
 static void beat_done(struct link_gate *gate, bool sent);
 static bool verdict_open(struct link_gate *gate);
 static void verdict_done(struct link_gate *gate, bool sent);
-static void on_beat(struct deadline *deadline);
 
 static struct puller *puller_of(const struct delivery *delivery)
 {
@@ -34,26 +32,45 @@ static uint64_t ack_wait_of(const struct delivery *delivery)
     return (uint64_t)puller_of(delivery)->ack_wait_ns;
 }
 
-static struct delivery *new_delivery(struct packet *packet, size_t room)
+/* What every message has is zero in it; or it is NULL. */
+static struct delivery *new_delivery(struct delivery *delivery, struct packet *packet)
 {
-    struct delivery *delivery = calloc(1, sizeof *delivery + room);
     if (!delivery)
         return NULL;
     atomic_init(&delivery->references, 1);
     atomic_init(&delivery->attempt, 1);
+    delivery->bytes = packet_bytes(packet);
     delivery->packet = packet_take(packet);
     return delivery;
 }
 
-struct delivery *delivery_new_core(struct packet *packet, size_t room)
+/* Memory for one without a lease. */
+static struct delivery *plain_block(void)
 {
-    struct delivery *delivery = new_delivery(packet, room);
+    struct delivery *delivery = malloc(sizeof *delivery);
+    if (delivery)
+        memset(delivery, 0, offsetof(struct delivery, attempts_before));
+    return delivery;
+}
+
+struct delivery *delivery_new_core(struct packet *packet)
+{
+    struct delivery *delivery = new_delivery(plain_block(), packet);
     if (!delivery)
         return NULL;
     delivery->reply_to = delivery->packet.reply;
     delivery->arrived_ns = clock_now_ns();
     delivery->timestamp_ns = clock_wall_at(delivery->arrived_ns);
     return delivery;
+}
+
+void delivery_own(struct delivery *delivery)
+{
+    if (delivery->leases) /* its ack subject lies there; and its consumer's credit bounds them */
+        return;
+    packet_own(&delivery->packet);
+    if (delivery->reply_to)
+        delivery->reply_to = delivery->packet.reply;
 }
 
 static void note_stored(struct delivery *delivery, const struct ack_subject *ack)
@@ -64,9 +81,9 @@ static void note_stored(struct delivery *delivery, const struct ack_subject *ack
 }
 
 struct delivery *delivery_new_ordered(struct ordered *ordered, struct packet *packet,
-                                      const struct ack_subject *ack, size_t room)
+                                      const struct ack_subject *ack)
 {
-    struct delivery *delivery = new_delivery(packet, room);
+    struct delivery *delivery = new_delivery(plain_block(), packet);
     if (!delivery)
         return NULL;
     delivery->ordered = ordered_retain(ordered);
@@ -81,7 +98,7 @@ struct delivery *delivery_new(struct consumer *consumer, struct leases *leases,
 {
     struct puller *puller = leases->puller;
     must_hold(&puller->lock);
-    struct delivery *delivery = new_delivery(packet, puller->intake->sink.room);
+    struct delivery *delivery = new_delivery(leases_block(leases), packet);
     if (!delivery)
         return NULL;
     delivery_state_init(&delivery->state, now_ns);
@@ -94,8 +111,9 @@ struct delivery *delivery_new(struct consumer *consumer, struct leases *leases,
     delivery->durable = puller->name;
     delivery->pardons = leases->pardons;
     note_stored(delivery, ack);
+    delivery->key_sequence = ack->stream_sequence;
+    delivery->key_timestamp_ns = ack->timestamp_ns;
     delivery->attempt = ack->delivered > 0 ? ack->delivered : 1;
-    delivery->beat.on_due = on_beat;
     delivery->beat_gate = (struct link_gate){.open = beat_open, .done = beat_done};
     delivery->verdict_gate = (struct link_gate){.open = verdict_open, .done = verdict_done};
     return delivery;
@@ -107,92 +125,34 @@ struct delivery *delivery_retain(struct delivery *delivery)
     return delivery;
 }
 
-static void release_references(struct delivery *delivery, int references)
-{
-    if (atomic_fetch_sub(&delivery->references, references) != references)
-        return;
-    if (delivery->ordered)
-        ordered_released(delivery->ordered, delivery->packet.len);
-    packet_clear(&delivery->packet);
-    if (delivery->leases)
-        puller_release(puller_of(delivery));
-    if (delivery->rejoined) /* freeing nothing costs, and this is done for each message */
-        free(delivery->rejoined);
-    free(delivery);
-}
-
 void delivery_release(struct delivery *delivery)
 {
-    release_references(delivery, 1);
-}
-
-/* --- what has become of it --- */
-
-enum verdict delivery_verdict(const struct delivery *delivery)
-{
-    return delivery_state_verdict(&delivery->state);
-}
-
-bool delivery_settled(const struct delivery *delivery)
-{
-    return delivery_state_is_taken(&delivery->state);
-}
-
-bool delivery_is_letters(const struct delivery *delivery)
-{
-    return delivery_state_is_letters(&delivery->state);
-}
-
-bool delivery_was_joined(const struct delivery *delivery)
-{
-    return delivery_state_joined(&delivery->state) > 0;
+    if (atomic_fetch_sub(&delivery->references, 1) != 1)
+        return;
+    if (delivery->ordered)
+        ordered_released(delivery->ordered, delivery->bytes);
+    packet_clear(&delivery->packet);
+    struct leases *leases = delivery->leases;
+    if (!leases) {
+        free(delivery);
+        return;
+    }
+    if (delivery->rejoined) /* freeing nothing costs, and this is done for each message */
+        free(delivery->rejoined);
+    if (!leases_keep_block(leases, delivery))
+        free(delivery);
+    puller_release(leases->puller);
 }
 
 static int settled_already(const struct delivery *delivery, struct err *err)
 {
     if (delivery_verdict(delivery) == VERDICT_NONE)
-        return err_set(err, ERR_SETTLED, "the message is on its way to the dead letter");
+        return err_set(err, ERR_SETTLED, "the message is on its way to %s",
+                       delivery_is_copied(delivery) ? "the stream of retries" : "the dead letter");
     return err_set(err, ERR_SETTLED, "the message has had its verdict");
 }
 
 /* --- heartbeats --- */
-
-/* Heartbeats are due at multiples of a step, so that those of many messages go out in bulk: each by
- * itself would wake the clock, the writer, and with its flush the reader (10,000 messages held for
- * long, ack_wait 6 s: 6.6-8.3 % of a CPU, and 1.0-1.2 % in steps). */
-#define BEAT_STEPS 32
-#define BEAT_STEP_MOST_NS (250 * NS_PER_MS)
-
-/* When the next heartbeat is due: a third of ack_wait, less up to a tenth of it, so that what
- * arrived together is not renewed together for ever, and what is left over of a step; but never
- * past the lease's own end. */
-static uint64_t next_beat(const struct delivery *delivery, uint64_t now_ns)
-{
-    uint64_t ack_wait_ns = ack_wait_of(delivery);
-    uint64_t third = ack_wait_ns / 3;
-    uint64_t step = third / BEAT_STEPS;
-    uint64_t at = now_ns + third - (uint64_t)((double)(third / 10) * retry_random());
-    uint64_t end = delivery->state.renewed_ns + ack_wait_ns;
-    if (step > BEAT_STEP_MOST_NS)
-        step = BEAT_STEP_MOST_NS;
-    if (step > 0)
-        at -= at % step;
-    return at < end ? at : end;
-}
-
-/* Takes over one reference for the clock. While the table has the delivery, so that this is never
- * the last reference. */
-static void arm_beat(struct delivery *delivery, uint64_t at_ns)
-{
-    must_hold(&puller_of(delivery)->lock);
-    if (!clock_arm(puller_of(delivery)->intake->clock, &delivery->beat, at_ns))
-        delivery_release(delivery);
-}
-
-void delivery_hold(struct delivery *delivery, uint64_t now_ns)
-{
-    arm_beat(delivery_retain(delivery), next_beat(delivery, now_ns));
-}
 
 void delivery_join(struct delivery *delivery, const char *ack_subject,
                    const struct ack_subject *ack, uint64_t now_ns)
@@ -203,19 +163,11 @@ void delivery_join(struct delivery *delivery, const char *ack_subject,
     if (copy) {
         free(delivery->rejoined);
         delivery->ack_subject = delivery->rejoined = copy;
-        if (ack->delivered > delivery->attempt)
-            delivery->attempt = ack->delivered;
+        if (delivery->attempts_before + ack->delivered > delivery->attempt)
+            delivery->attempt = delivery->attempts_before + ack->delivered;
     }
     delivery_state_join(&delivery->state, copy, now_ns);
-    arm_beat(delivery_retain(delivery), next_beat(delivery, now_ns));
-}
-
-void delivery_beat_now(struct delivery *delivery, uint64_t now_ns)
-{
-    must_hold(&puller_of(delivery)->lock);
-    /* One that has just come due is armed again by on_beat. */
-    if (clock_cancel(puller_of(delivery)->intake->clock, &delivery->beat))
-        arm_beat(delivery, now_ns);
+    leases_joined(delivery->leases, delivery, now_ns);
 }
 
 /* Is the lease lost? The clock finds out when it is due; but after the process was stopped or
@@ -236,12 +188,10 @@ static void unlock_lease(struct delivery *delivery, bool tell)
 {
     mutex_unlock(&puller_of(delivery)->lock);
     if (tell)
-        puller_log(puller_of(delivery), LOG_WARN,
-                   "leases could not be renewed within ack_wait: the server may give the messages "
-                   "that are being handled to somebody else");
+        leases_tell_lost(delivery->leases);
 }
 
-/* On the writer's thread, when the heartbeat's turn has come. */
+/* On the thread that writes, when the heartbeat's turn has come. */
 static bool beat_open(struct link_gate *gate)
 {
     struct delivery *delivery = container_of(gate, struct delivery, beat_gate);
@@ -283,20 +233,13 @@ static void send_beat(struct delivery *delivery)
     }
 }
 
-static void on_beat(struct deadline *deadline)
+bool delivery_beat(struct delivery *delivery, uint64_t now_ns, bool *tell)
 {
-    struct delivery *delivery = container_of(deadline, struct delivery, beat);
-    bool tell = false, armed = false;
-    uint64_t now_ns = clock_now_ns();
-    mutex_lock(&puller_of(delivery)->lock);
-    if (delivery_verdict(delivery) == VERDICT_NONE && !note_lapse(delivery, now_ns, &tell)) {
-        send_beat(delivery);
-        arm_beat(delivery, next_beat(delivery, now_ns));
-        armed = true;
-    }
-    unlock_lease(delivery, tell);
-    if (!armed)
-        delivery_release(delivery);
+    must_hold(&puller_of(delivery)->lock);
+    if (note_lapse(delivery, now_ns, tell))
+        return false;
+    send_beat(delivery);
+    return true;
 }
 
 int delivery_progress(struct delivery *delivery, struct err *err)
@@ -318,38 +261,6 @@ int delivery_progress(struct delivery *delivery, struct err *err)
 }
 
 /* --- the verdict --- */
-
-/* What is left to do about a lease that has ended. */
-struct ended {
-    uint64_t now_ns; /* when that was */
-    int references;  /* of the table and of the clock: to release */
-};
-
-/* The lease has ended, by the step of the machine that `first` tells of: it leaves the table. Gives
- * the lock back. 0: the caller sends the frame, and then calls release_ended. */
-static int end_lease(struct delivery *delivery, bool first, struct ended *ended, struct err *err)
-    UNLOCKS(puller_of(delivery)->lock);
-
-static int end_lease(struct delivery *delivery, bool first, struct ended *ended, struct err *err)
-{
-    must_hold(&puller_of(delivery)->lock);
-    bool tell = false;
-    if (first) {
-        note_lapse(delivery, ended->now_ns, &tell);
-        leases_remove(delivery->leases, delivery, ended->now_ns);
-        ended->references = 1 + clock_cancel(puller_of(delivery)->intake->clock, &delivery->beat);
-    }
-    unlock_lease(delivery, tell);
-    return first ? 0 : settled_already(delivery, err);
-}
-
-/* After the verdict is on its way. */
-static void release_ended(struct delivery *delivery, const struct ended *ended)
-{
-    puller_released(puller_of(delivery), delivery->packet.len, delivery->state.parked,
-                    ended->now_ns);
-    release_references(delivery, ended->references);
-}
 
 /* A nak or term that had to wait in the lane, for a connection say, until the lease was over: by
  * now it would act on whoever has the message. */
@@ -403,64 +314,135 @@ static int send_verdict(struct delivery *delivery, int64_t delay_ns, struct err 
     return send_frame(delivery, verdict, delay_ns, err);
 }
 
-int delivery_settle(struct delivery *delivery, enum verdict verdict, int64_t delay_ns,
-                    struct err *err)
+/* It has its verdict: its lease has ended. The table's reference is the caller's now. */
+static void leave_leases(struct delivery *delivery, uint64_t now_ns, bool *tell)
 {
-    struct ended ended = {0};
-    if (!delivery->leases)
-        return delivery_state_settle(&delivery->state, verdict) ? 0
-                                                                : settled_already(delivery, err);
-    ended.now_ns = clock_now_ns();
-    mutex_lock(&puller_of(delivery)->lock);
-    int code = end_lease(delivery, delivery_state_settle(&delivery->state, verdict), &ended, err);
-    if (code != 0)
-        return code;
-    code = send_verdict(delivery, delay_ns, err);
-    release_ended(delivery, &ended);
+    must_hold(&puller_of(delivery)->lock);
+    note_lapse(delivery, now_ns, tell);
+    leases_remove(delivery->leases, delivery, now_ns);
+}
+
+/* The same; then the verdict goes to the lane, and its credit is free. One taking of the lock does
+ * for all of it, so the frames are in the lane in the order of the verdicts, and a request for more
+ * is behind them. Gives the lock back. */
+static int end_lease(struct delivery *delivery, int64_t delay_ns, uint64_t now_ns, struct err *err)
+    UNLOCKS(puller_of(delivery)->lock);
+
+static int end_lease(struct delivery *delivery, int64_t delay_ns, uint64_t now_ns, struct err *err)
+{
+    must_hold(&puller_of(delivery)->lock);
+    bool tell = false;
+    leave_leases(delivery, now_ns, &tell);
+    int code = send_verdict(delivery, delay_ns, err);
+    const char *warn =
+        puller_give_back(puller_of(delivery), delivery->bytes, delivery->state.parked, now_ns);
+    puller_unlock(puller_of(delivery), warn);
+    if (tell)
+        leases_tell_lost(delivery->leases);
+    delivery_release(delivery);
     return code;
 }
 
-int delivery_begin_letter(struct delivery *delivery, struct err *err)
+int delivery_settle(struct delivery *delivery, enum verdict verdict, int64_t delay_ns,
+                    struct err *err)
+{
+    if (!delivery->leases)
+        return delivery_state_settle(&delivery->state, verdict) ? 0
+                                                                : settled_already(delivery, err);
+    uint64_t now_ns = clock_now_ns();
+    mutex_lock(&puller_of(delivery)->lock);
+    if (delivery_state_settle(&delivery->state, verdict))
+        return end_lease(delivery, delay_ns, now_ns, err);
+    unlock_lease(delivery, false);
+    return settled_already(delivery, err);
+}
+
+/* Whoever takes a first step keeps all others from settling it; the last step settles it. */
+static int first_step(struct delivery *delivery, bool (*step)(struct delivery_state *),
+                      struct err *err)
 {
     mutex_lock(&puller_of(delivery)->lock);
-    bool first = delivery_state_begin_letter(&delivery->state);
+    bool first = step(&delivery->state);
     unlock_lease(delivery, false);
     return first ? 0 : settled_already(delivery, err);
 }
 
+static void last_step(struct delivery *delivery,
+                      bool (*step)(struct delivery_state *, enum delivery_phase),
+                      enum delivery_phase end, int64_t delay_ns)
+{
+    uint64_t now_ns = clock_now_ns();
+    mutex_lock(&puller_of(delivery)->lock);
+    if (step(&delivery->state, end))
+        end_lease(delivery, delay_ns, now_ns, NULL);
+    else
+        unlock_lease(delivery, false);
+}
+
+int delivery_begin_letter(struct delivery *delivery, struct err *err)
+{
+    return first_step(delivery, delivery_state_begin_letter, err);
+}
+
 void delivery_end_letter(struct delivery *delivery, enum delivery_phase end, int64_t delay_ns)
 {
-    struct ended ended = {.now_ns = clock_now_ns()};
+    last_step(delivery, delivery_state_end_letter, end, delay_ns);
+}
+
+int delivery_begin_copy(struct delivery *delivery, struct err *err)
+{
+    return first_step(delivery, delivery_state_begin_copy, err);
+}
+
+void delivery_end_copy(struct delivery *delivery, bool stored, int64_t delay_ns)
+{
+    last_step(delivery, delivery_state_end_copy, stored ? DELIVERY_COPIED : DELIVERY_NAKED,
+              delay_ns);
+}
+
+bool delivery_is_lost(struct delivery *delivery)
+{
+    bool tell = false;
     mutex_lock(&puller_of(delivery)->lock);
-    if (end_lease(delivery, delivery_state_end_letter(&delivery->state, end), &ended, NULL) != 0)
-        return;
-    send_verdict(delivery, delay_ns, NULL);
-    release_ended(delivery, &ended);
+    bool lost = note_lapse(delivery, clock_now_ns(), &tell);
+    unlock_lease(delivery, tell);
+    return lost;
+}
+
+/* The ack as a request: without the consumer's lock, since the inbox has one of its own. */
+static int request_ack(struct delivery *delivery, struct inbox *inbox, uint64_t deadline_ns,
+                       void (*on_reply)(void *owner, struct packet *reply, enum err_code code),
+                       void *owner, uint64_t *id, struct err *err)
+{
+    struct link_frame frame = {
+        .subject = delivery->ack_subject, .data = "+ACK", .len = strlen("+ACK")};
+    struct err failed = {0};
+    *id = inbox_request_safe(inbox, &frame, deadline_ns, on_reply, NULL, owner, &failed);
+    if (*id != 0)
+        return 0;
+    send_frame(delivery, VERDICT_ACK, 0, NULL);
+    return err_set(err, failed.code, "%s", failed.message);
 }
 
 int delivery_ack_sync(struct delivery *delivery, struct inbox *inbox, uint64_t deadline_ns,
                       void (*on_reply)(void *owner, struct packet *reply, enum err_code code),
                       void *owner, uint64_t *id, struct err *err)
 {
-    struct ended ended = {.now_ns = clock_now_ns()};
+    uint64_t now_ns = clock_now_ns();
+    bool tell = false;
     *id = 0;
     if (!delivery->leases)
         return err_set(err, ERR_INVALID, "a core message has nothing to acknowledge");
     mutex_lock(&puller_of(delivery)->lock);
     bool first = delivery_state_settle(&delivery->state, VERDICT_ACK);
-    int code = end_lease(delivery, first, &ended, err);
-    if (code != 0)
-        return code;
-
-    struct link_frame frame = {
-        .subject = delivery->ack_subject, .data = "+ACK", .len = strlen("+ACK")};
-    struct err failed = {0};
-    *id = inbox_request_safe(inbox, &frame, deadline_ns, on_reply, NULL, owner, &failed);
-    if (*id == 0) {
-        send_frame(delivery, VERDICT_ACK, 0, NULL);
-        code = err_set(err, failed.code, "%s", failed.message);
-    }
-    release_ended(delivery, &ended);
+    if (first)
+        leave_leases(delivery, now_ns, &tell);
+    unlock_lease(delivery, tell);
+    if (!first)
+        return settled_already(delivery, err);
+    int code = request_ack(delivery, inbox, deadline_ns, on_reply, owner, id, err);
+    puller_released(puller_of(delivery), delivery->bytes, delivery->state.parked, now_ns);
+    delivery_release(delivery);
     return code;
 }
 

@@ -14,11 +14,11 @@
  * then on only an ack may be sent for it. It is found again when the server redelivers the message
  * to this very process while it is still held: the redelivery is joined, and runs nothing.
  *
- *   nats.c ─▶ consumer ── delivery_new ─▶ sink (dispatch: queued) ─▶ task (running) ─▶ settle
- *                 ▲ joins a redelivery            clock: heartbeats ─▶ link (gate)
+ *   link ─▶ consumer ── delivery_new ─▶ sink (dispatch: queued) ─▶ task (running) ─▶ settle
+ *               ▲ joins a redelivery              clock: heartbeats ─▶ link (gate)
  *
- * Owner: who was handed it last (queue, then task); the consumer's table, the clock, the gate's
- * frame, Lua's message objects and a dead letter under way hold references. Functions are for any
+ * Owner: who was handed it last (queue, then task); the consumer's table, the gate's frame, Lua's
+ * message objects and a dead letter under way hold references. Functions are for any
  * thread that holds a reference, unless they say otherwise. */
 #ifndef MOONBUS_BUS_CONSUME_DELIVERY_H
 #define MOONBUS_BUS_CONSUME_DELIVERY_H
@@ -28,8 +28,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/clock.h"
 #include "base/err.h"
+#include "bus/consume/beats.h"
 #include "bus/consume/delivery_state.h"
 #include "bus/link/link.h"
 #include "bus/packet.h"
@@ -37,15 +37,27 @@
 struct ack_subject;
 struct consumer;
 struct inbox;
+struct join;
 struct leases;
 struct ordered;
 
+/* What whoever the sink is may keep of a message, in the delivery. */
+#define DELIVERY_ROOM 40
+
 struct delivery {
+    /* What every message has, and is read for each: side by side, as one thread writes it and
+     * another reads it, and each line of the cache has its way to go. */
     struct delivery *prev, *next; /* list of its present owner */
 
     struct packet packet; /* owned; whoever has the delivery may read it */
+    size_t bytes;         /* as it counts against bounds: packet_bytes of what came */
     const char *reply_to; /* borrowed from the packet: of a core request; else NULL */
-
+    atomic_int references;
+    unsigned pardons;                     /* of the leases, when it came */
+    uint64_t arrived_ns;                  /* here, by the monotonic clock */
+    _Alignas(8) char room[DELIVERY_ROOM]; /* of whoever the sink is: zero at first */
+    struct delivery_state state;
+    int64_t timestamp_ns;         /* stored at, by the server; arrival for core */
     struct consumer *consumer;    /* whose it is; NULL: a core message */
     struct leases *leases;        /* its consumer's; NULL for core; a reference of the puller's */
     struct ordered *ordered;      /* whose credit it costs, a reference; NULL: of none of these */
@@ -53,33 +65,29 @@ struct delivery {
                                    * no durable */
     uint64_t stream_sequence, pending;
     _Atomic uint64_t attempt; /* counted from 1; 1 for core; a joined redelivery raises it */
-    int64_t timestamp_ns;     /* stored at, by the server; arrival for core */
-    uint64_t arrived_ns;      /* here, by the monotonic clock */
 
-    atomic_int references;
-    unsigned pardons; /* of the leases, when it came */
-
-    struct delivery_state state;
+    /* What only a message with a lease has; of any other it is not even cleared. */
+    uint64_t attempts_before; /* of a copy (retry_copy): those of what was copied; else 0 */
+    uint64_t key_sequence;    /* what its lease goes by: sequence and time of what came, */
+    int64_t key_timestamp_ns; /* which for a copy are not those of the message */
 
     /* Guarded by the consumer's lock. */
-    const char *ack_subject;    /* borrowed from the packet, or `rejoined` */
-    char *rejoined;             /* owned: the last redelivery's, when one was joined; or NULL */
-    struct delivery *held_next; /* leases' table */
-    struct deadline beat;
+    const char *ack_subject;       /* borrowed from the packet, or `rejoined` */
+    char *rejoined;                /* owned: the last redelivery's, when one was joined; or NULL */
+    struct delivery *held_next;    /* leases' table */
+    struct beat beat;              /* leases' beats: until it is settled, or its lease is lost */
     struct link_gate beat_gate;    /* of the heartbeat that waits to be written */
     struct link_gate verdict_gate; /* of a nak or term */
-
-    _Alignas(max_align_t) char room[]; /* of whoever the sink is: zero at first */
 };
 
-/* A core message; takes the packet. room: how many bytes the sink wants. NULL when out of memory:
- * then the packet is still there. One reference. */
-struct delivery *delivery_new_core(struct packet *packet, size_t room);
+/* A core message; takes the packet. NULL when out of memory: then the packet is still there. One
+ * reference. */
+struct delivery *delivery_new_core(struct packet *packet);
 
 /* A message of an ordered consumer: it has no lease, and no verdict is sent for it. Takes the
  * packet, but not on failure (NULL: out of memory), and a reference of ordered. One reference. */
 struct delivery *delivery_new_ordered(struct ordered *ordered, struct packet *packet,
-                                      const struct ack_subject *ack, size_t room);
+                                      const struct ack_subject *ack);
 
 /* A JetStream message, not held yet; takes the packet, but not on failure (NULL: out of memory).
  * One reference. With the consumer's lock held, for consumer, whose leases they are. */
@@ -87,13 +95,17 @@ struct delivery *delivery_new(struct consumer *consumer, struct leases *leases,
                               struct packet *packet, const struct ack_subject *ack,
                               uint64_t now_ns);
 
-/* All with the consumer's lock held, for consumer. Begins the lease: heartbeats come from the
- * clock from now on. Joins a redelivery: the lease goes on under its ack subject (copied). */
-void delivery_hold(struct delivery *delivery, uint64_t now_ns);
+/* With the consumer's lock held, for consumer: a redelivery of it has come, and its lease goes on
+ * under that one's ack subject (copied). */
 void delivery_join(struct delivery *delivery, const char *ack_subject,
                    const struct ack_subject *ack, uint64_t now_ns);
-/* One that is held: its next heartbeat is due now, and the others by the present ack_wait. */
-void delivery_beat_now(struct delivery *delivery, uint64_t now_ns);
+
+/* With the consumer's lock held, for leases: its heartbeat is due. True: it was handed over, or one
+ * waits still. False: the lease is lost; *tell: say so in the log. */
+bool delivery_beat(struct delivery *delivery, uint64_t now_ns, bool *tell);
+
+/* Nobody else has it yet: a core message gets memory of its own, for it may wait for long. */
+void delivery_own(struct delivery *delivery);
 
 struct delivery *delivery_retain(struct delivery *delivery);
 /* The last reference destroys the message. A JetStream delivery must have been settled (its lease
@@ -115,6 +127,15 @@ int delivery_begin_letter(struct delivery *delivery, struct err *err);
  * delay) or DELIVERY_DROPPED. */
 void delivery_end_letter(struct delivery *delivery, enum delivery_phase end, int64_t delay_ns);
 
+/* A copy of it is to be stored, to be tried again much later (retries). 0: only delivery_end_copy
+ * settles it from now on, with an ack, or with a nak of that delay. ERR_SETTLED. A JetStream
+ * delivery's. */
+int delivery_begin_copy(struct delivery *delivery, struct err *err);
+void delivery_end_copy(struct delivery *delivery, bool stored, int64_t delay_ns);
+
+/* Its lease is lost by now: somebody else may have the message. A JetStream delivery's. */
+bool delivery_is_lost(struct delivery *delivery);
+
 /* Acks and waits for the server's confirmation: on_reply as of inbox_request. 0, or an error as of
  * delivery_settle and inbox_request (then on_reply is not called; a plain ack was sent instead of
  * the latter). *id: for inbox_cancel. */
@@ -133,14 +154,19 @@ bool delivery_park(struct delivery *delivery, bool parked);
 bool delivery_settled(const struct delivery *delivery);
 /* Its dead letter has begun; it may have ended. */
 bool delivery_is_letters(const struct delivery *delivery);
+/* A copy of it is under way, or stored. */
+bool delivery_is_copied(const struct delivery *delivery);
 /* VERDICT_NONE: it has none yet. */
 enum verdict delivery_verdict(const struct delivery *delivery);
 /* It has come here more than once while it is held. */
 bool delivery_was_joined(const struct delivery *delivery);
 
 /* The message's id, stable over redeliveries: "<stream>:<timestamp>:<consumer>:<sequence>"; "" for
- * core. Returns buf. And made of its parts, where the delivery is gone. */
+ * core. Returns buf. */
 char *delivery_id(const struct delivery *delivery, char *buf, size_t size);
+/* The same, behind what is joined already. */
+void delivery_join_id(const struct delivery *delivery, struct join *id);
+/* The same of its parts, where the delivery is gone. */
 char *delivery_make_id(const char *stream, int64_t timestamp_ns, const char *durable,
                        uint64_t sequence, char *buf, size_t size);
 

@@ -43,6 +43,17 @@ bool delivery_state_end_letter(struct delivery_state *state, enum delivery_phase
     return move_on(state, DELIVERY_LETTER, end);
 }
 
+bool delivery_state_begin_copy(struct delivery_state *state)
+{
+    return move_on(state, DELIVERY_OPEN, DELIVERY_COPYING);
+}
+
+bool delivery_state_end_copy(struct delivery_state *state, enum delivery_phase end)
+{
+    BUG_ON(end != DELIVERY_COPIED && end != DELIVERY_NAKED);
+    return move_on(state, DELIVERY_COPYING, end);
+}
+
 enum delivery_phase delivery_state_phase(const struct delivery_state *state)
 {
     return (enum delivery_phase)load(state->phase);
@@ -61,13 +72,19 @@ bool delivery_state_is_taken(const struct delivery_state *state)
 bool delivery_state_is_letters(const struct delivery_state *state)
 {
     enum delivery_phase phase = delivery_state_phase(state);
-    return phase == DELIVERY_LETTER || phase >= DELIVERY_STORED;
+    return phase == DELIVERY_LETTER || (phase >= DELIVERY_STORED && phase <= DELIVERY_DROPPED);
+}
+
+bool delivery_state_is_copied(const struct delivery_state *state)
+{
+    return delivery_state_phase(state) >= DELIVERY_COPYING;
 }
 
 enum verdict delivery_state_verdict(const struct delivery_state *state)
 {
     switch (delivery_state_phase(state)) {
     case DELIVERY_ACKED:
+    case DELIVERY_COPIED:
         return VERDICT_ACK;
     case DELIVERY_NAKED:
     case DELIVERY_UNSTORED:
@@ -78,6 +95,7 @@ enum verdict delivery_state_verdict(const struct delivery_state *state)
         return VERDICT_TERM;
     case DELIVERY_OPEN:
     case DELIVERY_LETTER:
+    case DELIVERY_COPYING:
         break;
     }
     return VERDICT_NONE;

@@ -4,7 +4,8 @@
  *
  *          ┌─ settle ─▶ ACKED, NAKED, TERMED          what holds
  *   OPEN ──┤
- *          └─ begin_letter ─▶ LETTER ─ end_letter ─▶ STORED, UNSTORED, DROPPED
+ *          ├─ begin_letter ─▶ LETTER ─ end_letter ─▶ STORED, UNSTORED, DROPPED
+ *          └─ begin_copy ─▶ COPYING ─ end_copy ─▶ COPIED, NAKED
  *
  *   OPEN                    no verdict: whoever comes first gives it. Heartbeats go out.
  *   LETTER                  its dead letter is under way: only the end of that settles it.
@@ -14,6 +15,9 @@
  *                           may not be sent, for the message is done with.
  *   UNSTORED                settled: the letter could not be stored. NAK: the message comes again.
  *   DROPPED                 settled: there is no dead letter for it. TERM.
+ *   COPYING                 a copy that comes again much later (retries) is under way: only the end
+ *                           of that settles it. Heartbeats go out.
+ *   COPIED                  settled: the copy is stored. ACK. If it is not: NAKED.
  *
  * Beside that, as long as there is no verdict, the lease is kept or lost:
  *
@@ -47,7 +51,9 @@ enum delivery_phase {
     DELIVERY_TERMED,
     DELIVERY_STORED,
     DELIVERY_UNSTORED,
-    DELIVERY_DROPPED
+    DELIVERY_DROPPED,
+    DELIVERY_COPYING,
+    DELIVERY_COPIED
 };
 
 struct delivery_state {
@@ -69,6 +75,10 @@ bool delivery_state_begin_letter(struct delivery_state *state);
 /* end: STORED, UNSTORED or DROPPED. False: no letter is under way. */
 bool delivery_state_end_letter(struct delivery_state *state, enum delivery_phase end);
 
+bool delivery_state_begin_copy(struct delivery_state *state);
+/* end: COPIED or NAKED. False: no copy is under way. */
+bool delivery_state_end_copy(struct delivery_state *state, enum delivery_phase end);
+
 /* Any thread, without the lock. */
 enum delivery_phase delivery_state_phase(const struct delivery_state *state);
 unsigned delivery_state_joined(const struct delivery_state *state);
@@ -76,6 +86,8 @@ unsigned delivery_state_joined(const struct delivery_state *state);
 bool delivery_state_is_taken(const struct delivery_state *state);
 /* Its letter is under way, or has ended. */
 bool delivery_state_is_letters(const struct delivery_state *state);
+/* A copy of it is under way, or stored. */
+bool delivery_state_is_copied(const struct delivery_state *state);
 /* It has its verdict, and must not be run here again: also when nobody could be told of it. */
 bool delivery_state_is_done(const struct delivery_state *state);
 /* NONE: it has none yet. */

@@ -4,20 +4,19 @@
 #ifndef MOONBUS_BUS_CONSUME_INTAKE_H
 #define MOONBUS_BUS_CONSUME_INTAKE_H
 
-#include <stddef.h>
-
 struct clock;
 struct pool;
+struct pool_share;
 struct link;
 struct jsapi;
 struct outbox;
 struct delivery;
 
-/* Calls up. on_delivery: on the transport's delivery thread; takes the delivery's reference; must
- * not block. source: as given to consumer_new or subscription_new. */
+/* Calls up. on_delivery: on the transport's delivery thread, or, of a message that came again, on
+ * any; one delivery or several, each with the one that came after it in its `next`; takes their
+ * references; must not block. source: as given to consumer_new or subscription_new. */
 struct sink {
     void *owner;
-    size_t room; /* bytes that it wants in each delivery, for what it keeps of it */
     void (*on_delivery)(void *owner, void *source, struct delivery *delivery);
     /* There was no memory for a core message, so it is lost. On the delivery thread. */
     void (*on_unread)(void *owner, void *source);
@@ -29,12 +28,15 @@ struct sink {
 /* None of it is owned. */
 struct intake {
     struct clock *clock;
-    struct pool *pool;     /* for what blocks */
-    struct link *link;     /* reads messages, and carries acks, heartbeats and pulls */
-    struct jsapi *jsapi;   /* over another link: no message waits behind what is asked */
-    struct outbox *outbox; /* for dead letters */
+    struct pool *pool;        /* for what blocks */
+    struct pool_share *reads; /* of it, for what scripts read: js.messages, the keys of a bucket */
+    struct link *link;        /* reads messages, and carries acks, heartbeats and pulls */
+    struct jsapi *jsapi;      /* over another link: no message waits behind what is asked */
+    struct outbox *outbox;    /* for dead letters */
     const char *inbox_prefix;
-    int calm; /* idle pull requests live and are silent so many times longer; 0: as usual */
+    /* Idle pull requests live and are silent so many times longer, and long retries are delayed
+     * naks (which whoever looks on sees as such); 0: as usual. */
+    int calm;
     struct sink sink;
 };
 

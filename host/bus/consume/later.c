@@ -106,9 +106,8 @@ static int publish(struct later_sending *sending, const char *subject, const cha
                                          .data = delivery->packet.data,
                                          .len = delivery->packet.len,
                                          .headers = &headers,
-                                         .id = id};
-        if (!outbox_publish(sending->later->intake.outbox, &message, on_sent, sending, err))
-            code = (int)err->code;
+                                         .id = span_of(id)};
+        code = outbox_publish(sending->later->intake.outbox, &message, on_sent, sending, err);
     }
     headers_clear(&headers);
     return code;
@@ -235,13 +234,10 @@ static void remove_parked(struct later *later, struct delivery *delivery)
     end(delivery, VERDICT_NAK, again_ns(delivery));
 }
 
-/* The delivery thread: takes the delivery's reference. */
-static void on_delivery(void *owner, void *source, struct delivery *delivery)
+static void handle(struct later *later, struct delivery *delivery)
 {
-    struct later *later = owner;
     struct parked_target target;
     char claim[400];
-    (void)source;
     if (parked_is_follower(delivery)) {
         if (parked_followed(delivery))
             remove_parked(later, delivery);
@@ -261,6 +257,17 @@ static void on_delivery(void *owner, void *source, struct delivery *delivery)
     delivery_id(delivery, claim, sizeof claim - sizeof ":due");
     strcat(claim, ":due");
     send(later, delivery, true, delivery->packet.subject, claim);
+}
+
+/* The delivery thread: takes the references. */
+static void on_delivery(void *owner, void *source, struct delivery *list)
+{
+    (void)source;
+    while (list) {
+        struct delivery *next = list->next; /* one that is handled may be gone */
+        handle(owner, list);
+        list = next;
+    }
 }
 
 static void on_nothing(void *owner, void *source)

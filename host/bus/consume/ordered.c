@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "bus/ack_subject.h"
 #include "bus/consume/ordered_private.h"
 #include "bus/packet.h"
 #include "bus/request/inbox.h"
-#include "bus/wire.h"
 
 /* --- messages --- */
 
@@ -29,7 +29,7 @@ static void break_off(struct ordered *ordered)
 static bool is_next(struct ordered *ordered, const struct ack_subject *ack)
 {
     must_hold(&ordered->puller.lock);
-    if (ordered->broken || strcmp(ack->consumer, ordered->puller.on_server) != 0)
+    if (ordered->broken || !span_equals(ack->consumer, ordered->puller.on_server))
         return false;
     if (ack->consumer_sequence == ordered->numbers + 1)
         return true;
@@ -86,8 +86,9 @@ void ordered_tell(struct ordered *ordered)
         ordered->calls->on_caught_up(ordered->owner);
 }
 
-static void hand_on_message(struct puller *puller, void *taken)
+static void hand_on_message(struct puller *puller, void *taken, bool alone)
 {
+    (void)alone;
     struct ordered *ordered = ordered_of(puller);
     if (taken != &passed_over && ordered->calls->hand_on)
         ordered->calls->hand_on(ordered->owner, taken);

@@ -10,13 +10,13 @@
 #include "bus/request/jsapi.h"
 
 #define LOOK_NS (5 * NS_PER_S)
-/* How long the server keeps a consumer that nobody pulls from: a reader that is slow for longer has
- * another one made. */
 #define LISTS_NEED                                                                                 \
     "a list of filters needs nats-server 2.10 or newer; with this server use one filter, with "    \
     "wildcards"
 /* JetStream's code: last_per_subject without a filter, before 2.10. */
 #define NO_FILTER 10094
+/* How long the server keeps a consumer that nobody pulls from: a reader that is slow for longer has
+ * another one made. */
 #define INACTIVE_NS (120 * NS_PER_S)
 
 /* --- its settings --- */
@@ -97,10 +97,7 @@ static int check_answer(const struct ordered *ordered, const cJSON *asked, const
     struct err why;
     int filters = cJSON_GetArraySize(json_field(config, "filter_subjects"));
     if (ordered->filter_count > 1 && filters < ordered->filter_count)
-        return err_set(
-            err, ERR_INVALID,
-            "a list of filters needs nats-server 2.10 or newer; with this server use one "
-            "filter, with wildcards");
+        return err_set(err, ERR_INVALID, LISTS_NEED);
     if (strcmp(json_text_or(config, "ack_policy", ""), "none") != 0 ||
         jsapi_compare(asked, config, skip, &why) != 0)
         return err_set(err, ERR_UNAVAILABLE, "the server made another consumer than was asked for");

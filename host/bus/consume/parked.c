@@ -54,7 +54,7 @@ int parked_copy_headers(const struct delivery *delivery, bool is_claim, struct h
         const char *name = is_claim ? claimed_name(field.name, room, sizeof room)
                                     : published_name(field.name, room, sizeof room);
         if (name)
-            code = headers_add_received(headers, name, field.value, err);
+            code = headers_add_received(headers, span_of(name), field.value, err);
     }
     return code == ERR_MEMORY ? code : 0;
 }

@@ -46,13 +46,18 @@ void pull_calm(struct pull *pull, int times)
     pull->heartbeat_ns *= times;
 }
 
+static void begin_window(struct pull *pull, uint64_t now_ns)
+{
+    pull->window_ns = now_ns;
+    pull->released = 0;
+}
+
 void pull_resize(struct pull *pull, int base, int most)
 {
     pull->base = base > 1 ? base : 1;
     pull->most = most > 0 ? most : 0;
     pull->limit = pull->base;
-    pull->released = 0;
-    pull->window_ns = 0;
+    begin_window(pull, 0);
 }
 
 /* What requests under way still owe us is no longer counted on. */
@@ -90,25 +95,27 @@ static void begin_look(struct pull *pull, struct pull_action *action)
     action->look = true;
 }
 
+/* For how many messages is a request due? 0: for none. */
+static int wanted_batch(const struct pull *pull)
+{
+    int spare = pull->limit - pull->held - pull->asked;
+    bool is_full = pull->bytes_limit > 0 && pull->bytes_held >= pull->bytes_limit;
+    bool awaits_pin = pull->pin.on && !pull->pin.id[0] && pull->asked > 0;
+    if (pull->making || spare < 1 || is_full || awaits_pin)
+        return 0;
+    if (pull->one_without_bound)
+        return 1;
+    if (spare < pull->asked || spare < (pull->limit - pull->base) / 2)
+        return 0;
+    return pull->ceiling > 0 && spare > pull->ceiling ? pull->ceiling : spare;
+}
+
 /* Makes a request if there is credit for one. */
 static void make_request(struct pull *pull, struct pull_action *action, uint64_t now_ns)
 {
-    int spare = pull->limit - pull->held - pull->asked;
-    int enough = (pull->limit - pull->base) / 2;
-    int batch = spare;
-    if (pull->making || spare < 1)
+    int batch = wanted_batch(pull);
+    if (batch == 0)
         return;
-    if (pull->pin.on && !pull->pin.id[0] && pull->asked > 0)
-        return;
-    if (pull->bytes_limit > 0 && pull->bytes_held >= pull->bytes_limit)
-        return;
-    if (pull->one_without_bound)
-        batch = 1;
-    else if (spare < pull->asked || spare < enough)
-        return;
-    else if (pull->ceiling > 0 && batch > pull->ceiling)
-        batch = pull->ceiling;
-
     action->batch = batch;
     action->max_bytes = pull->one_without_bound ? 0 : pull->max_bytes;
     action->expires_ns = pull->expires_ns;
@@ -123,18 +130,13 @@ static void make_request(struct pull *pull, struct pull_action *action, uint64_t
     pull->made_ns = now_ns;
     pull->pin.kept_ns = now_ns;
     pull->delivered = 0;
-    pull->expires_at_ns = now_ns + (uint64_t)pull->expires_ns;
+    pull->lapses_at_ns = now_ns + (uint64_t)pull->expires_ns + GRACE_NS;
 }
 
 static uint64_t silent_at(const struct pull *pull)
 {
     uint64_t silence = 2 * (uint64_t)pull->heartbeat_ns;
     return pull->heard_ns + (silence > SILENCE_MIN_NS ? silence : SILENCE_MIN_NS);
-}
-
-static uint64_t lapsed_at(const struct pull *pull)
-{
-    return pull->expires_at_ns + GRACE_NS;
 }
 
 /* A pin is kept by a request now and then, after a stop while something is held. When is it due? */
@@ -154,7 +156,8 @@ static struct pull_action after_event(struct pull *pull, struct pull_action acti
     if (pull->state == PULL_PULLING) {
         make_request(pull, &action, now_ns);
         if (pull->asked > 0)
-            action.wake_ns = silent_at(pull) < lapsed_at(pull) ? silent_at(pull) : lapsed_at(pull);
+            action.wake_ns =
+                silent_at(pull) < pull->lapses_at_ns ? silent_at(pull) : pull->lapses_at_ns;
         if (pull->pin.id[0]) {
             uint64_t due_ns = keep_pin(pull, &action, now_ns);
             action.wake_ns = due_ns < action.wake_ns ? due_ns : action.wake_ns;
@@ -165,6 +168,13 @@ static struct pull_action after_event(struct pull *pull, struct pull_action acti
         action.wake_ns = keep_pin(pull, &action, now_ns);
     }
     return action;
+}
+
+/* Is there nothing to do but to tick by tick_ns? */
+static bool rests(const struct pull *pull, uint64_t tick_ns)
+{
+    return pull->state == PULL_PULLING && !pull->pin.on && wanted_batch(pull) == 0 &&
+           (pull->asked == 0 || (tick_ns <= silent_at(pull) && tick_ns <= pull->lapses_at_ns));
 }
 
 struct pull_action pull_connected(struct pull *pull, uint64_t now_ns)
@@ -206,11 +216,6 @@ struct pull_action pull_sent(struct pull *pull, bool sent, uint64_t now_ns)
     return after_event(pull, (struct pull_action){0}, now_ns);
 }
 
-bool pull_pinned(struct pull *pull, uint64_t request, const char *id, size_t len, uint64_t now_ns)
-{
-    return pin_taken(&pull->pin, request, id, len, now_ns);
-}
-
 static void count_arrival(struct pull *pull, uint64_t now_ns)
 {
     pull->heard_ns = now_ns;
@@ -221,11 +226,11 @@ static void count_arrival(struct pull *pull, uint64_t now_ns)
         pull->asked--;
 }
 
-struct pull_action pull_message(struct pull *pull, uint64_t now_ns)
+bool pull_message(struct pull *pull, uint64_t tick_ns, uint64_t now_ns)
 {
     count_arrival(pull, now_ns);
     pull->held++;
-    return after_event(pull, (struct pull_action){0}, now_ns);
+    return rests(pull, tick_ns);
 }
 
 struct pull_action pull_joined(struct pull *pull, uint64_t now_ns)
@@ -240,11 +245,8 @@ static void learn_pace(struct pull *pull, uint64_t now_ns)
     if (pull->most == 0)
         return;
     pull->released++;
-    if (pull->window_ns == 0) {
-        pull->window_ns = now_ns;
-        pull->released = 0;
-        return;
-    }
+    if (pull->window_ns == 0)
+        begin_window(pull, now_ns);
     /* Callers may pass timestamps out of order: one from before the window ends no window. */
     if (now_ns < pull->window_ns + WINDOW_NS)
         return;
@@ -253,16 +255,14 @@ static void learn_pace(struct pull *pull, uint64_t now_ns)
     int wanted = soon < (uint64_t)pull->most ? (int)soon : pull->most;
     int present = pull->limit - pull->base;
     pull->limit = pull->base + (wanted >= present ? wanted : (present + wanted) / 2);
-    pull->window_ns = now_ns;
-    pull->released = 0;
+    begin_window(pull, now_ns);
 }
 
-struct pull_action pull_released(struct pull *pull, uint64_t now_ns)
+bool pull_released(struct pull *pull, uint64_t tick_ns, uint64_t now_ns)
 {
-    if (pull->held > 0)
-        pull->held--;
+    pull->held -= pull->held > 0;
     learn_pace(pull, now_ns);
-    return after_event(pull, (struct pull_action){0}, now_ns);
+    return rests(pull, tick_ns);
 }
 
 /* A request has ended without the rest of its messages. */
@@ -450,7 +450,7 @@ struct pull_action pull_tick(struct pull *pull, uint64_t now_ns)
     } else if (pull->state == PULL_PULLING && pull->asked > 0) {
         if (now_ns >= silent_at(pull))
             on_silence(pull, &action);
-        else if (now_ns >= lapsed_at(pull))
+        else if (now_ns >= pull->lapses_at_ns)
             reset_credit(pull);
     }
     return after_event(pull, action, now_ns);

@@ -53,12 +53,12 @@ struct pull {
     int ceiling;                     /* clamp after "Exceeded MaxRequestBatch"; 0: none */
     uint64_t heard_ns;               /* last sign of life: message, heartbeat, status */
     uint64_t retry_ns;               /* BACKING_OFF, LOOKING: until when */
-    uint64_t expires_at_ns; /* of the last request: past it (and a grace) it owes nothing */
-    unsigned silences;      /* in a row */
-    unsigned failures;      /* refused requests in a row, for the backoff */
-    unsigned looks;         /* in vain, in a row, for the backoff */
-    unsigned delivered;     /* messages since the last request */
-    bool one_without_bound; /* the next request: batch 1, no max_bytes */
+    uint64_t lapses_at_ns;           /* from then on the last request owes nothing */
+    unsigned silences;               /* in a row */
+    unsigned failures;               /* refused requests in a row, for the backoff */
+    unsigned looks;                  /* in vain, in a row, for the backoff */
+    unsigned delivered;              /* messages since the last request */
+    bool one_without_bound;          /* the next request: batch 1, no max_bytes */
 
     uint64_t requests;     /* how many were made: the number of the last one */
     uint64_t counted_from; /* requests with lower numbers are not counted on any more */
@@ -101,12 +101,12 @@ struct pull_action pull_connected(struct pull *pull, uint64_t now_ns);
 struct pull_action pull_disconnected(struct pull *pull, uint64_t now_ns);
 /* The request of the last action was written to the connection, or (false) dropped. */
 struct pull_action pull_sent(struct pull *pull, bool sent, uint64_t now_ns);
-struct pull_action pull_message(struct pull *pull, uint64_t now_ns);  /* arrived: held + 1 */
-struct pull_action pull_released(struct pull *pull, uint64_t now_ns); /* settled: held - 1 */
-struct pull_action pull_joined(struct pull *pull, uint64_t now_ns);   /* held already */
-/* The message that arrives next, of that request, has this pin (Nats-Pin-Id). True: it is a new
- * one, so the messages come to us from now on. */
-bool pull_pinned(struct pull *pull, uint64_t request, const char *id, size_t len, uint64_t now_ns);
+struct pull_action pull_joined(struct pull *pull, uint64_t now_ns); /* held already */
+/* A message has arrived (held + 1), or was settled (held - 1). True: there is nothing to do until
+ * the tick, which is armed for tick_ns (UINT64_MAX: for never), as it is with nearly each message.
+ * False: pull_tick says what. */
+bool pull_message(struct pull *pull, uint64_t tick_ns, uint64_t now_ns);
+bool pull_released(struct pull *pull, uint64_t tick_ns, uint64_t now_ns);
 /* request: the number of the one that it answers; code, description and pending as of struct
  * wire_status. */
 struct pull_action pull_status(struct pull *pull, uint64_t request, int code,

@@ -133,7 +133,8 @@ static const char *count_taken(struct puller *puller, enum puller_taken how, siz
     must_hold(&puller->lock);
     if (how == PULLER_HELD) {
         puller->pull.bytes_held += (int64_t)len;
-        return puller_act(puller, pull_message(&puller->pull, now_ns));
+        bool rests = pull_message(&puller->pull, puller_tick_ns(puller), now_ns);
+        return rests ? NULL : puller_act(puller, pull_tick(&puller->pull, now_ns));
     }
     const char *warn = puller_act(puller, pull_joined(&puller->pull, now_ns));
     return how == PULLER_UNSEEN ? "out of memory: a message was dropped unseen" : warn;
@@ -143,24 +144,32 @@ static void on_delivered(struct puller *puller, struct packet *packet,
                          const struct ack_subject *ack)
 {
     uint64_t now_ns = clock_now_ns();
-    size_t len = packet->len;
+    size_t len = packet_bytes(packet);
     void *taken = NULL;
     mutex_lock(&puller->lock);
-    struct gap before = puller->gap;
-    enum gap_event event = puller_gap_arrived(puller, ack, now_ns);
+    struct gap before;
+    enum gap_event event = GAP_NOTHING;
+    if (puller->watches_gaps) {
+        before = puller->gap;
+        event = puller_gap_arrived(puller, ack, now_ns);
+    }
     bool pinned = puller_group_arrived(puller, packet, now_ns);
     if (ack->stream_sequence > puller->last_sequence)
         puller->last_sequence = ack->stream_sequence;
     count_owed(puller, now_ns);
     enum puller_taken how = puller->calls->take(puller, packet, ack, now_ns, &taken);
-    if (how == PULLER_UNSEEN && event == GAP_NOTHING)
+    if (how == PULLER_UNSEEN && puller->watches_gaps) {
         puller_gap_unseen(puller, &before, now_ns);
+        event = GAP_NOTHING;
+    }
+    bool alone = puller->watches_gaps && puller_gap_is_open(puller, event, now_ns);
     puller_unlock(puller, count_taken(puller, how, len, now_ns));
     if (pinned)
         puller_group_log(puller, true);
     if (taken)
-        puller->calls->hand_on(puller, taken);
-    puller_gap_act(puller, event); /* also without memory: what is held back waits to hear of it */
+        puller->calls->hand_on(puller, taken, alone);
+    if (event != GAP_NOTHING)
+        puller_gap_act(puller, event);
 }
 
 uint64_t puller_request_of(const struct packet *packet)
@@ -211,9 +220,8 @@ static void on_no_delivery(struct puller *puller, struct packet *packet)
 static void on_message(void *owner, struct packet *packet)
 {
     struct puller *puller = owner;
-    const char *reply = packet->reply;
     struct ack_subject ack;
-    if (reply && wire_parse_ack_subject(reply, &ack))
+    if (ack_subject_read_next(&puller->ack_names, packet->reply, &ack))
         on_delivered(puller, packet, &ack);
     else
         on_no_delivery(puller, packet);

@@ -33,13 +33,13 @@
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/sync.h"
+#include "bus/ack_subject.h"
 #include "bus/consume/consumer_counts.h"
 #include "bus/consume/gap.h"
 #include "bus/consume/intake.h"
 #include "bus/consume/pull.h"
 #include "bus/link/link.h"
 
-struct ack_subject;
 struct cJSON;
 struct packet;
 struct puller;
@@ -74,8 +74,9 @@ struct puller_calls {
      * what it needs of it. *taken is for hand_on; NULL: that is not called. */
     enum puller_taken (*take)(struct puller *puller, struct packet *packet,
                               const struct ack_subject *ack, uint64_t now_ns, void **taken);
-    /* On the delivery thread, without the lock. */
-    void (*hand_on)(struct puller *puller, void *taken);
+    /* On the delivery thread, without the lock. alone: it does not wait for what else this read
+     * brings, since something is or was missing, and an order depends on when it is there. */
+    void (*hand_on)(struct puller *puller, void *taken, bool alone);
     /* Ordered pullers only. With the lock held: is the message held, or was it settled? */
     bool (*knows)(struct puller *puller, const struct ack_subject *ack, uint64_t now_ns);
     /* And without it, on any thread: what was missing has come, or is waited for no longer. */
@@ -100,6 +101,7 @@ struct puller {
     atomic_int references;
     _Atomic int64_t ack_wait_ns;    /* the server's, once the owner knows it */
     struct consumer_counts *counts; /* a reference */
+    struct ack_names ack_names;     /* the delivery thread's: of what came last */
 
     struct mutex lock;  /* guards all below, and what the owner says */
     char *on_server;    /* owned: the consumer's name there */
@@ -187,14 +189,21 @@ void puller_set_group(struct puller *puller, const struct puller_group *group);
 /* The number of handlers has changed. Takes the lock. */
 void puller_resize(struct puller *puller, int concurrency);
 
-/* One that was PULLER_HELD is over; len: of its data; parked: it was, and costs no credit. Takes
- * the lock. */
+/* With the lock held: one that was PULLER_HELD is over; len: its packet_bytes; parked: it was, and
+ * costs no credit. Returns a warning for puller_unlock. */
+const char *puller_give_back(struct puller *puller, size_t len, bool parked, uint64_t now_ns);
+/* The same, and takes the lock. */
 void puller_released(struct puller *puller, size_t len, bool parked, uint64_t now_ns);
 
 /* With the lock held: one that is held shall cost no credit meanwhile (or does again). Returns a
  * warning for puller_unlock, which gives the lock back and logs it. */
 const char *puller_park(struct puller *puller, bool parked);
 void puller_unlock(struct puller *puller, const char *warn) UNLOCKS(puller->lock);
+
+/* A call up from a thread other than the subscription's, or one that goes on later: a stop waits
+ * for its end. False: the owner's source may be gone. */
+bool puller_call_begin(struct puller *puller);
+void puller_call_end(struct puller *puller);
 
 /* Ordered: older messages than those that come now were lost on their way, and will come again.
  * on_whole tells the end of it. */

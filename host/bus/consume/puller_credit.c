@@ -264,15 +264,24 @@ void puller_resize(struct puller *puller, int concurrency)
     mutex_unlock(&puller->lock);
 }
 
+const char *puller_give_back(struct puller *puller, size_t len, bool parked, uint64_t now_ns)
+{
+    must_hold(&puller->lock);
+    puller->pull.bytes_held -= (int64_t)len;
+    puller->pull.held += parked; /* pull_released takes it back */
+    const char *warn = NULL;
+    if (!pull_released(&puller->pull, puller_tick_ns(puller), now_ns))
+        warn = puller_act(puller, pull_tick(&puller->pull, now_ns));
+    puller_poll_settled(puller, now_ns);
+    if (puller->stopped)
+        puller_group_leave(puller);
+    return warn;
+}
+
 void puller_released(struct puller *puller, size_t len, bool parked, uint64_t now_ns)
 {
     mutex_lock(&puller->lock);
-    puller->pull.bytes_held -= (int64_t)len;
-    puller->pull.held += parked; /* pull_released takes it back */
-    const char *warn = puller_act(puller, pull_released(&puller->pull, now_ns));
-    puller_poll_settled(puller, now_ns);
-    puller_group_leave(puller);
-    puller_unlock(puller, warn);
+    puller_unlock(puller, puller_give_back(puller, len, parked, now_ns));
 }
 
 const char *puller_park(struct puller *puller, bool parked)

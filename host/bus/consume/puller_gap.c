@@ -8,8 +8,8 @@
 #include "base/log.h"
 #include "base/sync.h"
 #include "base/value.h"
+#include "bus/ack_subject.h"
 #include "bus/consume/puller_private.h"
-#include "bus/wire.h"
 
 /* How much later than ack_wait a server may come to it. */
 #define LATE_NS (2 * NS_PER_S)
@@ -33,8 +33,6 @@ enum gap_event puller_gap_arrived(struct puller *puller, const struct ack_subjec
                                   uint64_t now_ns)
 {
     must_hold(&puller->lock);
-    if (!puller->watches_gaps)
-        return GAP_NOTHING;
     struct gap_delivery delivery = {.consumer_sequence = ack->consumer_sequence,
                                     .stream_sequence = ack->stream_sequence,
                                     .again = ack->delivered > 1,
@@ -48,13 +46,21 @@ enum gap_event puller_gap_arrived(struct puller *puller, const struct ack_subjec
     return event;
 }
 
+bool puller_gap_is_open(const struct puller *puller, enum gap_event event, uint64_t now_ns)
+{
+    must_hold(&puller->lock);
+    const struct gap *gap = &puller->gap;
+    return event != GAP_NOTHING || gap->missing > 0 || now_ns < gap->broken_ns;
+}
+
 void puller_gap_unseen(struct puller *puller, const struct gap *before, uint64_t now_ns)
 {
     must_hold(&puller->lock);
-    if (!puller->watches_gaps)
-        return;
+    uint64_t until_ns = now_ns + (uint64_t)(puller->ack_wait_ns + LATE_NS);
     puller->gap = *before;
-    gap_broken(&puller->gap, now_ns + (uint64_t)(puller->ack_wait_ns + LATE_NS));
+    gap_broken(&puller->gap, until_ns);
+    if (puller->gap.missing > 0)
+        puller->gap.until_ns = until_ns;
 }
 
 enum gap_event puller_gap_info(struct puller *puller, const cJSON *info)

@@ -57,7 +57,7 @@ bool puller_group_arrived(struct puller *puller, const struct packet *packet, ui
     if (!puller->pull.pin.on)
         return false;
     struct span id = header_block_last(&packet->headers, "Nats-Pin-Id");
-    return id.len && pull_pinned(&puller->pull, puller_request_of(packet), id.at, id.len, now_ns);
+    return id.len && pin_taken(&puller->pull.pin, puller_request_of(packet), id.at, id.len, now_ns);
 }
 
 void puller_group_log(struct puller *puller, bool pinned)

@@ -9,10 +9,6 @@
 
 /* --- puller.c --- */
 
-/* A call up from a thread other than the subscription's. False: the owner's source may be gone. */
-bool puller_call_begin(struct puller *puller);
-void puller_call_end(struct puller *puller);
-
 /* The number of the request that a message or a status answers. */
 uint64_t puller_request_of(const struct packet *packet);
 
@@ -39,6 +35,12 @@ void puller_on_link(struct link_listener *listener, enum link_state state);
  * puller_unlock. */
 const char *puller_act(struct puller *puller, struct pull_action action);
 
+/* With the lock held: when the tick is armed for, as pull_message wants it. */
+static inline uint64_t puller_tick_ns(const struct puller *puller)
+{
+    return puller->tick_at_ns ? puller->tick_at_ns : UINT64_MAX;
+}
+
 /* With the lock held: how many references the caller has to release for it, 0 or 1. */
 int puller_cancel_tick(struct puller *puller);
 
@@ -51,12 +53,15 @@ void puller_end_room(struct puller *puller);
 /* --- puller_gap.c --- */
 
 void puller_gap_init(struct puller *puller);
-/* With the lock held: a delivery came, which is not taken yet. The event is for puller_gap_act,
- * without the lock, when the delivery was handed on. */
+/* With the lock held, of one that watches them: a delivery came, which is not taken yet. The event
+ * is for puller_gap_act, without the lock, when the delivery was handed on. */
 enum gap_event puller_gap_arrived(struct puller *puller, const struct ack_subject *ack,
                                   uint64_t now_ns);
-/* With the lock held: there was no memory for what came after `before`: the next one shows that it
- * is missing. */
+/* The same: something is missing, or was until this delivery, or may show to be. */
+bool puller_gap_is_open(const struct puller *puller, enum gap_event event, uint64_t now_ns);
+/* The same: there was no memory for what came after `before`, so it has not come: the next one
+ * shows that it is missing, and what was missing is waited for anew. The event of its arrival is
+ * none then. */
 void puller_gap_unseen(struct puller *puller, const struct gap *before, uint64_t now_ns);
 void puller_gap_act(struct puller *puller, enum gap_event event);
 /* With the lock held: the answer to a question about the consumer. The same. */

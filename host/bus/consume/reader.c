@@ -6,11 +6,17 @@
 
 #include "base/container.h"
 #include "base/sync.h"
-#include "bus/wire.h"
+#include "base/value.h"
+#include "bus/ack_subject.h"
 
 /* What may wait here: enough for the server's round trip, whatever the messages' size. */
 #define CREDIT 256
 #define HELD_BYTES (4 << 20)
+/* One try to open it: two requests, each of which may take so long as one usually may. Then others
+ * have their turn on the pool. */
+#define TRY_NS (10 * NS_PER_S)
+/* So long after the time to open it is over: who has its turn says by then what was missing. */
+#define LATE_NS (100 * NS_PER_MS)
 
 enum phase { PHASE_OPENING, PHASE_OPEN, PHASE_CLOSED };
 
@@ -24,8 +30,9 @@ struct reader {
     const struct intake *intake;
     uint64_t to_sequence, most;
     int64_t to_ns;
-    uint64_t deadline_ns; /* of opening */
-    bool last_ones;       /* of each subject: its end is what was there, whatever its sequence */
+    uint64_t deadline_ns;     /* of opening */
+    struct deadline too_late; /* armed until it is open; a reference */
+    bool last_ones; /* of each subject: its end is what was there, whatever its sequence */
     struct pool_job job;
 
     struct mutex lock; /* guards all below; a puller's may be held */
@@ -152,7 +159,7 @@ static void hand_on_message(void *owner, void *taken)
     unlock_and_wake(reader);
     if (!node || !closed)
         return;
-    ordered_released(reader->ordered, node->message.packet.len);
+    ordered_released(reader->ordered, packet_bytes(&node->message.packet));
     free_queue(node);
 }
 
@@ -200,19 +207,42 @@ static void on_stopped(void *owner)
     reader_release(owner);
 }
 
-/* Makes the consumer. 0: it is to be started. */
-static int make_ordered(struct reader *reader, struct err *err)
+/* The clock. Its turn on the pool may not have come. */
+static void on_too_late(struct deadline *deadline)
+{
+    struct reader *reader = container_of(deadline, struct reader, too_late);
+    struct err err;
+    err_set(&err, ERR_TIMEOUT, "the stream \"%s\" could not be opened in time",
+            ordered_stream(reader->ordered));
+    mutex_lock(&reader->lock);
+    if (reader->phase == PHASE_OPENING)
+        fail(reader, &err);
+    unlock_and_wake(reader);
+    reader_release(reader);
+}
+
+/* Is anybody still waiting for it to be opened? */
+static bool is_opening(struct reader *reader)
 {
     mutex_lock(&reader->lock);
-    bool closed = reader->phase == PHASE_CLOSED;
+    bool opening = reader->phase == PHASE_OPENING && !reader->failed;
     mutex_unlock(&reader->lock);
-    if (closed)
-        return err_set(err, ERR_CANCELLED, "it was closed");
-    /* It may have waited for its turn on the pool. */
-    if (clock_now_ns() >= reader->deadline_ns)
-        return err_set(err, ERR_TIMEOUT, "the stream \"%s\" could not be opened in time",
-                       ordered_stream(reader->ordered));
-    return ordered_ensure(reader->ordered, reader->deadline_ns, err);
+    return opening;
+}
+
+/* Makes the consumer. 0: it is to be started. *again: it was no more than a try. */
+static int make_ordered(struct reader *reader, bool *again, struct err *err)
+{
+    uint64_t began_ns = clock_now_ns(), until_ns = began_ns + TRY_NS;
+    *again = false;
+    if (!is_opening(reader))
+        return err_set(err, ERR_CANCELLED, "nobody waits for it");
+    if (until_ns > reader->deadline_ns)
+        until_ns = reader->deadline_ns;
+    int code = ordered_ensure(reader->ordered, until_ns, err);
+    *again = err_passes(code) && is_opening(reader) && until_ns < reader->deadline_ns &&
+             clock_now_ns() - began_ns >= TRY_NS / 2;
+    return code;
 }
 
 /* What is read ends with what is there now. Of a subject that is written meanwhile the last message
@@ -230,10 +260,17 @@ static void run_open(struct pool_job *job)
 {
     struct reader *reader = container_of(job, struct reader, job);
     struct err err = {0};
-    int code = make_ordered(reader, &err);
+    bool again;
+    int code = make_ordered(reader, &again, &err);
+    if (again) {
+        pool_submit_within(reader->intake->pool, reader->intake->reads, job);
+        return;
+    }
+    if (clock_cancel(reader->intake->clock, &reader->too_late))
+        reader_release(reader);
     mutex_lock(&reader->lock);
     set_end(reader);
-    bool start = code == 0 && reader->phase == PHASE_OPENING;
+    bool start = code == 0 && reader->phase == PHASE_OPENING && !reader->failed;
     if (code != 0)
         fail(reader, &err);
     mutex_unlock(&reader->lock);
@@ -273,9 +310,12 @@ struct reader *reader_open(const struct intake *intake, const struct reader_opti
     reader->deadline_ns = clock_now_ns() + (uint64_t)options->timeout_ns;
     reader->last_ones = spec.deliver == DELIVER_LAST_PER_SUBJECT;
     reader->job.run = run_open;
+    reader->too_late.on_due = on_too_late;
     reader->ordered = ordered_new(intake, &spec, &calls, reader, err);
     if (reader->ordered) {
-        pool_submit(intake->pool, &reader->job);
+        reader->references++;
+        clock_arm(intake->clock, &reader->too_late, reader->deadline_ns + LATE_NS);
+        pool_submit_within(intake->pool, intake->reads, &reader->job);
         return reader;
     }
     mutex_destroy(&reader->lock);
@@ -296,7 +336,7 @@ void reader_close(struct reader *reader)
     mutex_unlock(&reader->lock);
     struct node *node;
     LL_FOREACH(queue, node)
-        ordered_released(reader->ordered, node->message.packet.len);
+        ordered_released(reader->ordered, packet_bytes(&node->message.packet));
     free_queue(queue);
     if (before == PHASE_OPEN)
         ordered_stop(reader->ordered, on_stopped);
@@ -351,7 +391,7 @@ enum reader_taken reader_take(struct reader *reader, struct reader_message *mess
     if (node) {
         *message = node->message;
         free(node);
-        ordered_released(reader->ordered, message->packet.len);
+        ordered_released(reader->ordered, packet_bytes(&message->packet));
     }
     return how;
 }

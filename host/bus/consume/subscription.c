@@ -4,10 +4,12 @@
 #include <stdlib.h>
 
 #include "bus/consume/delivery.h"
+#include "bus/consume/gather.h"
 
 struct subscription {
     const struct intake *intake; /* not owned */
     void *source;                /* not owned */
+    struct gather gather;        /* the delivery thread's */
     struct link_sub *sub;        /* the link's */
     void (*on_stopped)(void *source);
 };
@@ -16,9 +18,9 @@ static void on_message(void *owner, struct packet *packet)
 {
     struct subscription *subscription = owner;
     const struct sink *sink = &subscription->intake->sink;
-    struct delivery *delivery = delivery_new_core(packet, sink->room);
+    struct delivery *delivery = delivery_new_core(packet);
     if (delivery)
-        sink->on_delivery(sink->owner, subscription->source, delivery);
+        gather_add(&subscription->gather, delivery);
     else
         sink->on_unread(sink->owner, subscription->source);
 }
@@ -33,6 +35,7 @@ struct subscription *subscription_new(const struct intake *intake, const char *s
     }
     subscription->intake = intake;
     subscription->source = source;
+    gather_init(&subscription->gather, intake, source);
     subscription->sub = link_subscribe(intake->link, subject, queue, on_message, subscription, err);
     if (!subscription->sub) {
         free(subscription);

@@ -11,6 +11,7 @@
 #include "base/sync.h"
 #include "base/thread.h"
 #include "base/value.h"
+#include "bus/link/burst.h"
 #include "bus/link/link_private.h"
 #include "bus/link/link_url.h"
 
@@ -82,30 +83,17 @@ void link_wait_until(struct link *link, struct cond *cond, uint64_t deadline_ns)
 
 /* --- sending --- */
 
-static struct frame *frame_new(const struct link_frame *from)
+/* Encoded where it is made, so that whoever writes it only copies bytes. */
+static struct frame *frame_new(const struct link_frame *from, const struct encoded *measured)
 {
-    size_t subject_len = strlen(from->subject) + 1;
-    size_t reply_len = from->reply ? strlen(from->reply) + 1 : 0;
-    size_t headers_len = from->headers ? from->headers->len : 0;
-    size_t bytes = subject_len + reply_len + from->len + headers_len;
-    struct frame *frame = malloc(sizeof *frame + bytes);
+    struct frame *frame = malloc(sizeof *frame + measured->size);
     if (!frame)
         return NULL;
     frame->next = NULL;
     frame->gate = from->gate;
-    frame->size = sizeof *frame + bytes;
-    memcpy(frame->bytes, from->subject, subject_len);
-    frame->reply_at = reply_len ? subject_len : 0;
-    if (reply_len)
-        memcpy(frame->bytes + subject_len, from->reply, reply_len);
-    frame->data_at = subject_len + reply_len;
-    frame->len = from->len;
-    if (from->len)
-        memcpy(frame->bytes + frame->data_at, from->data, from->len);
-    frame->headers_at = frame->data_at + from->len;
-    frame->headers_len = headers_len;
-    if (headers_len)
-        memcpy(frame->bytes + frame->headers_at, from->headers->bytes, headers_len);
+    frame->size = sizeof *frame + measured->size;
+    frame->encoded = *measured;
+    encode(from, &frame->encoded, frame->wire);
     return frame;
 }
 
@@ -180,15 +168,15 @@ static int find_room(struct link *link, const struct link_flow *flow, const stru
     return too_much(link, flow, false, err);
 }
 
-/* The server closes the connection if a control line ("HPUB subject reply 40 1000") is longer. A
- * reply subject may be anything that a requester has thought of. */
-#define CONTROL_LINE_MAX 4096
-#define CONTROL_LINE_NUMBERS 32
+/* The two lengths of a line, its first word and its spaces. */
+#define LINE_NUMBERS 32
 
-static int check_control_line(const struct link_frame *from, struct err *err)
+/* A reply subject may be anything that a requester has thought of. */
+static int check_line(const struct link_frame *from, const struct encoded *measured,
+                      struct err *err)
 {
-    size_t line = strlen(from->subject) + (from->reply ? strlen(from->reply) : 0);
-    if (line + CONTROL_LINE_NUMBERS <= CONTROL_LINE_MAX)
+    size_t line = measured->subject_len + measured->reply_len;
+    if (line + LINE_NUMBERS <= TRANSPORT_LINE_MAX)
         return 0;
     return err_set(err, ERR_TOO_LARGE,
                    "a subject (with its reply subject) of %zu bytes: \"%.60s...\"", line,
@@ -209,15 +197,17 @@ static void make_ready(struct frame_lane *lane, struct link_flow *flow)
 int link_send(struct link *link, enum link_lane which, const struct link_frame *from,
               struct err *err)
 {
-    size_t payload = from->len + (from->headers ? headers_wire_size(from->headers) : 0);
+    struct encoded measured;
+    encode_measure(from, &measured);
+    size_t payload = measured.len + measured.headers_len;
     size_t max_payload = atomic_load_explicit(&link->max_payload, memory_order_relaxed);
     if (payload > max_payload)
         return err_set(err, ERR_TOO_LARGE,
                        "%zu bytes to \"%s\", headers included: the server takes at most %zu",
                        payload, from->subject, max_payload);
-    if (check_control_line(from, err) != 0)
+    if (check_line(from, &measured, err) != 0)
         return ERR_TOO_LARGE;
-    struct frame *frame = frame_new(from);
+    struct frame *frame = frame_new(from, &measured);
     if (!frame)
         return err_set(err, ERR_MEMORY, "out of memory");
 
@@ -235,7 +225,8 @@ int link_send(struct link *link, enum link_lane which, const struct link_frame *
         flow->bytes += frame->size;
         lane->accepted++;
         lane->bytes += frame->size;
-        wake = link->writer_idle && atomic_load(&link->state) == LINK_CONNECTED;
+        wake = link->writer_idle && atomic_load(&link->state) == LINK_CONNECTED &&
+               !(link->any_thread && burst_note(link));
         if (wake)
             link->writer_idle = false;
     }
@@ -412,6 +403,7 @@ void link_stat(struct link *link, struct link_stat *stat)
     bool away = link->lost_ns && link->connects > 0;
     *stat = (struct link_stat){
         .up = atomic_load(&link->state) == LINK_CONNECTED,
+        .wire = link->wire ? link->wire : "",
         .connects = link->connects,
         .disconnected_ns = link->away_ns + (away ? now_ns - link->lost_ns : 0),
         .rtt_ns = link->rtt_ns,

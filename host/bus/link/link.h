@@ -3,10 +3,11 @@
  *   any thread ── link_send ──▶ lane (urgent, bulk) ──▶ writer thread ── transport ──▶ nats-server
  *   nats-server ──▶ transport ──▶ its one delivery thread ── on_message ──▶ whoever subscribed
  *
- * The writer is the only caller of the transport's connect, publish, flush, subscribe, drain and
- * close: each of those can block for as long as a write deadline or a reconnect takes, and nobody
- * else may wait for that. So everything here returns at once, but for the functions that say
- * `blocks`.
+ * The writer is the only caller of the transport's connect, flush, subscribe, drain and close: each
+ * of those can block for as long as a write deadline or a reconnect takes, and nobody else may wait
+ * for that. It is the only one that publishes, too, but for threads that have a burst (burst.h):
+ * while it sleeps, they write what they send in its place, where the transport lets them do so
+ * without blocking. So everything here returns at once, but for the functions that say `blocks`.
  *
  * A link never gives up: a server that is not there yet is waited for, and a connection that was
  * lost is made anew with all its subscriptions (or goes on at another server of the cluster). Files
@@ -27,13 +28,13 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "bus/link/link_frame.h"
 #include "bus/link/link_options.h"
 #include "bus/packet.h"
 #include "bus/wire.h"
 
 struct link;
 struct link_sub;
-struct link_flow;
 struct transport_maker;
 
 enum link_lane {
@@ -62,26 +63,15 @@ struct link_listener {
     void (*on_state)(struct link_listener *listener, enum link_state state);
 };
 
-/* Decides, on the writer's thread, whether a frame is still wanted when its turn has come: a
- * heartbeat of a settled delivery is not. This is what orders settlements and heartbeats. */
-struct link_gate {
-    /* False: the frame is dropped. */
-    bool (*open)(struct link_gate *gate);
-    /* Exactly once for each frame, last: `sent` when it was handed to a live connection. */
-    void (*done)(struct link_gate *gate, bool sent);
-};
-
-/* A frame to send. Everything is borrowed for the call: link_send copies. */
-struct link_frame {
-    const char *subject;
-    const char *reply; /* or NULL */
-    const void *data;
-    size_t len;
-    const struct headers *headers; /* or NULL */
-    struct link_gate *gate;        /* or NULL */
-    struct link_flow *flow;        /* whose it is, of this lane; NULL: the host's own */
-    bool owed; /* for something that is bounded elsewhere, as one answer for each request: may use
-                  room that the other frames of its flow leave */
+/* Gathers what one read of the connection brings, so as to hand a burst on at once: in its
+ * on_message it keeps what has come, and asks to be called when there is no more. Embedded in
+ * whoever gathers; all zero but for on_read_end. */
+struct link_gatherer {
+    struct link_gatherer *next; /* the link's */
+    bool asked;                 /* the same */
+    /* On the thread of on_message, before that waits; and before on_drained of a subscription whose
+     * on_message has asked for it. Must not block. */
+    void (*on_read_end)(struct link_gatherer *gatherer);
 };
 
 /* label: "consume" or "publish", for the log and the thread's name. maker: of what it connects with
@@ -107,6 +97,10 @@ struct link_flow *link_flow_new(struct link *link, enum link_lane lane);
 int link_send(struct link *link, enum link_lane which, const struct link_frame *from,
               struct err *err);
 
+/* Wakes the writer, if frames wait and it sleeps: a thread that wanted to write them (burst.h) has
+ * not come to it yet. Any thread. */
+void link_wake(struct link *link);
+
 /* Subscribes now or when connected, and again on each new connection. queue may be NULL. No frame
  * that is handed over afterwards is written before its SUB: servers drop a request that arrives
  * before the subscription for its replies. on_message: on the delivery thread, in order; the packet
@@ -128,6 +122,10 @@ struct link_sub *link_subscribe_optional(struct link *link, const char *subject,
  * never called again and the handle is gone. on_drained: on a thread of the transport's or the
  * writer; may be NULL. Without a connection it is drained at once. */
 void link_unsubscribe(struct link_sub *sub, void (*on_drained)(void *owner));
+
+/* In an on_message of this link alone: on_read_end is called once when the read has ended, however
+ * often that is asked for meanwhile; in the order of the first time. */
+void link_at_read_end(struct link *link, struct link_gatherer *gatherer);
 
 /* From now on the listener hears of each change; look at link_state after it, for what was before.
  * Any thread. */
@@ -172,7 +170,9 @@ enum link_state link_state(const struct link *link);
 /* What went over it, and how it is; messages and bytes are those of payloads and headers. */
 struct link_stat {
     bool up;
-    uint64_t connects;        /* so far */
+    const char *wire;  /* which way its messages go: "own", "nats.c", "broker"; "" before the first
+                          connection. Static */
+    uint64_t connects; /* so far */
     uint64_t disconnected_ns; /* for how long there was no connection, since the first one */
     uint64_t rtt_ns;          /* the last PONG's, or the network's alone; 0: not known */
     uint64_t sent, sent_bytes, received, received_bytes;

@@ -169,22 +169,26 @@ static void log_trouble(struct link *link)
 
 void link_up(struct link *link, bool anew)
 {
-    char url[1024] = "", server[sizeof link->server];
+    struct transport_place place = {.wire = ""};
+    char server[sizeof link->server];
     uint64_t now_ns = clock_now_ns();
-    size_t max_payload = 0;
-    link->transport->kind->describe(link->transport, url, sizeof url, &max_payload);
-    if (max_payload > 0)
-        atomic_store(&link->max_payload, max_payload);
+    link->transport->kind->describe(link->transport, &place);
+    if (place.max_payload > 0)
+        atomic_store(&link->max_payload, place.max_payload);
 
     mutex_lock(&link->lock);
-    if (url[0])
-        link_shown_server(url, link->server, sizeof link->server);
+    if (place.url[0])
+        link_shown_server(place.url, link->server, sizeof link->server);
+    link->wire = place.wire;
+    link->any_thread = place.any_thread;
     memcpy(server, link->server, sizeof server);
     double away_s = link->lost_ns ? (double)(now_ns - link->lost_ns) / 1e9 : 0;
     bool fell = anew && link->fell; /* already, and said so: on_back or on_gone follows */
     bool first = link->opened == 0, tell = !link->stopping && !fell;
-    if (anew)
+    if (anew) {
         link->opened++;
+        link->asked_ns = 0;
+    }
     if (!fell) {
         link->connects++;
         link->away_ns += link->lost_ns ? now_ns - link->lost_ns : 0;

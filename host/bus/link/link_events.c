@@ -233,6 +233,12 @@ static void on_refused(void *owner, const struct transport_refusal *refusal)
     mutex_unlock(&link->lock);
 }
 
+static void on_max_payload(void *owner, size_t max_payload)
+{
+    struct link *link = owner;
+    atomic_store(&link->max_payload, max_payload);
+}
+
 static void on_error(void *owner, const char *text)
 {
     struct link *link = owner;
@@ -250,6 +256,8 @@ struct transport_events link_transport_events(struct link *link)
         .on_gone = on_gone,
         .on_closed = on_closed,
         .on_refused = on_refused,
+        .on_max_payload = on_max_payload,
         .on_error = on_error,
+        .on_read_end = link_read_end,
     };
 }

@@ -15,6 +15,7 @@ struct link_options {
     const char *jwt, *seed; /* as text; a seed alone is an nkey, a JWT alone a bearer's */
     const char *tls_ca, *tls_cert, *tls_key;
     bool tls, tls_skip_verify;
+    bool nats_alone;          /* messages go through nats.c, too */
     bool tls_first;           /* TLS begins before the server has said anything */
     const char *inbox_prefix; /* default "_INBOX" */
     int64_t connect_timeout_ns, ping_interval_ns;

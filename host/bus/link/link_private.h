@@ -1,11 +1,14 @@
 /* link_private - what the files of link share; nobody else includes it.
  *
  *   link.c          the public functions: lanes, waiting, stopping
- *   link_writer.c   the writer thread: write, flush
+ *   link_write.c    what is written, in which order: by the writer, or in its place
+ *   link_writer.c   the writer thread: when it writes, flushes
+ *   burst.c         threads that write what they send in the writer's place
  *   link_connect.c  its connections: each server in turn, and why one cannot be reached
  *   link_subs.c     subscriptions, over the connections that come and go beneath them
  *   link_events.c   the transport's calls up, the state, the log
  *   link_listener.c listeners to the state
+ *   link_gather.c   those who gather what one read brings
  *
  * They know a server by its transport alone (transport.h). With headers of their own:
  * link_options.c and link_url.c. */
@@ -18,6 +21,7 @@
 #include "base/stat.h"
 #include "base/sync.h"
 #include "base/thread.h"
+#include "bus/link/encode.h"
 #include "bus/link/link.h"
 #include "bus/link/transport.h"
 
@@ -33,15 +37,13 @@
 #define SHARE 3
 #define SHARE_OWED 7
 
-/* One frame is one block of memory: this, then subject, reply, data and headers. */
+/* One frame is one block of memory: this, then the message as it goes over the wire. */
 struct frame {
     struct frame *next;
     struct link_gate *gate; /* borrowed; its done() ends that. Or NULL */
     size_t size;            /* of the whole block */
-    size_t data_at, len;
-    size_t reply_at; /* 0: none */
-    size_t headers_at, headers_len;
-    char bytes[]; /* the subject first */
+    struct encoded encoded;
+    char wire[];
 };
 
 struct frame_list {
@@ -152,7 +154,11 @@ struct link {
     struct link_sub *todo;   /* those that the writer must look at */
     struct flush_wait *flushes;
     uint64_t flush_round;
-    bool started, stopping, writer_idle, writer_done, writer_joined;
+    uint64_t asked_ns; /* when its PING was sent, while the transport waits for that; else 0 */
+    bool started, stopping, writer_done, writer_joined;
+    bool writer_idle; /* it waits for something to do, and nobody writes in its place */
+    bool lent;        /* somebody does (link_write), and what is the writer's is theirs */
+    bool any_thread;  /* somebody may: as transport_place has it */
     bool gone; /* the connection will not come back by itself: the writer makes another one */
     bool fell; /* it was lost, perhaps before the writer could say that it is there */
     int lives; /* sum over subs */
@@ -162,6 +168,7 @@ struct link {
     bool delivering;        /* someone makes those calls */
     int calls_up;           /* that run now */
     char server[256];       /* host:port of the present or last connection */
+    const char *wire;       /* which way its messages go; static; NULL before the first one */
     char error[256];        /* what it last complained of */
     char trouble[512];      /* why there is none, with the servers; "" while there is */
     uint64_t lost_ns;       /* since when there is no connection; 0: there is */
@@ -179,11 +186,14 @@ struct link {
     char tolerated[LINK_TOLERATED][256];    /* the subjects of link_tolerate */
     int tolerated_count;
 
+    /* The delivery thread's own: who has asked to be called when the read ends. */
+    struct link_gatherer *gatherers, *last_gatherer; /* not owned */
+
     /* Counted by the writer, and by the delivery thread. */
     struct stat_counter sent, sent_bytes;
     struct stat_counter received, received_bytes;
 
-    /* The writer's own. */
+    /* The writer's own; and theirs who write in its place, as far as they need it. */
     bool connected;                 /* between the transport's connect and disconnect */
     struct transport_server *known; /* owned; server_count of them */
     int server_count, turn;         /* turn: the next to be tried */
@@ -192,7 +202,9 @@ struct link {
     int told_count;
     struct flow_queue turns[LINK_LANES]; /* flows with something in hand, the next one first */
     struct link_flow *wrote;
-    uint64_t hold_until_ns; /* after a failed write, until it is noticed */
+    uint64_t hold_until_ns; /* after a failed write, until it is noticed; or while a burst
+                               gathers */
+    uint64_t burst;         /* frames since the last push or PING */
     uint64_t connected_ns;
     unsigned attempts; /* in a row, to connect */
 };
@@ -203,8 +215,29 @@ void link_drop_frames(struct frame_list *list);
 /* To the end of `to`; from is empty then. */
 void link_join_frames(struct frame_list *to, struct frame_list *from);
 
+/* link_write.c; all of these but the last one: for whoever has the turn to write */
+
+/* Lock held: takes what is there. Only while no subscription waits: what it is for may be among the
+ * frames, and must not come first. */
+void link_take_frames(struct link *link, enum link_lane which);
+/* Writes at most `most` frames of what was taken, and about `room` bytes. False: the connection
+ * does not take them. */
+bool link_write_lane(struct link *link, enum link_lane which, uint64_t most, size_t room);
+/* The flow whose turn it is; there is one. */
+struct link_flow *link_pop_turn(struct flow_queue *turns);
+/* Lock held: what was written waits no more. */
+void link_count_written(struct link *link);
+bool link_hands_empty(const struct link *link);
+/* Lock held: there is something to do for the writer. */
+bool link_work_waits(const struct link *link);
+/* Any thread, no lock held: writes what waits while the writer sleeps, and wakes it if that is not
+ * enough. Does not block. */
+void link_write(struct link *link);
+
 /* link_writer.c */
 void *link_writer(void *arg);
+/* Lock held: does somebody want a PONG? */
+bool link_flush_wanted(const struct link *link);
 
 /* link_connect.c */
 int link_servers_make(struct link *link, struct err *err);
@@ -234,6 +267,9 @@ void link_set_state(struct link *link, enum link_state state); /* lock held */
 void link_deliver_states(struct link *link);                   /* lock not held */
 /* The transport's calls up, with the link as their owner. */
 struct transport_events link_transport_events(struct link *link);
+
+/* link_gather.c: the transport's call up */
+void link_read_end(void *owner);
 
 /* link_listener.c: the owner's call up, and theirs; no lock held */
 void link_call_listeners(struct link *link, enum link_state state);

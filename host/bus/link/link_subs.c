@@ -17,7 +17,7 @@
 
 static const struct transport_kind *kind_of(const struct link_life *life)
 {
-    return life->handle->transport->kind;
+    return life->handle->kind;
 }
 
 static void life_release(struct link_life *life)
@@ -187,22 +187,33 @@ static void drop_refused(struct link_sub *sub)
     life_release(life);
 }
 
+/* How long after a SUB the server's refusal would have arrived, and been reported: the server
+ * refuses before it answers the next PING, but the report may come on another thread. */
+#define REFUSED_MS 300
+
+/* Lock held. It is subscribed to once more. */
+static void try_refused(struct link_sub *sub)
+{
+    must_hold(&sub->link->lock);
+    sub->tried = true;
+    sub->link->confirm_ns = clock_now_ns() + (uint64_t)REFUSED_MS * NS_PER_MS;
+}
+
 static void settle_wanted(struct link *link, struct link_sub *sub) NEEDS(link->lock);
 
 static void settle_wanted(struct link *link, struct link_sub *sub)
 {
     must_hold(&link->lock);
-    bool again = sub->again;
+    bool drop = sub->again && sub->life, make = (drop || !sub->life) && link->connected;
     sub->again = false;
+    if (make && sub->refused) /* before the server can refuse it again */
+        try_refused(sub);
     mutex_unlock(&link->lock);
-    if (again && sub->life)
+    if (drop)
         drop_refused(sub);
-    bool made = !sub->life && link->connected;
-    if (made)
+    if (make)
         subscribe(sub);
     mutex_lock(&link->lock);
-    if (made && sub->refused)
-        link_subs_tried(link);
 }
 
 /* The writer looks at one sub that changed. */
@@ -314,10 +325,6 @@ const char *link_subs_without(const struct link *link, const char *subject)
     return NULL;
 }
 
-/* How long after a SUB the server's refusal would have arrived, and been reported: the server
- * refuses before it answers the next PING, but the report may come on another thread. */
-#define REFUSED_MS 300
-
 void link_subs_refused(struct link *link, const char *subject, bool cut, const char *queue)
 {
     must_hold(&link->lock);
@@ -336,13 +343,10 @@ void link_subs_tried(struct link *link)
 {
     must_hold(&link->lock);
     struct link_sub *sub;
-    bool some = false;
     DL_FOREACH(link->subs, sub) {
-        sub->tried = sub->refused;
-        some = some || sub->refused;
+        if (sub->refused)
+            try_refused(sub);
     }
-    if (some)
-        link->confirm_ns = clock_now_ns() + (uint64_t)REFUSED_MS * NS_PER_MS;
 }
 
 void link_subs_confirm(struct link *link, uint64_t asked_ns)

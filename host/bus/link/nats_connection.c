@@ -3,9 +3,10 @@
 #include <string.h>
 
 #include "base/value.h"
-#include "bus/link/nats_private.h"
+#include "bus/link/nats_fields.h"
 #include "bus/link/nats_reap.h"
 #include "bus/link/nats_received.h"
+#include "bus/link/nats_session.h"
 
 /* How long a drain without a connection waits for what has been received already. */
 #define LOCAL_DRAIN_MS 200
@@ -18,17 +19,15 @@ struct nats_sub {
 
 /* --- messages --- */
 
-static natsStatus publish_with_headers(natsConnection *nc, const struct transport_message *message)
+static natsStatus publish_with_headers(natsConnection *nc, const struct transport_message *message,
+                                       const char *subject, const char *reply)
 {
     natsMsg *msg = NULL;
+    const struct headers fields = headers_of_block(message->headers.at, message->headers.len);
     natsStatus status =
-        natsMsg_Create(&msg, message->subject, message->reply, message->data, (int)message->len);
-    const char *at = message->headers, *end = at + message->headers_len;
-    while (status == NATS_OK && at < end) {
-        const char *value = at + strlen(at) + 1;
-        status = natsMsgHeader_Add(msg, at, value);
-        at = value + strlen(value) + 1;
-    }
+        natsMsg_Create(&msg, subject, reply, message->data.at, (int)message->data.len);
+    if (status == NATS_OK)
+        status = nats_fields_add(msg, &fields);
     if (status == NATS_OK)
         status = natsConnection_PublishMsg(nc, msg);
     nats_reap_later(msg);
@@ -37,12 +36,16 @@ static natsStatus publish_with_headers(natsConnection *nc, const struct transpor
 
 static natsStatus publish(natsConnection *nc, const struct transport_message *message)
 {
-    if (message->headers_len)
-        return publish_with_headers(nc, message);
-    if (message->reply)
-        return natsConnection_PublishRequest(nc, message->subject, message->reply, message->data,
-                                             (int)message->len);
-    return natsConnection_Publish(nc, message->subject, message->data, (int)message->len);
+    char room[2][TRANSPORT_LINE_MAX];
+    const char *subject = transport_text(message->subject, room[0]);
+    const char *reply = transport_text(message->reply, room[1]);
+    const void *data = message->data.at;
+    int len = (int)message->data.len;
+    if (message->headers.len)
+        return publish_with_headers(nc, message, subject, reply);
+    if (reply)
+        return natsConnection_PublishRequest(nc, subject, reply, data, len);
+    return natsConnection_Publish(nc, subject, data, len);
 }
 
 enum transport_sent nats_publish(struct transport *transport,
@@ -64,6 +67,13 @@ enum transport_sent nats_publish(struct transport *transport,
          * part was written is none for the server, and may be written again. */
         return TRANSPORT_HELD;
     }
+}
+
+/* What is gathered while a PONG is waited for costs less than what goes at once. */
+bool nats_push(struct transport *transport)
+{
+    (void)transport;
+    return false;
 }
 
 enum transport_pong nats_ping(struct transport *transport, int64_t wait_ns)
@@ -92,16 +102,19 @@ void nats_disconnect(struct transport *transport)
 
 /* --- subscriptions --- */
 
-/* On nats.c's delivery thread. */
+/* On nats.c's delivery thread. What else its reader has read is not known here: each message is a
+ * read of its own. */
 static void on_message(natsConnection *nc, natsSubscription *handle, natsMsg *msg, void *closure)
 {
     const struct nats_sub *sub = closure;
+    const struct transport_events *events = &nats_of(sub->sub.transport)->events;
     struct packet packet = nats_received_packet(msg);
     (void)nc;
     (void)handle;
     sub->handler.on_message(sub->handler.owner, &packet);
     if (packet.subject) /* it was not taken */
         packet_clear(&packet);
+    events->on_read_end(events->owner);
 }
 
 static void on_complete(void *closure)
@@ -127,7 +140,7 @@ enum transport_subscribed nats_subscribe(struct transport *transport, const char
         *why = "out of memory";
         return TRANSPORT_UNSUBSCRIBED;
     }
-    sub->sub.transport = transport;
+    sub->sub = (struct transport_sub){transport, &nats_transport_kind};
     sub->handler = *handler;
     natsStatus status = subscribe(nats_of(transport)->nc, sub, subject, queue);
     if (status != NATS_OK) {

@@ -2,28 +2,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "bus/link/nats_private.h"
 #include "bus/link/nats_reason.h"
-
-/* nats.c waits so long for the writer to take over, which ends its waiting. */
-#define UNTIL_TAKEN_OVER_MS (24 * 3600 * 1000)
+#include "bus/link/nats_session.h"
 
 /* --- what becomes of it --- */
-
-static void set_returning(struct nats_transport *nats, bool returning)
-{
-    mutex_lock(&nats->lock);
-    nats->returning = returning;
-    if (returning)
-        nats_watch_begin(nats);
-    mutex_unlock(&nats->lock);
-}
 
 static void on_disconnected(natsConnection *nc, void *closure)
 {
     struct nats_transport *nats = closure;
     (void)nc;
-    set_returning(nats, true);
+    nats_set_returning(nats, true);
     nats->events.on_lost(nats->events.owner);
 }
 
@@ -31,7 +19,8 @@ static void on_disconnected(natsConnection *nc, void *closure)
 static void on_reconnected(natsConnection *nc, void *closure)
 {
     struct nats_transport *nats = closure;
-    set_returning(nats, false);
+    nats_set_returning(nats, false);
+    nats_watch_close_on_exec(nc);
     nats_note_connected(nats, nc);
     nats->events.on_back(nats->events.owner);
 }
@@ -42,9 +31,9 @@ static int64_t on_reconnect_delay(natsConnection *nc, int attempts, void *closur
     struct nats_transport *nats = closure;
     (void)nc;
     (void)attempts;
-    set_returning(nats, false);
+    nats_set_returning(nats, false);
     nats->events.on_gone(nats->events.owner);
-    return UNTIL_TAKEN_OVER_MS;
+    return NATS_UNTIL_TAKEN_OVER_MS;
 }
 
 /* The last call: who is told may free it. */
@@ -52,7 +41,7 @@ static void on_closed(natsConnection *nc, void *closure)
 {
     struct nats_transport *nats = closure;
     (void)nc;
-    set_returning(nats, false);
+    nats_set_returning(nats, false);
     nats->events.on_closed(nats->events.owner);
 }
 
@@ -72,7 +61,7 @@ static bool quoted(const char *at, char *buf, size_t size, const char **rest)
 }
 
 /* nats.c cuts the sentence at 255 bytes: the subject may be only the beginning of one. */
-static void pass_refusal_on(struct nats_transport *nats, const char *text)
+void nats_tell_refusal(const struct transport_events *events, const char *text)
 {
     static const char prefix[] = "Permissions Violation for ";
     char subject[256], queue[256];
@@ -86,7 +75,7 @@ static void pass_refusal_on(struct nats_transport *nats, const char *text)
     }
     if (rest && strcasestr(rest, "using queue") && quoted(rest, queue, sizeof queue, &rest))
         refusal.queue = queue;
-    nats->events.on_refused(nats->events.owner, &refusal);
+    events->on_refused(events->owner, &refusal);
 }
 
 static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *closure)
@@ -99,7 +88,7 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus statu
      * another one by now. */
     snprintf(text, sizeof text, "%s", nats_reason(status));
     if (strcasestr(text, "permissions violation"))
-        pass_refusal_on(nats, text);
+        nats_tell_refusal(&nats->events, text);
     else
         nats->events.on_error(nats->events.owner, text);
 }

@@ -13,8 +13,8 @@
 #include "base/thread.h"
 #include "bus/link/link_url.h"
 #include "bus/link/nats_options.h"
-#include "bus/link/nats_private.h"
 #include "bus/link/nats_reason.h"
+#include "bus/link/nats_session.h"
 #include "bus/link/nats_tls.h"
 
 /* --- the watch over connects, on the clock's thread --- */
@@ -79,13 +79,23 @@ static void on_watch(struct deadline *deadline)
     release(nats, 1);
 }
 
-void nats_watch_begin(struct nats_transport *nats)
+/* There is no connection, and one may be in the making. */
+static void begin_watch(struct nats_transport *nats)
 {
     must_hold(&nats->lock);
     if (nats->watching)
         return;
     nats->watching = true;
     arm(nats, next_look_ns(nats));
+}
+
+void nats_set_returning(struct nats_transport *nats, bool returning)
+{
+    mutex_lock(&nats->lock);
+    nats->returning = returning;
+    if (returning)
+        begin_watch(nats);
+    mutex_unlock(&nats->lock);
 }
 
 static void watch_port(struct nats_transport *nats, const char *url)
@@ -148,7 +158,6 @@ void nats_note_connected(struct nats_transport *nats, natsConnection *nc)
     char url[sizeof nats->url] = "";
     natsConnection_GetConnectedUrl(nc, url, sizeof url);
     int64_t max_payload = natsConnection_GetMaxPayload(nc);
-    nats_watch_close_on_exec(nc);
     mutex_lock(&nats->lock);
     memcpy(nats->url, url, sizeof url);
     nats->max_payload = max_payload > 0 ? (size_t)max_payload : 0;
@@ -160,7 +169,7 @@ static natsStatus connect_watched(struct nats_transport *nats, natsOptions *made
 {
     mutex_lock(&nats->lock);
     nats->connecting = true;
-    nats_watch_begin(nats);
+    begin_watch(nats);
     mutex_unlock(&nats->lock);
     atomic_store(&nats->watch.ended, false);
     natsStatus status = natsConnection_Connect(&nats->nc, made);
@@ -170,9 +179,9 @@ static natsStatus connect_watched(struct nats_transport *nats, natsOptions *made
     return status;
 }
 
-static bool connect_to(struct transport *transport, struct transport_server *server)
+bool nats_connect(struct nats_transport *nats, struct transport_server *server,
+                  natsStatus (*prepare)(struct nats_transport *nats, natsOptions *options))
 {
-    struct nats_transport *nats = nats_of(transport);
     natsOptions *made = NULL;
     struct err err = {.code = ERR_NONE};
     if (make_options(nats, server, &made, &err) != 0) {
@@ -180,13 +189,13 @@ static bool connect_to(struct transport *transport, struct transport_server *ser
         return false;
     }
     watch_port(nats, server->url);
-    natsStatus status = connect_watched(nats, made);
+    natsStatus status = prepare ? prepare(nats, made) : NATS_OK;
+    if (status == NATS_OK)
+        status = connect_watched(nats, made);
     natsOptions_Destroy(made);
     server->tls = nats_tls_wanted() || (server->tls && status != NATS_SECURE_CONNECTION_WANTED);
-    if (status == NATS_OK) {
-        nats_note_connected(nats, nats->nc);
+    if (status == NATS_OK)
         return true;
-    }
     nats->nc = NULL;
     nats_reason_connect(status, server->url, atomic_load(&nats->watch.ended),
                         link_connect_timeout_ns(nats->options), server->reason,
@@ -194,18 +203,29 @@ static bool connect_to(struct transport *transport, struct transport_server *ser
     return false;
 }
 
-/* --- looking --- */
-
-static void describe(struct transport *transport, char *url, size_t size, size_t *max_payload)
+static bool connect_to(struct transport *transport, struct transport_server *server)
 {
     struct nats_transport *nats = nats_of(transport);
+    if (!nats_connect(nats, server, NULL))
+        return false;
+    nats_watch_close_on_exec(nats->nc);
+    nats_note_connected(nats, nats->nc);
+    return true;
+}
+
+/* --- looking --- */
+
+void nats_describe(struct transport *transport, struct transport_place *place)
+{
+    struct nats_transport *nats = nats_of(transport);
+    place->wire = "nats.c";
     mutex_lock(&nats->lock);
-    snprintf(url, size, "%s", nats->url);
-    *max_payload = nats->max_payload;
+    memcpy(place->url, nats->url, sizeof place->url);
+    place->max_payload = nats->max_payload;
     mutex_unlock(&nats->lock);
 }
 
-static bool find_servers(struct transport *transport, char ***urls, int *count)
+bool nats_find_servers(struct transport *transport, char ***urls, int *count)
 {
     struct nats_transport *nats = nats_of(transport);
     if (natsConnection_GetDiscoveredServers(nats->nc, urls, count) != NATS_OK)
@@ -217,7 +237,7 @@ static bool find_servers(struct transport *transport, char ***urls, int *count)
 
 /* --- coming and going --- */
 
-static void interrupt(struct transport *transport)
+void nats_interrupt(struct transport *transport)
 {
     struct nats_transport *nats = nats_of(transport);
     mutex_lock(&nats->lock);
@@ -227,13 +247,13 @@ static void interrupt(struct transport *transport)
     mutex_unlock(&nats->lock);
 }
 
-static void end_thread(struct transport *transport)
+void nats_end_thread(struct transport *transport)
 {
     (void)transport;
     nats_ReleaseThreadMemory();
 }
 
-static void free_transport(struct transport *transport)
+void nats_free(struct transport *transport)
 {
     struct nats_transport *nats = nats_of(transport);
     mutex_lock(&nats->lock);
@@ -243,10 +263,11 @@ static void free_transport(struct transport *transport)
     release(nats, references);
 }
 
-static const struct transport_kind kind = {
+const struct transport_kind nats_transport_kind = {
     .connect = connect_to,
     .disconnect = nats_disconnect,
     .publish = nats_publish,
+    .push = nats_push,
     .ping = nats_ping,
     .network_rtt_ns = nats_network_rtt_ns,
     .subscribe = nats_subscribe,
@@ -254,11 +275,11 @@ static const struct transport_kind kind = {
     .unsubscribe = nats_unsubscribe,
     .await = nats_await,
     .sub_free = nats_sub_free,
-    .describe = describe,
-    .find_servers = find_servers,
-    .interrupt = interrupt,
-    .end_thread = end_thread,
-    .free = free_transport,
+    .describe = nats_describe,
+    .find_servers = nats_find_servers,
+    .interrupt = nats_interrupt,
+    .end_thread = nats_end_thread,
+    .free = nats_free,
 };
 
 /* What no waiting can mend is found here, as options are made once without being used. */
@@ -276,19 +297,14 @@ static int check_options(const struct link_options *options, struct err *err)
     return code;
 }
 
-static struct transport *make(const struct transport_maker *maker,
-                              const struct link_options *options, struct clock *clock,
-                              const struct transport_events *events, struct err *err)
+int nats_init(struct nats_transport *nats, const struct transport_kind *kind,
+              const struct link_options *options, struct clock *clock,
+              const struct transport_events *events, struct err *err)
 {
-    (void)maker;
-    if (check_options(options, err) != 0)
-        return NULL;
-    struct nats_transport *nats = calloc(1, sizeof *nats);
-    if (!nats) {
-        err_set(err, ERR_MEMORY, "out of memory");
-        return NULL;
-    }
-    nats->transport.kind = &kind;
+    int code = check_options(options, err);
+    if (code)
+        return code;
+    nats->transport.kind = kind;
     nats->references = 1;
     nats->options = options;
     nats->clock = clock;
@@ -296,7 +312,23 @@ static struct transport *make(const struct transport_maker *maker,
     nats->due.on_due = on_watch;
     mutex_init(&nats->watch_lock);
     mutex_init(&nats->lock);
-    return &nats->transport;
+    return 0;
+}
+
+static struct transport *make(const struct transport_maker *maker,
+                              const struct link_options *options, struct clock *clock,
+                              const struct transport_events *events, struct err *err)
+{
+    (void)maker;
+    struct nats_transport *nats = calloc(1, sizeof *nats);
+    if (!nats) {
+        err_set(err, ERR_MEMORY, "out of memory");
+        return NULL;
+    }
+    if (nats_init(nats, &nats_transport_kind, options, clock, events, err) == 0)
+        return &nats->transport;
+    free(nats);
+    return NULL;
 }
 
 const struct transport_maker nats_transport_maker = {.make = make};

@@ -1,4 +1,4 @@
-/* nats_transport - a server by way of nats.c: all that the host itself does with that library.
+/* nats_transport - a server by way of nats.c alone.
  *
  * Its calls up come from threads of nats.c: one delivers the messages of all connections of the
  * process, another one tells what becomes of them. */

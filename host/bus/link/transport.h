@@ -3,7 +3,8 @@
  *   link's writer ── connect, publish, ping, subscribe ──▶ transport ──▶ server
  *   link          ◀── on_message, on_lost, on_back ... ── its own threads ◀── server
  *
- * There are two: nats.c (nats_transport.h), and a broker in this process, for specs and simulations
+ * There are three: a socket of our own, over which nats.c has made a session (socket_transport.h);
+ * nats.c alone (nats_transport.h); and a broker in this process, for specs and simulations
  * (broker/broker_transport.h). A transport belongs to one link, and has one connection at a time:
  *
  *            connect                on_lost               on_gone
@@ -12,10 +13,11 @@
  *      │ disconnect        │  └───── on_back ────┘                        │
  *      └───── on_closed ◀──┴──────────────────────────────────────────────┘
  *
- * All calls are the writer's, one at a time, unless they say otherwise; those that may block say
- * so. Calls up come from the transport's threads, without a lock of its own held, and must not
- * block. Each connection has exactly one on_closed, the last call up for it but for those of
- * subscriptions that end; it may come by itself, where the transport has lost it for good. */
+ * All calls are the writer's, one at a time, unless they say otherwise (or somebody writes in its
+ * place, link.h); those that may block say so. Calls up come from the transport's threads, without
+ * a lock of its own held, and must not block. Each connection has exactly one on_closed, the last
+ * call up for it but for those of subscriptions that end; it may come by itself, where the
+ * transport has lost it for good. */
 #ifndef MOONBUS_BUS_LINK_TRANSPORT_H
 #define MOONBUS_BUS_LINK_TRANSPORT_H
 
@@ -30,9 +32,21 @@
 
 struct transport;
 
+struct transport_kind;
+
 /* What each subscription of a transport begins with. */
 struct transport_sub {
     struct transport *transport;
+    const struct transport_kind *kind; /* whose drain, unsubscribe, await and sub_free it is for */
+};
+
+/* Where it is connected. */
+struct transport_place {
+    char url[1024];
+    size_t max_payload; /* the server's bound on a message */
+    const char *wire;   /* static: which way its messages go, for people */
+    bool any_thread;    /* publish without `waits`, and push, do not block: they need not be the
+                           writer's own, as long as there is one call at a time */
 };
 
 /* One that may be connected to. The link's; what has no other owner here is the transport's. */
@@ -65,13 +79,18 @@ struct transport_events {
     void (*on_closed)(void *owner);
     /* The server does not let this user do it. */
     void (*on_refused)(void *owner, const struct transport_refusal *refusal);
+    /* The server has another bound on a message than `describe` has told. */
+    void (*on_max_payload)(void *owner, size_t max_payload);
     /* Whatever else is wrong with the connection: perhaps why it will be lost. */
     void (*on_error)(void *owner, const char *text);
+    /* All messages that one read has brought are handed up: after one on_message or several, on
+     * their thread, before it waits and before it calls up anything else. */
+    void (*on_read_end)(void *owner);
 };
 
-/* Of a subscription. on_message: in order, and one at a time of all subscriptions of a process;
- * what is not taken out of the packet is freed. on_end: once, the last, and before on_closed of its
- * connection or soon after it. */
+/* Of a subscription. on_message: in order, and one at a time of all subscriptions of a transport
+ * (two transports may call at the same time); what is not taken out of the packet is freed. on_end:
+ * once, the last, and before on_closed of its connection or soon after it. */
 struct transport_handler {
     void *owner;
     void (*on_message)(void *owner, struct packet *packet);
@@ -80,23 +99,32 @@ struct transport_handler {
 
 /* Everything is borrowed. */
 struct transport_message {
-    const char *subject;
-    const char *reply; /* or NULL */
-    const char *data;
-    size_t len;
-    const char *headers; /* "Key\0value\0Key\0value\0", as struct headers has them */
-    size_t headers_len;
+    struct span wire; /* all of it, as a client writes it (encode); the others are parts of it */
+    struct span subject, reply; /* reply.at NULL: none */
+    struct span headers; /* the block: "NATS/1.0\r\n", each field as "Name: value\r\n", "\r\n"
+                            (headers_write); len 0: there is none, and it is sent by PUB */
+    struct span data;
+    bool waits; /* else it is HELD where it would have to wait; see any_thread */
 };
+
+/* The server closes the connection if a line ("HPUB subject reply 40 1000") is longer: the link
+ * hands none over. */
+#define TRANSPORT_LINE_MAX 4096
+
+/* A subject of a message as a text, in buf (TRANSPORT_LINE_MAX bytes); NULL: there is none. */
+const char *transport_text(struct span subject, char *buf);
 
 enum transport_sent {
     TRANSPORT_SENT,    /* handed to a live connection; whether it arrives is another matter */
     TRANSPORT_REFUSED, /* this message cannot be sent, now or later */
-    TRANSPORT_HELD,    /* there is no connection that takes it: try again when there is */
+    TRANSPORT_HELD,    /* there is no connection that takes it: try again when there is; or it
+                          would have to wait */
 };
 
 enum transport_pong {
     TRANSPORT_PONG,    /* the server has answered: all that was sent before has arrived */
-    TRANSPORT_NO_PONG, /* not in time; it may still come */
+    TRANSPORT_NO_PONG, /* not in time */
+    TRANSPORT_LATE,    /* the same, and the next call waits for that one, and asks for no other */
     TRANSPORT_NO_PING, /* it could not be asked: the connection is about to be lost */
 };
 
@@ -116,9 +144,12 @@ struct transport_kind {
      * as long as a write deadline. */
     void (*disconnect)(struct transport *transport);
 
-    /* May block for as long as a write deadline. *why: of a refusal; static. */
+    /* May block for as long as a write deadline, if it waits. *why: of a refusal; static. */
     enum transport_sent (*publish)(struct transport *transport,
                                    const struct transport_message *message, const char **why);
+    /* Has what was published written, as far as the network takes it now; the rest follows by
+     * itself. Does not block. False: here only a ping does that. */
+    bool (*push)(struct transport *transport);
     /* Writes everything and asks the server for a PONG. Blocks, for wait_ns at most. */
     enum transport_pong (*ping)(struct transport *transport, int64_t wait_ns);
 
@@ -140,8 +171,8 @@ struct transport_kind {
     /* In or after its on_end, which the end of its connection brings about, too. Any thread. */
     void (*sub_free)(struct transport_sub *sub);
 
-    /* Where it is connected, as a URL, and the server's bound on a message. In on_back, too. */
-    void (*describe)(struct transport *transport, char *url, size_t size, size_t *max_payload);
+    /* Where it is connected. In on_back, too. */
+    void (*describe)(struct transport *transport, struct transport_place *place);
     /* Servers of the cluster that are not configured: their URLs, the caller's (free each, and the
      * list). False: not known. */
     bool (*find_servers)(struct transport *transport, char ***urls, int *count);

@@ -48,30 +48,17 @@ void publish_release(struct publish *publish)
     if (atomic_fetch_sub(&publish->references, 1) > 1)
         return;
     struct outbox *outbox = publish->outbox;
-    headers_clear(&publish->headers);
-    free(publish->place);
-    free(publish->subject);
-    free(publish);
-    if (outbox)
-        outbox_release(outbox);
+    if (publish->place)
+        free(publish->place);
+    publish->on_gone(publish);
+    outbox_release(outbox);
 }
 
-/* --- the list and the index --- */
-
-static struct publish *find_publish(struct outbox *outbox, uint64_t id)
-{
-    must_hold(&outbox->lock);
-    struct publish *publish = outbox->buckets[id % BUCKETS];
-    while (publish && publish->id != id)
-        publish = publish->index_next;
-    return publish;
-}
+/* --- the list --- */
 
 static void add_publish(struct outbox *outbox, struct publish *publish)
 {
     must_hold(&outbox->lock);
-    publish->id = ++outbox->last_id;
-    LL_PREPEND2(outbox->buckets[publish->id % BUCKETS], publish, index_next);
     DL_APPEND(outbox->queue, publish);
     outbox->pending++;
     outbox->bytes += publish->size;
@@ -82,7 +69,6 @@ static void remove_publish(struct publish *publish)
 {
     must_hold(&publish->outbox->lock);
     struct outbox *outbox = publish->outbox;
-    LL_DELETE2(outbox->buckets[publish->id % BUCKETS], publish, index_next);
     if (publish->in_window) {
         DL_DELETE(outbox->window, publish);
         outbox->in_window--;
@@ -96,12 +82,22 @@ static void remove_publish(struct publish *publish)
     atomic_store(&publish->over, true);
 }
 
+bool publish_cancel_call(struct publish *publish)
+{
+    must_hold(&publish->outbox->lock);
+    if (!inbox_cancel(publish->outbox->inbox, publish->call))
+        return false;
+    if (publish->stage != STAGE_SENT) /* a try gives its reference back by itself */
+        publish_release(publish);
+    return true;
+}
+
 void publish_disarm(struct publish *publish)
 {
     must_hold(&publish->outbox->lock);
     struct outbox *outbox = publish->outbox;
-    if (publish->call && inbox_cancel(outbox->inbox, publish->call))
-        publish_release(publish);
+    if (publish->call)
+        publish_cancel_call(publish);
     publish->call = 0;
     if (publish->stage == STAGE_BACKOFF && clock_cancel(outbox->clock, &publish->deadline))
         publish_release(publish);
@@ -129,7 +125,8 @@ void publish_end_stored(struct publish *publish, const struct receipt *receipt,
     remove_publish(publish);
     outcome->publish = publish;
     outcome->stored = true;
-    outcome->receipt = *receipt;
+    if (receipt != &outcome->receipt)
+        outcome->receipt = *receipt;
     outcome->receipt.retried = publish->tries > 1;
 }
 
@@ -150,7 +147,7 @@ void publish_tell(struct publish_outcome *outcome)
     if (!publish)
         return;
     outcome->receipt.subject = publish->subject;
-    outcome->receipt.id = headers_get(&publish->headers, "Nats-Msg-Id");
+    outcome->receipt.id = publish->id;
     publish->on_result(publish->owner, outcome->stored ? &outcome->receipt : NULL,
                        outcome->stored ? NULL : &outcome->err);
     publish_release(publish);
@@ -197,65 +194,86 @@ struct outbox *outbox_new(struct inbox *inbox, struct jsapi *jsapi, struct link 
     return outbox;
 }
 
-/* Copies the user's fields and adds the id. */
-static int copy_headers(struct publish *publish, const struct outbox_message *message,
+#define ID_HEADER "Nats-Msg-Id"
+#define ID_ROOM (sizeof ID_HEADER ": \r\n" - 1)
+
+size_t outbox_bytes(const struct outbox_message *message)
+{
+    size_t id = message->id.at ? message->id.len : RANDOM_ID_DIGITS;
+    size_t headers = message->headers ? message->headers->len : 0;
+    return strlen(message->subject) + 1 + ID_ROOM + id + headers + message->len;
+}
+
+static bool fits_a_line(struct span id)
+{
+    return !memchr(id.at, '\r', id.len) && !memchr(id.at, '\n', id.len) &&
+           !memchr(id.at, '\0', id.len);
+}
+
+/* The id first, then the user's fields. Returns the end. */
+static char *copy_headers(struct publish *publish, const struct outbox_message *message, char *at,
+                          struct err *err)
+{
+    static const char begin[] = ID_HEADER ": ";
+    struct span id = message->id;
+    struct header_field field;
+    size_t position = 0;
+    char *value = at + sizeof begin - 1;
+    memcpy(at, begin, sizeof begin - 1);
+    if (id.at) {
+        memcpy(value, id.at, id.len);
+    } else {
+        inbox_random(value, RANDOM_ID_DIGITS); /* its NUL is where the line ends */
+        id.len = RANDOM_ID_DIGITS;
+    }
+    memcpy(value + id.len, "\r\n", 2);
+    publish->id = (struct span){value, id.len};
+    size_t len = ID_ROOM + id.len, more = message->headers ? message->headers->len : 0;
+    publish->headers = headers_in(at, len + more);
+    publish->headers.len = len;
+    publish->headers.count = 1;
+    while (more && headers_next(message->headers, &position, &field)) {
+        if (!span_is(field.name, ID_HEADER) &&
+            headers_copy(&publish->headers, field.name, field.value, err) != 0)
+            return NULL;
+    }
+    return at + len + more;
+}
+
+/* Field by field: most of it needs no zeroes. */
+static int publish_init(struct publish *publish, char *bytes, const struct outbox_message *message,
                         struct err *err)
 {
-    char random_id[RANDOM_ID_DIGITS + 1];
-    const char *id = message->id, *name, *value;
-    size_t position = 0;
-    if (!id) {
-        inbox_random(random_id, RANDOM_ID_DIGITS);
-        id = random_id;
-    }
-    int code = headers_add(&publish->headers, "Nats-Msg-Id", id, strlen(id), err);
-    while (!code && message->headers && headers_next(message->headers, &position, &name, &value)) {
-        if (strcasecmp(name, "Nats-Msg-Id") != 0)
-            code = headers_copy(&publish->headers, name, value, err);
-    }
-    return code;
-}
-
-static struct publish *publish_new(struct outbox *outbox, const struct outbox_message *message,
-                                   outbox_fn on_result, void *owner, struct err *err)
-{
     size_t subject_len = strlen(message->subject) + 1;
-    struct publish *publish = calloc(1, sizeof *publish);
-    char *block = malloc(subject_len + message->len);
-    if (!publish || !block) {
-        free(publish);
-        free(block);
-        err_set(err, ERR_MEMORY, "out of memory");
-        return NULL;
-    }
-    memcpy(block, message->subject, subject_len);
-    if (message->len)
-        memcpy(block + subject_len, message->data, message->len);
-    publish->subject = block;
-    publish->data = block + subject_len;
-    publish->len = message->len;
-    publish->deadline.on_due = publish_on_due;
+    publish->deadline = (struct deadline){.on_due = publish_on_due};
     publish->gate = publish_gate();
     atomic_init(&publish->references, 1);
-    publish->attempts = message->attempts;
+    atomic_init(&publish->frames, 0);
+    atomic_init(&publish->over, false);
+    publish->stage = STAGE_QUEUED;
+    publish->in_window = publish->sent_first = publish->asks_beside = publish->doubted = false;
     publish->again = message->again;
     publish->wary = message->wary;
+    publish->call = 0;
+    publish->tries = publish->failures = publish->unsure = 0;
+    publish->attempts = message->attempts;
     publish->timeout_ns = message->timeout_ns;
+    publish->unsure_ns = publish->began_ns = 0;
     publish->flow = message->flow;
     publish->account = message->account;
-    publish->on_result = on_result;
-    publish->owner = owner;
-    if (copy_headers(publish, message, err) != 0) {
-        publish_release(publish);
-        return NULL;
-    }
-    publish->size = sizeof *publish + subject_len + message->len + publish->headers.capacity;
-    publish->outbox = outbox;
-    atomic_fetch_add(&outbox->references, 1);
-    return publish;
+    publish->place = NULL;
+    publish->subject = memcpy(bytes, message->subject, subject_len);
+    bytes = copy_headers(publish, message, bytes + subject_len, err);
+    if (!bytes)
+        return err->code;
+    publish->len = message->len;
+    publish->data = message->len ? memcpy(bytes, message->data, message->len) : bytes;
+    publish->size = sizeof *publish + (size_t)(bytes - publish->subject) + message->len;
+    return 0;
 }
 
-static int admit_publish(struct outbox *outbox, struct publish *publish, struct err *err)
+static int admit_publish(struct outbox *outbox, struct publish *publish, bool waits,
+                         struct err *err)
 {
     must_hold(&outbox->lock);
     if (publish->attempts <= 0)
@@ -264,8 +282,8 @@ static int admit_publish(struct outbox *outbox, struct publish *publish, struct 
         publish->timeout_ns = outbox->options.timeout_ns;
     if (outbox->closed)
         return err_set(err, ERR_CLOSED, "\"%s\": the host is stopping", publish->subject);
-    if (outbox->pending >= outbox->options.capacity ||
-        (outbox->pending && outbox->bytes + publish->size > CAPACITY_BYTES))
+    if (!waits && (outbox->pending >= outbox->options.capacity ||
+                   (outbox->pending && outbox->bytes + publish->size > CAPACITY_BYTES)))
         return err_set(err, ERR_FULL, "\"%s\": %d publishes (%zu MB) wait for their PubAck",
                        publish->subject, outbox->pending, outbox->bytes >> 20);
     return 0;
@@ -283,46 +301,67 @@ static int begin_publish(struct outbox *outbox, struct publish *publish, struct 
     return outcome.publish ? err_set(err, outcome.err.code, "%s", outcome.err.message) : 0;
 }
 
-uint64_t outbox_publish(struct outbox *outbox, const struct outbox_message *message,
-                        outbox_fn on_result, void *owner, struct err *err)
+int outbox_publish_in(struct outbox *outbox, struct publish *publish, char *bytes,
+                      const struct outbox_message *message, outbox_fn on_result,
+                      void (*on_gone)(struct publish *publish), void *owner, struct err *err)
 {
-    struct publish *publish = publish_new(outbox, message, on_result, owner, err);
-    if (!publish)
-        return 0;
-    /* It may be answered, and gone, before this has looked at its id. */
-    publish_retain(publish);
+    publish->outbox = outbox;
+    publish->on_result = on_result;
+    publish->on_gone = on_gone;
+    publish->owner = owner;
+    int code = publish_init(publish, bytes, message, err);
+    if (code) {
+        on_gone(publish);
+        return code;
+    }
+    atomic_fetch_add(&outbox->references, 1);
     mutex_lock(&outbox->lock);
-    uint64_t id = 0;
-    bool admitted = admit_publish(outbox, publish, err) == 0;
-    /* What does not fit is no end of a publish: its sender waits for room, and comes again. */
-    if (!admitted && outbox->closed && publish->account)
+    code = admit_publish(outbox, publish, message->waits, err);
+    /* What does not fit is no end of a publish: its sender may come again. */
+    if (code == ERR_CLOSED && publish->account)
         stat_add(&publish->account->results[-ERR_CLOSED], 1);
-    if (admitted) {
+    if (!code) {
         add_publish(outbox, publish);
-        id = begin_publish(outbox, publish, err) == 0 ? publish->id : 0;
+        code = begin_publish(outbox, publish, err);
     }
     mutex_unlock(&outbox->lock);
-    if (!id)
+    if (code)
         publish_release(publish); /* the list's, which it never was in or has left */
-    publish_release(publish);
-    return id;
+    return code;
 }
 
-bool outbox_cancel(struct outbox *outbox, uint64_t id)
+static void free_publish(struct publish *publish)
+{
+    free(publish);
+}
+
+int outbox_publish(struct outbox *outbox, const struct outbox_message *message, outbox_fn on_result,
+                   void *owner, struct err *err)
+{
+    if (message->id.at && !fits_a_line(message->id))
+        return err_set(err, ERR_INVALID, "\"%s\": a message id holds no line break and no NUL",
+                       message->subject);
+    struct publish *publish = malloc(sizeof *publish + outbox_bytes(message));
+    if (!publish)
+        return err_set(err, ERR_MEMORY, "out of memory");
+    return outbox_publish_in(outbox, publish, (char *)(publish + 1), message, on_result,
+                             free_publish, owner, err);
+}
+
+bool outbox_cancel(struct outbox *outbox, struct publish *publish)
 {
     mutex_lock(&outbox->lock);
-    struct publish *publish = find_publish(outbox, id);
-    if (publish) {
+    bool pending = publish->stage != STAGE_OVER;
+    if (pending) {
         publish_disarm(publish);
         count_end(publish, ERR_CANCELLED);
         remove_publish(publish);
         publish_fill_window(outbox);
     }
     mutex_unlock(&outbox->lock);
-    if (!publish)
-        return false;
-    publish_release(publish);
-    return true;
+    if (pending)
+        publish_release(publish);
+    return pending;
 }
 
 static void send_again(struct outbox *outbox)
@@ -335,12 +374,13 @@ static void send_again(struct outbox *outbox)
         bool asked = publish->stage == STAGE_ASKING || publish->stage == STAGE_LOCATING ||
                      publish->stage == STAGE_READING || publish->stage == STAGE_DOUBTING;
         bool sent = publish->stage == STAGE_SENT && atomic_load(&publish->frames) == 0;
-        sent = (sent || asked) && inbox_cancel(outbox->inbox, publish->call);
+        bool call = (sent || asked) && publish_cancel_call(publish);
         bool due =
             publish->stage == STAGE_BACKOFF && clock_cancel(outbox->clock, &publish->deadline);
-        if (!sent && !due)
+        if (!call && !due)
             continue; /* still in the lane, or its end is on its way */
-        publish_release(publish);
+        if (due)
+            publish_release(publish);
         publish->call = 0;
         publish_try_or_arm(publish);
     }

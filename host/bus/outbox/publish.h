@@ -9,11 +9,12 @@
  * first timeout: it was sent, and nobody can say more. A stream that says "duplicate", but not of
  * what, is asked until it forgets the id (its duplicate_window).
  *
- * Bounded: at most `window` publishes are on their way; further ones wait here in order, up to
- * `capacity`, after which outbox_publish says ERR_FULL.
+ * Bounded: at most `window` publishes are on their way; further ones wait here in order, whoever
+ * has waited longest first. Above `capacity` of them (or of bytes) a publish is ERR_FULL, unless it
+ * is of somebody who waits for it, and so is one of few: then it waits, too.
  *
- * Any thread. on_result runs exactly once, unless outbox_cancel returned true, on nats.c's
- * delivery thread or the clock, without locks held. */
+ * Any thread. on_result runs exactly once, unless outbox_cancel returned true, on the
+ * link's delivery thread or the clock, without locks held. */
 #ifndef MOONBUS_BUS_OUTBOX_PUBLISH_H
 #define MOONBUS_BUS_OUTBOX_PUBLISH_H
 
@@ -25,6 +26,9 @@
 struct cJSON;
 
 struct outbox;
+struct outbox_account;
+struct publish_place;
+struct receipt;
 
 struct outbox_options {
     int64_t timeout_ns; /* of one try */
@@ -49,12 +53,13 @@ struct outbox_message {
     const char *subject;
     const void *data;
     size_t len;
-    const struct headers *headers;  /* without Nats-Msg-Id; may hold Nats-Expected-*; or NULL */
-    const char *id;                 /* Nats-Msg-Id; NULL: a random one */
+    const struct headers *headers;  /* may hold Nats-Expected-*; Nats-Msg-Id is left out; or NULL */
+    struct span id;                 /* Nats-Msg-Id; {NULL, 0}: a random one */
     int64_t timeout_ns;             /* 0: the outbox's */
     int attempts;                   /* 0: the outbox's */
     bool again;                     /* it may have been stored before under its id */
     bool wary;                      /* a duplicate is told of after a retry, too */
+    bool waits;                     /* its sender waits for it: it is never ERR_FULL */
     struct link_flow *flow;         /* whose it is; NULL: the host's own */
     struct outbox_account *account; /* where it is counted; NULL: nowhere */
 };
@@ -62,6 +67,68 @@ struct outbox_message {
 /* receipt when stored, else NULL and err (never NULL then). Borrowed for the call. A duplicate is
  * one at the first try: one that answers our own retry is our own first send, unless it is wary. */
 typedef void (*outbox_fn)(void *owner, const struct receipt *receipt, const struct err *err);
+
+/* What a publish waits for. Every change is made under the outbox's lock. */
+enum stage {
+    STAGE_QUEUED,   /* for a place in the window */
+    STAGE_SENT,     /* for the PubAck: `call` is the inbox's request */
+    STAGE_BACKOFF,  /* for its deadline, then it is tried again */
+    STAGE_ASKING,   /* nobody answered: for STREAM.NAMES; `call` is the request */
+    STAGE_LOCATING, /* "wrong last sequence" after a retry: for the stream's name */
+    STAGE_READING,  /* ... and for the message at that place */
+    STAGE_DOUBTING, /* no PubAck at the last try: does the stream confirm at all? */
+    STAGE_OVER,
+};
+
+/* A publish, in memory of whoever makes it; all of it is the outbox's.
+ *
+ *      QUEUED ─▶ SENT ─▶ stored
+ *                 │ ▲ └─ 503 ─▶ ASKING ─▶ no_stream
+ *   error, timeout▼ │ due, reconnect │
+ *               BACKOFF ◀────────────┘         retried, wrong sequence: LOCATING ─▶ READING
+ *
+ * Without a PubAck it is asked, beside the tries, whether the stream confirms at all; after the
+ * last try its answer is waited for (DOUBTING).
+ *
+ * References: the outbox's list; each call, until nothing of it is left; each armed deadline; each
+ * frame in the link's lane. With the last one on_gone is called. */
+struct publish {
+    struct inbox_request first; /* the call of the first try */
+    struct deadline deadline;
+    struct link_gate gate;
+    struct publish *prev, *next; /* outbox->window or ->queue, in order of arrival */
+    struct outbox *outbox;       /* a reference */
+    atomic_int references;
+    atomic_int frames; /* in the link's lane */
+    atomic_bool over;
+
+    enum stage stage;
+    bool in_window;
+    bool sent_first;   /* `first` is, or was, in use */
+    bool asks_beside;  /* whether its stream confirms: that is under way, and not waited for */
+    bool doubted;      /* it was asked that */
+    bool again;        /* it may be stored under its id, by somebody else */
+    bool wary;         /* a duplicate is told of after a retry, too */
+    uint64_t call;     /* inbox request under way; 0: none */
+    unsigned tries;    /* sent so often */
+    unsigned failures; /* that count against `attempts` */
+    int attempts;
+    int64_t timeout_ns;
+    unsigned unsure;        /* answers "duplicate" without a sequence; they are no failures */
+    uint64_t unsure_ns;     /* the first one */
+    uint64_t began_ns;      /* when it was to be sent first; 0: not yet */
+    struct link_flow *flow; /* not owned; or NULL */
+    struct outbox_account *account; /* the outbox's; or NULL */
+    outbox_fn on_result;
+    void (*on_gone)(struct publish *publish);
+    void *owner;
+
+    const char *subject, *data;  /* in the owner's memory, as all texts */
+    size_t len, size;            /* size: as it counts against the capacity */
+    struct headers headers;      /* with Nats-Msg-Id as the first */
+    struct span id;              /* its value */
+    struct publish_place *place; /* owned; while LOCATING, READING and DOUBTING, else NULL */
+};
 
 struct outbox *outbox_new(struct inbox *inbox, struct jsapi *jsapi, struct link *link,
                           struct clock *clock, const struct outbox_options *options,
@@ -82,13 +149,23 @@ struct outbox_account *outbox_account_new(struct outbox *outbox);
 /* How many publishes have not ended yet. */
 int outbox_pending(struct outbox *outbox);
 
-/* Returns an id, never 0; or 0 with err (ERR_TOO_LARGE, ERR_FULL, ERR_CLOSED, ERR_INVALID): then
- * on_result is not called. */
-uint64_t outbox_publish(struct outbox *outbox, const struct outbox_message *message,
-                        outbox_fn on_result, void *owner, struct err *err);
+/* 0; or an error (ERR_TOO_LARGE, ERR_FULL, ERR_CLOSED, ERR_INVALID): then on_result is not called.
+ */
+int outbox_publish(struct outbox *outbox, const struct outbox_message *message, outbox_fn on_result,
+                   void *owner, struct err *err);
 
-/* True: on_result will not be called; the message may have been stored all the same. */
-bool outbox_cancel(struct outbox *outbox, uint64_t id);
+/* The same, for an id that is known to have no line break and no NUL, in the owner's memory:
+ * `publish`, and the outbox_bytes of the message at `bytes`. Both stay until on_gone. That is the
+ * last call of all, on any thread, and comes however it ends, also after an error, within this
+ * call. */
+int outbox_publish_in(struct outbox *outbox, struct publish *publish, char *bytes,
+                      const struct outbox_message *message, outbox_fn on_result,
+                      void (*on_gone)(struct publish *publish), void *owner, struct err *err);
+size_t outbox_bytes(const struct outbox_message *message);
+
+/* For one that is not gone. True: on_result will not be called; the message may have been stored
+ * all the same. False: it was, or is being, called. */
+bool outbox_cancel(struct outbox *outbox, struct publish *publish);
 
 /* What STREAM.INFO says of a stream that may be published to, to be kept. */
 void outbox_learn(struct outbox *outbox, const struct cJSON *info);

@@ -16,10 +16,10 @@
 static bool is_own(const struct publish *publish, const cJSON *reply, uint64_t *sequence)
 {
     struct stored_message stored;
-    const char *own = headers_get(&publish->headers, "Nats-Msg-Id"), *there = NULL;
+    struct span own = publish->id, there = {NULL, 0};
     if (stored_parse(reply, &stored, NULL) == 0)
         there = headers_get(&stored.headers, "Nats-Msg-Id");
-    bool same = own && there && strcmp(own, there) == 0;
+    bool same = there.at && own.len == there.len && memcmp(own.at, there.at, own.len) == 0;
     *sequence = stored.sequence;
     stored_clear(&stored);
     return same;
@@ -78,14 +78,15 @@ static void read_place(struct publish *publish, struct publish_outcome *outcome)
 {
     must_hold(&publish->outbox->lock);
     char operation[300];
-    const char *of_stream = headers_get(&publish->headers, "Nats-Expected-Last-Sequence");
-    const char *of_subject = headers_get(&publish->headers, "Nats-Expected-Last-Subject-Sequence");
+    struct span of_stream = headers_get(&publish->headers, "Nats-Expected-Last-Sequence");
+    struct span of_subject = headers_get(&publish->headers, "Nats-Expected-Last-Subject-Sequence");
+    unsigned long long expected = 0;
     cJSON *request = cJSON_CreateObject();
-    if (of_stream || of_subject)
-        cJSON_AddNumberToObject(request, "seq",
-                                strtod(of_stream ? of_stream : of_subject, NULL) + 1);
-    if (!of_stream)
-        cJSON_AddStringToObject(request, of_subject ? "next_by_subj" : "last_by_subj",
+    span_number(of_stream.at ? of_stream : of_subject, &expected);
+    if (of_stream.at || of_subject.at)
+        cJSON_AddNumberToObject(request, "seq", (double)expected + 1);
+    if (!of_stream.at)
+        cJSON_AddStringToObject(request, of_subject.at ? "next_by_subj" : "last_by_subj",
                                 stored_subject(publish));
     jsapi_stream("MSG.GET", publish->place->stream, operation, sizeof operation);
     if (!publish_ask(publish, STAGE_READING, operation, request, on_place_read))
@@ -198,17 +199,17 @@ static void judge_puback(struct publish *publish, struct packet *reply,
                          struct publish_outcome *outcome)
 {
     must_hold(&publish->outbox->lock);
-    struct receipt receipt;
+    struct receipt *receipt = &outcome->receipt;
     struct err err;
     int api_code;
     bool transient;
-    int code = wire_parse_puback(reply->data, reply->len, &receipt, &api_code, &transient, &err);
+    int code = wire_parse_puback(reply->data, reply->len, receipt, &api_code, &transient, &err);
     if (code == 0) {
         /* A duplicate that answers our own retry is our own first send: stored once. */
         if (publish->tries > 1 && !publish->wary)
-            receipt.duplicate = false;
-        publish_note_stored(publish, &receipt);
-        publish_end_stored(publish, &receipt, outcome);
+            receipt->duplicate = false;
+        publish_note_stored(publish, receipt);
+        publish_end_stored(publish, receipt, outcome);
         return;
     }
     char sentence[sizeof err.message];
@@ -218,7 +219,7 @@ static void judge_puback(struct publish *publish, struct packet *reply,
     if (code == ERR_WRONG_SEQUENCE && (publish->tries > 1 || publish->again))
         check_place(publish, &err, outcome);
     else if (code == ERR_UNAVAILABLE)
-        publish_unsure(publish, &receipt, &err, outcome);
+        publish_unsure(publish, receipt, &err, outcome);
     else if (transient)
         publish_try_later(publish, &err, outcome);
     else
@@ -268,5 +269,4 @@ void publish_on_puback(void *owner, struct packet *reply, enum err_code code)
     publish_fill_window(outbox);
     mutex_unlock(&outbox->lock);
     publish_tell(&outcome);
-    publish_release(publish);
 }

@@ -13,18 +13,6 @@
 #include "base/sync.h"
 #include "bus/outbox/publish.h"
 
-/* What a publish waits for. Every change is made under the outbox's lock. */
-enum stage {
-    STAGE_QUEUED,   /* for a place in the window */
-    STAGE_SENT,     /* for the PubAck: `call` is the inbox's request */
-    STAGE_BACKOFF,  /* for its deadline, then it is tried again */
-    STAGE_ASKING,   /* nobody answered: for STREAM.NAMES; `call` is the request */
-    STAGE_LOCATING, /* "wrong last sequence" after a retry: for the stream's name */
-    STAGE_READING,  /* ... and for the message at that place */
-    STAGE_DOUBTING, /* no PubAck at the last try: does the stream confirm at all? */
-    STAGE_OVER,
-};
-
 /* Where a message that was refused for its sequence may be our own first send; or whose stream may
  * be one that confirms nothing. */
 struct publish_place {
@@ -44,54 +32,6 @@ struct outbox_stream {
     uint64_t told_unsure_ns;
 };
 
-/*      QUEUED ─▶ SENT ─▶ stored
- *                 │ ▲ └─ 503 ─▶ ASKING ─▶ no_stream
- *   error, timeout▼ │ due, reconnect │
- *               BACKOFF ◀────────────┘         retried, wrong sequence: LOCATING ─▶ READING
- *
- * Without a PubAck it is asked, beside the tries, whether the stream confirms at all; after the
- * last try its answer is waited for (DOUBTING).
- *
- * References: the outbox's list; each call and armed deadline; each frame in the link's lane. */
-struct publish {
-    struct deadline deadline;
-    struct link_gate gate;
-    struct publish *prev, *next; /* outbox->window or ->queue, in order of arrival */
-    struct publish *index_next;  /* its bucket */
-    struct outbox *outbox;       /* a reference */
-    uint64_t id;
-    atomic_int references;
-    atomic_int frames; /* in the link's lane */
-    atomic_bool over;
-
-    enum stage stage;
-    bool in_window;
-    uint64_t call;     /* inbox request under way; 0: none */
-    unsigned tries;    /* sent so often */
-    bool again;        /* by somebody else, perhaps, under its id */
-    bool wary;         /* a duplicate is told of after a retry, too */
-    unsigned failures; /* that count against `attempts` */
-    int attempts;
-    int64_t timeout_ns;
-    bool doubted;           /* it was asked what its stream is */
-    bool asks_beside;       /* that question is under way, and not waited for */
-    unsigned unsure;        /* answers "duplicate" without a sequence; they are no failures */
-    uint64_t unsure_ns;     /* the first one */
-    struct link_flow *flow; /* not owned; or NULL */
-    struct outbox_account *account; /* the outbox's; or NULL */
-    uint64_t began_ns;              /* when it was to be sent first; 0: not yet */
-    outbox_fn on_result;
-    void *owner;
-
-    char *subject; /* owned, with data in the same block */
-    const char *data;
-    size_t len, size;            /* size: as it counts against the capacity */
-    struct headers headers;      /* owned; with Nats-Msg-Id */
-    struct publish_place *place; /* owned; while LOCATING, READING and DOUBTING, else NULL */
-};
-
-#define BUCKETS 4096
-
 struct outbox {
     struct inbox *inbox; /* not owned */
     struct jsapi *jsapi; /* not owned */
@@ -105,13 +45,11 @@ struct outbox {
     struct mutex lock;
     struct cond changed; /* nothing is pending, or the link has changed: outbox_wait */
     struct publish *window, *queue;
-    struct publish *buckets[BUCKETS];
     int in_window, pending;
     int doubts; /* questions beside the tries that are under way */
     struct outbox_stream known[KNOWN_STREAMS];
     bool knows_forgetful;
     size_t bytes;
-    uint64_t last_id;
     bool closed;
     struct outbox_account *accounts; /* owned */
 };
@@ -132,6 +70,8 @@ void publish_end_stored(struct publish *publish, const struct receipt *receipt,
                         struct publish_outcome *outcome);
 void publish_end_failed(struct publish *publish, const struct err *err,
                         struct publish_outcome *outcome);
+/* Ends its call. False: that is ending by itself. */
+bool publish_cancel_call(struct publish *publish);
 /* Ends what it waits for, as far as that has not begun to end by itself. */
 void publish_disarm(struct publish *publish);
 /* Calls JetStream's API for the publish, which waits in `stage` meanwhile. request: NULL for none

@@ -30,6 +30,12 @@ static struct outbox_stream *entry_of(struct outbox *outbox, const char *name)
     return known;
 }
 
+/* What parks its messages there looks for copies by itself: it needs no ids. */
+static bool is_own(const char *stream)
+{
+    return strcmp(stream, "MOONBUS_RETRIES") == 0 || strcmp(stream, "MOONBUS_LATER") == 0;
+}
+
 /* Returns its entry; NULL when this is no STREAM.INFO. */
 static struct outbox_stream *learn_stream(struct outbox *outbox, const cJSON *info)
 {
@@ -43,7 +49,7 @@ static struct outbox_stream *learn_stream(struct outbox *outbox, const cJSON *in
         return NULL;
     struct outbox_stream *known = entry_of(outbox, name);
     known->no_ack = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(config, "no_ack"));
-    known->forgets = retention && strcmp(retention, "limits") != 0;
+    known->forgets = retention && strcmp(retention, "limits") != 0 && !is_own(name);
     if (cJSON_IsNumber(window) && window->valuedouble > 0 && window->valuedouble < 0x1p62)
         known->window_ns = (int64_t)window->valuedouble;
     outbox->knows_forgetful |= known->forgets;

@@ -77,6 +77,11 @@ void publish_on_due(struct deadline *deadline)
 
 /* --- sending --- */
 
+static void on_call_gone(void *owner)
+{
+    publish_release(owner);
+}
+
 static int send_try(struct publish *publish, struct err *err)
 {
     must_hold(&publish->outbox->lock);
@@ -97,22 +102,20 @@ static int send_try(struct publish *publish, struct err *err)
     publish->tries++;
     atomic_fetch_add(&publish->references, 2); /* the call's and the frame's */
     atomic_fetch_add(&publish->frames, 1);
-    publish->call = inbox_request(outbox->inbox, &frame, now_ns + (uint64_t)publish->timeout_ns,
-                                  publish_on_puback, publish, err);
+    /* The one before it may not be gone yet. */
+    struct inbox_request *request = publish->sent_first ? NULL : &publish->first;
+    publish->sent_first = true;
+    publish->call =
+        inbox_request_in(outbox->inbox, request, &frame, now_ns + (uint64_t)publish->timeout_ns,
+                         publish_on_puback, on_call_gone, publish, err);
     if (publish->call && publish->tries > 1 && publish->account)
         stat_add(&publish->account->retries, 1);
     if (publish->call)
         return 0;
     publish->tries--;
     atomic_fetch_sub(&publish->frames, 1);
-    publish_release(publish);
-    publish_release(publish);
+    publish_release(publish); /* the frame's */
     return err->code;
-}
-
-static bool may_pass(int code)
-{
-    return code == ERR_DISCONNECTED || code == ERR_FULL;
 }
 
 static void try_now(struct publish *publish, struct publish_outcome *outcome)
@@ -120,7 +123,9 @@ static void try_now(struct publish *publish, struct publish_outcome *outcome)
     must_hold(&publish->outbox->lock);
     struct err err;
     int code = send_try(publish, &err);
-    if (code && may_pass(code))
+    if (code == ERR_FULL) /* others send so much: no failure of this one */
+        publish_back_off(publish, 1);
+    else if (code == ERR_DISCONNECTED)
         publish_try_later(publish, &err, outcome);
     else if (code)
         publish_end_failed(publish, &err, outcome);

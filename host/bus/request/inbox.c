@@ -7,38 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/join.h"
+#include "base/bug.h"
+#include "base/container.h"
 #include "base/random.h"
 #include "base/sync.h"
 #include "base/thread.h"
+#include "bus/request/inbox_table.h"
 #include "bus/wire.h"
-
-/* A request is in the table until somebody takes it out, under the lock; whoever does, ends it.
- * While armed or on its way, the deadline holds a reference to it and to the inbox: clock_cancel
- * says whether that is released here or in on_due. */
-struct request {
-    struct deadline deadline; /* first: on_due casts back */
-    struct inbox *inbox;      /* a reference, as long as the deadline has one */
-    uint64_t id;
-    atomic_int references;
-    inbox_fn on_reply;
-    void (*on_drop)(void *owner); /* or NULL */
-    void (*on_gone)(void *owner); /* of many replies; else NULL */
-    void *owner;
-    bool safe;           /* may be sent again */
-    bool lost;           /* its connection went: to be sent again. Guarded by the inbox's lock */
-    size_t data_at, len; /* if it is safe: in the bytes */
-    char bytes[];        /* the subject first */
-};
 
 /* Of all replies that wait to be read. */
 #define ROOM_BYTES ((size_t)64 << 20)
 
-struct inbox_slot {
-    struct request *request; /* NULL: free */
-    uint32_t generation;
-    uint32_t next_free; /* index + 1; 0: none */
-};
+#define REPLY_BYTES 512 /* of a reply subject; the config bounds what it begins with */
 
 struct inbox {
     struct link *link;    /* not owned */
@@ -49,9 +29,11 @@ struct inbox {
     atomic_int references;
     atomic_size_t room; /* what is left of ROOM_BYTES */
 
-    struct mutex lock;              /* the table; a leaf */
-    struct inbox_slot *slots;       /* owned */
-    uint32_t count, capacity, free; /* free: index + 1 */
+    struct mutex lock; /* what is below; only the clock is called with it held */
+    struct inbox_table table;
+    struct dues dues;    /* what is in the table */
+    struct deadline due; /* for the first of them; holds a reference while armed */
+    uint64_t due_ns;     /* it is armed for that, or earlier; UINT64_MAX: it is not */
     bool closed;
 };
 
@@ -78,152 +60,119 @@ static void inbox_release(struct inbox *inbox)
     if (atomic_fetch_sub(&inbox->references, 1) > 1)
         return;
     mutex_destroy(&inbox->lock);
-    free(inbox->slots);
+    inbox_table_clear(&inbox->table);
+    dues_clear(&inbox->dues);
     free(inbox->prefix);
     free(inbox);
 }
 
-static void request_release(struct request *request)
+/* Its memory may be gone with on_gone. */
+static void request_release(struct inbox_request *request)
 {
     if (atomic_fetch_sub(&request->references, 1) > 1)
         return;
+    bool owned = request->owned;
     if (request->on_gone)
         request->on_gone(request->owner);
-    free(request);
+    if (owned)
+        free(request);
 }
 
-/* --- the table --- */
-
-static bool table_add(struct inbox *inbox, struct request *request)
-{
-    must_hold(&inbox->lock);
-    if (!inbox->free) {
-        if (inbox->count == inbox->capacity) {
-            uint32_t capacity = inbox->capacity ? inbox->capacity * 2 : 64;
-            struct inbox_slot *slots = realloc(inbox->slots, capacity * sizeof *slots);
-            if (!slots)
-                return false;
-            inbox->slots = slots;
-            inbox->capacity = capacity;
-        }
-        inbox->slots[inbox->count] = (struct inbox_slot){0};
-        inbox->free = ++inbox->count;
-    }
-    uint32_t index = inbox->free - 1;
-    struct inbox_slot *slot = &inbox->slots[index];
-    inbox->free = slot->next_free;
-    slot->request = request;
-    slot->generation++;
-    request->id = (uint64_t)slot->generation << 32 | (index + 1);
-    return true;
-}
+/* --- taking a request --- */
 
 /* NULL: it has been taken. */
-static struct inbox_slot *table_find(struct inbox *inbox, uint64_t id)
+static struct inbox_request *take(struct inbox *inbox, uint64_t id)
 {
     must_hold(&inbox->lock);
-    uint32_t number = (uint32_t)id;
-    if (number == 0 || number > inbox->count)
-        return NULL;
-    struct inbox_slot *slot = &inbox->slots[number - 1];
-    return slot->request && slot->request->id == id ? slot : NULL;
-}
-
-static struct request *table_take(struct inbox *inbox, uint64_t id)
-{
-    must_hold(&inbox->lock);
-    struct inbox_slot *slot = table_find(inbox, id);
-    if (!slot)
-        return NULL;
-    struct request *request = slot->request;
-    slot->request = NULL;
-    slot->next_free = inbox->free;
-    inbox->free = (uint32_t)id;
+    struct inbox_request *request = inbox_table_take(&inbox->table, id);
+    if (request)
+        dues_remove(&inbox->dues, &request->due);
     return request;
 }
 
-static struct request *take_request(struct inbox *inbox, uint64_t id)
+static struct inbox_request *take_request(struct inbox *inbox, uint64_t id)
 {
     mutex_lock(&inbox->lock);
-    struct request *request = table_take(inbox, id);
+    struct inbox_request *request = take(inbox, id);
     mutex_unlock(&inbox->lock);
     return request;
 }
 
 /* Whom a reply is for. One that waits for more of them stays in the table, unless this is the last:
  * then *taken is false, and the caller has a reference. */
-static struct request *reach_request(struct inbox *inbox, uint64_t id, bool last, bool *taken)
+static struct inbox_request *reach_request(struct inbox *inbox, uint64_t id, bool last, bool *taken)
 {
-    struct request *request = NULL;
+    struct inbox_request *request = NULL;
     mutex_lock(&inbox->lock);
-    struct inbox_slot *slot = table_find(inbox, id);
-    *taken = slot && (last || !slot->request->on_gone);
-    if (*taken) {
-        request = table_take(inbox, id);
-    } else if (slot) {
-        request = slot->request;
+    request = inbox_table_find(&inbox->table, id);
+    *taken = request && (last || !request->many);
+    if (*taken)
+        take(inbox, id);
+    else if (request)
         atomic_fetch_add(&request->references, 1);
-    }
     mutex_unlock(&inbox->lock);
     return request;
 }
 
 /* --- ending a request --- */
 
-/* Gives the deadline's references back, unless on_due does. */
-static void disarm(struct request *request)
-{
-    struct inbox *inbox = request->inbox;
-    if (!clock_cancel(inbox->clock, &request->deadline))
-        return;
-    request_release(request);
-    inbox_release(inbox);
-}
-
 /* For the caller that has taken it, or has a reference. */
-static void end_request(struct request *request, struct packet *reply, enum err_code code)
+static void end_request(struct inbox_request *request, struct packet *reply, enum err_code code)
 {
     request->on_reply(request->owner, reply, code);
     request_release(request);
 }
 
+/* --- deadlines: one for all --- */
+
+static void arm(struct inbox *inbox, uint64_t at_ns)
+{
+    must_hold(&inbox->lock);
+    inbox->due_ns = at_ns;
+    if (clock_arm(inbox->clock, &inbox->due, at_ns))
+        atomic_fetch_add(&inbox->references, 1);
+}
+
+/* NULL: none is due any more, and the deadline is armed for the next one. */
+static struct inbox_request *take_due(struct inbox *inbox)
+{
+    struct inbox_request *request = NULL;
+    mutex_lock(&inbox->lock);
+    struct due *due = dues_take(&inbox->dues, clock_now_ns());
+    if (due) {
+        request = container_of(due, struct inbox_request, due);
+        inbox_table_take(&inbox->table, request->id);
+    } else {
+        inbox->due_ns = dues_next_ns(&inbox->dues);
+        if (inbox->due_ns != UINT64_MAX)
+            arm(inbox, inbox->due_ns);
+    }
+    mutex_unlock(&inbox->lock);
+    return request;
+}
+
 static void on_due(struct deadline *deadline)
 {
-    struct request *request = (struct request *)deadline;
-    struct inbox *inbox = request->inbox;
-    if (take_request(inbox, request->id))
+    struct inbox *inbox = container_of(deadline, struct inbox, due);
+    struct inbox_request *request;
+    while ((request = take_due(inbox)))
         end_request(request, NULL, ERR_TIMEOUT);
-    request_release(request);
     inbox_release(inbox);
 }
 
-/* The token is "<slot>-<generation>" in hex. 0: it is none of ours. */
-static uint64_t parse_token(const char *token)
-{
-    char *rest = NULL;
-    unsigned long long number = strtoull(token, &rest, 16);
-    if (rest == token || *rest != '-' || number == 0 || number > UINT32_MAX)
-        return 0;
-    const char *second = rest + 1;
-    unsigned long long generation = strtoull(second, &rest, 16);
-    if (rest == second || *rest || generation > UINT32_MAX)
-        return 0;
-    return (uint64_t)generation << 32 | (uint64_t)number;
-}
+/* --- replies --- */
 
 static void on_message(void *owner, struct packet *packet)
 {
     struct inbox *inbox = owner;
     const char *subject = packet->subject;
     uint64_t id = strncmp(subject, inbox->prefix, inbox->prefix_len) == 0
-                      ? parse_token(subject + inbox->prefix_len)
+                      ? inbox_token_parse(subject + inbox->prefix_len)
                       : 0;
     bool unserved = wire_no_responders(&packet->headers, packet->len), taken = false;
-    struct request *request = id ? reach_request(inbox, id, unserved, &taken) : NULL;
+    struct inbox_request *request = id ? reach_request(inbox, id, unserved, &taken) : NULL;
     if (!request) /* a second reply, or one after its deadline */
         return;
-    if (taken)
-        disarm(request);
     if (unserved)
         end_request(request, NULL, ERR_NO_RESPONDERS);
     else
@@ -243,11 +192,15 @@ struct inbox *inbox_new(struct link *link, struct clock *clock, const char *pref
         return NULL;
     }
     inbox->prefix_len = strlen(inbox->prefix);
+    BUG_ON(inbox->prefix_len + INBOX_TOKEN > REPLY_BYTES);
     inbox->link = link;
     inbox->clock = clock;
     atomic_init(&inbox->references, 1);
     atomic_init(&inbox->room, ROOM_BYTES);
     mutex_init_spinning(&inbox->lock);
+    dues_init(&inbox->dues, clock_now_ns());
+    inbox->due.on_due = on_due;
+    inbox->due_ns = UINT64_MAX;
     char pattern[512];
     snprintf(pattern, sizeof pattern, "%s*", inbox->prefix);
     inbox->sub = link_subscribe(link, pattern, NULL, on_message, inbox, err);
@@ -263,21 +216,34 @@ struct link *inbox_link(const struct inbox *inbox)
     return inbox->link;
 }
 
-static struct request *request_new(struct inbox *inbox, const struct link_frame *frame, bool safe)
+/* All fields but those of a kind of request. */
+static void request_init(struct inbox_request *request, const char *subject)
+{
+    request->due = (struct due){.place = DUE_NOT};
+    request->id = 0;
+    atomic_init(&request->references, 1);
+    request->on_drop = NULL;
+    request->on_gone = NULL;
+    request->subject = subject;
+    request->data = NULL;
+    request->len = 0;
+    request->owned = request->many = request->safe = request->lost = false;
+}
+
+/* With the subject, and the data if it is safe, behind it. */
+static struct inbox_request *request_new(const struct link_frame *frame, bool safe)
 {
     size_t subject_len = strlen(frame->subject) + 1, len = safe ? frame->len : 0;
-    struct request *request = calloc(1, sizeof *request + subject_len + len);
+    struct inbox_request *request = malloc(sizeof *request + subject_len + len);
     if (!request)
         return NULL;
-    memcpy(request->bytes, frame->subject, subject_len);
-    request->data_at = subject_len;
+    char *bytes = (char *)(request + 1);
+    request_init(request, memcpy(bytes, frame->subject, subject_len));
+    request->owned = true;
+    request->safe = safe;
     request->len = len;
     if (len)
-        memcpy(request->bytes + subject_len, frame->data, len);
-    request->safe = safe;
-    request->deadline.on_due = on_due;
-    request->inbox = inbox;
-    atomic_init(&request->references, 2); /* the table's and the deadline's */
+        request->data = memcpy(bytes + subject_len, frame->data, len);
     return request;
 }
 
@@ -285,19 +251,24 @@ static struct request *request_new(struct inbox *inbox, const struct link_frame 
 static int send_request(struct inbox *inbox, const struct link_frame *frame, uint64_t id,
                         struct err *err)
 {
-    char reply[512];
-    struct join name = join_in(reply, sizeof reply);
-    join_text(&name, inbox->prefix);
-    join_hex(&name, (uint32_t)id);
-    join_text(&name, "-");
-    join_hex(&name, id >> 32);
+    char reply[REPLY_BYTES];
+    memcpy(reply, inbox->prefix, inbox->prefix_len);
+    inbox_token_write(reply + inbox->prefix_len, id);
     struct link_frame with_reply = *frame;
     with_reply.reply = reply;
     return link_send(inbox->link, LANE_BULK, &with_reply, err);
 }
 
+/* It has not begun: its owner hears of it by what is returned. */
+static void request_remove(struct inbox_request *request)
+{
+    if (request->many)
+        request->on_gone = NULL;
+    request_release(request);
+}
+
 /* takes: request; NULL: out of memory. */
-static uint64_t begin_request(struct inbox *inbox, struct request *request,
+static uint64_t begin_request(struct inbox *inbox, struct inbox_request *request,
                               const struct link_frame *frame, uint64_t deadline_ns, struct err *err)
 {
     if (!request) {
@@ -306,37 +277,57 @@ static uint64_t begin_request(struct inbox *inbox, struct request *request,
     }
     mutex_lock(&inbox->lock);
     bool closed = inbox->closed;
-    bool added = !closed && table_add(inbox, request);
+    bool added = !closed && inbox_table_add(&inbox->table, request);
     uint64_t id = request->id;
     if (added) {
-        /* Armed before a reply can come, and under the lock, so that whoever takes it finds its
-         * deadline armed. */
-        atomic_fetch_add(&inbox->references, 1);
-        clock_arm(inbox->clock, &request->deadline, deadline_ns);
+        dues_add(&inbox->dues, &request->due, deadline_ns);
+        if (deadline_ns < inbox->due_ns)
+            arm(inbox, deadline_ns);
     }
     mutex_unlock(&inbox->lock);
     if (!added) {
-        free(request);
+        request_remove(request);
         err_set(err, closed ? ERR_CLOSED : ERR_MEMORY,
                 closed ? "the host is stopping" : "out of memory");
         return 0;
     }
     if (send_request(inbox, frame, id, err) == 0)
         return id;
-    if (!take_request(inbox, id))
-        return id; /* its deadline was that short: it has ended, by its callback */
-    request->on_gone = NULL;
-    disarm(request);
-    request_release(request);
+    if (!take_request(inbox, id)) {
+        /* Its deadline was that short, or the inbox closes: it has ended, by its callback, and its
+         * frame is one that was dropped. */
+        if (frame->gate)
+            frame->gate->done(frame->gate, false);
+        return id;
+    }
+    request_remove(request);
     return 0;
 }
 
 uint64_t inbox_request(struct inbox *inbox, const struct link_frame *frame, uint64_t deadline_ns,
                        inbox_fn on_reply, void *owner, struct err *err)
 {
-    struct request *request = request_new(inbox, frame, false);
+    struct inbox_request *request = request_new(frame, false);
     if (request) {
         request->on_reply = on_reply;
+        request->owner = owner;
+    }
+    return begin_request(inbox, request, frame, deadline_ns, err);
+}
+
+uint64_t inbox_request_in(struct inbox *inbox, struct inbox_request *request,
+                          const struct link_frame *frame, uint64_t deadline_ns, inbox_fn on_reply,
+                          void (*on_gone)(void *owner), void *owner, struct err *err)
+{
+    if (request)
+        request_init(request, frame->subject);
+    else
+        request = request_new(frame, false);
+    if (!request) {
+        on_gone(owner);
+    } else {
+        request->on_reply = on_reply;
+        request->on_gone = on_gone;
         request->owner = owner;
     }
     return begin_request(inbox, request, frame, deadline_ns, err);
@@ -346,7 +337,7 @@ uint64_t inbox_request_safe(struct inbox *inbox, const struct link_frame *frame,
                             uint64_t deadline_ns, inbox_fn on_reply, void (*on_drop)(void *owner),
                             void *owner, struct err *err)
 {
-    struct request *request = request_new(inbox, frame, true);
+    struct inbox_request *request = request_new(frame, true);
     if (request) {
         request->on_reply = on_reply;
         request->on_drop = on_drop;
@@ -359,10 +350,11 @@ uint64_t inbox_request_many(struct inbox *inbox, const struct link_frame *frame,
                             uint64_t deadline_ns, inbox_fn on_reply, void (*on_gone)(void *owner),
                             void *owner, struct err *err)
 {
-    struct request *request = request_new(inbox, frame, false);
+    struct inbox_request *request = request_new(frame, false);
     if (request) {
         request->on_reply = on_reply;
         request->on_gone = on_gone;
+        request->many = true;
         request->owner = owner;
     }
     return begin_request(inbox, request, frame, deadline_ns, err);
@@ -384,10 +376,9 @@ void inbox_give_back(struct inbox *inbox, size_t bytes)
 
 bool inbox_cancel(struct inbox *inbox, uint64_t id)
 {
-    struct request *request = take_request(inbox, id);
+    struct inbox_request *request = take_request(inbox, id);
     if (!request)
         return false;
-    disarm(request);
     if (request->on_drop)
         request->on_drop(request->owner);
     request_release(request);
@@ -395,15 +386,15 @@ bool inbox_cancel(struct inbox *inbox, uint64_t id)
 }
 
 /* Takes the first request at or after *position that goes to subject (NULL: any). */
-static struct request *take_next_request(struct inbox *inbox, uint32_t *position,
-                                         const char *subject)
+static struct inbox_request *take_next_request(struct inbox *inbox, uint32_t *position,
+                                               const char *subject)
 {
-    struct request *request = NULL;
+    struct inbox_request *request = NULL;
     mutex_lock(&inbox->lock);
-    for (; *position < inbox->count && !request; ++*position) {
-        struct request *here = inbox->slots[*position].request;
-        if (here && (!subject || strcmp(here->bytes, subject) == 0))
-            request = table_take(inbox, here->id);
+    for (; *position < inbox->table.count && !request; ++*position) {
+        struct inbox_request *here = inbox->table.slots[*position].request;
+        if (here && (!subject || strcmp(here->subject, subject) == 0))
+            request = take(inbox, here->id);
     }
     mutex_unlock(&inbox->lock);
     return request;
@@ -412,18 +403,16 @@ static struct request *take_next_request(struct inbox *inbox, uint32_t *position
 static void end_requests(struct inbox *inbox, const char *subject, enum err_code code)
 {
     uint32_t position = 0;
-    struct request *request;
-    while ((request = take_next_request(inbox, &position, subject))) {
-        disarm(request);
+    struct inbox_request *request;
+    while ((request = take_next_request(inbox, &position, subject)))
         end_request(request, NULL, code);
-    }
 }
 
 static void mark_lost(struct inbox *inbox)
 {
     mutex_lock(&inbox->lock);
-    for (uint32_t i = 0; i < inbox->count; i++) {
-        struct request *request = inbox->slots[i].request;
+    for (uint32_t i = 0; i < inbox->table.count; i++) {
+        struct inbox_request *request = inbox->table.slots[i].request;
         if (request && request->safe)
             request->lost = true;
     }
@@ -431,12 +420,12 @@ static void mark_lost(struct inbox *inbox)
 }
 
 /* The first one at or after *position that was lost, with a reference. */
-static struct request *next_lost(struct inbox *inbox, uint32_t *position)
+static struct inbox_request *next_lost(struct inbox *inbox, uint32_t *position)
 {
-    struct request *request = NULL;
+    struct inbox_request *request = NULL;
     mutex_lock(&inbox->lock);
-    for (; *position < inbox->count && !request; ++*position) {
-        struct request *here = inbox->slots[*position].request;
+    for (; *position < inbox->table.count && !request; ++*position) {
+        struct inbox_request *here = inbox->table.slots[*position].request;
         if (!here || !here->lost)
             continue;
         request = here;
@@ -451,11 +440,10 @@ static struct request *next_lost(struct inbox *inbox, uint32_t *position)
 static void send_lost(struct inbox *inbox)
 {
     uint32_t position = 0;
-    struct request *request;
+    struct inbox_request *request;
     while ((request = next_lost(inbox, &position))) {
-        struct link_frame frame = {.subject = request->bytes,
-                                   .data = request->bytes + request->data_at,
-                                   .len = request->len};
+        struct link_frame frame = {
+            .subject = request->subject, .data = request->data, .len = request->len};
         send_request(inbox, &frame, request->id, NULL); /* else its deadline ends it */
         request_release(request);
     }
@@ -487,5 +475,7 @@ void inbox_free(struct inbox *inbox)
     if (!inbox)
         return;
     inbox_close(inbox);
+    if (clock_cancel(inbox->clock, &inbox->due))
+        inbox_release(inbox);
     inbox_release(inbox);
 }

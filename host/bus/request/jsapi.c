@@ -114,9 +114,11 @@ static int reply_error(const char *operation, const cJSON *error, int *api_code,
     const cJSON *code = cJSON_GetObjectItemCaseSensitive(error, "err_code");
     const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(error, "description"));
     *api_code = cJSON_IsNumber(code) ? code->valueint : 0;
+    const char *remedy = jscode_remedy(*api_code);
     return err_set(err, kind_of(cJSON_IsNumber(http) ? http->valueint : 0, *api_code),
-                   "%s: %s (JetStream error %d)", operation,
-                   text ? text : "refused without saying why", *api_code);
+                   "%s: %s (JetStream error %d)%s%s", operation,
+                   text ? text : "refused without saying why", *api_code, remedy ? ": " : "",
+                   remedy ? remedy : "");
 }
 
 cJSON *jsapi_parse(const char *operation, const char *data, size_t len, int *api_code,

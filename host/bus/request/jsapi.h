@@ -75,8 +75,9 @@ struct cJSON *jsapi_wait(struct jsapi *jsapi, const char *operation, const struc
 /* Creates a stream if absent (with what is stated, and with those defaults that it does not state;
  * NULL: none), else compares what is stated, and only that,
  * with what the server has. A difference: with may_update the server's own settings are sent with
- * those changed that are stated, else ERR_MISMATCH with both values and what to do. After creating
- * and updating, compares the echo, as servers drop fields that they do not know. *info:
+ * those changed that are stated, else ERR_MISMATCH with both values and what to do. Servers drop
+ * fields that they do not know: before one is created they are asked (ERR_UNSUPPORTED; then nothing
+ * was made), and after creating and updating the echo is compared. *info:
  * STREAM.INFO, the caller's; NULL on an error. Blocks. stated: NATS' own field names, durations in
  * nanoseconds. */
 int jsapi_ensure_stream(struct jsapi *jsapi, const struct cJSON *stated,

@@ -10,6 +10,8 @@
 #include "bus/request/jsapi.h"
 #include "bus/request/jsfield.h"
 
+#define TRANSFORMS "subject_transforms" /* of one source, or of a mirror */
+
 struct ensure {
     struct jsapi *jsapi;
     const char *name;
@@ -114,6 +116,96 @@ static int check_echo(const struct ensure *ensure, const cJSON *asked, struct er
                    ensure->name, why.message, jsfield_since(why.message, since, sizeof since));
 }
 
+/* --- what a server does not know --- */
+
+/* A value that no setting takes. */
+static cJSON *no_value(void)
+{
+    cJSON *list = cJSON_CreateArray();
+    cJSON_AddItemToArray(list, cJSON_CreateArray());
+    return list;
+}
+
+static const cJSON *transforms_of(const cJSON *origin)
+{
+    return cJSON_GetObjectItemCaseSensitive(origin, TRANSFORMS);
+}
+
+/* Of where a stream gets its messages from, what servers of 2.9 do not know. NULL: nothing. */
+static cJSON *ask_of_origins(const cJSON *field)
+{
+    const cJSON *origin = cJSON_IsArray(field) ? field->child : field;
+    while (cJSON_IsArray(field) && origin && !transforms_of(origin))
+        origin = origin->next;
+    if (!transforms_of(origin))
+        return NULL;
+    cJSON *asked = cJSON_CreateObject(), *list = NULL;
+    cJSON_AddItemToObject(asked, TRANSFORMS, no_value());
+    if (!cJSON_IsArray(field))
+        return asked;
+    list = cJSON_CreateArray();
+    cJSON_AddItemToArray(list, asked);
+    return list;
+}
+
+/* A server that drops it does what is stated. */
+static bool states_nothing(const cJSON *field)
+{
+    cJSON *stated = cJSON_CreateObject(), *none = cJSON_CreateObject();
+    cJSON_AddItemToObject(stated, field->string, cJSON_Duplicate(field, true));
+    bool nothing = jsapi_compare(stated, none, NULL, NULL) == 0;
+    cJSON_Delete(stated);
+    cJSON_Delete(none);
+    return nothing;
+}
+
+/* NULL: every server knows it. *name: what is asked for. */
+static cJSON *ask_of(const cJSON *field, const char **name)
+{
+    const struct jsfield *known = jsfield_find(field->string);
+    bool is_origin = strcmp(field->string, "sources") == 0 || strcmp(field->string, "mirror") == 0;
+    *name = is_origin ? TRANSFORMS : field->string;
+    if (is_origin)
+        return ask_of_origins(field);
+    bool may_be_new = (!known || known->since) && strcmp(field->string, "name") != 0;
+    return may_be_new && !states_nothing(field) ? no_value() : NULL;
+}
+
+/* A request that makes nothing, as it does not name its stream. A server that reads the setting
+ * finds fault with its value; one that drops it, with the name. */
+static bool is_dropped(struct ensure *ensure, const char *field, cJSON *value)
+{
+    char operation[300];
+    int api_code = 0;
+    struct err why;
+    cJSON *request = cJSON_CreateObject();
+    cJSON_AddItemToObject(request, field, value);
+    jsapi_stream("CREATE", ensure->name, operation, sizeof operation);
+    cJSON *answer =
+        jsapi_wait(ensure->jsapi, operation, request, ensure->deadline_ns, &api_code, &why);
+    cJSON_Delete(request);
+    cJSON_Delete(answer);
+    return !answer && api_code == JSCODE_OTHER_NAME;
+}
+
+/* Nobody deletes a stream that was made and cannot be used, so the server is asked before. */
+static int check_known(struct ensure *ensure, const cJSON *asked, struct err *err)
+{
+    const cJSON *field;
+    cJSON_ArrayForEach(field, asked) {
+        char since[64];
+        const char *name;
+        cJSON *value = ask_of(field, &name);
+        if (value && is_dropped(ensure, field->string, value))
+            return err_set(err, ERR_UNSUPPORTED,
+                           "stream \"%s\" is not created: this server does not know %s%s%s%s",
+                           ensure->name, field->string, strcmp(name, field->string) ? "." : "",
+                           strcmp(name, field->string) ? name : "",
+                           jsfield_since(name, since, sizeof since));
+    }
+    return 0;
+}
+
 /* 1: it is not there, as somebody else was faster, or the server refused: *api_code and why. */
 static int create(struct ensure *ensure, int *api_code, struct err *why, struct err *err)
 {
@@ -122,6 +214,8 @@ static int create(struct ensure *ensure, int *api_code, struct err *why, struct 
     int code = 1;
     if (!set_stated(asked, ensure->stated))
         code = err_set(err, ERR_MEMORY, "stream \"%s\": out of memory", ensure->name);
+    else if (check_known(ensure, asked, err) != 0)
+        code = err->code;
     else if (call_stream(ensure, "CREATE", asked, api_code, why))
         code = check_echo(ensure, asked, err);
     cJSON_Delete(asked);

@@ -38,6 +38,7 @@ static const struct jsfield table[] = {
     STREAM(NAMED(deny_purge, "deny-purge"), FLAG),
     STREAM(NAMED(no_ack, "ack"), .form = JSFIELD_UNFLAG),
     STREAM(UNNAMED(subject_transform), .since = "2.10"),
+    STREAM(UNNAMED(subject_transforms), .since = "2.10"), /* of its mirror, or of a source */
     STREAM(UNNAMED(first_seq), .since = "2.10"),
     STREAM(UNNAMED(consumer_limits), .since = "2.10"),
     STREAM(NAMED(mirror_direct, "allow-mirror-direct"), FLAG),

@@ -146,6 +146,7 @@ static bool enqueue(struct replies *replies, struct packet *reply)
         return false;
     }
     *queued = (struct queued){.cost = cost, .packet = packet_take(reply)};
+    packet_own(&queued->packet); /* it waits for as long as its script takes */
     *replies->last = queued;
     replies->last = &queued->next;
     replies->bytes += cost;

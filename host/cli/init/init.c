@@ -172,6 +172,9 @@ static int write_all(struct new_project *project)
 
 /* --- what it says --- */
 
+/* Of a path that a shell takes for one word as it is. */
+#define PLAIN_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./"
+
 static void print_made(const struct new_project *project)
 {
     const struct cli *cli = project->cli;
@@ -184,8 +187,9 @@ static void print_made(const struct new_project *project)
     if (cli->types)
         return;
     printf("next: ");
+    bool plain = strspn(project->folder, PLAIN_LETTERS) == strlen(project->folder);
     if (!here)
-        printf("cd %s\n      ", project->folder);
+        printf(plain ? "cd %s\n      " : "cd '%s'\n      ", project->folder);
     printf("%s test       tests, without a server\n", cli->program);
     printf("      %s check      are the settings wise?\n", cli->program);
     printf("      %s dev        run it, with a nats-server of its own\n", cli->program);

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/text.h"
@@ -59,6 +60,28 @@ static int server_say(lua_State *L)
     return 0;
 }
 
+static char alarm_text[400];
+
+/* A handler of signals. */
+static void on_alarm(int number)
+{
+    (void)number;
+    if (write(STDERR_FILENO, alarm_text, strlen(alarm_text)) < 0)
+        _exit(CLI_USAGE);
+    _exit(CLI_FAILED);
+}
+
+/* alarm(seconds, text): in so long the command ends, with this; 0: it does not. */
+static int server_alarm(lua_State *L)
+{
+    const struct replay_server *server = lua_touserdata(L, lua_upvalueindex(1));
+    snprintf(alarm_text, sizeof alarm_text, "moonbus %s: %s\n", server->cli->command->name,
+             luaL_optstring(L, 2, ""));
+    signal(SIGALRM, on_alarm);
+    alarm((unsigned)luaL_checkinteger(L, 1));
+    return 0;
+}
+
 /* note(text): what is good to know. */
 static int server_note(lua_State *L)
 {
@@ -101,19 +124,13 @@ static void put_number(lua_State *L, const char *key, double value)
 
 static void put_block(lua_State *L, const struct headers *headers)
 {
-    size_t position = 0;
-    const char *name, *value;
-    struct text block;
     if (headers->count == 0)
         return;
-    text_init(&block);
-    text_puts(&block, "NATS/1.0\r\n");
-    while (headers_next(headers, &position, &name, &value))
-        text_printf(&block, "%s: %s\r\n", name, value);
-    text_puts(&block, "\r\n");
-    lua_pushlstring(L, block.bytes, block.len);
+    lua_pushliteral(L, HEADERS_BEGIN);
+    lua_pushlstring(L, headers->bytes, headers->len);
+    lua_pushliteral(L, HEADERS_END);
+    lua_concat(L, 3);
     lua_setfield(L, -2, "block");
-    text_clear(&block);
 }
 
 static void push_message(lua_State *L, const char *stream, const struct stored_message *stored)
@@ -345,7 +362,7 @@ static int push_of_letter(lua_State *L, struct replay_server *server, const char
 static int server_letter(lua_State *L)
 {
     struct stored_message stored = {0};
-    struct letter letter;
+    struct letter letter = {0};
     struct err err = {0};
     struct replay_server *server = replay_server_of(L);
     const char *stream = luaL_checkstring(L, 1);
@@ -364,6 +381,7 @@ static int server_letter(lua_State *L)
                     (unsigned long long)stored.sequence);
         results = replay_server_fail(L, &err);
     }
+    letter_clear(&letter);
     stored_clear(&stored);
     return results;
 }
@@ -393,6 +411,7 @@ int replay_server_open(lua_State *L)
     static const luaL_Reg functions[] = {
         {"say", server_say},
         {"note", server_note},
+        {"alarm", server_alarm},
         {"open", server_open},
         {"info", server_info},
         {"read", server_read},

@@ -5,17 +5,16 @@
 #include "bus/link/nats_received.h"
 #include "cli/replay/server_private.h"
 
-/* Those at index, which is "name NUL value NUL" for each. */
-static int read_pairs(lua_State *L, int index, struct headers *out, struct err *err)
+/* Those at index: a whole block, or "". */
+static int read_fields(lua_State *L, int index, struct headers *out, struct err *err)
 {
-    size_t len;
-    const char *at = luaL_checklstring(L, index, &len), *end = at + len;
+    struct header_block block = {0};
+    struct header_field field;
+    size_t position = 0;
     int code = 0;
-    while (code == 0 && at < end) {
-        const char *value = at + strlen(at) + 1;
-        code = headers_copy(out, at, value, err);
-        at = value + strlen(value) + 1;
-    }
+    block.at = luaL_checklstring(L, index, &block.len);
+    while (code == 0 && header_block_next(&block, &position, &field))
+        code = headers_add_received(out, field.name, field.value, err);
     return code;
 }
 
@@ -35,7 +34,7 @@ int replay_server_publish(lua_State *L)
     unsigned tries;
     struct replay_server *server = replay_server_of(L);
     struct outgoing out = outgoing_of(L, &headers);
-    int code = read_pairs(L, 2, &headers, &err);
+    int code = read_fields(L, 2, &headers, &err);
     if (code == 0)
         code = jetstream_publish(&server->js, &out, &receipt, &tries, &err);
     headers_clear(&headers);
@@ -55,7 +54,7 @@ int replay_server_send(lua_State *L)
     struct replay_server *server = replay_server_of(L);
     struct outgoing out = outgoing_of(L, &headers);
     out.reply = luaL_optstring(L, 4, NULL);
-    int code = read_pairs(L, 2, &headers, &err);
+    int code = read_fields(L, 2, &headers, &err);
     natsStatus status = code ? NATS_ERR : client_publish(&server->client, &out);
     if (status == NATS_OK)
         status = natsConnection_Flush(server->client.nc);
@@ -101,7 +100,7 @@ int replay_server_request(lua_State *L)
     struct replay_server *server = replay_server_of(L);
     struct outgoing out = outgoing_of(L, &headers);
     out.subject = where_it_is(server, out.subject, subject, sizeof subject);
-    int code = read_pairs(L, 2, &headers, &err);
+    int code = read_fields(L, 2, &headers, &err);
     natsStatus status = code ? NATS_ERR
                              : client_request(&server->client, &out,
                                               server->client.config->request_timeout_ns, &reply);

@@ -7,17 +7,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/value.h"
 #include "cli/cli.h"
+#include "cli/test/apart.h"
 
 #define LOOK_NS (200 * NS_PER_MS)
 #define SETTLED_NS (50 * NS_PER_MS)
+#define END_NS (5 * NS_PER_S)
+#define END_LOOK_NS (2 * NS_PER_MS)
 #define FILES_MOST 20000
 #define FOLDERS_MOST 4000
 
@@ -189,25 +190,20 @@ static const char *difference(const struct again_look *before, const struct agai
 
 /* --- runs --- */
 
-static pid_t start(struct cli *cli, int (*once)(struct cli *cli), const sigset_t *mask)
-{
-    fflush(NULL);
-    pid_t parent = getpid(), child = fork();
-    if (child != 0)
-        return child;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(CLI_FAILED);
-    sigprocmask(SIG_SETMASK, mask, NULL);
-    int status = once(cli);
-    fflush(NULL);
-    _exit(status);
-}
-
 static void end_run(pid_t *child)
 {
     if (*child <= 0)
         return;
+    /* One that has a server ends that, too. */
+    kill(*child, SIGTERM);
+    for (int64_t waited_ns = 0; waited_ns < END_NS; waited_ns += END_LOOK_NS) {
+        const struct timespec look = {0, END_LOOK_NS};
+        if (waitpid(*child, NULL, WNOHANG) == *child) {
+            *child = 0;
+            return;
+        }
+        nanosleep(&look, NULL);
+    }
     kill(*child, SIGKILL);
     waitpid(*child, NULL, 0);
     *child = 0;
@@ -304,7 +300,7 @@ static int run_and_watch(struct again_watch *watching, int (*once)(struct cli *c
             look_clear(&watching->last);
             watching->last = look_at(watching->cli, watching->config);
             tell_full(watching);
-            watching->child = start(watching->cli, once, &watching->before);
+            watching->child = apart_start(watching->cli, once, &watching->before);
             if (watching->child < 0) {
                 fprintf(stderr, "moonbus test: no process can be made for a run\n");
                 return CLI_FAILED;

@@ -157,12 +157,20 @@ void session_end_watch(void)
     forget_last_words();
 }
 
+static bool watching; /* is there an alarm? */
+
 static void set_alarm(bool on)
 {
     int64_t seconds = settings.limit_ns / NS_PER_MS * WALL_TIMES / 1000 + 1;
     cpu_then_ns = cpu_now_ns();
-    if (settings.limit_ns > 0)
-        alarm(!on ? 0 : (unsigned)(seconds < INT32_MAX ? seconds : INT32_MAX));
+    watching = on && settings.limit_ns > 0;
+    alarm(!watching ? 0 : (unsigned)(seconds < INT32_MAX ? seconds : INT32_MAX));
+}
+
+void session_waits(void)
+{
+    if (watching)
+        set_alarm(true);
 }
 
 /* --- metatables of values that are no tables --- */

@@ -24,6 +24,9 @@ struct session_settings {
 void session_watch(const struct session_settings *given);
 void session_end_watch(void);
 
+/* The test that runs waits for a real server: it does not block. */
+void session_waits(void);
+
 /* As package.preload wants it: "moonbus.test.session", for the runner. */
 int session_open(lua_State *L);
 

@@ -12,6 +12,7 @@
 #include "bus/consume/consumer.h"
 #include "bus/letter.h"
 #include "cli/test/coverage.h"
+#include "cli/test/live.h"
 #include "engine/engine.h"
 #include "sim/sim.h"
 #include "vm/plain.h"
@@ -24,11 +25,12 @@
 #define STEPS 300000 /* a second or so of computing in which no time passes */
 
 struct test_stage {
-    struct sim *sim;       /* owned; NULL: closed */
-    struct sim_host *host; /* owned; NULL: nothing is loaded */
-    char *only;            /* owned; the one handler that serves; NULL: all */
-    char path[1024];       /* of its script */
-    bool serves, left;     /* left: something hangs in it, or has no end, and stays */
+    struct sim *sim;          /* owned; NULL: closed */
+    struct sim_host *host;    /* owned; NULL: nothing is loaded */
+    char *only;               /* owned; the one handler that serves; NULL: all */
+    struct live_client *live; /* owned; NULL: the world is simulated */
+    char path[1024];          /* of its script */
+    bool serves, left;        /* left: something hangs in it, or has no end, and stays */
 };
 
 static struct test_stage *check(lua_State *L)
@@ -68,13 +70,19 @@ static int stage_new(lua_State *L)
 {
     double seed = luaL_optnumber(L, 1, 1);
     const char *only = luaL_optstring(L, 3, NULL);
-    const struct sim_options options = {.seed = (uint64_t)seed,
+    struct err err;
+    struct live_client *live = live_is_on() && !only ? live_open(&err) : NULL;
+    if (live_is_on() && !only && !live)
+        return luaL_error(L, "%s", err.message);
+    const struct sim_options options = {.outside = live ? live_outside(live) : NULL,
+                                        .seed = (uint64_t)seed,
                                         .wall_ns = lua_toboolean(L, 2) ? clock_wall_ns() : 0,
                                         .max_payload = (size_t)luaL_optnumber(L, 4, 0)};
     struct test_stage *stage = lua_newuserdata(L, sizeof *stage);
     *stage = (struct test_stage){0};
     luaL_getmetatable(L, TYPE);
     lua_setmetatable(L, -2);
+    stage->live = live;
     stage->only = only ? strdup(only) : NULL;
     stage->sim = sim_new_with(&options);
     sim_only(stage->sim, stage->only);
@@ -124,6 +132,8 @@ static void end(struct test_stage *stage)
         sim_free(sim);
         free(stage->only);
     }
+    live_close(stage->live, stage->left);
+    stage->live = NULL;
 }
 
 static int stage_close(lua_State *L)
@@ -133,6 +143,19 @@ static int stage_close(lua_State *L)
 }
 
 /* --- time --- */
+
+/* Is it beside a real server, so that its time cannot jump? */
+static int stage_live(lua_State *L)
+{
+    lua_pushboolean(L, check(L)->live != NULL);
+    return 1;
+}
+
+static int stage_is_live(lua_State *L)
+{
+    lua_pushboolean(L, live_is_on());
+    return 1;
+}
 
 static int stage_now(lua_State *L)
 {
@@ -208,7 +231,7 @@ static int stage_publish(lua_State *L)
     return 0;
 }
 
-/* Those of a block are read in Lua; those of what is sent are "name NUL value NUL". */
+/* The block of headers is read in Lua. */
 static void push_message(lua_State *L, const struct sim_message *message)
 {
     lua_createtable(L, 0, 5);
@@ -432,6 +455,7 @@ static const luaL_Reg methods[] = {
     {"load", stage_load},
     {"serve", stage_serve},
     {"close", stage_close},
+    {"live", stage_live},
     {"now", stage_now},
     {"settle", stage_settle},
     {"step", stage_step},
@@ -469,4 +493,6 @@ void stage_open(lua_State *L, struct sim_settings *settings)
     lua_newtable(L);
     lua_pushcfunction(L, stage_new);
     lua_setfield(L, -2, "new");
+    lua_pushcfunction(L, stage_is_live);
+    lua_setfield(L, -2, "is_live");
 }

@@ -10,6 +10,7 @@
 #include "cli/test/again.h"
 #include "cli/test/coverage.h"
 #include "cli/test/files.h"
+#include "cli/test/live.h"
 #include "cli/test/session.h"
 #include "sim/sim.h"
 #include "vm/vm.h"
@@ -148,7 +149,15 @@ static int run_once(struct cli *cli)
     return status;
 }
 
+static int run_with_server(struct cli *cli)
+{
+    return live_run(cli, run_once);
+}
+
 int cli_test(struct cli *cli)
 {
-    return cli->watch ? again_run(cli, run_once) : run_once(cli);
+    if (cli->test_server && cli->coverage)
+        return cli_usage(cli, "--coverage counts in simulated time, not with --server");
+    int (*once)(struct cli * cli) = cli->test_server ? run_with_server : run_once;
+    return cli->watch ? again_run(cli, once) : once(cli);
 }

@@ -213,11 +213,11 @@ static int copy_headers(struct tune_message *message, const struct headers *head
                         struct err *err)
 {
     size_t position = 0;
-    const char *name, *value;
+    struct header_field field;
     int code = 0;
-    while (!code && headers_next(headers, &position, &name, &value)) {
-        if (!letter_acted_upon(name))
-            code = headers_copy(&message->headers, name, value, err);
+    while (!code && headers_next(headers, &position, &field)) {
+        if (!letter_acted_upon(field.name))
+            code = headers_copy(&message->headers, field.name, field.value, err);
     }
     return code;
 }

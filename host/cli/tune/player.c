@@ -14,6 +14,7 @@
 #include "base/thread.h"
 #include "base/value.h"
 #include "bus/link/library.h"
+#include "bus/link/nats_fields.h"
 #include "cli/tune/messages.h"
 
 /* Between two looks at the time: so many messages of a rate are sent together. */
@@ -81,14 +82,6 @@ static uint64_t under_way(const struct player *player)
 
 /* --- playing --- */
 
-static void add_headers(natsMsg *msg, const struct headers *headers)
-{
-    size_t position = 0;
-    const char *name, *value;
-    while (headers_next(headers, &position, &name, &value))
-        natsMsgHeader_Add(msg, name, value);
-}
-
 static void count_for_handlers(struct player *player, const char *subject)
 {
     const cJSON *handler;
@@ -116,7 +109,7 @@ static bool send_one(struct player *player, uint64_t n)
     size_t len = message->data.varies ? data.len : message->len;
     natsStatus status = natsMsg_Create(&msg, subject.bytes, player->inbox, bytes, (int)len);
     if (status == NATS_OK) {
-        add_headers(msg, &message->headers);
+        nats_fields_add(msg, &message->headers);
         status = natsConnection_PublishMsg(player->options.nc, msg);
     }
     if (status == NATS_OK) {

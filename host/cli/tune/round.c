@@ -229,7 +229,7 @@ static int begin_round(struct round_state *state, struct err *err)
     int code = tune_server_renew(&tune->server, tune->streams, err);
     cJSON *told = instructions(state);
     if (!code)
-        code = trial_host_start(&tune->host, tune->cli, told, tune->server.folder, err);
+        code = trial_host_start(&tune->host, tune->cli, told, tune->server.own.folder, err);
     if (!code)
         code = trial_host_wait_ready(&tune->host, tune_interrupted, tune, err);
     cJSON_Delete(told);

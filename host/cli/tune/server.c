@@ -3,53 +3,18 @@
 #include "cli/tune/server.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "app/child.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/value.h"
 #include "bus/link/library.h"
 #include "bus/link/nats_reason.h"
 
-#define START_NS (15 * NS_PER_S)
-#define STOP_NS (3 * NS_PER_S)
 #define CALL_MS 10000
 #define LIBRARY_END_MS 2000
-
-/* --- the folder --- */
-
-static int make_folder(struct tune_server *server, struct err *err)
-{
-    const char *temporary = getenv("TMPDIR");
-    snprintf(server->folder, sizeof server->folder, "%s/moonbus-tune-XXXXXX",
-             temporary && *temporary ? temporary : "/tmp");
-    if (mkdtemp(server->folder))
-        return 0;
-    err_set(err, ERR_SYSTEM, "cannot make the folder %s: %s", server->folder, strerror(errno));
-    server->folder[0] = '\0';
-    return ERR_SYSTEM;
-}
-
-static int on_path(const char *path, const struct stat *info, int type, struct FTW *at)
-{
-    (void)info;
-    (void)type;
-    (void)at;
-    return remove(path) == 0 || errno == ENOENT ? 0 : -1;
-}
-
-static void remove_folder(const char *folder)
-{
-    if (*folder && nftw(folder, on_path, 16, FTW_DEPTH | FTW_PHYS) != 0)
-        fprintf(stderr, "moonbus tune: cannot remove %s: %s\n", folder, strerror(errno));
-}
 
 /* --- its life --- */
 
@@ -85,40 +50,28 @@ int tune_server_connect(struct tune_server *server, struct err *err)
 
 int tune_server_start(struct tune_server *server, const char *binary, struct err *err)
 {
-    *server = (struct tune_server){.begun = true};
-    uv_loop_init(&server->loop);
-    int code = make_folder(server, err);
-    if (code)
-        return code;
-    const struct child_options options = {
-        .binary = binary, .apart = true, .folder = server->folder};
-    server->child = child_start(&server->loop, &options, err);
-    if (!server->child)
-        return err->code;
-    return child_wait_ready(server->child, clock_now_ns() + START_NS, err);
+    *server = (struct tune_server){.nc = NULL};
+    return private_server_start(&server->own, "tune", binary, NULL, err);
 }
 
 void tune_server_stop(struct tune_server *server)
 {
-    if (!server->begun)
+    if (!server->own.begun)
         return;
     natsConnection_Destroy(server->nc);
-    child_stop(server->child, clock_now_ns() + STOP_NS);
-    uv_run(&server->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&server->loop);
-    remove_folder(server->folder);
+    private_server_stop(&server->own);
     library_end(LIBRARY_END_MS);
-    *server = (struct tune_server){0};
+    *server = (struct tune_server){.nc = NULL};
 }
 
 const char *tune_server_url(const struct tune_server *server)
 {
-    return child_url(server->child);
+    return private_server_url(&server->own);
 }
 
 void tune_server_look(struct tune_server *server)
 {
-    uv_run(&server->loop, UV_RUN_NOWAIT);
+    private_server_look(&server->own);
 }
 
 /* --- JetStream's API --- */

@@ -5,19 +5,15 @@
 #define MOONBUS_CLI_TUNE_SERVER_H
 
 #include <nats/nats.h>
-#include <uv.h>
 
 #include "base/err.h"
+#include "cli/private_server.h"
 
 struct cJSON;
-struct child;
 
 struct tune_server {
-    bool begun; /* there is something to stop */
-    uv_loop_t loop;
-    struct child *child; /* owned */
-    natsConnection *nc;  /* owned; the player's, too */
-    char folder[256];    /* "": none; goes with the server */
+    struct private_server own;
+    natsConnection *nc; /* owned; the player's, too */
 };
 
 /* binary: NULL: as `moonbus dev` finds it. Blocks until it serves. tune_server_stop in any case. */

@@ -212,7 +212,7 @@ static int discover(struct tune *tune)
 {
     struct err err;
     cJSON *none = cJSON_CreateObject();
-    int code = trial_host_start(&tune->host, tune->cli, none, tune->server.folder, &err);
+    int code = trial_host_start(&tune->host, tune->cli, none, tune->server.own.folder, &err);
     if (!code)
         code = trial_host_wait_end(&tune->host, &err);
     cJSON_Delete(none);

@@ -11,6 +11,7 @@
 #include "bus/bus.h"
 #include "bus/consume/consumer.h"
 #include "bus/consume/delivery.h"
+#include "engine/kinds/consume_copies.h"
 #include "engine/kinds/kinds.h"
 #include "engine/kinds/spec.h"
 #include "engine/serve/serve.h"
@@ -50,14 +51,16 @@ static void read_deliver(lua_State *L, int spec, struct consumer_spec *consumer)
     lua_settop(L, deliver - 1);
 }
 
-static void read_backoff(lua_State *L, int spec, struct backoff *backoff)
+static void read_backoff(lua_State *L, int spec, struct registration *registration)
 {
+    struct backoff *backoff = &registration->backoff;
     spec_push(L, spec, "backoff");
     int table = lua_gettop(L);
     backoff->min_ns = spec_duration_ns(L, table, "min");
     backoff->max_ns = spec_duration_ns(L, table, "max");
     backoff->factor = spec_number(L, table, "factor", 2);
     backoff->jitter = spec_number(L, table, "jitter", 0);
+    registration->park_after_ns = spec_duration_ns(L, table, "park_after");
     lua_pop(L, 1);
 }
 
@@ -153,7 +156,7 @@ static const char *read_extra(lua_State *L, int spec, struct registration *regis
 static void read_failures(lua_State *L, int spec, struct registration *registration)
 {
     registration->attempts = (int)spec_number(L, spec, "attempts", 0);
-    read_backoff(L, spec, &registration->backoff);
+    read_backoff(L, spec, registration);
     registration->dead_letter = spec_text(L, spec, "dead_letter");
     registration->drops = spec_push(L, spec, "dead_letter") == LUA_TBOOLEAN;
     lua_pop(L, 1);
@@ -173,6 +176,7 @@ static const char *read_consume(lua_State *L, int spec, struct registration *reg
     registration->schema = spec_text(L, spec, "schema_json");
     registration->timeout_ns = spec_duration_ns(L, spec, "timeout");
     registration->timeout_stated = spec_flag(L, spec, "timeout_stated");
+    registration->backoff_stated = spec_flag(L, spec, "backoff_stated");
     registration->concurrency = consumer->concurrency;
     read_failures(L, spec, registration);
     read_order(L, spec, registration);
@@ -210,12 +214,14 @@ static void tell_rival(const struct registration *mine, const struct registratio
                 mine->handler, other->file, other->line);
 }
 
-/* How messages are queued: what waits could not be sorted anew. */
+/* How messages are queued, what waits could not be sorted anew; and by how many consumers they
+ * come.
+ */
 static bool same_way(const struct registration *a, const struct registration *b)
 {
     return a->order == b->order && a->order_token == b->order_token &&
            registration_same_text(a->order_header, b->order_header) &&
-           a->batch_size == b->batch_size;
+           a->batch_size == b->batch_size && a->park_after_ns == b->park_after_ns;
 }
 
 static bool continues(const struct registration *now, const struct registration *then)
@@ -266,8 +272,10 @@ static int prepare_consumer(struct source *source, bool may_update, uint64_t unt
         return code;
     step.consumer = source->consumer = consumer_new(&scripts->bus->intake, &registration->consumer,
                                                     registration->tally->consumer, source, err);
-    return source->consumer ? setup_patiently(scripts, until_ns, ensure_consumer, &step, err)
-                            : ERR_MEMORY;
+    if (!source->consumer)
+        return ERR_MEMORY;
+    code = setup_patiently(scripts, until_ns, ensure_consumer, &step, err);
+    return code ? code : consume_copies_prepare(source, until_ns, err);
 }
 
 static int change_over(struct source *source, uint64_t until_ns, bool *changed, struct err *err)
@@ -283,6 +291,8 @@ static int change_over(struct source *source, uint64_t until_ns, bool *changed, 
     if (!code && !same) {
         code = setup_patiently(source->scripts, until_ns, change_consumer, &step, err);
         *changed = !code;
+        if (!code)
+            code = consume_copies_change(source, until_ns, err);
     }
     return code;
 }
@@ -308,7 +318,7 @@ static void change_back(struct source *source)
 
 static int start_pulling(struct source *source, struct err *err)
 {
-    return consumer_start(source->consumer, err);
+    return consume_copies_start(source, err);
 }
 
 /* What is queued parts at once, and is handed back when nothing more arrives. */
@@ -319,16 +329,20 @@ static void stop_pulling(struct source *source, void (*on_drained)(void *source)
     dispatch_lock(dispatch);
     DL_CONCAT(source->parting, all);
     dispatch_unlock(dispatch);
-    consumer_stop(source->consumer, on_drained);
+    consume_copies_stop(source, on_drained);
 }
 
 static void pardon(struct source *source)
 {
     consumer_pardon(source->consumer);
+    if (source->copies)
+        consumer_pardon(source->copies);
 }
 
 static void free_consumer(struct source *source)
 {
+    if (source->copies)
+        consumer_free(source->copies);
     if (source->consumer)
         consumer_free(source->consumer);
 }

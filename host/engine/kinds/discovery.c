@@ -44,6 +44,7 @@ struct statement {
     struct statement *prev, *next;
     const struct source *source;             /* not owned; has the registration's generation */
     const struct registration *registration; /* the source's: changes with it */
+    char *data; /* owned: what its script says of it, as JSON; or NULL */
 };
 
 struct known {
@@ -131,6 +132,8 @@ static cJSON *endpoint_json(const struct statement *endpoint, enum verb verb)
         put_metadata(object, registration);
     else
         put_counts(object, endpoint);
+    if (verb == VERB_STATS && endpoint->data)
+        put(object, "data", cJSON_CreateRaw(endpoint->data));
     return object;
 }
 
@@ -330,11 +333,18 @@ struct discovery *discovery_new(struct bus *bus)
     return discovery;
 }
 
+static void free_statement(struct statement *statement)
+{
+    if (statement)
+        free(statement->data);
+    free(statement);
+}
+
 static void free_statements(struct statement *list)
 {
     struct statement *statement, *next;
     DL_FOREACH_SAFE(list, statement, next)
-        free(statement);
+        free_statement(statement);
 }
 
 void discovery_free(struct discovery *discovery)
@@ -421,7 +431,33 @@ void discovery_remove(struct discovery *discovery, struct source *source)
         }
     }
     mutex_unlock(&discovery->lock);
-    free(statement);
+    free_statement(statement);
+}
+
+/* Of several scripts that have the service each endpoint is of one. */
+void discovery_set_data(struct discovery *discovery, const char *service, const char *endpoint,
+                        const char *text)
+{
+    struct statement *statement = NULL;
+    if (!discovery)
+        return;
+    char *data = text ? strdup(text) : NULL;
+    mutex_lock(&discovery->lock);
+    struct known *known = find_service(discovery, service);
+    if (known) {
+        DL_FOREACH(known->endpoints, statement) {
+            if (strcmp(statement->registration->endpoint, endpoint) == 0)
+                break;
+        }
+    }
+    if (statement) {
+        char *before = statement->data;
+        statement->data = data;
+        data = before;
+        forget_answers(known);
+    }
+    mutex_unlock(&discovery->lock);
+    free(data);
 }
 
 void discovery_note(struct source *source)

@@ -33,6 +33,11 @@ void discovery_remove(struct discovery *discovery, struct source *source);
 /* With the dispatch lock held: it has another registration now. */
 void discovery_note(struct source *source);
 
+/* What a script says of an endpoint that serves, as JSON: the `data` of its STATS from now on.
+ * text: NULL: none. Any thread. */
+void discovery_set_data(struct discovery *discovery, const char *service, const char *endpoint,
+                        const char *text);
+
 /* A service that is found. */
 struct service_stat {
     char name[128], version[128], id[24];

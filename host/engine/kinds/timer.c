@@ -12,8 +12,13 @@ static const char *read_timer(lua_State *L, int spec, struct registration *regis
 {
     char period[32];
     registration->period_ns = spec_duration_ns(L, spec, "period");
-    spec_name(L, registration, "timer", "%s %s", registration->kind->name,
-              value_format_duration(registration->period_ns, period, sizeof period));
+    registration->at_once = spec_flag(L, spec, "at_once");
+    if (spec_push(L, spec, "name") == LUA_TSTRING)
+        spec_name(L, registration, "timer", "%s", lua_tostring(L, -1));
+    else
+        spec_name(L, registration, "timer", "%s %s", registration->kind->name,
+                  value_format_duration(registration->period_ns, period, sizeof period));
+    lua_pop(L, 1);
     return NULL;
 }
 
@@ -43,11 +48,13 @@ static int start_timer(struct source *source, struct err *err)
     struct dispatch *dispatch = source->scripts->dispatch;
     (void)err;
     source->timer.on_due = on_tick;
+    const struct registration *registration = source->registration;
     dispatch_lock(dispatch);
-    if (source->registration->timer_cancelled)
+    if (registration->timer_cancelled)
         source_cancel(source);
     else
-        source_arm(source, clock_now_ns() + (uint64_t)source->registration->period_ns);
+        source_arm(source, clock_now_ns() +
+                               (registration->at_once ? 0 : (uint64_t)registration->period_ns));
     dispatch_unlock(dispatch);
     return 0;
 }

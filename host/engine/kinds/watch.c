@@ -41,7 +41,7 @@ static enum puller_taken take_message(void *owner, struct packet *packet,
                                       const struct ack_subject *ack, void **taken)
 {
     struct stream_watch *watch = owner;
-    *taken = delivery_new_ordered(watch->ordered, packet, ack, sink_of(watch)->room);
+    *taken = delivery_new_ordered(watch->ordered, packet, ack);
     return *taken ? PULLER_HELD : PULLER_UNSEEN;
 }
 
@@ -143,7 +143,7 @@ static struct stream_watch *new_watch(struct source *source, struct err *err)
     source->watch = watch;
     watch->source = source;
     watch->ordered = ordered_new(intake, &spec, &calls, watch, err);
-    if (watch->ordered && !(watch->marker = delivery_new_core(&nothing, intake->sink.room)))
+    if (watch->ordered && !(watch->marker = delivery_new_core(&nothing)))
         err_set(err, ERR_MEMORY, "out of memory");
     return watch->marker ? watch : NULL;
 }

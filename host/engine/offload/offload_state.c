@@ -251,7 +251,7 @@ void offload_run(struct offload_thread *thread)
     if (!offload_wanted(call)) /* from here on offload_interrupt has it stopped */
         return;
     struct vm *vm = thread->vm;
-    vm->limit_bytes = call->policy->memory_bytes;
+    vm_set_limit(vm, call->policy->memory_bytes);
     if (vm_checkout(vm, &coroutine, &call->failure.err) != 0) {
         vm_free(vm);
         thread->vm = NULL;

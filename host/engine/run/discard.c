@@ -5,7 +5,6 @@
  * JetStream by then is not stored twice, for it gets the same ids. */
 #include <utlist.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "bus/consume/delivery.h"
 #include "engine/hooks.h"
@@ -33,8 +32,9 @@ static void end_root(struct task *root, bool again)
     struct instance *instance = root->instance;
     struct dispatch *dispatch = instance->scripts->dispatch;
     root->state = TASK_ENDED;
-    if (clock_cancel(instance->scripts->clock, &root->timeout))
-        task_release(root);
+    timeouts_remove(instance, &root->timeout);
+    if (root->messages)
+        instance->scripts->hooks->end_messages(root);
     for (int i = 0; i < root->batch_count; i++)
         return_delivery(root, root->batch[i], again);
     if (!root->batch && root->delivery)
@@ -59,7 +59,11 @@ static struct task *strip_tasks(struct instance *instance)
             DL_APPEND2(roots, task, run_prev, run_next);
             continue;
         }
-        DL_DELETE2(task->root->spawned_tasks, task, peer_prev, peer_next);
+        struct task *root = task->root;
+        DL_DELETE2(root->spawned_tasks, task, peer_prev, peer_next);
+        /* Its function has returned: of what it spawned this was the last, and it is on no list. */
+        if (root->state == TASK_ENDING && !root->spawned_tasks)
+            DL_APPEND2(roots, root, run_prev, run_next);
         task->state = TASK_ENDED;
         task_release(task);
     }
@@ -73,6 +77,7 @@ void instance_discard(struct instance *instance, struct task *culprit)
     instance->vm = NULL;
     instance->current = NULL;
     instance->runnable = NULL;
+    instance_drop_standby(instance);
     dispatch_lock(dispatch);
     crew_remove(instance);
     bool lost = instance->lost;
@@ -91,6 +96,7 @@ void instance_discard(struct instance *instance, struct task *culprit)
     }
     if (culprit)
         task_end(culprit);
+    timeouts_end(instance);
     vm_discard(vm);
     scripts_note_discarded(instance->scripts);
     struct log_context context = {.script = instance->generation->script->name};

@@ -14,23 +14,31 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct join;
 struct publish_count;
 
 /* How often each input has published to each subject. All zero: never. */
 struct publish_counts {
-    struct publish_count *first;  /* owned; most runs have one, which needs no hash; or NULL */
+    unsigned first;    /* of the first pair, which most runs have alone; 0: there is none */
+    const void *input; /* of that, */
+    char subject[48];  /* and its subject; one that is longer is among the others */
     struct publish_count *others; /* owned, uthash */
 };
 
+/* Has any? */
+static inline bool publish_counts_any(const struct publish_counts *counts)
+{
+    return counts->first || counts->others;
+}
+
 /* The next k, from 1. input: which one, by its address, as long as the counts are used. 0: no
- * memory, or a subject above
- * SUBJECT_MAX_BYTES. */
+ * memory, or a subject above SUBJECT_MAX_BYTES. */
 unsigned publish_counts_next(struct publish_counts *counts, const void *input, const char *subject);
 void publish_counts_clear(struct publish_counts *counts);
 
-/* Writes the id. input: its own id; path: the task's, of those that the run spawned. A subject that
- * is too long for buf is there as its hash. False: not even that has room. */
-bool message_id(const char *input, const char *path, unsigned k, const char *subject, char *buf,
-                size_t size);
+/* Completes the id, in which its input's own one stands already. path: the task's, of those that
+ * the run spawned. A subject that is too long for the buffer is there as its hash. False: not even
+ * that has room. */
+bool message_id(struct join *id, const char *path, unsigned k, const char *subject);
 
 #endif

@@ -22,6 +22,7 @@
 #include "bus/wire.h"
 #include "engine/version/instance.h"
 
+struct link_gatherer;
 struct task;
 struct trace_span;
 
@@ -44,8 +45,10 @@ struct op {
     struct instance *instance; /* reference held */
     struct task *task;         /* NULL once abandoned or delivered */
     bool complete;
+    signed char block; /* which kind of block it is in, which goes back to the instance if the
+                          task's thread ends it; NO_BLOCK: none */
 
-    uint64_t handle;          /* inbox or outbox id, for cancel */
+    uint64_t handle;          /* inbox id, for cancel */
     uint64_t began_ns;        /* of a request: when it was made */
     struct deadline deadline; /* of sleep */
     struct op_result result;
@@ -67,11 +70,23 @@ struct op {
 /* A pending op of the task, with one reference, the task's. NULL when out of memory. */
 struct op *op_new(struct task *task, int (*push)(struct op *, lua_State *),
                   void (*cancel)(struct op *));
+/* The same with so many bytes behind it, for what it waits for: op_more. They are there as long as
+ * the op, so whoever uses them has a reference. One block for both: instances keep some. */
+struct op *op_new_with(struct task *task, size_t more, int (*push)(struct op *, lua_State *),
+                       void (*cancel)(struct op *));
+void *op_more(struct op *op);
 struct op *op_retain(struct op *op);
 void op_release(struct op *op);
 
 /* Any thread, once: consumes the caller's reference. */
 void op_complete(struct op *op);
+
+/* The same, in an on_message of the publish connection alone, whose inbox has all replies: it is
+ * posted when the read has ended, under one taking of the lock for all that the read has brought.
+ */
+void op_complete_by_reply(struct op *op);
+/* What posts them; the engine's: `scripts` has it. */
+void op_post_replied(struct link_gatherer *gatherer);
 
 /* The task's thread: nobody waits for it any more. Idempotent. */
 void op_abandon(struct op *op);

@@ -106,9 +106,9 @@ static void carry(const struct trace_context *context, const char *state, struct
                   size_t room, struct headers *headers)
 {
     char parent[TRACE_PARENT_SIZE];
-    bool with_parent = context && !headers_get(headers, "traceparent");
-    bool with_state = with_parent && *state && !headers_get(headers, "tracestate");
-    bool with_id = id.at && !headers_get(headers, "correlation_id");
+    bool with_parent = context && !headers_get(headers, "traceparent").at;
+    bool with_state = with_parent && *state && !headers_get(headers, "tracestate").at;
+    bool with_id = id.at && !headers_get(headers, "correlation_id").at;
     size_t size = with_parent ? field_size("traceparent", TRACE_PARENT_SIZE - 1) : 0;
     size += with_state ? field_size("tracestate", strlen(state)) : 0;
     size += with_id ? field_size("correlation_id", id.len) : 0;
@@ -121,7 +121,7 @@ static void carry(const struct trace_context *context, const char *state, struct
     if (with_state)
         headers_add(headers, "tracestate", state, strlen(state), NULL);
     if (with_id)
-        headers_add_received(headers, "correlation_id", id, NULL);
+        headers_add_received(headers, span_of("correlation_id"), id, NULL);
 }
 
 void run_trace_carry(const struct run_trace *trace, const struct trace_context *as, size_t room,

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/value.h"
 #include "bus/consume/deadletter.h"
+#include "bus/consume/retries.h"
 #include "bus/letter.h"
 #include "engine/hooks.h"
 #include "engine/run/run_trace.h"
@@ -78,8 +79,6 @@ static void where_it_waited(struct task *task, struct failure *failure)
 static void conclude(struct task *task)
 {
     bool timeout = task->cancelled == CANCEL_TIMEOUT;
-    if (!timeout && (task->failure || !task->failed_publish))
-        return;
     /* The handler dealt with the failed publish: it gave its own verdict. */
     if (!timeout && !task->batch && task->delivery && has_verdict(task))
         return;
@@ -133,7 +132,7 @@ static void count_verdict(struct task *task, const struct delivery *delivery)
 {
     switch (delivery_verdict(delivery)) {
     case VERDICT_ACK:
-        count(task, OUTCOME_ACK);
+        count(task, delivery_is_copied(delivery) ? OUTCOME_NAK : OUTCOME_ACK);
         break;
     case VERDICT_NAK:
         count(task, OUTCOME_NAK);
@@ -142,6 +141,8 @@ static void count_verdict(struct task *task, const struct delivery *delivery)
         count(task, OUTCOME_TERM);
         break;
     case VERDICT_NONE:
+        if (delivery_is_copied(delivery))
+            count(task, OUTCOME_NAK);
         break;
     }
 }
@@ -155,9 +156,9 @@ static void send_dead_letter(struct task *task, struct delivery *delivery, const
 {
     const char *dead_letter = task->registration->dead_letter;
     struct log_context context = context_for(task, delivery);
+    char circles[DEADLETTER_SUBJECT_BYTES];
     put_code(&context, reason->code);
-    if (deadletter_circles(delivery, dead_letter, &context, reason))
-        dead_letter = NULL;
+    dead_letter = deadletter_target(delivery, dead_letter, &context, reason, circles);
     struct letter_escort *escort =
         dead_letter ? task_trace_letter(task, delivery, dead_letter) : NULL;
     if (deadletter_send(delivery, dead_letter, reason, backoff_of(task, delivery), escort, NULL) ==
@@ -165,20 +166,20 @@ static void send_dead_letter(struct task *task, struct delivery *delivery, const
         count(task, dead_letter ? OUTCOME_DEAD : OUTCOME_TERM);
 }
 
-/* A nak; or in an ordered source a retry here, for which the message's key waits. */
-static bool try_again(struct task *task, struct delivery *delivery, int64_t delay_ns)
+/* "nak"; "parked": its copy is stored; "retry": here, in order, while its key waits for it. */
+static const char *try_again(struct task *task, struct delivery *delivery, int64_t delay_ns)
 {
     if (checkout_hold(task->source, delivery, delay_ns)) {
         atomic_fetch_add(&delivery->attempt, 1);
-        return true;
+        return "retry";
     }
-    delivery_settle(delivery, VERDICT_NAK, delay_ns, NULL);
-    return false;
+    retries_nak(delivery, delay_ns, NULL);
+    return delivery_is_copied(delivery) ? "parked" : "nak";
 }
 
-static void put_delay(struct log_context *context, bool here, int64_t delay_ns)
+static void put_delay(struct log_context *context, const char *verdict, int64_t delay_ns)
 {
-    context->verdict = here ? "retry" : "nak";
+    context->verdict = verdict;
     context->delayed = true;
     context->delay_ns = delay_ns;
 }
@@ -188,10 +189,10 @@ static void fail_for_now(struct task *task, struct delivery *delivery, struct lo
 {
     char wait[32];
     format_delay(delay_ns, wait, sizeof wait);
-    bool here = try_again(task, delivery, delay_ns);
-    put_delay(context, here, delay_ns);
-    log_event(LOG_ERROR, context, "%s%s; %s in %s", reason->message, why, here ? "again" : "nak",
-              wait);
+    const char *verdict = try_again(task, delivery, delay_ns);
+    put_delay(context, verdict, delay_ns);
+    log_event(LOG_ERROR, context, "%s%s; %s in %s", reason->message, why,
+              strcmp(verdict, "retry") == 0 ? "again" : verdict, wait);
 }
 
 /* Of what is terminated nothing but the log tells. */
@@ -237,6 +238,8 @@ static const char *verdict_name(const struct task *task, const struct delivery *
 {
     if (delivery_is_letters(delivery))
         return task->registration->dead_letter ? "dead_letter" : "term";
+    if (delivery_is_copied(delivery))
+        return "parked";
     switch (delivery_verdict(delivery)) {
     case VERDICT_ACK:
         return "ack";
@@ -264,7 +267,7 @@ static void settle_failed_delivery(struct task *task)
     if (has_verdict(task)) {
         context.verdict = verdict_name(task, delivery);
         if (task->retry_asked)
-            put_delay(&context, true, task->retry_delay_ns);
+            put_delay(&context, "retry", task->retry_delay_ns);
         log_event(LOG_ERROR, &context, "%s; the message had its verdict already", text);
         if (task->retry_asked)
             try_again(task, delivery, task->retry_delay_ns);
@@ -312,8 +315,7 @@ static void settle_item(struct task *task, struct delivery *delivery, int *naks,
         ++*dead;
     } else {
         uint64_t attempt = spent ? (uint64_t)registration->attempts : delivery->attempt;
-        delivery_settle(delivery, VERDICT_NAK, registration_backoff_ns(registration, attempt),
-                        NULL);
+        retries_nak(delivery, registration_backoff_ns(registration, attempt), NULL);
         ++*naks;
     }
 }
@@ -388,8 +390,9 @@ static void settle_core(struct task *task)
     else if (task->source->state.brings == SOURCE_BRINGS_START)
         note_start_failed(task);
     context.verdict = "failed";
+    enum log_level level = failure_is_answer(task->failure) ? LOG_DEBUG : LOG_ERROR;
     if (!task->unsent || script_may_log_full(task->source->script))
-        log_event(ended_with_it ? LOG_INFO : LOG_ERROR, &context, "%s", task->failure->err.message);
+        log_event(ended_with_it ? LOG_INFO : level, &context, "%s", task->failure->err.message);
     if (delivery) {
         int status = task->failure->err.code == ERR_BAD_PAYLOAD ? 400 : 500;
         if (task->failure->status)
@@ -471,7 +474,8 @@ void task_settle(struct task *task)
 {
     if (task->late)
         log_late(task);
-    conclude(task);
+    if (task->cancelled == CANCEL_TIMEOUT || (task->failed_publish && !task->failure))
+        conclude(task);
     if (task->registration->meter)
         run_trial_note(task);
     if (task->batch)

@@ -40,7 +40,7 @@ static void note_messages(struct stuck *stuck, struct instance *instance)
             in_batch = handling_of(delivery)->follows && in_batch;
             if (delivery == named) {
                 stuck->delivery = delivery_retain(delivery);
-                stuck->since_ns = handling_of(delivery)->started_ns;
+                stuck->since_ns = handling_started_ns(delivery);
                 in_batch = source->registration->batch_size > 0;
             } else if (!handling_of(delivery)->follows) {
                 stuck->others++;

@@ -6,12 +6,13 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "base/clock.h"
 #include "base/container.h"
+#include "base/join.h"
 #include "base/log.h"
 #include "engine/hooks.h"
 #include "engine/run/op.h"
 #include "engine/run/task_private.h"
-#include "engine/sched/watchdog.h"
 #include "engine/source/checkout.h"
 #include "engine/source/handling.h"
 #include "engine/source/source.h"
@@ -54,23 +55,32 @@ struct task *task_retain(struct task *task)
     return task;
 }
 
+/* What a verdict may have made of a run that had it not before: its log lines name a trace. */
+static void forget_verdict(struct task *task)
+{
+    if (task->failure)
+        free_failure(task);
+    if (task->trace) {
+        free(task->trace);
+        task->trace = NULL;
+    }
+}
+
 void task_release(struct task *task)
 {
     if (atomic_fetch_sub_explicit(&task->references, 1, memory_order_acq_rel) != 1)
         return;
     struct instance *instance = task->instance;
-    if (task->published.first)
+    if (task->published.others)
         publish_counts_clear(&task->published);
-    if (task->failure)
-        free_failure(task);
     if (task->late)
         late_failures_free(task->late);
     /* Most have none of these, and free costs something also when there is nothing to free. */
-    if (task->failed_publish || task->batch || task->trace) {
+    if (task->failed_publish || task->batch) {
         free(task->failed_publish);
-        free(task->trace);
         free(task->batch);
     }
+    forget_verdict(task);
     if (instance->spare_count < TASKS_SPARE) {
         struct spare *spare = (struct spare *)(void *)task;
         LL_PREPEND(instance->spare_tasks, spare);
@@ -98,11 +108,20 @@ struct task *task_new(struct instance *instance)
     if (!task)
         return NULL;
     atomic_init(&task->references, 1);
-    task->instance = instance_retain(instance);
+    task->instance = instance;
     task->resume_args = -1;
+    return task;
+}
+
+void task_enlist(struct task *task)
+{
+    struct instance *instance = task->instance;
+    if (task->listed)
+        return;
+    task->listed = true;
+    instance_retain(instance);
     DL_APPEND(instance->tasks, task);
     instance->task_count++;
-    return task;
 }
 
 void task_make_runnable(struct task *task)
@@ -132,12 +151,25 @@ void task_fail_anew(struct task *root, struct failure *failure)
     failure_clear(failure);
 }
 
+/* The coroutine of a root goes, and with it what holds its message objects. If its children go on,
+ * so does its run. */
+static void leave_messages(struct task *root)
+{
+    const struct engine_hooks *hooks = root->instance->scripts->hooks;
+    if (root->spawned_tasks)
+        hooks->loosen_messages(root);
+    else
+        hooks->end_messages(root);
+}
+
 /* The function of the task has ended: everything that hung on it goes. */
 void task_unhang(struct task *task, bool reusable)
 {
     struct instance *instance = task->instance;
     while (task->ops)
         op_abandon(task->ops);
+    if (task->messages)
+        leave_messages(task);
     if (task->coroutine.L && instance->vm)
         vm_checkin(instance->vm, task->coroutine, reusable);
     task->coroutine.L = NULL;
@@ -160,12 +192,10 @@ void task_end(struct task *root)
 {
     struct instance *instance = root->instance;
     root->state = TASK_ENDED;
-    if (root->timed && clock_cancel(instance->scripts->clock, &root->timeout))
-        task_release(root);
+    timeouts_remove(instance, &root->timeout);
     /* Before the verdict: a retry here begins the next attempt. */
-    if (root->message && instance->vm)
+    if (root->messages)
         instance->scripts->hooks->end_messages(root);
-    root->message = NULL;
     task_settle(root);
     task_return_place(root);
 }
@@ -180,11 +210,13 @@ static const char *type_of_result(lua_State *L, int index)
 static enum vm_end judge_results(struct task *root, struct failure *broken)
 {
     lua_State *L = root->coroutine.L;
-    int count = lua_gettop(L);
+    int first = root->below + 1, count = lua_gettop(L) - root->below;
     struct failure failure;
+    if (count == 0)
+        return VM_RETURNED;
     failure_init(&failure);
-    if (count >= 2 && !lua_toboolean(L, 1) && !lua_isnil(L, 2)) {
-        if (!vm_describe(root->instance->vm, L, 2, NULL, &failure)) {
+    if (count >= 2 && !lua_toboolean(L, first) && !lua_isnil(L, first + 1)) {
+        if (!vm_describe(root->instance->vm, L, first + 1, NULL, &failure)) {
             *broken = failure;
             return VM_BROKEN;
         }
@@ -196,7 +228,7 @@ static enum vm_end judge_results(struct task *root, struct failure *broken)
             task_fail(root, &failure);
         return VM_RETURNED;
     }
-    const char *type = count > 0 ? type_of_result(L, 1) : NULL;
+    const char *type = count > 0 ? type_of_result(L, first) : NULL;
     /* `return msg:nak()` is a way to write it; so is `return msg:reject()`, which is judged later.
      */
     bool settled =
@@ -238,14 +270,21 @@ uint64_t task_due_ns(const struct task *root)
     return timeout_ns ? root->started_ns + (uint64_t)timeout_ns : 0;
 }
 
-void task_arm_timeout(struct task *root)
+static void on_expiry(struct event *event, struct instance *instance)
+{
+    struct due *due;
+    (void)event;
+    while ((due = timeouts_take(instance)))
+        task_cancel(container_of(due, struct task, timeout), CANCEL_TIMEOUT);
+}
+
+void task_begin_timeout(struct task *root)
 {
     uint64_t due_ns = task_due_ns(root);
     if (root->timed || !due_ns)
         return;
     root->timed = true;
-    task_retain(root);
-    clock_arm(root->instance->scripts->clock, &root->timeout, due_ns);
+    timeouts_add(root->instance, &root->timeout, due_ns, on_expiry);
 }
 
 /* The run has had the thread since its worker last looked at the clock. */
@@ -256,6 +295,31 @@ static void note_slice(struct instance *instance, struct task *root)
     instance->slice_ns = now_ns;
 }
 
+/* The function of a root has returned: is its verdict all that is left to do? */
+static bool is_over_at_once(const struct task *root)
+{
+    return !root->listed && !root->batch && !root->failure && !root->ops && !root->spawned_tasks &&
+           !root->cancelled && !publish_counts_any(&root->published) && !root->failed_publish &&
+           !root->late && !root->trace &&
+           atomic_load_explicit(&root->references, memory_order_relaxed) == 1;
+}
+
+/* The end of such a run: its root rests until the next one. */
+static void end_at_once(struct task *root)
+{
+    struct instance *instance = root->instance;
+    instance->current = NULL;
+    instance->scripts->hooks->end_messages(root);
+    lua_settop(root->coroutine.L, 0);
+    task_settle(root);
+    forget_verdict(root);
+    checkout_ended(instance, root->source, root->delivery);
+    root->delivery = NULL;
+    root->retry_asked = root->responded = root->unsent = false;
+    root->cpu_ns = 0;
+    instance->standby = root;
+}
+
 void task_go_on(struct task *task, int nargs)
 {
     struct instance *instance = task->instance;
@@ -264,7 +328,6 @@ void task_go_on(struct task *task, int nargs)
     task->state = TASK_RUNNING;
     instance->current = task;
     instance_runs(instance, task->root->source, task->root->delivery);
-    guard_set_whom(task->root);
     /* A cancelled task may clean up; limits.cpu bounds that. */
     guard_set_due(task->root->cancelled ? 0 : task_due_ns(task->root));
     enum vm_end end = vm_resume(instance->vm, task->coroutine, nargs, &failure);
@@ -272,11 +335,16 @@ void task_go_on(struct task *task, int nargs)
         end = judge_results(task, &failure);
     guard_set_due(0);
     note_slice(instance, task->root);
+    if (end == VM_RETURNED && is_over_at_once(task)) {
+        end_at_once(task);
+        return;
+    }
+    task_enlist(task);
     switch (end) {
     case VM_YIELDED:
         instance->current = NULL;
         task->state = TASK_WAITING;
-        task_arm_timeout(task->root);
+        task_begin_timeout(task->root);
         if (task->cancelled)
             task_make_runnable(task);
         return;
@@ -323,36 +391,14 @@ void task_resume(struct task *task)
     task_go_on(task, nargs);
 }
 
-void task_run_all(struct instance *instance)
+bool task_run_next(struct instance *instance)
 {
-    struct task *task;
-    while ((task = instance->runnable)) {
-        DL_DELETE2(instance->runnable, task, run_prev, run_next);
-        task_resume(task);
-    }
-}
-
-/* The clock: the handler's time is over. The reference of the armed timeout goes with the event. */
-static void on_timeout(struct deadline *deadline)
-{
-    struct task *task = container_of(deadline, struct task, timeout);
-    watchdog_overdue(task->instance->scripts->dispatch->watchdog, task);
-    instance_post(task->instance, &task->expiry);
-}
-
-static void on_expiry(struct event *event, struct instance *instance)
-{
-    (void)instance;
-    struct task *task = container_of(event, struct task, expiry);
-    if (task->state != TASK_ENDED)
-        task_cancel(task, CANCEL_TIMEOUT);
-    task_release(task);
-}
-
-void task_init_timeout(struct task *root)
-{
-    root->timeout.on_due = on_timeout;
-    root->expiry.run = on_expiry;
+    struct task *task = instance->runnable;
+    if (!task)
+        return false;
+    DL_DELETE2(instance->runnable, task, run_prev, run_next);
+    task_resume(task);
+    return true;
 }
 
 void task_check_time(struct task *task)
@@ -400,19 +446,22 @@ const char *task_cancel_text(enum cancel_reason reason)
     return "not cancelled";
 }
 
-bool task_message_id(struct task *task, const struct delivery *input, const char *subject,
-                     char *buf, size_t size)
+int task_message_id(struct task *task, const struct delivery *input, const char *subject, char *buf,
+                    size_t size)
 {
     struct task *root = task->root;
-    char own[1024];
     if (!input && !root->batch)
         input = root->delivery;
+    buf[0] = '\0';
     if (!input || !input->consumer)
-        return false;
+        return 0;
     struct publish_counts *counts = root->batch ? &root->published : &task->published;
     unsigned k = publish_counts_next(counts, input, subject);
-    return k > 0 && message_id(delivery_id(input, own, sizeof own),
-                               root->batch ? root->path : task->path, k, subject, buf, size);
+    struct join id = join_in(buf, size);
+    delivery_join_id(input, &id);
+    if (k > 0 && message_id(&id, root->batch ? root->path : task->path, k, subject))
+        return 0;
+    return err_set(NULL, ERR_MEMORY, "no memory for the id of a message");
 }
 
 void task_publish_failed(struct task *task, const struct err *err)

@@ -8,17 +8,23 @@
  * those that are `kept` (asynchronous publishes), which are waited for. Only when all have ended is
  * the message settled.
  *
+ * Most handlers return at once. What they need is not made for each: a root begins on no list, and
+ * if nothing of it is left when its function has returned, it rests, coroutine and all, until the
+ * next run (instance->standby). One that waits, spawns or fails is enlisted: from then on it is a
+ * task as drawn above.
+ *
  * A cancelled task gets an error raised at its pending binding, and at every later one.
- * Owner: the worker that has the instance. `timeout` fires on the clock and posts `expiry`. */
+ * Owner: the worker that has the instance. `timeout` is one of the instance's (timeouts.h). */
 #ifndef MOONBUS_ENGINE_RUN_TASK_H
 #define MOONBUS_ENGINE_RUN_TASK_H
 
-#include "base/clock.h"
+#include "base/dues.h"
 #include "bus/consume/delivery.h"
 #include "engine/run/message_id.h"
 #include "engine/version/instance.h"
 
 struct job;
+struct message;
 struct op;
 struct registration;
 struct run_trace;
@@ -42,7 +48,7 @@ struct late_failures;
 struct task {
     struct task *prev, *next;         /* instance's list of all */
     struct task *run_prev, *run_next; /* instance's list of runnable */
-    atomic_int references;            /* itself, its timeout, Lua's future objects */
+    atomic_int references;            /* itself, Lua's future objects */
     struct instance *instance;
     struct task *root;   /* itself for a root */
     struct task *parent; /* the task that spawned it, or that one's parent; NULL for a root */
@@ -53,7 +59,8 @@ struct task {
     struct op *ops;     /* pending, owned */
     struct op *waiting; /* WAITING: the one of them that resumes it */
     enum cancel_reason cancelled;
-    bool kept; /* waited for at the end of its root, not cancelled */
+    bool kept;   /* waited for at the end of its root, not cancelled */
+    bool listed; /* it is on its instance's list, and has a reference of it (task_enlist) */
 
     char path[64];                   /* "0" for the root, "2", "2.1": by order of spawn */
     unsigned spawned;                /* by this task so far: names the next path */
@@ -68,9 +75,10 @@ struct task {
     uint64_t number;           /* among the runs of its instance, from 1 */
     struct delivery **batch;   /* owned array of all; NULL: no batch */
     int batch_count;
-    int64_t planned;  /* of a cron line: the time of this run; else 0 */
-    void *message;    /* the api's: its message objects, for end_messages; or NULL */
-    bool retry_asked; /* order_by: msg:nak was called, which means a retry here */
+    int64_t planned;          /* of a cron line: the time of this run; else 0 */
+    struct message *messages; /* the api's: its message objects (hooks.h) */
+    int below;                /* so many values lie below the function of its coroutine, for that */
+    bool retry_asked;         /* order_by: msg:nak was called, which means a retry here */
     int64_t retry_delay_ns;
     struct task *spawned_tasks; /* those that live */
     bool responded;             /* msg:respond was called */
@@ -81,17 +89,16 @@ struct task {
     struct err *failed_publish; /* owned; the first; NULL: none failed */
     struct tally_cell *cell;    /* not owned: its instance's; NULL: it is not counted */
     uint64_t started_ns;
-    uint64_t cpu_ns;         /* for how long it and its children have had a thread */
-    struct deadline timeout; /* armed when it first waits: most handlers have ended by then */
-    bool timed;
-    struct event expiry;
+    uint64_t cpu_ns;    /* for how long it and its children have had a thread */
+    struct due timeout; /* begins when it first waits: most handlers have ended by then */
+    bool timed;         /* it has begun */
 };
 
 /* The worker: starts the handler that was checked out. */
 void task_start(const struct job *job);
 
-/* The worker: resumes what is runnable on the instance until nothing is. */
-void task_run_all(struct instance *instance);
+/* The worker: resumes what has been runnable on the instance for longest. False: nothing is. */
+bool task_run_next(struct instance *instance);
 
 /* The worker: continues a runnable task. */
 void task_resume(struct task *task);
@@ -154,8 +161,8 @@ void task_return_place(struct task *root);
  * instance. reusable: the coroutine. */
 void task_unhang(struct task *task, bool reusable);
 
-/* Arms the timeout of a root that goes on after this, unless it is. */
-void task_arm_timeout(struct task *root);
+/* The timeout of a root that goes on after this begins, unless it has. */
+void task_begin_timeout(struct task *root);
 
 /* The run is over: its verdict, and the end of its root. */
 void task_end(struct task *root);
@@ -166,10 +173,11 @@ void task_release(struct task *task);
 /* The next message id for a publish of this task to subject, as the contract says:
  * <stream>:<timestamp>:<consumer>:<sequence>:<task>.<k>:<subject> (message_id.h). input: one of the
  * run's deliveries, which must be named in a batch; NULL: its only one. In a batch <task> is 0, and
- * k counts over all tasks: the place of an input in the batch must not show. False without a
- * JetStream input: the id shall be random. */
-bool task_message_id(struct task *task, const struct delivery *input, const char *subject,
-                     char *buf, size_t size);
+ * k counts over all tasks: the place of an input in the batch must not show. Empty without a
+ * JetStream input: the id shall be random. ERR_MEMORY: there is an input, and no memory to count
+ * with; a random id would be another one in its next attempt. */
+int task_message_id(struct task *task, const struct delivery *input, const char *subject, char *buf,
+                    size_t size);
 
 /* Where there is a tracer (OpenTelemetry), in task_spans.c: the run begins; its verdicts are given,
  * and it ends as root->failure says. */

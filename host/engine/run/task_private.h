@@ -7,15 +7,16 @@
 
 /* --- task.c --- */
 
-/* On the instance's list, without a coroutine. NULL when there is no memory. */
+/* On no list, without a coroutine. NULL when there is no memory. */
 struct task *task_new(struct instance *instance);
+/* It is more than a handler that returns at once: on the instance's list, with a reference of that.
+ * Again: nothing. */
+void task_enlist(struct task *task);
 void task_make_runnable(struct task *task);
 /* A root's first failure is kept. Owns what failure holds. */
 void task_fail(struct task *root, struct failure *failure);
 /* Starts or continues the coroutine, with so many values on its stack, and does what follows. */
 void task_go_on(struct task *task, int nargs);
-/* What happens when the time of a root is over. */
-void task_init_timeout(struct task *root);
 
 /* --- task_tree.c --- */
 

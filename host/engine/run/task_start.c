@@ -15,6 +15,7 @@
 static void fail_unstarted(struct task *task, const struct err *err)
 {
     struct failure failure = {.err = *err};
+    task_enlist(task);
     task_fail(task, &failure);
     task_unhang(task, false);
     task_end(task);
@@ -80,23 +81,35 @@ static void turn_away(const struct job *job)
     checkout_ended(job->instance, job->source, delivery);
 }
 
-/* The handler's argument: a message, or a list of them, or a time. Returns how many. */
-static int push_arguments(lua_State *L, struct task *task)
+static void push_batch(lua_State *L, struct task *task)
 {
     const struct engine_hooks *hooks = task->instance->scripts->hooks;
-    if (task->batch) {
-        lua_createtable(L, task->batch_count, 0);
-        for (int i = 0, place = 0; i < task->batch_count; i++) {
-            if (delivery_is_letters(task->batch[i]))
-                continue;
-            hooks->push_message(L, task, task->batch[i]);
-            lua_rawseti(L, -2, ++place);
-        }
-    } else if (task->delivery) {
-        hooks->push_message(L, task, task->delivery);
-    } else if (task->planned) {
-        lua_pushnumber(L, (double)task->planned);
+    lua_createtable(L, task->batch_count, 0);
+    for (int i = 0, place = 0; i < task->batch_count; i++) {
+        if (delivery_is_letters(task->batch[i]))
+            continue;
+        hooks->push_message(L, task, task->batch[i]);
+        lua_rawseti(L, -2, ++place);
     }
+}
+
+/* The handler's function with its argument: a message, or a list of them, or a time. A message lies
+ * below the function as well, which holds it as long as the coroutine is the run's. Returns how
+ * many arguments there are. */
+static int push_function(lua_State *L, struct task *task)
+{
+    struct instance *instance = task->instance;
+    bool single = task->delivery && !task->batch;
+    if (single)
+        instance->scripts->hooks->push_message(L, task, task->delivery);
+    task->below = single;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, instance->handlers[task->registration->index - 1]);
+    if (single)
+        lua_pushvalue(L, 1);
+    else if (task->batch)
+        push_batch(L, task);
+    else if (task->planned)
+        lua_pushnumber(L, (double)task->planned);
     return task->delivery || task->planned ? 1 : 0;
 }
 
@@ -117,14 +130,26 @@ static void note_run(struct task *task)
         note_message(task, task->batch[i]);
 }
 
-/* The root of a run, without a coroutine. NULL: no memory. */
-static struct task *new_root(const struct job *job)
+/* What no run changes of its root. NULL: no memory. */
+static struct task *make_root(struct instance *instance)
 {
-    struct task *task = task_new(job->instance);
+    struct task *task = task_new(instance);
     if (!task)
         return NULL;
     task->root = task;
     strcpy(task->path, "0");
+    return task;
+}
+
+/* The root of a run: the one that rests, with its coroutine, or a new one without. NULL: no memory.
+ */
+static struct task *root_for(const struct job *job)
+{
+    struct instance *instance = job->instance;
+    struct task *task = instance->standby;
+    instance->standby = NULL;
+    if (!task && !(task = make_root(instance)))
+        return NULL;
     task->source = job->source;
     task->registration = job->registration;
     task->delivery = job->delivery;
@@ -134,7 +159,6 @@ static struct task *new_root(const struct job *job)
     task->planned = job->planned;
     task->started_ns = job->now_ns;
     task->cell = instance_cell(job->instance, job->registration);
-    task_init_timeout(task);
     return task;
 }
 
@@ -142,11 +166,9 @@ static struct task *new_root(const struct job *job)
 static int push_call(struct task *task, struct err *err)
 {
     struct instance *instance = task->instance;
-    if (vm_checkout(instance->vm, &task->coroutine, err) != 0)
+    if (!task->coroutine.L && vm_checkout(instance->vm, &task->coroutine, err) != 0)
         return -1;
-    lua_State *L = task->coroutine.L;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, instance->handlers[task->registration->index - 1]);
-    int nargs = push_arguments(L, task);
+    int nargs = push_function(task->coroutine.L, task);
     if (vm_has_room(instance->vm))
         return nargs;
     err_set(err, ERR_MEMORY, "not enough memory: the limit of %zu KB is reached%s",
@@ -158,7 +180,7 @@ void task_start(const struct job *job)
 {
     int nargs = -1;
     struct err err;
-    struct task *task = new_root(job);
+    struct task *task = root_for(job);
     if (!task) {
         turn_away(job);
         return;
@@ -167,6 +189,7 @@ void task_start(const struct job *job)
     if (job->instance->scripts->tracer)
         task_begin_span(task);
     if (task->batch && sort_out(task) == 0) {
+        task_enlist(task);
         task_unhang(task, false);
         task_end(task);
         return;

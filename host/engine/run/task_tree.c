@@ -34,7 +34,7 @@ void task_end_root(struct task *root)
     if (!root->spawned_tasks)
         task_end(root);
     else
-        task_arm_timeout(root);
+        task_begin_timeout(root);
 }
 
 static void adopt_children(struct task *task)
@@ -83,6 +83,7 @@ struct task *task_spawn(struct task *parent, lua_State *L, int nargs, bool kept)
     struct task *task = task_new(instance);
     if (!task)
         return NULL;
+    task_enlist(task);
     if (vm_checkout(instance->vm, &task->coroutine, NULL) != 0) {
         task_unhang(task, false);
         task_release(task);
@@ -127,8 +128,9 @@ static void cancel_roots(struct instance *instance, enum cancel_reason reason)
 {
     struct task *task, *next;
     DL_FOREACH_SAFE(instance->tasks, task, next) {
-        if (task->root == task)
-            task_cancel(task, reason);
+        /* One whose function has returned is on no list: its children are. */
+        if (task->root == task || task->root->state == TASK_ENDING)
+            task_cancel(task->root, reason);
     }
 }
 

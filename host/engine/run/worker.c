@@ -14,12 +14,14 @@
 #include "base/thread.h"
 #include "base/value.h"
 #include "bus/consume/delivery.h"
+#include "bus/link/burst.h"
 #include "bus/link/library.h"
 #include "engine/run/stuck.h"
 #include "engine/run/task.h"
 #include "engine/sched/dispatch.h"
 #include "engine/sched/watchdog.h"
 #include "engine/source/checkout.h"
+#include "engine/source/hand.h"
 
 /* How long all workers may be busy before a spare one is started: long against an ordinary handler
  * (microseconds), short against what a person or a heartbeat notices. */
@@ -33,6 +35,8 @@ struct worker {
     struct watched watched;
     struct stuck stuck; /* what it is lost to; dispatch lock */
     struct sleeper sleeper;
+    struct hand hand;
+    struct burst burst;
     _Atomic(struct instance *) has;      /* the instance that it has checked out */
     atomic_uint_least64_t busy_since_ns; /* 0: it waits for work */
 };
@@ -47,23 +51,51 @@ struct workers {
     struct delivery *given_back; /* of lost ones, a reference each; dispatch lock */
     bool watching;               /* dispatch lock: `watch` is armed */
     struct deadline watch;
+    struct hands hands;
     struct cond ended; /* with the dispatch lock */
 };
 
-static void do_job(struct job *job)
+/* When memory was short its state is looked at first (instance_inspect). */
+static bool may_go_on(const struct instance *instance)
+{
+    return instance->vm && !instance->vm->refused;
+}
+
+/* What it sends goes out in between, however many there are. */
+static void run_tasks(struct instance *instance, struct burst *burst)
+{
+    while (task_run_next(instance))
+        burst_look(burst, instance->slice_ns);
+    burst_look(burst, instance->slice_ns);
+}
+
+static void start_messages(struct job *job, struct worker *worker)
+{
+    struct instance *instance = job->instance;
+    do {
+        task_start(job);
+        run_tasks(instance, &worker->burst);
+    } while (may_go_on(instance) && checkout_next_in_hand(&worker->hand, job, instance->slice_ns));
+}
+
+static void run_events(const struct job *job, struct worker *worker)
+{
+    struct event *event = job->events;
+    while (event) {
+        struct event *next = event->next;
+        event->run(event, job->instance);
+        event = next;
+    }
+    run_tasks(job->instance, &worker->burst);
+}
+
+static void do_job(struct job *job, struct worker *worker)
 {
     job->instance->slice_ns = job->now_ns;
-    if (job->source) {
-        task_start(job);
-    } else {
-        struct event *event = job->events;
-        while (event) {
-            struct event *next = event->next;
-            event->run(event, job->instance);
-            event = next;
-        }
-    }
-    task_run_all(job->instance);
+    if (job->source)
+        start_messages(job, worker);
+    else
+        run_events(job, worker);
     instance_inspect(job->instance);
     instance_note_memory(job->instance);
 }
@@ -106,6 +138,20 @@ static bool worker_is_lost(struct worker *worker, struct instance *instance)
     return true;
 }
 
+/* Blocks for it. What the worker has sent goes before it waits. */
+static bool next_job(struct worker *worker, struct instance *had, struct job *job)
+{
+    struct dispatch *dispatch = worker->workers->dispatch;
+    bool took = checkout_now(dispatch, &worker->hand, had, job);
+    if (!took) {
+        burst_write(&worker->burst);
+        took = checkout_next(dispatch, &worker->sleeper, &worker->hand, job);
+    }
+    if (took)
+        burst_look(&worker->burst, job->now_ns);
+    return took;
+}
+
 static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
@@ -114,16 +160,18 @@ static void *worker_main(void *argument)
     struct job job;
     worker->tid = (pid_t)syscall(SYS_gettid);
     watchdog_add(dispatch->watchdog, &worker->watched, on_lost);
-    while (checkout_next(dispatch, &worker->sleeper, had, &job)) {
+    burst_begin(&worker->burst);
+    while (next_job(worker, had, &job)) {
         atomic_store_explicit(&worker->busy_since_ns, job.now_ns, memory_order_relaxed);
         atomic_store_explicit(&worker->has, job.instance, memory_order_release);
-        do_job(&job);
+        do_job(&job, worker);
         atomic_store_explicit(&worker->has, NULL, memory_order_release);
         atomic_store_explicit(&worker->busy_since_ns, 0, memory_order_relaxed);
         had = job.instance;
         if (worker_is_lost(worker, had))
             break;
     }
+    burst_end(&worker->burst);
     watchdog_remove(dispatch->watchdog, &worker->watched);
     library_end_thread();
     dispatch_lock(dispatch);
@@ -276,9 +324,11 @@ struct workers *workers_new(struct clock *clock, struct dispatch *dispatch, int 
     workers->limit = 2 * count;
     workers->watch.on_due = on_watch;
     cond_init(&workers->ended);
+    hands_init(&workers->hands, clock, dispatch, checkout_relieve);
 
     dispatch_lock(dispatch);
     dispatch->workers = workers;
+    dispatch->hands = &workers->hands;
     dispatch->on_crowded = on_crowded;
     int code = 0;
     while (!code && workers->count < count)
@@ -305,6 +355,7 @@ int workers_stop(struct workers *workers, uint64_t deadline_ns)
     int left = workers->alive;
     dispatch_unlock(dispatch);
     clock_cancel(workers->clock, &workers->watch);
+    hands_clear(&workers->hands);
     return left;
 }
 
@@ -318,6 +369,7 @@ void workers_free(struct workers *workers)
         free(worker);
     }
     workers->dispatch->on_crowded = NULL;
+    workers->dispatch->hands = NULL;
     cond_destroy(&workers->ended);
     free(workers);
 }

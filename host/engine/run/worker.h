@@ -1,5 +1,5 @@
-/* worker - the threads that run Lua. Each takes one message, or one instance's mailbox, from the
- * ready queue, runs it to its next wait or end, and comes back.
+/* worker - the threads that run Lua. Each takes some messages of a source, or one instance's
+ * mailbox, from the ready queue, runs them to their next wait or end, and comes back.
  *
  * When every worker has been in one resume for more than 20 ms and work is ready, a spare one is
  * started, up to twice the number that was asked for: a handler that burns CPU makes nobody wait.

@@ -82,8 +82,29 @@ void dispatch_ready(struct dispatch *dispatch, struct ready *ready)
     must_hold(&dispatch->lock);
     ready->queued = true;
     DL_APPEND(dispatch->queue, ready);
-    if (!dispatch_wake(dispatch))
+    if (dispatch->looking)
+        dispatch->unwoken++;
+    else if (!dispatch_wake(dispatch))
         call_on_crowded(dispatch);
+}
+
+void dispatch_look(struct dispatch *dispatch)
+{
+    must_hold(&dispatch->lock);
+    dispatch->looking = true;
+    dispatch->unwoken = 0;
+}
+
+void dispatch_looked(struct dispatch *dispatch, bool took)
+{
+    must_hold(&dispatch->lock);
+    dispatch->looking = false;
+    for (int left = dispatch->unwoken - took; left > 0 && dispatch->queue; left--) {
+        if (!dispatch_wake(dispatch)) {
+            call_on_crowded(dispatch);
+            return;
+        }
+    }
 }
 
 struct ready *dispatch_first(struct dispatch *dispatch)

@@ -14,6 +14,7 @@
 
 #include "base/sync.h"
 
+struct hands;
 struct watchdog;
 
 /* An entry of the ready queue; a member of an instance or a source. */
@@ -43,11 +44,15 @@ struct dispatch {
                                  owned */
     int sleeping;             /* how many they are */
     struct sleeper *woken;    /* to be posted with the lock released; not owned */
+    bool looking;             /* between dispatch_look and dispatch_looked, */
+    int unwoken;              /* so much became ready that nobody was woken for */
     uint64_t takes;           /* so far */
     int running, queued;      /* root tasks, deliveries: over all sources */
     bool stopping;            /* workers end */
     bool draining;
     struct watchdog *watchdog;         /* not owned; set once, before any thread runs */
+    struct hands *hands;               /* not owned; what workers have in hand (source/hand.h);
+                                          NULL: there are no workers yet */
     void (*on_crowded)(void *workers); /* with the lock held: something is ready and nobody sleeps;
                                           NULL: there are no workers yet */
     void *workers;                     /* not owned */
@@ -70,6 +75,12 @@ bool dispatch_wait(struct dispatch *dispatch, struct cond *cond, uint64_t until_
 bool dispatch_wake(struct dispatch *dispatch);
 /* Releases the lock meanwhile: until dispatch_wake has taken this one. */
 void dispatch_sleep(struct dispatch *dispatch, struct sleeper *sleeper) NEEDS(dispatch->lock);
+
+/* The calling worker gives back what it had, and then takes the next: what becomes ready between
+ * these two wakes others only if the caller has left it there. A source whose runs come one at a
+ * time would wake a second worker at each end, for what the first one takes itself. */
+void dispatch_look(struct dispatch *dispatch);
+void dispatch_looked(struct dispatch *dispatch, bool took);
 
 /* Queues it, and wakes a worker. It is not queued yet. */
 void dispatch_ready(struct dispatch *dispatch, struct ready *ready);

@@ -15,8 +15,7 @@
 struct watchdog {
     struct clock *clock;       /* not owned */
     struct dispatch *dispatch; /* not owned; its lock guards the rest */
-    void (*on_lost)(void *owner, int lost);
-    void *owner;
+    struct watchdog_events events;
     struct watched *all; /* utlist */
     int count;           /* those that are not lost */
     int lost;
@@ -75,10 +74,11 @@ static bool look_at(struct watchdog *watchdog, struct watched *watched, uint64_t
     return true;
 }
 
+/* One that is lost may come back to its script, and send. */
 static bool anybody_awake(const struct watchdog *watchdog)
 {
     must_hold(&watchdog->dispatch->lock);
-    return watchdog->dispatch->sleeping < watchdog->count;
+    return watchdog->dispatch->sleeping < watchdog->count || watchdog->lost > 0;
 }
 
 static void on_tick(struct deadline *deadline)
@@ -103,19 +103,19 @@ static void on_tick(struct deadline *deadline)
         clock_arm(watchdog->clock, &watchdog->tick, now + TICK_NS);
     dispatch_unlock(watchdog->dispatch);
     if (lost > before)
-        watchdog->on_lost(watchdog->owner, lost);
+        watchdog->events.on_lost(watchdog->events.owner, lost);
+    watchdog->events.on_tick(watchdog->events.owner);
 }
 
 struct watchdog *watchdog_new(struct clock *clock, struct dispatch *dispatch,
-                              void (*on_lost)(void *owner, int lost), void *owner)
+                              const struct watchdog_events *events)
 {
     struct watchdog *watchdog = calloc(1, sizeof *watchdog);
     if (!watchdog)
         return NULL;
     watchdog->clock = clock;
     watchdog->dispatch = dispatch;
-    watchdog->on_lost = on_lost;
-    watchdog->owner = owner;
+    watchdog->events = *events;
     dispatch->watchdog = watchdog;
     watchdog->tick.on_due = on_tick;
     guard_install();
@@ -168,18 +168,4 @@ void watchdog_remove(struct watchdog *watchdog, struct watched *watched)
 const struct watchdog_counts *watchdog_counts(const struct watchdog *watchdog)
 {
     return &watchdog->counts;
-}
-
-void watchdog_overdue(struct watchdog *watchdog, const void *whom)
-{
-    struct watched *watched;
-    dispatch_lock(watchdog->dispatch);
-    DL_FOREACH(watchdog->all, watched) {
-        struct guard *guard = &watched->guard;
-        uint64_t number = atomic_load(&guard->number);
-        if ((number & 1) && atomic_load(&guard->whom) == whom &&
-            atomic_load(&guard->number) == number)
-            watched->overdue = number;
-    }
-    dispatch_unlock(watchdog->dispatch);
 }

@@ -45,10 +45,18 @@ struct watchdog_counts {
 };
 const struct watchdog_counts *watchdog_counts(const struct watchdog *watchdog);
 
-/* Becomes dispatch's watchdog. on_lost: so many threads could not be stopped by now, one of them
- * just now; on the clock, without a lock. clock and dispatch are not owned. NULL: no memory. */
+/* What it calls on the clock, without a lock. */
+struct watchdog_events {
+    void *owner;
+    /* So many threads could not be stopped by now, one of them just now. */
+    void (*on_lost)(void *owner, int lost);
+    /* At each tick. */
+    void (*on_tick)(void *owner);
+};
+
+/* Becomes dispatch's watchdog. clock and dispatch are not owned. NULL: no memory. */
 struct watchdog *watchdog_new(struct clock *clock, struct dispatch *dispatch,
-                              void (*on_lost)(void *owner, int lost), void *owner);
+                              const struct watchdog_events *events);
 /* No thread is watched any more. */
 void watchdog_free(struct watchdog *watchdog);
 
@@ -59,8 +67,5 @@ void watchdog_remove(struct watchdog *watchdog, struct watched *watched);
 
 /* With the dispatch lock held: somebody is about to run. */
 void watchdog_wake(struct watchdog *watchdog);
-
-/* Any thread: the time of what runs for `whom` (guard_set_whom) is over, if it runs just now. */
-void watchdog_overdue(struct watchdog *watchdog, const void *whom);
 
 #endif

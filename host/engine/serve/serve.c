@@ -84,7 +84,13 @@ void serve_switch(struct script *script, struct generation *generation)
         script->live = generation;
 }
 
-static int start_some(struct script *script, bool hooks, struct err *err)
+/* Runs at once, and may count on all that the script has. */
+static bool begins_last(const struct source *source)
+{
+    return source->state.brings == SOURCE_BRINGS_START || source->registration->at_once;
+}
+
+static int start_some(struct script *script, bool last, struct err *err)
 {
     int code = 0;
     struct source *source;
@@ -92,8 +98,7 @@ static int start_some(struct script *script, bool hooks, struct err *err)
     if (atomic_load(&script->scripts->draining))
         code = err_set(err, ERR_CLOSED, "the host is stopping");
     LL_FOREACH(script->sources, source) {
-        bool hook = source->state.brings == SOURCE_BRINGS_START;
-        if (!code && hook == hooks && source_phase(source) == SOURCE_IDLE)
+        if (!code && begins_last(source) == last && source_phase(source) == SOURCE_IDLE)
             code = source_start(source, err);
     }
     mutex_unlock(&script->starting);

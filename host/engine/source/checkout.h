@@ -1,9 +1,10 @@
-/* checkout - a worker gets something to do: a message, or what came to an instance's mailbox, and
+/* checkout - a worker gets something to do: messages, or what came to an instance's mailbox, and
  * the instance to do it on; and gives the instance back.
  *
  *   ready queue ── checkout_next ─▶ job: an idle instance of the source's generation, and a message
- *                      ▲                      │ the worker runs it, to its next wait or end
- *                      └── the instance, and which run has ended (checkout_ended) ◀──┘
+ *                      ▲                 (further ones in hand: hand.h, checkout_next_in_hand)
+ *                      │                      │ the worker runs them, to their next wait or end
+ *                      └── the instance, and which runs have ended (checkout_ended) ◀──┘
  *
  * One acquisition of the dispatch lock gives the last instance back and takes the next job. What
  * may not be done under the lock (a verdict, a last reference) is done after it. */
@@ -13,9 +14,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct deadline;
 struct delivery;
 struct dispatch;
 struct event;
+struct hand;
 struct instance;
 struct registration;
 struct sleeper;
@@ -34,16 +37,28 @@ struct job {
     uint64_t now_ns; /* when it was taken */
 };
 
-/* The worker, with a sleeper of its own: checks in what it had (NULL: nothing), with its reference,
- * and blocks for the next. False: end. */
-bool checkout_next(struct dispatch *dispatch, struct sleeper *sleeper, struct instance *had,
+/* The worker, with a hand of its own: checks in what it had (NULL: nothing), with its reference,
+ * and takes the next, if something is ready. */
+bool checkout_now(struct dispatch *dispatch, struct hand *hand, struct instance *had,
+                  struct job *job);
+/* The same with nothing to check in; blocks, in its sleeper. False: end. */
+bool checkout_next(struct dispatch *dispatch, struct sleeper *sleeper, struct hand *hand,
                    struct job *job);
+
+/* The worker: the job goes on with the next message that it has in hand. False: there is none, or
+ * its time is over; what is left there goes back to its source with the instance. */
+bool checkout_next_in_hand(struct hand *hand, struct job *job, uint64_t now_ns);
+
+/* on_look of hands_init: workers that have computed for longer than the time of their hands are
+ * relieved of what they have not begun, and of the places of what has ended. */
+void checkout_relieve(struct deadline *look);
 
 /* The same without a next one. */
 void checkout_return(struct dispatch *dispatch, struct instance *had);
 
 /* The worker: a root task of the instance has ended. Its delivery leaves the active ones and is
- * released. Noted on the instance, and done under the lock when that is checked in. */
+ * released. Noted in the worker's hand, and done under the lock when the instance is checked in, or
+ * its worker relieved. */
 void checkout_ended(struct instance *instance, struct source *source, struct delivery *delivery);
 /* The same for a batch. */
 void checkout_ended_batch(struct instance *instance, struct source *source, struct delivery **batch,

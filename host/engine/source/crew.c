@@ -24,16 +24,18 @@ static struct mutex *lock_of(const struct generation *generation)
     return &generation->scripts->dispatch->lock;
 }
 
-/* An instance is idle: for the source that has waited longest for one. */
-static void serve_waiting(struct generation *generation)
+/* One whose work was taken back meanwhile, by a stop, is passed over. */
+void crew_serve_waiting(struct generation *generation)
 {
-    struct source *source = generation->waiting;
+    struct source *source;
     must_hold(lock_of(generation));
-    if (!source)
-        return;
-    DL_DELETE2(generation->waiting, source, wait_prev, wait_next);
-    source->waiting = false;
-    source_ready(source);
+    while (generation->idle && (source = generation->waiting)) {
+        DL_DELETE2(generation->waiting, source, wait_prev, wait_next);
+        source->waiting = false;
+        source_ready(source);
+        if (source->ready.queued)
+            return;
+    }
 }
 
 void crew_idle(struct instance *instance)
@@ -42,7 +44,7 @@ void crew_idle(struct instance *instance)
     if (!instance->vm || instance->worn)
         return;
     generation_add_idle(instance->generation, instance);
-    serve_waiting(instance->generation);
+    crew_serve_waiting(instance->generation);
 }
 
 void crew_remove(struct instance *instance)
@@ -124,7 +126,7 @@ static void log_not_grown(struct generation *generation, const struct failure *f
 static void take_on(struct generation *generation, struct instance *instance)
 {
     generation_add(generation, instance);
-    serve_waiting(generation);
+    crew_serve_waiting(generation);
 }
 
 /* The pool: one more instance. */

@@ -16,6 +16,9 @@ struct instance;
 /* The instance has nothing to do: the next source that waits for one is ready. */
 void crew_idle(struct instance *instance);
 
+/* If an instance is idle: the source that has waited longest for one, and has work, is ready. */
+void crew_serve_waiting(struct generation *generation);
+
 /* There is work and no idle instance: another one is loaded on the pool if there may be one more.
  */
 void crew_grow(struct generation *generation);

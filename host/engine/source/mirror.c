@@ -10,9 +10,9 @@
 #include "base/sync.h"
 #include "base/table.h"
 #include "base/value.h"
+#include "bus/ack_subject.h"
 #include "bus/consume/ordered.h"
 #include "bus/packet.h"
-#include "bus/wire.h"
 
 /* What a key costs besides its name and its value. */
 #define KEY_OVERHEAD 160

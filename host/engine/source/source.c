@@ -236,6 +236,7 @@ void source_hand_over(struct source *source, struct generation *generation)
 {
     struct generation *old = source->generation;
     must_hold(&source->scripts->dispatch->lock);
+    source_take_all_back(source);
     if (source->waiting) {
         DL_DELETE2(old->waiting, source, wait_prev, wait_next);
         source->waiting = false;

@@ -9,7 +9,8 @@
  * script's, until it has ended with its generation.
  *
  *   source.c        made, started, stopped, freed; timers and hooks
- *   source_push.c   what comes to it */
+ *   source_push.c   what comes to it
+ *   source_back.c   what comes back to it: a worker had it in hand */
 #ifndef MOONBUS_ENGINE_SOURCE_SOURCE_H
 #define MOONBUS_ENGINE_SOURCE_SOURCE_H
 
@@ -23,9 +24,9 @@
 struct consumer;
 struct delivery;
 struct generation;
+struct hand;
 struct instance;
 struct lanes;
-struct mirror_feed;
 struct mirror_feed;
 struct script;
 struct scripts;
@@ -47,7 +48,8 @@ struct source {
     struct registration *heir; /* a rollout is being made: of the new generation, which goes on
                                   with this source; or NULL */
     struct delivery *fifo;     /* utlist: queued, a reference each */
-    struct delivery *active;   /* utlist: their handlers run, a reference each */
+    struct delivery *active;   /* utlist: their handlers run, or they are in a worker's hand, a
+                                  reference each */
     struct delivery *parting;  /* utlist: never started, to be handed back when the
                                   subscription has drained; a reference each */
     struct deadline timer; /* EVERY, AFTER, CRON, batch, want of memory; state.armed counts it */
@@ -60,6 +62,9 @@ struct source {
 
     struct subscription *subscription; /* owned; SUBSCRIBE */
     struct consumer *consumer;         /* owned; CONSUME */
+    struct consumer *copies;           /* owned; CONSUME: its long retries come by it; or NULL */
+    atomic_int draining;               /* CONSUME: consumers that have not stopped yet, */
+    void (*on_drained)(void *source);  /* and what is called then */
     struct stream_watch *watch;        /* owned; WATCH */
     struct mirror_feed *feed;          /* owned; MIRROR */
     struct lanes *lanes;               /* owned; CONSUME with order_by */
@@ -106,9 +111,11 @@ void source_tick(struct source *source);
 
 /* --- source_push.c --- */
 
-/* Any thread: takes the delivery's reference. When the source has no room (core), or no longer
- * takes messages, it is dropped or handed back here. */
-void source_push(struct source *source, struct delivery *delivery);
+/* Any thread: takes the references of one delivery or several, as the sink has them (intake.h).
+ * When the source has no room (core), or no longer takes messages, they are dropped or handed back
+ * here.
+ */
+void source_push(struct source *source, struct delivery *list);
 /* Any thread: for a core message there was no memory. */
 void source_drop_unread(struct source *source);
 /* Any thread: what an ordered source missed has come, or is waited for no longer. */
@@ -129,5 +136,13 @@ void source_end_hold_back(struct source *source);
 /* Counts a message that is queued, or waits in a lane; and one that is not any more. */
 void source_count_queued(struct source *source, const struct delivery *delivery);
 void source_count_unqueued(struct source *source, const struct delivery *delivery);
+
+/* --- source_back.c, with the dispatch lock held --- */
+
+/* What is in the hand, and its worker has not begun, was never begun: it is queued again, before
+ * all others, and for whichever version serves then. */
+void source_take_back(struct hand *hand);
+/* The same of all hands that have something of this source. */
+void source_take_all_back(struct source *source);
 
 #endif

@@ -120,14 +120,25 @@ bool source_state_may_begin(const struct source_state *state, bool waits)
            state->queued_bytes >= rules->batch_bytes;
 }
 
-void source_state_begin(struct source_state *state)
+int source_state_share(const struct source_state *state, int shares, int most)
 {
-    state->running++;
+    int limit = state->rules.limit, places = limit - state->running, share = state->queued;
+    if (limit && share > places)
+        share = places;
+    share /= shares;
+    if (share > most)
+        share = most;
+    return share > 1 ? share : 1;
 }
 
-void source_state_end(struct source_state *state)
+void source_state_begin(struct source_state *state, int count)
 {
-    state->running--;
+    state->running += count;
+}
+
+void source_state_end(struct source_state *state, int count)
+{
+    state->running -= count;
 }
 
 static bool nothing_comes(const struct source_state *state)

@@ -108,8 +108,11 @@ bool source_state_owe(struct source_state *state);
 
 /* May a run begin? waits: a message is there that could. */
 bool source_state_may_begin(const struct source_state *state, bool waits);
-void source_state_begin(struct source_state *state);
-void source_state_end(struct source_state *state);
+/* How many may begin together, of messages that run by themselves: a share of what is queued and
+ * has a place, so that others get theirs; at least 1. */
+int source_state_share(const struct source_state *state, int shares, int most);
+void source_state_begin(struct source_state *state, int count);
+void source_state_end(struct source_state *state, int count);
 
 /* Does nothing come for its version any more? */
 bool source_state_is_quiet(const struct source_state *state);

@@ -52,6 +52,15 @@ static void end_tallies(struct instance *instance)
     tally_calls_end(book, &instance->calls);
 }
 
+static void free_spares(struct spare *spare)
+{
+    while (spare) {
+        struct spare *next = spare->next;
+        free(spare);
+        spare = next;
+    }
+}
+
 void instance_free(struct instance *instance)
 {
     instance_close(instance);
@@ -59,13 +68,11 @@ void instance_free(struct instance *instance)
     generation_release(instance->generation);
     free(instance->handlers);
     free(instance->order);
-    free(instance->places.free);
     free(instance->whereabouts);
-    while (instance->spare_tasks) {
-        struct spare *spare = instance->spare_tasks;
-        instance->spare_tasks = spare->next;
-        free(spare);
-    }
+    timeouts_clear(&instance->timeouts);
+    free_spares(instance->spare_tasks);
+    for (int i = 0; i < OP_BLOCKS; i++)
+        free_spares(instance->spare_blocks[i].first);
     free(instance);
 }
 
@@ -133,6 +140,10 @@ static int open_bindings(lua_State *L)
     return 0;
 }
 
+/* KB, for LUA_GCSTEP: more than there are, so that it goes on to the end of a cycle. LUA_GCCOLLECT
+ * sweeps all there is once more before that, which is a third of its time. */
+#define CYCLE (1 << 20)
+
 struct instance *instance_load(struct generation *generation, struct loading *loading,
                                struct failure *failure)
 {
@@ -145,6 +156,7 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
     instance->ready.kind = READY_INSTANCE;
     instance->scripts = generation->scripts;
     instance->generation = generation_retain(generation);
+    timeouts_init(&instance->timeouts);
     tally_calls_begin(&generation->script->tallies, &instance->calls);
     instance->vm = vm_new(generation->memory_bytes, instance, &failure->err);
     int code = instance->vm ? 0 : -1;
@@ -172,19 +184,27 @@ struct instance *instance_load(struct generation *generation, struct loading *lo
         return NULL;
     }
     if (loading->memory_bytes)
-        instance->vm->limit_bytes = loading->memory_bytes;
+        vm_set_limit(instance->vm, loading->memory_bytes);
     if (loading->cpu_ns)
         instance->vm->cpu_ns = loading->cpu_ns;
     if (loading->jit_off)
         vm_set_jit(instance->vm, false);
     /* What loading has left behind would stay until 4 MB have gathered. */
-    lua_gc(instance->vm->L, LUA_GCCOLLECT, 0);
+    lua_gc(instance->vm->L, LUA_GCSTEP, CYCLE);
     instance_note_memory(instance);
     return instance;
 }
 
+void instance_drop_standby(struct instance *instance)
+{
+    free(instance->standby);
+    instance->standby = NULL;
+}
+
 void instance_close(struct instance *instance)
 {
+    instance_drop_standby(instance);
+    timeouts_end(instance);
     if (instance->vm)
         vm_free(instance->vm);
     instance->vm = NULL;

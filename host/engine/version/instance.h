@@ -13,30 +13,34 @@
 #include <stdbool.h>
 
 #include "engine/sched/dispatch.h"
+#include "engine/version/event.h"
 #include "engine/version/registration.h"
 #include "engine/version/tally.h"
+#include "engine/version/timeouts.h"
 #include "vm/vm.h"
 
 struct delivery;
 struct generation;
+struct hand;
 struct instance;
 struct scripts;
 struct source;
 struct task;
 struct whereabouts;
 
-/* Something for an instance to do, embedded in what it concerns. */
-struct event {
-    struct event *prev, *next;
-    void (*run)(struct event *event, struct instance *instance); /* on the worker */
-};
-
 enum instance_state { INSTANCE_IDLE, INSTANCE_READY, INSTANCE_BUSY };
 
-/* What is kept of an ended task, for the next one: its memory. */
+/* What is kept of an ended task, or op, for the next one: its memory. */
 struct spare {
     struct spare *next;
 };
+
+struct spare_list {
+    struct spare *first; /* owned */
+    int count;
+};
+
+#define OP_BLOCKS 2 /* kinds of blocks that ops are in */
 
 struct instance {
     struct ready ready;
@@ -52,6 +56,7 @@ struct instance {
     bool worn; /* its state stays full: no new work, and it goes when its tasks have ended */
     bool lost; /* its thread could not be stopped: its messages were handed back */
     struct whereabouts *whereabouts; /* owned; where its runs were; NULL: nobody has asked */
+    struct hand *hand; /* its worker's, while that has it checked out; not owned (source/hand.h) */
 
     /* What its thread runs, or ran last, by instance_runs. Compared and not followed by others,
      * unless the dispatch lock keeps it. */
@@ -65,31 +70,31 @@ struct instance {
     struct tally_cell **cells; /* owned, each, and the array: what is counted of a handler here, by
                                   the same order; NULL: it has not run yet */
     struct tally_calls calls;  /* what is counted of what the script calls */
-    _Atomic size_t memory_bytes;  /* that its state had when it was given back last */
-    uint64_t slice_ns;            /* when its worker last looked at the clock */
-    int *order;                   /* owned: of its own n-th registration (from 0) the place in that
-                                     order; NULL: it is the first one */
-    int message_ref, running_ref; /* registry, the api's: messages' metatable; place -> message of a
-                                     run */
-    struct places {
-        int *free; /* owned: a stack of the places below `made` that are not taken */
-        int count, capacity, made;
-    } places;                /* the api's, of that table */
-    struct loading *loading; /* the script's top level is running: what it has registered */
-    struct task *current;    /* the task whose coroutine runs, or NULL */
-    struct task *tasks;      /* all, for cancelling */
-    struct task *runnable;   /* to be resumed before the worker gives the instance back */
+    _Atomic size_t memory_bytes; /* that its state had when it was given back last */
+    uint64_t slice_ns;           /* when its worker last looked at the clock */
+    int *order;                  /* owned: of its own n-th registration (from 0) the place in that
+                                    order; NULL: it is the first one */
+    struct {
+        char name[64];              /* of the stream that stored the last publish; "": none yet */
+        const char *seen, *subject; /* the subjects of the last publish, and of one that came twice
+                                       in a row: its string does not go away */
+        int name_ref, subject_ref;  /* registry: both strings; 0: none yet */
+    } sent;                         /* the api's: what most publishes have in common */
+    int message_ref;                /* registry, the api's: messages' metatable */
+    struct loading *loading;        /* the script's top level is running: what it has registered */
+    struct task *current;           /* the task whose coroutine runs, or NULL */
+    struct task *tasks;             /* all, for cancelling */
+    struct task *runnable;          /* to be resumed before the worker gives the instance back */
     unsigned task_count;
     struct spare *spare_tasks; /* owned */
     int spare_count;
-    uint64_t run_count; /* that it has begun: names a run */
-    struct ended_root { /* one that has ended since the instance was checked out; told when it is
-                           checked in */
-        struct source *source; /* NULL: none */
-        struct delivery *delivery;
-    } ended;
-    struct event stop;               /* cancels all tasks; posted once */
-    struct event retire;             /* the same, for its generation is one too many */
+    struct spare_list spare_blocks[OP_BLOCKS]; /* the ops' (op_new_with) */
+    struct task *standby;     /* owned: what runs that return at once use again and again, with its
+                                 coroutine; holds nothing else while it rests; NULL: none */
+    struct timeouts timeouts; /* of the runs that wait */
+    uint64_t run_count;       /* that it has begun: names a run */
+    struct event stop;        /* cancels all tasks; posted once */
+    struct event retire;      /* the same, for its generation is one too many */
     bool stop_posted, retire_posted; /* under the dispatch lock */
 };
 
@@ -126,6 +131,9 @@ int instance_register(struct instance *instance, lua_State *L, struct registrati
 /* While the script loads: the function on top of L is called in place of the handler of that
  * registration; pops it. */
 void instance_replace_handler(struct instance *instance, lua_State *L, int index);
+
+/* The Lua state goes, and with it the coroutine of the standby. */
+void instance_drop_standby(struct instance *instance);
 
 /* Closes the Lua state. Nothing of it runs, and nothing will. */
 void instance_close(struct instance *instance);

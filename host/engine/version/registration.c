@@ -73,6 +73,17 @@ int64_t registration_retries_ns(const struct registration *registration)
     return sum_ns;
 }
 
+int64_t registration_longest_retry_ns(const struct registration *registration)
+{
+    struct backoff backoff = registration->backoff;
+    int retries = registration->attempts - 1;
+    if (!registration_gives_up(registration))
+        backoff.min_ns = backoff.max_ns; /* at which it goes on for ever */
+    else if (retries == 0)
+        return 0;
+    return backoff_delay_ns(&backoff, (uint64_t)retries, 1);
+}
+
 bool registration_same_text(const char *a, const char *b)
 {
     return a == b || (a && b && strcmp(a, b) == 0);

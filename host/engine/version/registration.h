@@ -61,6 +61,7 @@ struct registration {
     struct cJSON *metadata;        /* SERVICE, ENDPOINT: texts by name */
     enum update update;            /* STREAM, CONSUME */
     int64_t period_ns;             /* EVERY, AFTER */
+    bool at_once;                  /* EVERY: the first run is not after a period, but now */
     bool timer_cancelled;          /* EVERY, AFTER, CRON: cancelled while the script was loading */
     struct cron cron;              /* CRON */
     char *cron_line;               /* CRON: as it was written */
@@ -72,6 +73,8 @@ struct registration {
     int concurrency;               /* 0: no limit */
     int attempts;                  /* CONSUME */
     struct backoff backoff;        /* CONSUME */
+    bool backoff_stated;           /* CONSUME */
+    int64_t park_after_ns;         /* CONSUME: a nak of more than that is a copy (retries); or 0 */
     char *dead_letter;             /* CONSUME; or NULL */
     bool drops;                    /* CONSUME: dead_letter = false, what fails is terminated */
     enum order order;              /* CONSUME: order_by */
@@ -95,6 +98,9 @@ int64_t registration_backoff_ns(const struct registration *registration, uint64_
 
 /* How long all its backoffs take together, at their longest, until its last attempt. */
 int64_t registration_retries_ns(const struct registration *registration);
+
+/* The longest of its backoffs, with its jitter; 0: there are none. */
+int64_t registration_longest_retry_ns(const struct registration *registration);
 
 /* Finds what a further instance has registered (now) among what the first one has, by what each is:
  * its kind and its name; of several that have the same, by its function, and then the n-th is the

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/sync.h"
+#include "bus/link/link.h"
 #include "engine/version/tally.h"
 
 struct bus;
@@ -19,6 +20,7 @@ struct clock;
 struct discovery;
 struct dispatch;
 struct engine_hooks;
+struct event;
 struct generation;
 struct link_flow;
 struct mirrors;
@@ -56,6 +58,10 @@ struct scripts {
     atomic_bool draining;   /* nothing new is begun */
     atomic_bool ending;     /* what is being loaded is for nobody */
     atomic_int loads_left;  /* loads that are left to themselves (load.c) */
+
+    /* The delivery thread's: ops that were completed in this read of the publish connection. */
+    struct event *replied;
+    struct link_gatherer at_read_end;
 
     /* The process should end: why is static. Any thread. May be NULL. */
     void (*on_stuck)(void *owner, const char *why);

@@ -40,6 +40,7 @@ function js.stream(settings) end
 ---@field max? moonbus.Duration default 1m
 ---@field factor? number default 2
 ---@field jitter? number the share by which it may differ, either way; default 0.2
+---@field park_after? moonbus.Duration a nak of more than that is parked outside of the durable, where the server has schedules (2.12)
 
 ---@class moonbus.ConsumeOptions
 ---@field durable string the consumer's name

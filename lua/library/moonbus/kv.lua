@@ -45,7 +45,7 @@ function kv.bucket(settings) end
 ---@field stale? boolean of a cache, while the server is not heard
 local Entry = {}
 
---- The value as JSON. Raises `bad_payload`, or gives nil and the error with `strict = false`.
+--- The value as JSON. Raises `protocol`, or gives nil and the error with `strict = false`.
 ---@param opts? { strict: boolean?, big: "error"|"string"|"number"|nil }
 ---@return any value
 ---@return moonbus.Error? err

@@ -6,6 +6,14 @@
 ---@field description? string
 ---@field metadata? table<string, string>
 ---@field queue? string|false the queue group of its endpoints; default "q"; false: none, each process answers
+---@field stats? fun(endpoint: moonbus.ServiceEndpoint): any of each endpoint that states none of its own
+
+--- What a function `stats` is given; what it returns is the `data` of the endpoint's STATS.
+---@class moonbus.ServiceEndpoint
+---@field name string
+---@field subject string
+---@field queue? string
+---@field metadata? table<string, string>
 
 ---@class moonbus.GroupOptions
 ---@field queue? string|false of the group's endpoints; default: as above it
@@ -18,6 +26,7 @@
 ---@field drop? "new"|"old" which request is dropped when the queue is full; default "new"
 ---@field schema? moonbus.Schema what requests must be; what does not fit is answered with error 400
 ---@field metadata? table<string, string>
+---@field stats? fun(endpoint: moonbus.ServiceEndpoint): any its `data` in STATS, asked every 5 s; default: the service's
 
 --- A service, or a group of its endpoints.
 ---@class moonbus.Service

@@ -118,10 +118,12 @@ function Cache:flush() end
 
 ---@class moonbus.LockOptions
 ---@field wait? moonbus.Duration how long to wait for it; 0: not at all; default: as long as the handler may run
----@field ttl? moonbus.Duration it is the next one's after that, whatever its holder does; default: never
+---@field ttl? moonbus.Duration it is the next one's after that, whatever its holder does; default: never. With `cluster`: so long after it was renewed last; default 30s
+---@field cluster? boolean|string all hosts have the same one: true, or the name of the bucket that it is kept in
 
 --- A lock that is held.
 ---@class moonbus.Lock
+---@field token? integer of one with `cluster`: grows from each holder to the next
 local Lock = {}
 
 --- Gives it back before its function ends.
@@ -134,6 +136,7 @@ function Lock:held() end
 
 --- A place of a semaphore that is held.
 ---@class moonbus.Permit
+---@field token? integer as that of a lock
 local Permit = {}
 
 --- Gives it back before its function ends.
@@ -147,6 +150,7 @@ function Permit:held() end
 ---@class moonbus.LimiterOptions
 ---@field rate number|string so many in a second, or "600/m"
 ---@field burst? number how many at once, when none were taken for a while; default: the rate of a second, at least 1
+---@field cluster? boolean|string all hosts draw from the same one: true, or the name of the bucket that it is kept in
 
 --- A rate limit of the process.
 ---@class moonbus.Limiter

@@ -6,6 +6,7 @@ local test = {}
 
 ---@class moonbus.test.LoadOptions
 ---@field streams? moonbus.StreamSettings[] streams that another script declares
+---@field stored? { subject: string, data?: string|table, headers?: moonbus.Headers }[] what these hold before it is served
 ---@field seed? number of all chance; default 1
 ---@field settings? table bus.settings, in place of the config's
 
@@ -36,6 +37,10 @@ function test.fixture(path) end
 ---@param duration moonbus.Duration
 ---@return moonbus.test.Result
 function test.advance(duration) end
+
+--- The rest of the test makes sense in simulated time alone: with `moonbus test --server` it ends here, as pending.
+---@param what "virtual time"
+function test.needs(what) end
 
 --- What makes values that fit.
 ---@class moonbus.test.Generator
@@ -140,6 +145,61 @@ function bucket:keys() end
 ---@param name string
 ---@return moonbus.test.Bucket
 function script:kv(name) end
+
+---@class moonbus.test.ObjectOptions
+---@field description? string
+---@field headers? table<string, string>
+---@field metadata? table<string, string>
+
+---@class moonbus.test.Object
+---@field name string
+---@field data string|table JSON as a table
+---@field raw string
+---@field size integer
+---@field digest string
+---@field description? string
+---@field headers? table<string, string>
+---@field metadata? table<string, string>
+
+--- A bucket of objects beside the script.
+---@class moonbus.test.Objects
+local objects = {}
+
+---@param name string
+---@param data? string|table a table as JSON
+---@param options? moonbus.test.ObjectOptions
+function objects:put(name, data, options) end
+
+---@param name string
+---@return moonbus.test.Object? nil where there is none
+function objects:get(name) end
+
+---@param name string
+function objects:delete(name) end
+
+---@return string[] names sorted
+function objects:list() end
+
+---@class moonbus.test.LockOptions
+---@field ttl? moonbus.Duration default 30s: after that the script gets it
+---@field cluster? string its bucket
+
+--- Another host holds this lock of the cluster from now on.
+---@param name string
+---@param options? moonbus.test.LockOptions
+---@return moonbus.test.Script
+function script:hold_lock(name, options) end
+
+--- That host gives it back.
+---@param name string
+---@param options? moonbus.test.LockOptions
+---@return moonbus.test.Script
+function script:release_lock(name, options) end
+
+--- The bucket of objects of that name, which the script states with `objects.bucket`.
+---@param name string
+---@return moonbus.test.Objects
+function script:objects(name) end
 
 ---@class moonbus.test.HttpCall
 ---@field method string

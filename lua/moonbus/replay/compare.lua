@@ -10,15 +10,54 @@ local FIELDS_MOST = 10 -- of one message
 -- They tell of the run, not of what it found out; so do expectations, whose sequences were those of then.
 local OF_THE_RUN = { ["nats-msg-id"] = true, traceparent = true, tracestate = true }
 
--- names: "items[1].at", "items[*].at", "header:X-When".
+-- One part of a path: a name, then places in lists.
+local function is_part(part)
+  local rest = part:match "^[^%[%]]+(.*)$" or part:match "^(%[.*)$"
+  while rest and rest ~= "" do rest = rest:match "^%[%d+%](.*)$" or rest:match "^%[%*%](.*)$" end
+  return rest == ""
+end
+
+-- names: "items[1].at", "items[*].at", "header:X-When". Or nil, and what is wrong with one.
 function M.ignoring(names)
   local set = {}
-  for _, name in ipairs(names) do set[name:find "^header:" and name:lower() or name] = true end
+  for _, name in ipairs(names) do
+    local header = name:lower():match "^header:(.*)$"
+    if header then
+      if not header:find "^[!-9;-~]+$" then return nil, ('"%s": a header is header:NAME'):format(name) end
+      set["header:" .. header] = true
+    else
+      for part in (name .. "."):gmatch "(.-)%." do
+        if not is_part(part) then
+          return nil, ('"%s": expected a path of the data, as items[1].at or items[*].at, or header:NAME'):format(name)
+        end
+      end
+      set[name] = true
+    end
+  end
   return set
 end
 
+-- What of the names was met in any message.
+M.met = {}
+
 local function is_ignored(path, ignored)
-  return ignored[path] or ignored[(path:gsub("%[%d+%]", "[*]"))]
+  for _, name in ipairs { path, (path:gsub("%[%d+%]", "[*]")) } do
+    if ignored[name] then
+      M.met[name] = true
+      return true
+    end
+  end
+  return false
+end
+
+-- Those that were in no message that was compared: a slip of the pen, perhaps.
+function M.unmet(ignored)
+  local list = {}
+  for name in pairs(ignored) do
+    if not M.met[name] then list[#list + 1] = name end
+  end
+  table.sort(list)
+  return list
 end
 
 -- --- values ---
@@ -86,8 +125,15 @@ local function first_difference(was, now)
   return place
 end
 
+-- What is there and equal has been met, too.
+local function note_names(text, ignored)
+  local value = next(ignored) and decode(text)
+  if value then walk(value, value, "", ignored, {}) end
+end
+
 local function compare_data(was, now, ignored, found)
-  if was == now or ignored.data then return end
+  if is_ignored("data", ignored) then return end
+  if was == now then return note_names(was, ignored) end
   local before, after = decode(was), decode(now)
   if not before or not after then
     return add(found, "", ("%s (%d bytes)"):format(shown.data(was), #was), ("%s (%d bytes; from byte %d on)"):format(
@@ -117,7 +163,7 @@ end
 local function compare_headers(was, now, ignored, found)
   local before, after = collect(was), collect(now)
   for _, name in ipairs(keys_of(before, after)) do
-    if before[name] ~= after[name] and not ignored["header:" .. name] then
+    if not is_ignored("header:" .. name, ignored) and before[name] ~= after[name] then
       add(found, "header " .. name, text_of(before[name]), text_of(after[name]))
     end
   end

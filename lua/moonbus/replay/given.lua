@@ -1,11 +1,12 @@
 -- The file of --stub: a chunk that gets the script, as tests have it, and answers for others. What of it
--- computes for too long ends the command.
+-- computes, or blocks, for too long ends the command.
 local server = require "moonbus.replay.server"
 local stubs = require "moonbus.test.stubs"
 
 local M = {}
 
 local LIMIT, EACH = 5, 10000 -- seconds of the CPU; instructions between two looks
+local BLOCKS = 60 -- seconds: for so long it may also wait, as by io.read
 
 local bounded = false -- is one running?
 
@@ -20,6 +21,7 @@ end
 
 local function finish(ok, ...)
   debug.sethook()
+  server.alarm(0)
   bounded = false
   if not ok then error((...), 0) end
   return ...
@@ -29,6 +31,7 @@ local function call_bounded(what, fn, ...)
   if bounded then return fn(...) end
   local due = os.clock() + LIMIT
   bounded = true
+  server.alarm(BLOCKS, ("--stub: %s: it blocks, as by io.read or os.execute, for more than %ds"):format(what, BLOCKS))
   debug.sethook(function()
     if os.clock() >= due then give_up(what) end
   end, "", EACH)

@@ -2,6 +2,7 @@
 -- but with `real` what the handler itself sends.
 local base64 = require "moonbus.test.base64"
 local cjson = require "cjson"
+local keys = require "moonbus.cluster_key"
 local messages = require "moonbus.test.messages"
 local stubs = require "moonbus.test.stubs"
 local web = require "moonbus.test.web"
@@ -19,12 +20,6 @@ function M.new(server, real, inbox)
 end
 
 -- --- publishes to JetStream ---
-
--- Of "name NUL value NUL" for each; nil for none.
-local function block_of(text)
-  if text == "" then return nil end
-  return "NATS/1.0\r\n" .. text:gsub("([^%z]*)%z([^%z]*)%z", "%1: %2\r\n") .. "\r\n"
-end
 
 -- Of a bucket's subject its stream.
 local function bucket_of(subject)
@@ -72,7 +67,7 @@ end
 
 -- Of a counter (js.count) the sum that it would have.
 local function sum_of(self, stream, sent)
-  local by = tonumber(messages.read_pairs(sent.headers)["Nats-Incr"])
+  local by = tonumber(messages.read_block(sent.headers)["Nats-Incr"])
   if not by then return nil end
   local last = self.server and self.server.last(stream, sent.subject)
   return ("%.0f"):format((last and tonumber(last.data:match '"val"%s*:%s*"(%-?%d+)"') or 0) + by)
@@ -82,7 +77,7 @@ end
 local function keep(self, stream, sequence, sent, sum)
   local message = { subject = sent.subject, seq = sequence, time = os.date "!%Y-%m-%dT%H:%M:%SZ",
     data = base64.encode(sum and cjson.encode { val = sum } or sent.data),
-    hdrs = sent.headers ~= "" and base64.encode(block_of(sent.headers)) or nil }
+    hdrs = sent.headers ~= "" and base64.encode(sent.headers) or nil }
   self.own[stream .. " " .. sequence], self.own[stream .. " " .. sent.subject] = message, message
 end
 
@@ -111,6 +106,14 @@ function outside:publish(script, sent, message, letter)
   else
     stubs.answer_error(script, sent, "no_responders", 0)
   end
+end
+
+-- A lock of the cluster is had in the replay alone.
+function outside:lock(script, sent)
+  local stream = bucket_of(sent.subject) or "UNKNOWN"
+  local sequence = next_sequence(self, stream)
+  keep(self, stream, sequence, sent)
+  script.stage:publish(sent.reply, cjson.encode { stream = stream, seq = sequence }, nil, nil, 0)
 end
 
 -- What became of a message of script.record.published.
@@ -143,7 +146,9 @@ local READS = { "$JS.API.STREAM.MSG.GET.>", "$JS.API.DIRECT.GET.>", "$JS.API.STR
 
 local ALONE = { "$JS.API.STREAM.MSG.GET.>", "$JS.API.STREAM.INFO.>" }
 
--- Without a server: buckets are there, and empty.
+local LOCKS = ".KV_" .. keys.BUCKET
+
+-- Without a server: buckets are there, and empty. Those of locks are always.
 local function answer_alone(subject)
   local operation, name = subject:match "^%$JS%.API%.STREAM%.(.+)%.([^.]+)$"
   local kind, bucket = (name or ""):match "^(%u+)_(.+)$"
@@ -160,7 +165,8 @@ function outside:read(script, sent)
   local query = stream and messages.decode(sent.data)
   local own = type(query) == "table" and self.own[("%s %s"):format(stream, query.last_by_subj or query.seq or "")]
   if own then return script.stage:publish(sent.reply, cjson.encode { message = own }, nil, nil, 0) end
-  if not self.server then return script.stage:publish(sent.reply, answer_alone(sent.subject), nil, nil, 0) end
+  local alone = not self.server or sent.subject:find(LOCKS, 1, true)
+  if alone then return script.stage:publish(sent.reply, answer_alone(sent.subject), nil, nil, 0) end
   local data, block, why = self.server.request(sent.subject, sent.headers, sent.data)
   if data then return script.stage:publish(sent.reply, data, block, nil, 0) end
   stubs.answer_error(script, sent, (block == "no_responders" or block == "timeout") and block or why, 0)
@@ -197,7 +203,8 @@ function outside:watch(script)
   function script.unanswered(_, sent)
     if sent.subject:find "^%$JS%.API%.CONSUMER%." then return self:refuse_consumer(script, sent) end
     if sent.subject:find "^%$JS%." then return self:read(script, sent) end
-    local message = messages.message(sent.subject, sent.data, messages.read_pairs(sent.headers))
+    local message = messages.message(sent.subject, sent.data, (messages.read_block(sent.headers)))
+    if message.headers[keys.HEADER] then return self:lock(script, sent) end
     if message.id then return self:publish(script, sent, message, messages.is_letter(message)) end
     if sent.reply:sub(1, #self.inbox + 1) == self.inbox .. "." then return self:request(script, sent) end
     send(self, sent)
@@ -211,7 +218,7 @@ function outside:watch(script)
   end
 
   function script.on_sent(_, sent, message)
-    message.block = block_of(sent.headers)
+    message.block = sent.headers ~= "" and sent.headers or nil
     if not sent.reply then send(self, sent) end
   end
 end

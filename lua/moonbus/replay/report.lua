@@ -123,6 +123,17 @@ end
 
 function M.saved(path) put("saved to %s", path) end
 
+-- What went out: nothing, or what of it.
+local function sent_of(results)
+  local published, asked = 0, 0
+  for _, result in ipairs(results) do
+    published = published + #(result.published or {})
+    asked = asked + #(result.requests or {}) + #(result.http or {})
+  end
+  if published > 0 then return "what was published was sent for real" end
+  return asked > 0 and "what was asked was asked for real" or "there was nothing to send"
+end
+
 function M.summary(results, real)
   local well = 0
   for _, result in ipairs(results) do well = well + (result.verdict and run.is_well(result) and 1 or 0) end
@@ -130,8 +141,7 @@ function M.summary(results, real)
   local subject = #results == 1 and "it" or ("%d of %d handlers"):format(all and well or #results - well, #results)
   put("")
   if real then
-    put("%s %s; what was published was sent for real, the message itself stays as it was", subject,
-      all and "succeeded" or "failed")
+    put("%s %s; %s, the message itself stays as it was", subject, all and "succeeded" or "failed", sent_of(results))
   else
     put("%s would%s succeed; nothing was published or acknowledged", subject, all and "" or " not")
   end

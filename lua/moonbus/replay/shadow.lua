@@ -225,8 +225,9 @@ local function shadow_all(options, handler)
   local first
   first, why = stored.find_time(server, options.stream, info, since)
   if not first then return complain(FAILED, "%s", why) end
+  local ignored = assert(compare.ignoring(options.ignored))
   local self = setmetatable({ options = options, handler = handler, waiting = {}, waiting_bytes = 0,
-    seen = {}, subjects = info.subjects, tally = tally.new(options), ignored = compare.ignoring(options.ignored),
+    seen = {}, subjects = info.subjects, tally = tally.new(options), ignored = ignored,
     stored = stored.new(server, options.stream, handler.durable, since) }, shadow)
   local ok, failed = pcall(function()
     for _, stream in ipairs(options.outputs) do self.stored:add(stream) end
@@ -236,7 +237,11 @@ local function shadow_all(options, handler)
   end)
   if self.host then pcall(run.close, self.host) end
   if not ok then return complain(FAILED, "%s", tostring(failed)) end
-  return self.tally:report(handler, self.stored.names) and OK or FAILED
+  local same = self.tally:report(handler, self.stored.names)
+  for _, name in ipairs(compare.unmet(ignored)) do
+    server.note(('--ignore %s: no output that was compared has it'):format(name))
+  end
+  return same and OK or FAILED
 end
 
 return function(options)
@@ -244,6 +249,9 @@ return function(options)
   local why
   options.stubs, why = given_stubs.load(options.stub)
   if why then return complain(UNUSABLE, "--stub: %s", why) end
+  local ignored
+  ignored, why = compare.ignoring(options.ignored)
+  if not ignored then return complain(UNUSABLE, "--ignore: %s", why) end
   local handler
   handler, why = choose(options)
   if not handler then return complain(UNUSABLE, "%s", why) end

@@ -2,13 +2,13 @@
 -- then is run, in order.
 local insulate = require "moonbus.test.insulate"
 local kit = require "moonbus.test"
+local live = require "moonbus.test.live"
 local raised = require "moonbus.test.raised"
 local session = require "moonbus.test.session"
 
 local M = {}
 
 local globals -- { world, file, own }: what tests see, and what of it is kept for all of them
-local gave_up -- why, when pending() has ended the test that runs
 
 -- --- the tree ---
 
@@ -53,8 +53,7 @@ function M.functions()
 
   function f.pending(name, run)
     if f.running then
-      gave_up = tostring(name or "pending")
-      error("pending: " .. gave_up, 0)
+      live.give_up(tostring(name or "pending"))
     end
     check(name, run, "pending")
     here.items[#here.items + 1] = { pending = true, name = full_name(here, name), block = here }
@@ -75,9 +74,9 @@ end
 -- nil, or the failure. name: for the last words, if it never comes back. stays: what it does to the
 -- metatables of strings and the like is there afterwards, too.
 function M.try(run, name, stays)
-  gave_up = nil
+  live.begin()
   local failure = session.call(run, raised, name, stays)
-  if failure and gave_up then failure.pending = gave_up end
+  if failure and live.reason then failure.pending = live.reason end
   return failure
 end
 local try = M.try

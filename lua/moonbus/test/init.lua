@@ -5,8 +5,10 @@ local core = require "moonbus.core"
 local files = require "moonbus.test.files"
 local fixture = require "moonbus.test.fixture"
 local handle = require "moonbus.test.handle"
+local live = require "moonbus.test.live"
 local record = require "moonbus.test.record"
 local script = require "moonbus.test.script"
+local stage = require "moonbus.test.stage"
 
 local M = {}
 
@@ -14,8 +16,9 @@ local open = {}   -- all that have been loaded and not closed
 local folder = "" -- of the test file that runs
 
 local OPTIONS = {
-  fields = { streams = "table", seed = { "integer", min = 0, max = 2 ^ 53 }, settings = "table" },
-  hints = { stream = "streams", random = "seed", headers = "it belongs to deliver", config = "settings" },
+  fields = { streams = "table", stored = "table", seed = { "integer", min = 0, max = 2 ^ 53 }, settings = "table" },
+  hints = { stream = "streams", messages = "stored", random = "seed", headers = "it belongs to deliver",
+    config = "settings" },
 }
 
 -- Where a file is, and its text; raises. what: "a handler file".
@@ -43,7 +46,8 @@ function M.fixture(path)
 end
 
 -- path: from the current folder, else from that of the test file. options: streams = { { name,
--- subjects } } that are there before it; seed of all chance; settings in place of the config's.
+-- subjects } } that are there before it, and stored = { { subject, data, headers } } in them; seed of
+-- all chance; settings in place of the config's.
 function M.load(path, options)
   if type(path) == "table" then blame("test.load(...): with a dot, not a colon") end
   if type(options) == "table" and options.streams ~= nil and type(options.streams) ~= "table" then
@@ -54,6 +58,7 @@ function M.load(path, options)
   local loaded = script.new(found, { seed = options.seed, streams = checks.streams(options.streams),
     settings = checks.settings(options.settings) })
   open[#open + 1] = loaded
+  loaded:fill(options.stored or {})
   return script.handle(loaded)
 end
 
@@ -85,8 +90,15 @@ function M.advance(duration)
   return record.strict(result)
 end
 
+-- What the rest of a test needs: one that does not have it ends as pending.
+function M.needs(what)
+  if what ~= "virtual time" then blame('test.needs: "virtual time", got %s', tostring(what)) end
+  live.needs(stage.is_live(), what)
+end
+
 -- What tests get.
-M.public = { load = M.load, fixture = M.fixture, any = M.any, property = M.property, advance = M.advance }
+M.public = { load = M.load, fixture = M.fixture, any = M.any, property = M.property, advance = M.advance,
+  needs = M.needs }
 setmetatable(M.public, { __index = function(public, name)
   if name == "schema" then return property().schema end
   return handle.unknown("moonbus.test", name, public)

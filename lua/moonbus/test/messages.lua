@@ -81,7 +81,7 @@ function M.read_block(text)
   return headers, first and first:match "^NATS/1.0 (%d+)"
 end
 
--- Of what a host hands to its connection: "name NUL value NUL".
+-- Of an HTTP call: "name NUL value NUL".
 function M.read_pairs(text)
   local headers = setmetatable({}, by_any_case)
   for name, value in text:gmatch "([^%z]*)%z([^%z]*)%z" do add(headers, name, value) end

@@ -1,6 +1,7 @@
 -- Answers to calls of bus.offload, by module and function.
 local blame = require "moonbus.test.blame"
 local checks = require "moonbus.test.checks"
+local live = require "moonbus.test.live"
 local messages = require "moonbus.test.messages"
 local nearest = require "moonbus.nearest"
 local stubs = require "moonbus.test.stubs"
@@ -28,6 +29,7 @@ function M.add(script, module, functions, options)
     if is_error(answer) then checks.error_answer("stub_offload: " .. name, answer.error, CODES) end
   end
   local delay = checks.check("stub_offload", options, OPTIONS).delay or 0
+  live.check_delay(script, delay)
   script.stage:stub_offload(module)
   local known = script.offloaded[module] or {}
   script.offloaded[module] = known

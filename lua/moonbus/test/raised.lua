@@ -37,11 +37,13 @@ local function traceback_of(text)
   return table.concat(lines, "\n")
 end
 
+local OVERFLOW = "stack overflow"
 local HAS_PLACE = "^[^\n]-:%d+: "
 
 -- A handler of xpcall. What has no place gets the one of who raised it.
 return function(value)
   local text = text_of(value)
-  if type(value) ~= "string" and not text:find(HAS_PLACE) then text = (place_of(2) or "") .. text end
+  local bare = type(value) ~= "string" or value == OVERFLOW -- LuaJIT says no place then
+  if bare and not text:find(HAS_PLACE) then text = (place_of(2) or "") .. text end
   return { message = text, traceback = traceback_of(debug.traceback("", 2)) }
 end

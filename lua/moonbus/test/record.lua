@@ -2,6 +2,7 @@
 -- script:deliver, script:run and script:advance.
 local cjson = require "cjson"
 local handle = require "moonbus.test.handle"
+local keys = require "moonbus.cluster_key"
 local messages = require "moonbus.test.messages"
 
 local M = {}
@@ -59,13 +60,17 @@ local function add_run(record, event)
   record.runs[#record.runs + 1] = run
 end
 
-local function add_log(record, event)
-  record.logged[#record.logged + 1] = { level = event.level, message = event.msg, fields = event.fields,
-    code = event.code, file = event.file, line = event.line, verdict = event.verdict }
-  if event.level ~= "error" or not event.verdict then return end
+-- What an error of a handler says: in the log an error, or where it answers a 404, for who debugs.
+local function add_failure(record, event)
   local err = setmetatable({ code = event.code, message = own_words(event.msg), file = event.file,
     line = event.line, traceback = event.traceback }, failure)
   record.failures[#record.failures + 1] = { event = event, error = err }
+end
+
+local function add_log(record, event)
+  record.logged[#record.logged + 1] = { level = event.level, message = event.msg, fields = event.fields,
+    code = event.code, file = event.file, line = event.line, verdict = event.verdict }
+  if event.level == "error" and event.verdict then add_failure(record, event) end
 end
 
 -- A line of the log, as JSON.
@@ -73,7 +78,11 @@ function M.hear(record, line)
   local ok, event = pcall(cjson.decode, line)
   if not ok then return end
   if event.level == "debug" then
-    if event.msg:find "^handled in " then add_run(record, event) end
+    if event.msg:find "^handled in " then
+      add_run(record, event)
+    elseif event.script and event.verdict == "failed" then
+      add_failure(record, event)
+    end
   elseif event.script then
     add_log(record, event)
   end
@@ -102,7 +111,8 @@ end
 function M.see(record, sent)
   if sent.subject:find "^%$JS%.ACK%." then add_nak(record, sent) end
   if is_own(sent.subject) then return nil end
-  local message = messages.message(sent.subject, sent.data, messages.read_pairs(sent.headers))
+  local message = messages.message(sent.subject, sent.data, (messages.read_block(sent.headers)))
+  if message.headers[keys.HEADER] then return nil end
   if message.id then -- a try that was not answered in time is sent once more
     if record.ids[message.id .. message.subject] then return nil end
     record.ids[message.id .. message.subject] = true

@@ -78,7 +78,9 @@ end
 
 local function tell_result(result)
   if result.status ~= "failed" then
-    return print(("  %-7s %s"):format(result.status == "passed" and "ok" or "pending", result.name))
+    local why = result.failure and result.failure.pending
+    return print(("  %-7s %s%s"):format(result.status == "passed" and "ok" or "pending", result.name,
+      why and why ~= "pending" and " (" .. why .. ")" or ""))
   end
   print("  FAILED  " .. result.name)
   print("    " .. result.failure.message:gsub("\n", "\n    "))
@@ -170,6 +172,13 @@ local function write_junit(path, list)
   return OK
 end
 
+--- Before anything runs: it may take long.
+local function check_junit(path)
+  local file, why = io.open(path, "a")
+  if not file then return complain("--junit: %s", why) end
+  file:close()
+end
+
 local function check_filter(filter)
   local ok, why = pcall(string.find, "", filter)
   if not ok then return complain("--filter: %s is no Lua pattern: %s", filter, tostring(why):gsub("^.-: ", "")) end
@@ -183,6 +192,7 @@ return function(options)
   if options.filter and check_filter(options.filter) then return UNUSABLE end
   local paths, why = find_files(options)
   if why then return complain("%s", why) end
+  if options.junit and check_junit(options.junit) then return UNUSABLE end
   local list, any = {}, false
   for _, path in ipairs(paths) do
     local file = { path = path, results = {}, junit = options.junit, list = list }

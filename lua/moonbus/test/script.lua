@@ -4,10 +4,14 @@ local bucket = require "moonbus.test.bucket"
 local checks = require "moonbus.test.checks"
 local core = require "moonbus.core"
 local handle = require "moonbus.test.handle"
+local live = require "moonbus.test.live"
+local locks = require "moonbus.test.locks"
 local messages = require "moonbus.test.messages"
+local objects = require "moonbus.test.objects"
 local offloaded = require "moonbus.test.offloaded"
 local record = require "moonbus.test.record"
 local stage = require "moonbus.test.stage"
+local laid = require "moonbus.test.streams"
 local stubs = require "moonbus.test.stubs"
 local web = require "moonbus.test.web"
 
@@ -26,6 +30,7 @@ end
 
 local function take_notes(self)
   for line in self.stage:notes():gmatch "[^\n]+" do
+    self.happened = self.happened + 1
     local text = line:match "^[%d.]+\tlog\t(.*)$"
     if text then record.hear(self.record, text) end
   end
@@ -34,6 +39,7 @@ end
 local function take_sent(self)
   local any = false
   for sent in function() return self.stage:sent() end do
+    self.happened = self.happened + 1
     local message = record.see(self.record, sent)
     if message and self.on_sent then self:on_sent(sent, message) end
     if sent.diverted then
@@ -64,12 +70,12 @@ function script:settle()
   until not (asked or called or away)
 end
 
--- Time goes on until is_so(), or for so long at most. False: it did not come.
-function script:wait(is_so, most_ms)
+-- Time goes on until is_so(), or for so long at most. False: it did not come. quiet: and nothing else is under way.
+function script:wait(is_so, most_ms, quiet)
   local until_ms = self.stage:now() + most_ms
   while true do
     self:settle()
-    if is_so() then return true end
+    if quiet and live.is_quiet(self, is_so) or not quiet and is_so() then return true end
     if self.stage:now() >= until_ms then return false end
     self:check(self.stage:step(until_ms))
   end
@@ -88,25 +94,6 @@ end
 
 -- --- its beginning and end ---
 
-local function make_streams(self, streams)
-  for _, config in ipairs(streams) do
-    local made = self:ask("STREAM.CREATE." .. config.name, config)
-    if type(made) ~= "table" or made.error then
-      blame("load: the stream %s cannot be made: %s", config.name,
-        made and made.error and made.error.description or "no answer")
-    end
-  end
-end
-
-local function known_streams(self)
-  local names = self:ask("STREAM.NAMES", {})
-  self.streams = {}
-  for _, name in ipairs(type(names) == "table" and names.streams or {}) do
-    local info = self:ask("STREAM.INFO." .. name)
-    self.streams[name] = info and info.config and info.config.subjects or {}
-  end
-end
-
 -- The durables of the script whose stream is none would be waited for as long as a server that is
 -- about to have it.
 local function check_streams(self)
@@ -114,7 +101,7 @@ local function check_streams(self)
   for _, each in ipairs(self.registrations) do
     if each.binding == "js.stream" and not self.only then declared[each.handler:match "%S+$"] = true end
   end
-  known_streams(self)
+  self.streams = laid.known(self)
   for _, each in ipairs(self.registrations) do
     local served = not self.only or each.handler == self.only
     if each.durable and served and not declared[each.stream] and not self.streams[each.stream] then
@@ -130,10 +117,11 @@ end
 function script.new(path, options)
   local self = setmetatable({
     path = path, name = path:match "[^/]+$", stubbed = {}, web = {}, offloaded = {}, replies = {}, asked = 0,
-    record = record.new(), only = options.only,
+    happened = 0, record = record.new(), only = options.only,
   }, script)
   self.stage = stage.new(options.seed, options.now, options.only, options.max_payload)
-  make_streams(self, options.streams or {})
+  self.live = self.stage:live()
+  laid.make(self, options.streams or {})
   local ok, why = self.stage:load(path, self.name, options.settings)
   if not ok then
     self:close()
@@ -150,14 +138,15 @@ function script:start()
   check_streams(self)
   local ok, why = self.stage:serve()
   if not ok then blame("%s", (tostring(why):gsub("^serve: ", ""))) end
-  self:wait(function() return not self.stage:busy() end, MOST_MS)
+  local ended = self:wait(function() return not self.stage:busy() end, live.most_ms(self, MOST_MS), true)
+  if not ended then live.check_late(self, "what begins with it") end
   local failed = self.record.failures[1]
   self.start_failed = failed and failed.error
   if failed and not self.only then
     blame('%s: %s failed: %s:%d: %s', self.name, failed.event.handler, tostring(failed.error.file),
       failed.error.line or 0, failed.error.message)
   end
-  known_streams(self)
+  self.streams = laid.known(self)
   return self
 end
 
@@ -298,10 +287,15 @@ local function store(self, what, subject, data, options)
   self:wait(function() return self.replies[inbox] end, ANSWER_MS)
   local ack = self.replies[inbox] and self.replies[inbox].data
   if type(ack) ~= "table" or not ack.seq then
-    blame('%s: the message to "%s" was not stored: %s', self.name, subject,
+    blame('%s: the message to "%s" was not stored: %s', what:find "^load" and what or self.name, subject,
       type(ack) == "table" and ack.error and ack.error.description or "no stream takes it")
   end
   return ack.seq
+end
+
+-- What the streams hold before the script is served.
+function script:fill(list)
+  laid.fill(list, function(subject, data, options) store(self, "load: stored", subject, data, options) end)
 end
 
 -- The run that is told of: the first of this handler since the message was sent.
@@ -315,11 +309,12 @@ local function first_run(self, target, subject, sequence)
 end
 
 local function wait_for_run(self, target, subject, sequence)
-  local most_ms = math.max(MOST_MS, target.timeout_ms + MINUTE_MS) -- its timeout ends it
+  local most_ms = live.most_ms(self, math.max(MOST_MS, target.timeout_ms + MINUTE_MS)) -- its timeout ends it
   local came = self:wait(function()
     return first_run(self, target, subject, sequence) and not self.stage:busy()
-  end, most_ms)
+  end, most_ms, true)
   if not came then
+    live.check_late(self, target.handler)
     blame('%s: %s did not end within %g minutes of simulated time, or never began, with "%s"', self.name,
       target.handler, most_ms / MINUTE_MS, subject)
   end
@@ -375,8 +370,9 @@ function script:deliver(subject, data, options)
   self:check(self.stage:hold_naks(true))
   local sequence, inbox
   if target.durable then
+    if attempt then live.check_attempt(self, attempt) end
     if attempt then self.stage:count_from(target.stream, target.durable, attempt - 1) end
-    local placed = fixture and is_placed(target, fixture)
+    local placed = not self.live and fixture and is_placed(target, fixture)
     sequence = placed and lay(self, target, fixture) or store(self, "deliver", subject, data, options)
   else
     inbox = publish(self, "deliver", subject, data, options, options.reply)
@@ -410,16 +406,19 @@ function script:run()
   begin(self, "run")
   self.sending = false
   let_go(self)
-  local quiet = self:wait(function() return not self.stage:busy() and self.stage:unsettled() == 0 end, MOST_MS)
+  local quiet = self:wait(function() return not self.stage:busy() and live.unsettled(self) == 0 end,
+    live.most_ms(self, MOST_MS), true)
   if not quiet then
-    blame("%s: after an hour of simulated time %d messages are not settled: without a dead_letter they come " ..
-      "again for ever; use script:advance", self.name, self.stage:unsettled())
+    live.check_late(self, live.left(live.unsettled(self)))
+    blame("%s: after an hour of simulated time %d messages are not settled: they wait for an attempt, without a " ..
+      "dead_letter again and again; use script:advance", self.name, self.stage:unsettled())
   end
   return record.result(self.record)
 end
 
 function script:advance(duration)
   local seconds = core.duration(duration, "advance", "duration")
+  live.check_advance(self, seconds, duration)
   begin(self, "advance")
   self.sending = false
   let_go(self)
@@ -439,11 +438,35 @@ function script:stub_http(url, answer, options)
   return self
 end
 
--- A bucket, to prepare and to look at.
-function script:kv(name)
-  check_here(self, "kv")
-  begin(self, "kv")
-  return bucket.new(self, name, function(subject, data, options) return store(self, "kv", subject, data, options) end)
+-- For buckets, to prepare and to look at: a function that stores a message of the test's own.
+local function beside(self, what)
+  check_here(self, what)
+  begin(self, what)
+  return function(subject, data, options) return store(self, what, subject, data, options) end
+end
+
+-- What is written there is sent: the next run or advance tells what came of it, as what a watch did.
+local function sending(self, what)
+  local put = beside(self, what)
+  return function(...)
+    begin(self, what)
+    self.sending = true
+    return put(...)
+  end
+end
+
+function script:kv(name) return bucket.new(self, name, sending(self, "kv")) end
+function script:objects(name) return objects.new(self, name, sending(self, "objects")) end
+
+-- Another host holds a lock of the cluster, or gives it back.
+function script:hold_lock(name, options)
+  locks.hold(self, name, options, beside(self, "hold_lock"))
+  return self
+end
+
+function script:release_lock(name, options)
+  locks.release(self, name, options, beside(self, "release_lock"))
+  return self
 end
 
 function script:stub_offload(module, functions, options)
@@ -457,7 +480,9 @@ function script:stored(stream)
   check_here(self, "stored")
   self:start()
   local info = self:ask("STREAM.INFO." .. stream)
-  if type(info) ~= "table" or info.error then blame('%s: there is no stream "%s"', self.name, stream) end
+  if type(info) ~= "table" or info.error then
+    blame('%s: there is no stream "%s"; there are %s', self.name, stream, laid.names(self))
+  end
   local list = {}
   for sequence = info.state.first_seq, info.state.last_seq do
     local got = self:ask("STREAM.MSG.GET." .. stream, { seq = sequence })
@@ -468,6 +493,7 @@ end
 
 -- What tests hold of one.
 script.handle = handle.kind("script", script, { "deliver", "send", "run", "advance", "stub", "stub_http",
-  "stub_offload", "kv", "stored", "start", "close" }, record.strict)
+  "stub_offload", "kv", "objects", "hold_lock", "release_lock",
+  "stored", "start", "close" }, record.strict)
 
 return script

@@ -2,6 +2,7 @@
 local base64 = require "moonbus.test.base64"
 local blame = require "moonbus.test.blame"
 local checks = require "moonbus.test.checks"
+local live = require "moonbus.test.live"
 local messages = require "moonbus.test.messages"
 
 local M = {}
@@ -60,6 +61,7 @@ function M.add(script, subject, answer, options)
   checks.kinds.pattern("stub", "subject", subject)
   check_answer("stub", answer)
   local delay = checks.check("stub", options, OPTIONS).delay or 0
+  live.check_delay(script, delay)
   script.stage:divert(subject)
   table.insert(script.stubbed, 1, { subject = subject, answer = answer, delay = delay * 1000 })
 end
@@ -94,7 +96,7 @@ M.place_of = place_of
 
 local function answer_of(script, stub, sent)
   if type(stub.answer) ~= "function" then return stub.answer end
-  local request = messages.message(sent.subject, sent.data, messages.read_pairs(sent.headers))
+  local request = messages.message(sent.subject, sent.data, (messages.read_block(sent.headers)))
   local what = 'the stub of "' .. stub.subject .. '"'
   local answer, err = M.call(script, what, stub.answer, request)
   if err ~= nil and not answer then answer = { error = err } end

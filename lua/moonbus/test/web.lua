@@ -1,6 +1,7 @@
 -- Answers to calls of HTTP servers (bus.http), by URL.
 local blame = require "moonbus.test.blame"
 local checks = require "moonbus.test.checks"
+local live = require "moonbus.test.live"
 local messages = require "moonbus.test.messages"
 local stubs = require "moonbus.test.stubs"
 
@@ -58,6 +59,7 @@ function M.add(script, url, answer, options)
   end
   if type(answer) ~= "function" then answer = complete("stub_http", answer) end
   options = checks.check("stub_http", options, OPTIONS)
+  live.check_delay(script, options.delay or 0)
   table.insert(script.web, 1, { url = url, pattern = pattern_of(url), method = options.method, answer = answer,
     delay = (options.delay or 0) * 1000 })
 end

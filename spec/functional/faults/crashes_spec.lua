@@ -55,7 +55,7 @@ end)]]):format(ack_wait or "2s", options, body) }, level = "info" }
       return run("concurrency = 32", [[
         local function output(name)
           return function()
-            bus.sleep(math.random() * 0.06)
+            bus.sleep(math.random() * 0.12)
             js.publish("out.x", msg.data .. name)
           end
         end
@@ -83,19 +83,19 @@ end)]]):format(ack_wait or "2s", options, body) }, level = "info" }
 
   it("would leave more, were the ids not of the input", function()
     streams(20)
-    local function host()
-      return run("concurrency = 20", [[
+    local function host(pause)
+      return run("concurrency = 20", ([[
         js.publish("out.x", msg.data, { id = tostring(bus.now()) .. math.random() })
         bus.publish("published", "")
-        bus.sleep "300ms"
-      ]], "500ms")
+        bus.sleep(%q)
+      ]]):format(pause), "2s")
     end
     local published = w.client:subscribe "published"
-    local victim = host()
+    local victim = host "1m"
     published:take(20)
     victim:signal "KILL"
     victim:wait()
-    host()
+    host "1ms"
     settled(20)
     assert.equal(40, w.client:stream_info("OUT").state.messages)
   end)
@@ -109,7 +109,7 @@ end)]]):format(ack_wait or "2s", options, body) }, level = "info" }
     ]]
     local published = w.client:subscribe "published"
     for attempt = 1, 4 do
-      local victim = run("concurrency = 1", body, "500ms")
+      local victim = run("concurrency = 1", body, "2s")
       assert.equal(tostring(attempt), published:next(10).data)
       if attempt < 4 then
         victim:signal "KILL"
@@ -135,7 +135,7 @@ end)]]):format(ack_wait or "2s", options, body) }, level = "info" }
         last:signal "KILL"
         last:wait()
       end
-      last = w:run(consumer('ack_wait = "300ms", attempts = 2, dead_letter = "dead.x"',
+      last = w:run(consumer('ack_wait = "2s", attempts = 2, dead_letter = "dead.x"',
         [[ bus.publish("begun", "") bus.sleep "1m" ]], "file"))
       wait.eventually(function()
         if not begun:next(0.001) then return dead() end
@@ -197,7 +197,7 @@ describe("a host that is asked to stop under load", function()
   end)
 
   it("ends with status 3 at the deadline, and what it has not ended is with another at once", function()
-    local host = at_work("1s", "--graceful-timeout", "600ms")
+    local host = at_work("2s", "--graceful-timeout", "1500ms")
     host:signal "STOP" -- so that it is in the middle of its handlers for sure
     host:signal "TERM"
     host:signal "CONT"
@@ -221,7 +221,7 @@ describe("a host that is asked to stop under load", function()
       local host = w:run { handlers = { ["handler.lua"] = consumer(
         'ack_wait = "60s", concurrency = 8',
         ([[ run(msg) bus.sleep(%q) done(msg) ]]):format(pause), "file") },
-        args = { "--graceful-timeout", "1s" } }
+        args = { "--graceful-timeout", "2s" } }
       for index = 1, 8 do w.client:store("in.x", tostring(index)) end
       wait.eventually(function() return faulty.runs(host).begun > 0 end)
       w.server:down "KILL"

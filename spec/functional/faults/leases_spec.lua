@@ -1,5 +1,6 @@
 local faulty = require "spec.support.faulty"
 local proxy = require "spec.support.proxy"
+local temp = require "spec.support.temp"
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
@@ -105,7 +106,7 @@ describe("a message that this process holds", function()
   end)
 
   describe("with a publish on its way", function()
-    -- One burns CPU for 2 s while the publishes of the others are on their way, on one worker.
+    -- One burns CPU for 4 s while the publishes of the others are on their way, on one worker.
     local function publishing()
       store(1, "publish")
       store(1, "burn")
@@ -114,14 +115,14 @@ describe("a message that this process holds", function()
       return w:run {
         handlers = { ["handler.lua"] = consumer('concurrency = 5, backoff = { min = "30s", max = "30s" }', [[
           run(msg)
-          if msg.data == "burn" then burn(2) else
+          if msg.data == "burn" then burn(4) else
             local receipt, err = js.publish("out.x", tostring(msg.sequence),
-              { timeout = "500ms", attempts = 1 })
+              { timeout = "3s", attempts = 1 })
             print(receipt and "stored" or err.code)
           end
           done(msg)
         ]]) },
-        args = { "--workers", "1" }, server = front,
+        args = { "--workers", "1" }, server = front, config = 'return { limits = { cpu = "20s" } }',
       }
     end
 
@@ -130,8 +131,9 @@ describe("a message that this process holds", function()
       front:delay(10)
       local host = publishing()
       settled(20)
+      assert.same({}, host:logged "^timeout$")
       assert.equal(4, #host:logged "^stored$")
-      assert.equal(4, #tries:arrived())
+      assert.equal(4, #tries:arrived(), host:explain())
       assert.equal(4, w.client:stream_info("OUT").state.messages)
       assert.equal(5, faulty.deliveries(w.client))
     end)
@@ -140,7 +142,7 @@ describe("a message that this process holds", function()
       local host = publishing()
       wait.eventually(function() return faulty.runs(host).ended == 5 end)
       assert.equal(4, #host:logged "^stored$")
-      front:delay(400)
+      front:delay(1700)
       store(1, "publish")
       host:wait_log "^timeout$"
     end)
@@ -164,64 +166,69 @@ describe("a message that this process holds", function()
   end)
 
   describe("and has lost to another process", function()
-    -- Naks after a pause, once.
+    -- Naks, once, when it is let.
     local LOST = [[
       run(msg)
-      bus.sleep(bus.settings.pause)
-      local ok, err = msg:nak("1ms")
+      repeat bus.sleep "20ms" until io.open "go"
+      local ok, err = msg:nak("1m")
       print("nak", ok, err and err.code)
     ]]
 
-    local function one(pause, server)
+    local function one(server)
       return w:run { server = server, handlers = { ["handler.lua"] = consumer(
-        'ack_wait = "500ms", concurrency = 1, dead_letter = "dead.x"', LOST) },
-        config = ("return { settings = { pause = %q } }"):format(pause) }
+        'ack_wait = "3s", concurrency = 1, dead_letter = "dead.x"', LOST) }, config = "return { trust = true }" }
     end
 
-    -- What the server got, up to a nak (which is logged before it is sent).
-    local function until_nak(watch)
+    local function let_nak(host) temp.write(host.folder, "go", "") end
+
+    local function begins(host)
+      wait.eventually(function() return faulty.runs(host).begun == 1 end)
+    end
+
+    -- What the server got, up to such a verdict. The first delivery was the first host's.
+    local function others_until(verdict, watch)
       local list = {}
       wait.eventually(function()
         for _, each in ipairs(faulty.verdicts(watch)) do list[#list + 1] = each end
-        return faulty.count(list, "-NAK") > 0
+        return faulty.count(list, verdict) > 0
       end)
+      for _, each in ipairs(list) do assert.is_true(each.delivered > 1, each.text) end
       return list
     end
 
     it("is not nak'd any more, nor renewed", function()
       store(1)
-      local first = one "1500ms"
-      wait.eventually(function() return faulty.runs(first).begun == 1 end)
-      local second = one "3s"
+      local first = one()
+      begins(first)
+      local second = one()
       first:signal "STOP"
-      wait.eventually(function() return faulty.runs(second).begun == 1 end)
-      wait.eventually(function() return faulty.deliveries(w.client) == 2 end)
+      begins(second)
       local watch = faulty.watch(w.client)
       first:signal "CONT"
+      let_nak(first)
       first:wait_log "^nak\tnil\tlease_lost$"
       -- Heartbeats are the second's, and nothing else comes until it has finished.
-      wait.eventually(function() return #second:logged "^nak\ttrue" == 1 end)
-      local late = until_nak(watch)
-      for _, each in ipairs(late) do assert.equal(2, each.delivered, each.text) end
-      assert.equal(1, faulty.count(late, "-NAK"))
-      assert.is_true(faulty.count(late, "+WPI") > 0)
+      assert.equal(0, faulty.count(others_until("+WPI", watch), "-NAK"))
+      let_nak(second)
+      second:wait_log "^nak\ttrue"
+      assert.equal(1, faulty.count(others_until("-NAK", watch), "-NAK"))
     end)
 
     it("is not nak'd by a nak that had to wait for the connection", function()
       store(1)
-      local first = one("300ms", front)
-      wait.eventually(function() return faulty.runs(first).begun == 1 end)
-      local watch = faulty.watch(w.client)
+      local first = one(front)
+      begins(first)
       front:down()
+      let_nak(first)
       first:wait_log "^nak\ttrue"
-      local second = one "1s"
-      wait.eventually(function() return faulty.runs(second).begun == 1 end)
+      local second = one()
+      begins(second)
+      local watch = faulty.watch(w.client)
       front:pass()
       first:wait_log "consume connection back"
-      wait.eventually(function() return #second:logged "^nak\ttrue" == 1 end)
-      local late = until_nak(watch)
-      for _, each in ipairs(late) do assert.equal(2, each.delivered, each.text) end
-      assert.equal(1, faulty.count(late, "-NAK"))
+      let_nak(second)
+      second:wait_log "^nak\ttrue"
+      assert.equal(1, faulty.count(others_until("-NAK", watch), "-NAK"))
     end)
 
     it("is acked when its dead letter is stored, and is not run again", function()
@@ -256,36 +263,40 @@ describe("a message that this process holds", function()
     it("is nak'd while the lease is there", function()
       store(1)
       local watch = faulty.watch(w.client)
-      local host = one "100ms"
+      local host = one()
+      let_nak(host)
       host:wait_log "^nak\ttrue"
       wait.eventually(function() return faulty.count(faulty.verdicts(watch), "-NAK") > 0 end)
     end)
   end)
 
   describe("and naks with a delay", function()
-    -- When it was run, in seconds after the first time.
-    local function second_run(ack_wait, delay)
-      store(1)
+    -- When it was run again, in seconds after the first time: never before `least`, and once before `most`.
+    -- A machine that is busy with others makes a try late, but none too early.
+    local TRIES = 8
+    local function comes_back(ack_wait, delay, least, most)
       local host = w:run(consumer(("ack_wait = %q"):format(ack_wait), ([[
         run(msg)
         if msg.attempt == 1 then return msg:nak(%q) end
       ]]):format(delay)))
-      local runs
-      wait.eventually(function()
-        runs = faulty.runs(host).list
-        return #runs == 2
-      end, 10)
-      return runs[2].at - runs[1].at
+      local best = math.huge
+      for try = 1, TRIES do
+        store(1)
+        local runs
+        wait.eventually(function()
+          runs = faulty.runs(host).list
+          return #runs == 2 * try
+        end, 10)
+        local after = runs[2 * try].at - runs[2 * try - 1].at
+        assert.is_true(after >= least, after)
+        best = math.min(best, after)
+        if best < most then break end
+      end
+      assert.is_true(best < most, ("at best %.3f s in %d tries"):format(best, TRIES))
     end
 
-    it("has it back at its delay, not at a longer ack_wait", function()
-      local after = second_run("30s", "700ms")
-      assert.is_true(after >= 0.69 and after < 1.2 * wait.slow, after)
-    end)
+    it("has it back at its delay, not at a longer ack_wait", function() comes_back("30s", "700ms", 0.69, 1.2) end)
 
-    it("has it back at its delay, not at a shorter ack_wait", function()
-      local after = second_run("500ms", "2s")
-      assert.is_true(after >= 1.99 and after < 2.5 * wait.slow, after)
-    end)
+    it("has it back at its delay, not at a shorter ack_wait", function() comes_back("500ms", "2s", 1.99, 2.5) end)
   end)
 end)

@@ -190,11 +190,11 @@ js.stream { name = "FULL", subjects = { "full.>" }, storage = "memory", max_msgs
     w.client:stream("FULL", { "full.>" }, { max_msgs = 1, discard = "new" })
     w.client:store("full.x", "the one")
     local host = w:run { handlers = { ["handler.lua"] = consumer(
-      'attempts = 1, dead_letter = "full.worker", ack_wait = "800ms"',
+      'attempts = 1, dead_letter = "full.worker", ack_wait = "1500ms"',
       'run(msg) error("no way")'):gsub("js.consume", FULL .. "js.consume") } }
     w.client:store("in.x", "the input")
     wait.eventually(function() return faulty.runs(host).begun == 1 end)
-    wait.holds(function() return faulty.deliveries(w.client) == 1 end, 2)
+    wait.holds(function() return faulty.deliveries(w.client) == 1 end, 3)
     w.client:purge "FULL"
     wait.eventually(function() return count "FULL" == 1 end, 10)
     settled()

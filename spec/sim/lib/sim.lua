@@ -5,13 +5,11 @@
 --   sim.burn(20)                     computes for 20 ms
 local ffi = require "ffi"
 
-if not pcall(ffi.typeof, "marker_sim_handler") then
-  ffi.cdef [[
-    void sim_handler_note(const char *text);
-    void sim_handler_burn(double ms);
-    typedef int marker_sim_handler;
-  ]]
-end
+-- A script's state is new, and loads this once: so nobody has declared them.
+ffi.cdef [[
+  void sim_handler_note(const char *text);
+  void sim_handler_burn(double ms);
+]]
 
 return {
   note = function(text) ffi.C.sim_handler_note(text) end,

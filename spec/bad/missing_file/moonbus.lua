@@ -1,0 +1,1 @@
+return { auth = { creds = "nowhere.creds" } }
