@@ -50,15 +50,17 @@ static void log_finding(const struct judge_finding *finding)
     log_event(finding->severity == JUDGE_NOTE ? LOG_INFO : LOG_WARN, &context, "%s", finding->text);
 }
 
-/* place: of the judging, which has what was found last time. */
+/* place: of the judging, which has what was found last time. The server's has nothing that a look
+ * finds, too: the next look alone knows whether that is gone. */
 static void tell_new(struct judging *judging, struct judging_found *place,
                      const struct judge_findings *findings)
 {
     struct judging_found now = {.list = calloc((size_t)findings->count + 1, sizeof *now.list)};
-    mutex_lock(&judging->lock);
     for (int i = 0; i < findings->count && now.list; i++) {
         const struct judge_finding *finding = &findings->list[i];
         uint64_t hash = hash_of(finding);
+        if (place == &judging->asked && was_found(&judging->looked, hash))
+            continue;
         /* What cannot be served is refused, in other words. */
         if (finding->severity != JUDGE_ERROR && !was_found(&judging->looked, hash) &&
             !was_found(&judging->asked, hash) && !was_found(&now, hash))
@@ -67,15 +69,23 @@ static void tell_new(struct judging *judging, struct judging_found *place,
     }
     free(place->list);
     *place = now;
-    mutex_unlock(&judging->lock);
 }
 
-static void judge_and_log(struct judging *judging, struct judging_found *place, struct facts *facts)
+/* look: the one whose facts these are; 0: a new one. What the server says of an older one is late:
+ * it is asked once more. */
+static void judge_and_log(struct judging *judging, struct facts *facts, unsigned look)
 {
     struct judge_findings findings = {0};
     facts->judged.serving = true;
     judge_all(&facts->judged, &findings);
-    tell_new(judging, place, &findings);
+    mutex_lock(&judging->lock);
+    if (!look) {
+        judging->looks++;
+        tell_new(judging, &judging->looked, &findings);
+    } else if (look == judging->looks) {
+        tell_new(judging, &judging->asked, &findings);
+    }
+    mutex_unlock(&judging->lock);
     judge_findings_clear(&findings);
 }
 
@@ -83,7 +93,7 @@ void judging_look(struct app *app)
 {
     struct facts *facts = facts_new(app);
     if (facts)
-        judge_and_log(&app->judging, &app->judging.looked, facts);
+        judge_and_log(&app->judging, facts, 0);
     facts_free(facts);
 }
 
@@ -96,7 +106,7 @@ static void ask_and_judge(struct pool_job *job)
     struct err err;
     int code = facts_ask(judging->facts, app->bus, false, clock_now_ns() + ASK_NS, &err);
     if (!code)
-        judge_and_log(judging, &judging->asked, judging->facts);
+        judge_and_log(judging, judging->facts, judging->asked_look);
     facts_free(judging->facts);
     judging->facts = NULL;
     atomic_store(&judging->asking, false);
@@ -116,6 +126,9 @@ void judging_ask(struct app *app)
     facts_free(facts);
     if (!judging->facts)
         return;
+    mutex_lock(&judging->lock);
+    judging->asked_look = judging->looks;
+    mutex_unlock(&judging->lock);
     atomic_store(&judging->asking, true);
     judging->job.run = ask_and_judge;
     pool_submit(app->pool, &judging->job);

@@ -26,12 +26,14 @@ struct judging_found {
 };
 
 struct judging {
-    struct mutex lock;           /* the two below */
+    struct mutex lock;           /* the three below */
     struct judging_found looked; /* without a server */
-    struct judging_found asked;  /* with what it has */
+    struct judging_found asked;  /* with what it has, and only then */
+    unsigned looks;
     struct pool_job job;
     struct app *app;     /* not owned */
     struct facts *facts; /* owned: what is being asked; the pool's from submission on */
+    unsigned asked_look; /* the facts were those of this look */
     atomic_bool asking;
     bool again; /* the main thread's: what is asked now is old already */
 };

@@ -421,6 +421,8 @@ static void work_done(struct app *app)
     case WORK_CONFIG:
         if (reconfig_done(app)) {
             judging_look(app);
+            if (app->ready)
+                judging_ask(app);
             notice_all(app, together);
         }
         app->reconfig.together = app->reconfig.wanted && together;

@@ -474,6 +474,7 @@ bus.subscribe("greet.%d", function(msg) return "hello" end)
       assert.equal(1, #host:logged(SLOW_PINGS))
       becomes(STREAMS .. consume 'ack_wait = "10s", max_ack_pending = 1', 3)
       assert.equal(1, #host:logged(SLOW_PINGS))
+      host:wait_log { level = "warn", code = "concurrency_above_pending" }
       assert.equal(1, #host:logged { level = "warn", code = "concurrency_above_pending" })
       becomes(STREAMS .. consume(), 4)
       becomes(STREAMS .. consume 'ack_wait = "10s"', 5)

@@ -27,7 +27,7 @@ describe("Traces", function()
       bus.subscribe("quiet", { reply = false }, function() seen = seen + 1 end)
       bus.subscribe("seen", function() return tostring(seen) end)
     ]]
-    w:run { workers = 1, handlers = { ["handler.lua"] = handler } }
+    w:run { config = "return { workers = 1 }", handlers = { ["handler.lua"] = handler } }
     for count = 1, 3 do
       w.client:publish("quiet", "", { traceparent = PARENT })
       local reply

@@ -42,6 +42,11 @@ local function with_wire(env)
   return all
 end
 
+local OPTIONS = {}
+for name in ("handlers files config server command args env level format folder admin stdin"):gmatch "%S+" do
+  OPTIONS[name] = true
+end
+
 -- Starts it without waiting. options:
 --   handlers  { ["orders.lua"] = text }, written to handlers/
 --   files     { ["lib/x.lua"] = text }, written beside handlers/
@@ -54,6 +59,9 @@ end
 --   admin     true: an admin endpoint at a free port, as self.admin; false: what moonbus does by
 --             itself; default: none, as hosts run side by side here
 function host.start(options)
+  for name in pairs(options) do
+    if not OPTIONS[name] then error(("a host has no option %q: a key of moonbus.lua stands in config"):format(name), 2) end
+  end
   local self = setmetatable({ offset = 0, list = {} }, host)
   local command = { host.binary(), options.command or "run" }
   lay_out(self, options)
@@ -126,6 +134,18 @@ end
 
 function host:explain()
   return table.concat(self.process.command, " ") .. "\n" .. self:output()
+end
+
+-- Its last four warnings and errors, and its last two lines, each as one line; in front of them that it has ended.
+function host:in_short()
+  local events, kept = self:events(), {}
+  for index = #events, 1, -1 do
+    local event = events[index]
+    local grave = event.level == "warn" or event.level == "error" or event.raw
+    if #events - index < 2 or (grave and #kept < 6) then table.insert(kept, 1, cjson.encode(event):sub(1, 250)) end
+  end
+  if not self.process:running() then table.insert(kept, 1, "it has ended") end
+  return kept
 end
 
 -- The `count`-th (first) event that matches; raises after `deadline` seconds (5), or when the

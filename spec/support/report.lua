@@ -1,8 +1,10 @@
 -- busted's output: one line for each promise, the failures in full at the end, and the counts to
--- the file that spec/run reads; and to another one, if it wants it, how long each spec took.
+-- the file that spec/run reads; and to another one, if it wants it, how long each spec took. Under a failure
+-- stands what the hosts of its spec had said until then, as the machine that it failed on may not be at hand.
 local busted = require "busted"
 local ffi = require "ffi"
 local pretty = require "pl.pretty"
+local world = require "spec.support.world"
 
 -- A sanitizer that spec/run preloads is for this process: a shell that inherits it crashes.
 ffi.cdef "int unsetenv(const char *name);"
@@ -16,10 +18,14 @@ local function message_of(failure)
   return type(message) == "string" and message or pretty.write(message)
 end
 
+-- What hosts said, by the name of the spec that failed.
+local said = {}
+
 local function print_failure(failure)
   local trace = failure.element.trace or {}
   print(("\nFAILED  %s\n%s:%s"):format(failure.name, trace.short_src or "?", trace.currentline or "?"))
   print(message_of(failure))
+  for _, line in ipairs(said[failure.name] or {}) do print("the host: " .. line) end
   if failure.trace and failure.trace.traceback then
     print((failure.trace.traceback:gsub("^\n", "")))
   end
@@ -51,6 +57,11 @@ return function()
     return nil, true
   end
 
+  local function test_failed(element)
+    said[handler.getFullName(element)] = world.said()
+    return nil, true
+  end
+
   local function suite_end()
     if watch then watch.close() end
     for _, failure in ipairs(handler.failures) do
@@ -75,6 +86,8 @@ return function()
   busted.subscribe({ "file", "start" }, file_start)
   busted.subscribe({ "test", "start" }, test_start)
   busted.subscribe({ "test", "end" }, test_end)
+  busted.subscribe({ "failure", "it" }, test_failed)
+  busted.subscribe({ "error", "it" }, test_failed)
   busted.subscribe({ "suite", "end" }, suite_end)
   return handler
 end

@@ -14,8 +14,23 @@ local temp = require "spec.support.temp"
 local world = {}
 world.__index = world
 
+local worlds = setmetatable({}, { __mode = "k" })
+
 function world.new(server_options)
-  return setmetatable({ server_options = server_options, hosts = {}, folders = {} }, world)
+  local self = setmetatable({ server_options = server_options, hosts = {}, folders = {} }, world)
+  worlds[self] = true
+  return self
+end
+
+-- What the hosts that are there have said, in short: their last warnings and errors, and their last words.
+function world.said()
+  local lines = {}
+  for self in pairs(worlds) do
+    for _, each in ipairs(self.hosts) do
+      for _, line in ipairs(each:in_short()) do lines[#lines + 1] = line end
+    end
+  end
+  return lines
 end
 
 function world:open()
