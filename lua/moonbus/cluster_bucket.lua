@@ -16,6 +16,7 @@ local resumed = task.resumed
 local DEFAULT = keys.BUCKET
 local REFUSED = { [10071] = true, [10164] = true } -- somebody else was faster
 local LEVEL_WAIT = 2 -- seconds; a bucket that clears nothing away by itself does, too
+local AGAIN = 0.1 -- seconds, until what nobody took is written again
 local REPLICAS = { 3, 1 } -- as many as the servers take
 
 local M = { key_of = keys.of }
@@ -71,7 +72,8 @@ function M.open(binding, name, timeout)
   local age = (config.max_age or 0) / 1e9
   if opened[name] then return opened[name] end -- another one of this state was faster
   opened[name] = setmetatable({
-    name = name, stream = "KV_" .. name, read_at = read, write_at = write, age = age > 0 and age or math.huge,
+    name = name, place = ("the bucket %q"):format(name),
+    stream = "KV_" .. name, read_at = read, write_at = write, age = age > 0 and age or math.huge,
     takes_ttl = config.allow_msg_ttl == true, markers = (config.subject_delete_marker_ttl or 0) / 1e9,
   }, Bucket)
   warn_of(name, config, info.cluster)
@@ -134,10 +136,10 @@ local function headers_of(revision, bucket, keep)
   return headers
 end
 
-local function read_ack(bucket, reply)
+local function read_ack(bucket, reply, sent)
   local ack = core.json_decode(reply.data)
   local refusal = type(ack) == "table" and ack.error
-  if type(ack) == "table" and not refusal and ack.seq then return ack.seq end
+  if type(ack) == "table" and not refusal and ack.seq then return ack.seq, sent end
   if type(refusal) ~= "table" then
     return nil, core.error("api_error", ("the bucket %q: what answered is no stream"):format(bucket.name))
   end
@@ -145,14 +147,29 @@ local function read_ack(bucket, reply)
   return nil, core.error(code, ("the bucket %q: %s"):format(bucket.name, tostring(refusal.description)))
 end
 
---- Writes a key that is at that revision (nil: at any). The new revision; or nil and an error: after any but
---- "wrong_sequence" and "api_error" nobody knows whether it was written.
+--- Nobody took the write. nil: the stream has no leader at this moment, or was just made and does not listen yet;
+--- else the error.
+local function why_refused(bucket, timeout)
+  local info, err = js_api.call(bucket.place, "STREAM.INFO." .. bucket.stream, nil, timeout)
+  if info then return nil end
+  return err.api_code == js_api.STREAM_GONE and forget(bucket) or err
+end
+
+--- Writes a key that is at that revision (nil: at any). The new revision, and when it was sent (core.clock); or nil
+--- and an error: after any but "wrong_sequence" and "api_error" nobody knows whether it was written. A stream
+--- without a leader is waited for.
 function Bucket:write(key, value, revision, keep, timeout)
-  local reply, err = resumed(core.request(self.write_at .. key, core.json_encode(value), timeout,
-    headers_of(revision, self, keep)))
-  if reply then return read_ack(self, reply) end
-  if err.code == "no_responders" then err = forget(self) end
-  return nil, err
+  local data, headers = core.json_encode(value), headers_of(revision, self, keep)
+  local deadline = core.clock() + (timeout or core.request_timeout())
+  while true do
+    local sent = core.clock()
+    local reply, err = resumed(core.request(self.write_at .. key, data, math.max(deadline - sent, 0.001), headers))
+    if reply then return read_ack(self, reply, sent) end
+    if err.code ~= "no_responders" then return nil, err end
+    err = why_refused(self, math.max(deadline - core.clock(), 0.001)) or err
+    if err.code ~= "no_responders" or deadline - core.clock() < AGAIN then return nil, err end
+    resumed(core.sleep(AGAIN, self.place))
+  end
 end
 
 --- What deletes a key that is at that revision, for core.parting_set: subject, headers, data.

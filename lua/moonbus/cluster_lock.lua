@@ -88,6 +88,8 @@ local function try(claim, binding)
     local own = why.code ~= "api_error" and own_entry(claim, binding)
     if not own then return nil, why end
     revision = own.revision
+  else
+    sent = why
   end
   claim.revision, claim.token, claim.valid = revision, revision, sent + claim.ttl
   return true

@@ -152,6 +152,26 @@ end)]] } }
     assert.equal(1, #host:logged { level = "warn" }) -- of its timeout
   end)
 
+  it("a bucket that does not listen yet, as it was just made or elects its leader, is waited for", function()
+    local config = w.client:stream("KV_moonbus_locks", { "$KV.moonbus_locks.none" },
+      { storage = "file", max_msgs_per_subject = 1, allow_rollup_hdrs = true, deny_delete = true }).config
+    local host = w:run { level = "info", handlers = { ["handler.lua"] = [[
+local bus = require "moonbus"
+bus.subscribe("try.*", { timeout = "1m" }, function(msg)
+  local lock, err = bus.lock("door", { cluster = true, wait = msg.subject == "try.long" and "20s" or "1s" })
+  if lock then lock:release() end
+  return err and err.code or "mine"
+end)]] } }
+    assert.equal("no_responders", w.client:request("try.short", "", { timeout = 20 }).data)
+    local answers, asked = w.client:subscribe "answer", w.client:subscribe "$JS.API.STREAM.INFO.KV_moonbus_locks"
+    w.client:publish("try.long", "", nil, "answer")
+    asked:take(2, 10) -- nobody has taken what it wrote
+    config.subjects = { "$KV.moonbus_locks.>" }
+    w.client:api("STREAM.UPDATE.KV_moonbus_locks", config)
+    assert.equal("mine", answers:take(1, 30)[1].data)
+    assert.same({}, host:logged { level = "error" })
+  end)
+
   it("a limit is one for both", function()
     local text = [[
 local bus = require "moonbus"
