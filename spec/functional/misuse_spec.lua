@@ -174,7 +174,7 @@ end
 ]]
 
   -- A top level has 5 s: so each of some scripts calls a share of the bindings.
-  local SHARES = 12
+  local SHARES = 24
 
   local function loaded_with(share)
     return run(([[

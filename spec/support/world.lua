@@ -22,12 +22,12 @@ function world.new(server_options)
   return self
 end
 
--- What the hosts that are there have said, in short: their last warnings and errors, and their last words.
+-- What the last three hosts of each world have said, in short: their last warnings and errors, and their last words.
 function world.said()
   local lines = {}
   for self in pairs(worlds) do
-    for _, each in ipairs(self.hosts) do
-      for _, line in ipairs(each:in_short()) do lines[#lines + 1] = line end
+    for index = math.max(1, #self.hosts - 2), #self.hosts do
+      for _, line in ipairs(self.hosts[index]:in_short()) do lines[#lines + 1] = line end
     end
   end
   return lines
