@@ -1,5 +1,6 @@
 -- Measures of buckets: see measures.lua.
 local cjson = require "cjson"
+local programs = require "bench.harness.programs"
 local serve = require "bench.harness.serve"
 local wait = require "spec.support.wait"
 
@@ -39,10 +40,10 @@ function measures.kv_watch(run)
   make_bucket(run)
   return with(serve.start(run), function(started)
     local function counted() return cjson.decode((assert(run.client:request("bench.count", ""))).data) end
-    local data = ("x"):rep(run.variant.size)
     return serve.counted(started, function()
-      for number = 1, run.messages do run.client:send("$KV.bench.k" .. number, data) end
-      run.client:flush()
+      programs.load("fill", {
+        url = run.server.url, subject = "$KV.bench.k", numbered = "yes", count = run.messages, size = run.variant.size,
+      })
       wait.eventually(function() return counted().count >= run.messages end, 60,
         function() return ("%d of %d changes"):format(counted().count, run.messages) end)
       local result = counted()

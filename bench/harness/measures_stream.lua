@@ -44,12 +44,14 @@ local function watch(run, start)
   return with(start(), function(started)
     local pids, before = started.pids or { started.pid }, {}
     for index, pid in ipairs(pids) do before[index] = cpu.look(pid) end
+    local server = cpu.look(run.server.process.pid)
     local already = settled(run)
     if already > wanted / 2 then before, already = {}, 0 end -- so few: all of it then, with its start
     local result = finish()
     for index, pid in ipairs(pids) do
       cpu.per_message(result, before[index] or {}, cpu.look(pid), wanted - already)
     end
+    result.threads.server = cpu.between(server, cpu.look(run.server.process.pid)) / (wanted - already)
     must_be(wanted, result.delivered, "deliveries")
     return result
   end)

@@ -63,14 +63,18 @@ local function make_row(result, metric)
   return row
 end
 
--- Processor time for a message by thread: the medians of a contender, as a text; nil without any.
+-- Processor time for a message by thread: the medians of a contender, as a text; nil without any. Behind it what the
+-- server took meanwhile.
 local function threads_text(result, name)
   local parts = {}
+  local function median(role) return stats.median((result.threads[name] or {})[role] or {}) end
   for _, role in ipairs(cpu.ROLES) do
-    local median = stats.median((result.threads[name] or {})[role] or {})
-    if median and median >= 1 then parts[#parts + 1] = ("%s %.0f"):format(role, median) end
+    local used = median(role)
+    if used and used >= 1 then parts[#parts + 1] = ("%s %.0f"):format(role, used) end
   end
-  return #parts > 0 and table.concat(parts, " · ") or nil
+  local text, server = table.concat(parts, " · "), median "server"
+  if server then text = ("%s (nats-server: %.0f)"):format(text, server) end
+  return #parts > 0 and text or nil
 end
 
 local function cell(row, name)

@@ -11,8 +11,25 @@
 #define POLL_NS 4000000
 #define GIVE_UP_NS 15000000000LL
 
+struct filling {
+    const char *subject;
+    long of;
+    bool numbered;
+    char text[256];
+};
+
+static const char *subject_of(struct filling *filling, long number)
+{
+    if (number % filling->of != 0)
+        return "bench.js.other";
+    if (!filling->numbered)
+        return filling->subject;
+    snprintf(filling->text, sizeof filling->text, "%s%ld", filling->subject, number);
+    return filling->text;
+}
+
 /* --url --subject --count N --size BYTES --of N: of so many messages one goes to the subject, the
- * others to "bench.js.other" */
+ * others to "bench.js.other"; --numbered yes: the subject ends with the number of the message */
 int load_fill(void)
 {
     natsConnection *connection = bench_connect(false);
@@ -22,16 +39,15 @@ int load_fill(void)
     options.PublishAsync.MaxPending = MOST_UNDER_WAY;
     options.PublishAsync.StallWait = GIVE_UP_NS / 1000000;
     bench_must(natsConnection_JetStream(&js, connection, &options), "JetStream");
-    const char *subject = bench_text("subject", "bench.js.in");
+    struct filling filling = {.subject = bench_text("subject", "bench.js.in"),
+                              .of = bench_number("of", 1),
+                              .numbered = bench_text("numbered", NULL) != NULL};
     long count = bench_number("count", 1000);
     int size = (int)bench_number("size", 128);
     char *payload = bench_payload((size_t)size);
-    long of = bench_number("of", 1);
     int64_t began_ns = bench_now_ns();
     for (long i = 0; i < count; i++)
-        bench_must(
-            js_PublishAsync(js, i % of == 0 ? subject : "bench.js.other", payload, size, NULL),
-            "publish");
+        bench_must(js_PublishAsync(js, subject_of(&filling, i), payload, size, NULL), "publish");
     bench_must(js_PublishAsyncComplete(js, NULL), "the last PubAcks");
     printf("{\"rate\":%.0f,\"sent\":%ld}\n",
            (double)count * 1e9 / (double)(bench_now_ns() - began_ns), count);
