@@ -319,6 +319,12 @@ local function must(answer, what)
   return answer
 end
 
+-- The same of what was to be deleted: of a cluster that was asked twice the first request may have done it.
+local function must_be_gone(self, answer, what)
+  if self.patient and answer.error and answer.error.code == 404 then return answer end
+  return must(answer, what)
+end
+
 -- Creates a stream; settings are NATS' own.
 function client:stream(name, subjects, settings)
   local body = { name = name, subjects = subjects, storage = "memory", num_replicas = 1 }
@@ -343,11 +349,11 @@ function client:consumer_info(stream, durable)
 end
 
 function client:delete_stream(stream)
-  return must(self:api("STREAM.DELETE." .. stream), stream)
+  return must_be_gone(self, self:api("STREAM.DELETE." .. stream), stream)
 end
 
 function client:delete_consumer(stream, durable)
-  return must(self:api(("CONSUMER.DELETE.%s.%s"):format(stream, durable)), durable)
+  return must_be_gone(self, self:api(("CONSUMER.DELETE.%s.%s"):format(stream, durable)), durable)
 end
 
 function client:purge(stream)
