@@ -1,4 +1,6 @@
-/* What a server sends: bus/link/parse.h. The first byte says how the network cuts the rest. */
+/* What a server sends: bus/link/parse.h. The first byte says how the network cuts the rest. A
+ * message's line is read forward as servers write it, and word by word otherwise: both must tell
+ * the same. */
 #include "bus/link/parse.h"
 
 #include <stdlib.h>
@@ -90,6 +92,30 @@ static void same(const struct parsed *a, const struct parsed *b)
     same_span(a->data, b->data);
 }
 
+static void same_place(struct span a, const char *a_base, struct span b, const char *b_base)
+{
+    MUST(!a.at == !b.at && a.len == b.len);
+    MUST(!a.at || a.at - a_base == b.at - b_base);
+}
+
+/* With a tab behind the operation a line is none that servers write. */
+static void check_words(const char *at, const struct parsed *plain)
+{
+    size_t name = *at == 'M' || *at == 'm' ? 3 : 4;
+    struct parsed words;
+    char *copy = malloc(plain->len);
+    MUST(copy != NULL);
+    memcpy(copy, at, plain->len);
+    copy[name] = '\t';
+    parse_next(copy, plain->len, 0, &words);
+    MUST(words.kind == PARSE_MESSAGE && words.len == plain->len && words.sid == plain->sid);
+    same_place(plain->subject, at, words.subject, copy);
+    same_place(plain->reply, at, words.reply, copy);
+    same_place(plain->headers, at, words.headers, copy);
+    same_place(plain->data, at, words.data, copy);
+    free(copy);
+}
+
 void fuzz_parse(const uint8_t *data, size_t size)
 {
     struct input input = {data, data + size};
@@ -103,7 +129,12 @@ void fuzz_parse(const uint8_t *data, size_t size)
     for (size_t at = 0; at < len; at += cut)
         read_more(cuts, len - at < cut ? len - at : cut);
     MUST(whole->count == cuts->count && whole->broken == cuts->broken);
-    for (size_t i = 0; i < whole->count; i++)
+    const char *at = whole->at;
+    for (size_t i = 0; i < whole->count; i++) {
         same(&whole->ops[i], &cuts->ops[i]);
+        if (whole->ops[i].kind == PARSE_MESSAGE)
+            check_words(at, &whole->ops[i]);
+        at += whole->ops[i].len;
+    }
     free(whole);
 }

@@ -60,7 +60,9 @@ end
 --             itself; default: none, as hosts run side by side here
 function host.start(options)
   for name in pairs(options) do
-    if not OPTIONS[name] then error(("a host has no option %q: a key of moonbus.lua stands in config"):format(name), 2) end
+    if not OPTIONS[name] then
+      error(("a host has no option %q: a key of moonbus.lua stands in config"):format(name), 2)
+    end
   end
   local self = setmetatable({ offset = 0, list = {} }, host)
   local command = { host.binary(), options.command or "run" }
