@@ -1,11 +1,16 @@
 local ffi = require "ffi"
-local units = require "spec.support.units"
 
-units.include "spec/support/looks.h"
+-- As in looks.h.
+if not pcall(ffi.typeof, "struct looks") then
+  ffi.cdef [[
+    struct looks { int sleepers, before, meanwhile; bool looking, takes; };
+    int looks_woken(const struct looks *looks);
+  ]]
+end
 
--- With workers: spec/sim/hand_spec.lua.
+-- With workers: hand_spec.lua.
 describe("The ready queue", function()
-  local function woken(trial) return units.lib.looks_woken(ffi.new("struct looks", trial)) end
+  local function woken(trial) return ffi.C.looks_woken(ffi.new("struct looks", trial)) end
 
   it("wakes one worker for each thing that is ready, as long as one sleeps", function()
     assert.equal(1, woken { sleepers = 2, meanwhile = 1 })

@@ -1,7 +1,7 @@
 /* looks - which workers the ready queue wakes, without threads: sleepers are on its list, and
  * nobody waits at their semaphores. */
-#ifndef MOONBUS_SPEC_LOOKS_H
-#define MOONBUS_SPEC_LOOKS_H
+#ifndef MOONBUS_SIM_LOOKS_H
+#define MOONBUS_SIM_LOOKS_H
 
 #include <stdbool.h>
 
