@@ -48,8 +48,9 @@ local function includes_of(file)
   local list, number = {}, 0
   for line in lines_of(file.text) do
     number = number + 1
-    local name = line:match '^#include ["<]([^">]+)[">]'
-    if name then list[#list + 1] = { name = name, line = number } end
+    local what = line:match "^%s*#%s*include[%l_]*%s*(.*)$" or line:match "^%s*#%s*import%s*(.*)$"
+    local quote, name = (what or ""):match '^(["<])([^">]+)[">]'
+    if what then list[#list + 1] = { name = name or what, line = number, ours = quote ~= "<" } end
   end
   return list
 end
@@ -89,7 +90,24 @@ local function begins_with_any(text, list)
   return false
 end
 
+local function last_of(name)
+  return name:match "[^/]*$"
+end
+
 -- --- who includes whom ------------------------------------------------------------------------
+
+-- All rules below know a file by its path from host/. So an include that has another one, as "pull.h" or
+-- "../bus/bus.h", would escape them; and so would code in a file that is no header.
+function rules.paths(tree, house, complain)
+  for file, _, include in each_include(tree) do
+    local floor = include.name:match "^(%w+)/"
+    if include.ours and not house.floors[floor] or ("/" .. include.name):find "/%.%.?/" then
+      complain(file.path, include.line, "%s: an include has the path from host/, as in \"base/err.h\"", include.name)
+    elseif not include.name:find "%.h$" then
+      complain(file.path, include.line, "%s: only headers are included", include.name)
+    end
+  end
+end
 
 function rules.floors(tree, house, complain)
   for file, path in each_c(tree) do
@@ -148,7 +166,7 @@ local LUA_HEADERS = { "lua.h", "lauxlib.h", "lualib.h", "luajit.h" }
 function rules.lua(tree, house, complain)
   for file, path, include in each_include(tree) do
     local floor = path:match "^(%w+)/"
-    if holds(house.without_lua, floor) and holds(LUA_HEADERS, include.name) then
+    if holds(house.without_lua, floor) and holds(LUA_HEADERS, last_of(include.name)) then
       complain(file.path, include.line, "%s/ knows no Lua", floor)
     end
   end
@@ -156,18 +174,26 @@ end
 
 function rules.nats(tree, house, complain)
   for file, path, include in each_include(tree) do
-    if include.name == "nats/nats.h" and not begins_with_any(path, house.with_nats) then
+    local is_nats = include.name:find "^nats/" or include.name == "nats.h"
+    if is_nats and not begins_with_any(path, house.with_nats) then
       complain(file.path, include.line, "nats.c is named in %s alone",
         table.concat(house.with_nats, " and "))
     end
   end
 end
 
--- uthash ends the process when memory is refused, unless it is included as base/table.h does.
+-- uthash ends the process when memory is refused, unless it is included as base/table.h does; its arrays,
+-- strings and rings do so in any case. Its lists (utlist.h) take no memory.
+local UTHASH = { ["uthash.h"] = "hash tables are base/table.h's" }
+for _, name in ipairs { "utarray.h", "utringbuffer.h", "utstring.h" } do
+  UTHASH[name] = "it ends the process when memory is refused: of uthash there are base/table.h and utlist.h"
+end
+
 function rules.uthash(tree, _, complain)
   for file, path, include in each_include(tree) do
-    if include.name == "uthash.h" and path ~= "base/table.h" then
-      complain(file.path, include.line, "hash tables are base/table.h's")
+    local name = last_of(include.name)
+    if UTHASH[name] and not (name == "uthash.h" and path == "base/table.h") then
+      complain(file.path, include.line, "%s", UTHASH[name])
     end
   end
 end
@@ -175,7 +201,7 @@ end
 -- A header that brings cJSON along brings it to all who include that header: it says `struct cJSON;`.
 function rules.cjson(tree, _, complain)
   for file, path, include in each_include(tree) do
-    if include.name == "cjson/cJSON.h" and path:match "%.h$" and not path:match "_private%.h$" then
+    if last_of(include.name) == "cJSON.h" and path:match "%.h$" and not path:match "_private%.h$" then
       complain(file.path, include.line, "a header for others says `struct cJSON;` instead")
     end
   end
@@ -268,6 +294,20 @@ function rules.length(tree, house, complain)
   end
 end
 
+-- Of characters, whatever their bytes. clang-format leaves a text that it cannot break well.
+function rules.columns(tree, house, complain)
+  for file in each_c(tree) do
+    local number = 0
+    for line in lines_of(file.text) do
+      number = number + 1
+      local columns = #line:gsub("[\128-\191]", "")
+      if columns > house.widest_line then
+        complain(file.path, number, "%d columns, %d are allowed", columns, house.widest_line)
+      end
+    end
+  end
+end
+
 function rules.opening(tree, _, complain)
   for file, path in each_c(tree) do
     local unit = path:match "([%w_]+)%.h$"
@@ -289,28 +329,35 @@ function rules.guards(tree, _, complain)
   end
 end
 
+-- What else threads may wait at, of pthreads, C11 and libuv: the check of who holds what (must_hold) and
+-- simulated time know nothing of it.
+local LOCKS = { "pthread_mutex", "pthread_cond", "pthread_rwlock", "pthread_spin", "pthread_barrier", "uv_mutex_",
+  "uv_cond_", "uv_rwlock_", "uv_sem_", "uv_barrier_", "mtx_", "cnd_", "sem_t%f[^%w_]", "sem_init", "sem_open",
+  "sem_wait", "sem_timedwait", "sem_trywait", "sem_post" }
+
 function rules.mutexes(tree, house, complain)
   for file, path in each_c(tree) do
-    local number = 0
-    for line in lines_of(strip(file.text)) do
-      number = number + 1
-      local name = line:match "pthread_mutex[%w_]*" or line:match "pthread_cond[%w_]*"
-      if name and not holds(house.with_mutexes, path) then
-        complain(file.path, number, "%s is base/sync's: struct mutex, struct cond", name)
+    local text = holds(house.with_mutexes, path) and "" or strip(file.text)
+    for _, start in ipairs(LOCKS) do
+      local any = text:find(start:match "^[%l_]+", 1, true) -- which is looked for quickly
+      for at, name in (any and text or ""):gmatch("()%f[%w_](" .. start .. "[%w_]*)") do
+        local _, above = text:sub(1, at):gsub("\n", "")
+        complain(file.path, above + 1, "%s is base/sync's: struct mutex, struct cond, struct semaphore", name)
       end
     end
   end
 end
 
--- Calls seen(kind, tag, line) for each struct, union or enum that the text defines.
+-- Calls seen(kind, tag, line) for each struct, union or enum that the text defines. Attributes may stand between
+-- the two: `struct __attribute__((packed)) lane {`, `struct MUTEX_TYPE mutex {`.
 local function each_tag(text, seen)
-  local number = 0
-  for line in lines_of(strip(text)) do
-    number = number + 1
-    for before, kind, tag in line:gmatch "(.?)%f[%w_](%l+) ([%w_]+) ?{" do
-      if before ~= "(" and (kind == "struct" or kind == "union" or kind == "enum") then
-        seen(kind, tag, number)
-      end
+  local function without(attribute) return (attribute:gsub("[^\n]", "")) end
+  text = strip(text):gsub("__attribute__%s*%b()", without):gsub("_Alignas%s*%b()", without)
+  for _, kind in ipairs { "struct", "union", "enum" } do
+    for before, rest, at in text:gmatch("(.?)%f[%w_]" .. kind .. "%s+([%w_%s]-)%s*(){") do
+      local tag = rest:match "^([%w_]+)$" or rest:match "^[%u_]+%s+([%w_]+)$"
+      local _, above = text:sub(1, at):gsub("\n", "")
+      if tag and before ~= "(" then seen(kind, tag, above + 1) end
     end
   end
 end
@@ -330,8 +377,8 @@ end
 -- --- all of them ------------------------------------------------------------------------------
 
 -- spec/unit/structure_spec.lua wants a tree that breaks it of each that stands here.
-rules.names = { "floors", "rooms", "doors", "lua", "nats", "uthash", "cjson", "private", "rings", "length", "opening",
-  "guards", "mutexes", "tags" }
+rules.names = { "paths", "floors", "rooms", "doors", "lua", "nats", "uthash", "cjson", "private", "rings", "length",
+  "columns", "opening", "guards", "mutexes", "tags" }
 
 -- The lines that tell what the tree breaks; none when it keeps to the house.
 function rules.check(tree, house)

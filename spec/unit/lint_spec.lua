@@ -178,9 +178,11 @@ describe("make lint", function()
     fails_at("one.c:19:", "[bugprone-infinite-loop")
   end)
 
-  it("fails at a fault in a header", function()
-    change("host/base/one.h", "one_of(int number)", "one_of(int count)")
-    fails_at("one.h:5:", "[readability-inconsistent-declaration-parameter-name")
+  it("fails at a fault in a header, also at one of a function that returns a bool, which is a macro", function()
+    change("host/base/one.h", "int one_of(int number);",
+      "#include <stdbool.h>\n\nint one_of(int count);\nbool is_one(int it);")
+    change("host/base/one.c", "int one_of", "bool is_one(int number)\n{\n    return number == 1;\n}\n\nint one_of")
+    fails_at("one.h:7:", "one.h:8:", "[readability-inconsistent-declaration-parameter-name")
   end)
 
   local LOCKED, UNLOCKED = "    mutex_lock(&lock);\n", "    mutex_unlock(&lock);\n"

@@ -10,6 +10,7 @@ local HOUSE = {
   with_nats = { "bus/link/" },
   with_mutexes = { "base/sync.h", "base/sync.c" },
   longest_file = 8,
+  widest_line = 80,
   largest_ring = 2,
   still = {},
 }
@@ -54,6 +55,26 @@ describe("the shape of host/", function()
     })
   end)
 
+  it("complains of an include that has no path from host/, by which it would escape the other rules", function()
+    local format = 'host/base/err.c:2: %s: an include has the path from host/, as in "base/err.h"'
+    for _, name in ipairs { "err.h", "../bus/wire.h", "./err.h", "base/../bus/wire.h", "bux/wire.h" } do
+      assert.same({ format:format(name) }, check { file("base/err.c", { ('#include "%s"'):format(name) }) })
+    end
+    assert.same({ format:format "../bus/wire.h" }, check { file("base/err.c", { "#include <../bus/wire.h>" }) })
+    assert.same({ format:format "HEADER" }, check { file("base/err.c", { "#include HEADER" }) })
+    assert.same({ "host/base/err.c:2: base/codes.c: only headers are included" },
+      check { file("base/err.c", { '#include "base/codes.c"' }) })
+    assert.same({}, check { file("base/err.c", { '#include "base/err.h"', "#include <sys/stat.h>" }) })
+  end)
+
+  it("sees an include however it is written", function()
+    for _, line in ipairs { '#include <bus/wire.h>', '  #  include "bus/wire.h"', '#include"bus/wire.h"',
+      '#include_next "bus/wire.h"', '#import "bus/wire.h"' } do
+      assert.same({ "host/base/err.c:2: base/ includes bus/, which is no lower floor" },
+        check { file("base/err.c", { line }) })
+    end
+  end)
+
   it("complains of a file that includes a higher floor", function()
     assert.same({ "host/base/err.c:2: base/ includes bus/, which is no lower floor" },
       check { file("base/err.c", { '#include "bus/wire.h"' }) })
@@ -79,20 +100,28 @@ describe("the shape of host/", function()
   it("complains of Lua and of nats.c where nobody knows them", function()
     assert.same({ "host/bus/wire.c:2: bus/ knows no Lua" },
       check { file("bus/wire.c", { "#include <lauxlib.h>" }) })
-    assert.same({ "host/bus/wire.c:2: nats.c is named in bus/link/ alone" },
-      check { file("bus/wire.c", { "#include <nats/nats.h>" }) })
+    assert.same({ "host/bus/wire.c:2: bus/ knows no Lua" },
+      check { file("bus/wire.c", { "#include <luajit-2.1/lua.h>" }) })
+    for _, name in ipairs { "nats/nats.h", "nats/status.h", "nats/adapters/libuv.h", "nats.h" } do
+      assert.same({ "host/bus/wire.c:2: nats.c is named in bus/link/ alone" },
+        check { file("bus/wire.c", { "#include <" .. name .. ">" }) })
+    end
   end)
 
   it("complains of uthash by itself, which ends the process when memory is refused", function()
     assert.same({ "host/base/pool.c:2: hash tables are base/table.h's" },
       check { file("base/pool.c", { "#include <uthash.h>" }) })
-    assert.same({}, check { file("base/table.h", { "#include <uthash.h>" }) })
+    assert.same({}, check { file("base/table.h", { "#include <uthash.h>", "#include <utlist.h>" }) })
+    local said = "it ends the process when memory is refused: of uthash there are base/table.h and utlist.h"
+    assert.same({ "host/base/table.h:4: " .. said }, check { file("base/table.h", { "#include <utarray.h>" }) })
   end)
 
   it("complains of a header that brings cJSON along, unless it is private", function()
     local line = { "#include <cjson/cJSON.h>" }
     assert.same({ "host/bus/letter.h:4: a header for others says `struct cJSON;` instead" },
       check { file("bus/letter.h", line) })
+    assert.same({ "host/bus/letter.h:4: a header for others says `struct cJSON;` instead" },
+      check { file("bus/letter.h", { "#include <cJSON.h>" }) })
     assert.same({}, check { file("bus/letter.c", line), file("bus/letter_private.h", line) })
   end)
 
@@ -146,13 +175,24 @@ describe("the shape of host/", function()
     assert.same({ "host/base/err.h: its include guard has to be MOONBUS_BASE_ERR_H" }, check { header })
   end)
 
-  it("complains of pthreads' mutexes and condition variables", function()
+  it("complains of a line of C with too many columns, which are not bytes", function()
+    assert.same({ "host/base/err.c:2: 81 columns, 80 are allowed" },
+      check { file("base/err.c", { "/* " .. ("─"):rep(75) .. " */", "/* " .. ("─"):rep(74) .. " */" }) })
+  end)
+
+  it("complains of mutexes, condition variables and what else threads wait at", function()
     local lines = { "static pthread_mutex_t lock;", "/* pthread_mutex_lock */", 'x("pthread_cond_wait");',
       "pthread_cond_signal(&cond);" }
     assert.same({
-      "host/base/pool.c:2: pthread_mutex_t is base/sync's: struct mutex, struct cond",
-      "host/base/pool.c:5: pthread_cond_signal is base/sync's: struct mutex, struct cond",
+      "host/base/pool.c:2: pthread_mutex_t is base/sync's: struct mutex, struct cond, struct semaphore",
+      "host/base/pool.c:5: pthread_cond_signal is base/sync's: struct mutex, struct cond, struct semaphore",
     }, check { file("base/pool.c", lines) })
+    for _, name in ipairs { "pthread_rwlock_t", "pthread_spin_lock", "uv_mutex_t", "uv_sem_wait", "mtx_t", "cnd_wait",
+      "sem_t", "sem_timedwait" } do
+      local said = ("host/base/pool.c:2: %s is base/sync's: struct mutex, struct cond, struct semaphore"):format(name)
+      assert.same({ said }, check { file("base/pool.c", { "x(" .. name .. ");" }) })
+    end
+    assert.same({}, check { file("base/pool.c", { "pthread_once(&once, make);", "int item_total, sem_total;" }) })
     assert.same({}, check { file("base/sync.c", lines) })
   end)
 
@@ -162,6 +202,17 @@ describe("the shape of host/", function()
       file("bus/lane.c", { "enum lane { A };", "/* struct lane { */", "x = (struct lane){0};",
         "static struct lane lanes[] = {{1}};" }),
     })
+    assert.same({ "lane: host/bus/lane.c:3: union lane is defined in host/base/lane.c already" }, check {
+      file("base/lane.c", { "typedef struct lane { int a; } lane_t;" }),
+      file("bus/lane.c", { "static struct {", "static const union lane {", "} all = {0};" }),
+    })
+    for _, attribute in ipairs { "__attribute__((packed))", "MUTEX_TYPE", "_Alignas(64)",
+      "__attribute__((\naligned(8)))" } do
+      local _, lines = attribute:gsub("\n", "")
+      local said = "lane: host/bus/lane.c:%d: struct lane is defined in host/base/lane.c already"
+      assert.same({ said:format(2 + lines) }, check { file("base/lane.c", { "struct lane {", "    int a;", "};" }),
+          file("bus/lane.c", { "struct " .. attribute .. " lane {", "};" }) })
+    end
   end)
 
   it("lets pass what is known to break a rule, until it no longer does", function()

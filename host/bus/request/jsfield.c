@@ -81,7 +81,8 @@ static const struct jsfield table[] = {
              .instead = "use the option \"attempts\": the host counts, the server would drop "
                         "silently"),
     CONSUMER(UNNAMED(backoff), DURATION,
-             .instead = "use the option \"backoff\" of js.consume: the server's overrides ack_wait"),
+             .instead = "use the option \"backoff\" of js.consume: the server's overrides "
+                        "ack_wait"),
     CONSUMER(UNNAMED(filter_subject), .instead = "it is the option \"filter\""),
     CONSUMER(UNNAMED(filter_subjects), SET, .since = "2.10",
              .instead = "it is the option \"filter\""),
