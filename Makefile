@@ -98,9 +98,10 @@ fuzz: deps
 
 lint: deps
 	@clang-format --dry-run -Werror $(C_FILES)
-	@luacheck --quiet $(LUA_DIRS) .ci/structure .ci/*.lua
+	@luacheck --quiet $(LUA_DIRS) .ci/structure .ci/pages .ci/*.lua
 	@shellcheck $(SHELL_FILES)
 	@.ci/structure
+	@.ci/pages
 	@.ci/tidy
 
 format: deps

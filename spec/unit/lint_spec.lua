@@ -1,5 +1,5 @@
 -- `make lint` fails at what breaks the house: shown on a little tree of its own, in which one thing is wrong at a
--- time. What .ci/structure complains of is in structure_spec.lua, rule by rule.
+-- time. What .ci/structure complains of is in structure_spec.lua, rule by rule; what .ci/pages does, in names_spec.lua.
 local posix = require "spec.support.posix"
 local process = require "spec.support.process"
 local temp = require "spec.support.temp"
@@ -44,15 +44,19 @@ local SCRIPT = "#!/bin/sh\necho one\n"
 -- What is linted as it should be. base/sync.h has the attributes that clang checks locks by.
 local function tree(folder)
   for _, name in ipairs { ".clang-format", ".clang-tidy", ".luacheckrc", "Makefile", ".ci/structure", ".ci/rules.lua",
-    ".ci/house.lua", ".ci/tidy", "host/base/bug.h", "host/base/strand.h", "host/base/sync.h" } do
+    ".ci/house.lua", ".ci/pages", ".ci/pages.lua", ".ci/tidy", "host/base/bug.h", "host/base/strand.h",
+    "host/base/sync.h" } do
     temp.write(folder, name, assert(temp.read(name), name))
   end
   temp.write(folder, ".ci/deps", "#!/bin/sh\n") -- nothing is installed
-  for _, name in ipairs { "deps", "structure", "tidy" } do posix.C.chmod(folder .. "/.ci/" .. name, 493) end -- 0755
+  for _, name in ipairs { "deps", "pages", "structure", "tidy" } do
+    posix.C.chmod(folder .. "/.ci/" .. name, 493) -- 0755
+  end
   temp.write(folder, "host/base/one.h", HEADER)
   temp.write(folder, "host/base/one.c", SOURCE)
   temp.write(folder, "lua/moonbus/one.lua", "return function(number) return number end\n")
   temp.write(folder, "run", SCRIPT)
+  temp.write(folder, "docs/internals/map.md", "| `one` | what `one_of` is |\n\n`bug` `strand` `sync`\n")
   temp.write(folder, "build/compile_commands.json", ([=[[{ "directory": "%s", "file": "host/base/one.c",
     "command": "cc -std=c11 -D_GNU_SOURCE -Ihost -c host/base/one.c" }]]=]):format(folder))
 end
@@ -147,7 +151,7 @@ describe("make lint", function()
   it("has nothing against what is right", function()
     local status, said = lint()
     assert.equal(0, status, said)
-    assert.equal("Total: 0 warnings / 0 errors in 4 files\n", (said:gsub("\27%[%d*m", "")))
+    assert.equal("Total: 0 warnings / 0 errors in 6 files\n", (said:gsub("\27%[%d*m", "")))
   end)
 
   it("fails at C that is not formatted", function()
@@ -169,6 +173,13 @@ describe("make lint", function()
   it("fails at what breaks a rule of the house", function()
     change("host/base/one.c", "/* What it is. */\n", "")
     fails_at("host/base/one.c:1: opens with a comment that says what it is")
+  end)
+
+  it("fails at what the pages name and is not there", function()
+    change("docs/internals/map.md", "one_of", "two_of")
+    change("docs/internals/map.md", "`sync`", "[sync](sync.md)")
+    fails_at("docs/internals/map.md:1: nothing in the code is called two_of",
+      "docs/internals/map.md:3: the link sync.md leads to no file", "host/base/sync has no row")
   end)
 
   it("fails at a fault that clang-tidy finds", function()

@@ -1,167 +1,168 @@
--- The documents call things by the names that the code has: identifiers, structs, units, commands,
--- bindings. Files, links and options: spec/unit/docs_spec.lua.
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read "*a"
-  file:close()
-  return text
+-- What .ci/pages complains of, shown on little trees in which one page names what is not there. That the pages keep to
+-- it is in docs_spec.lua.
+package.path = ".ci/?.lua;" .. package.path
+local pages = require "pages"
+
+local HOUSE = { floors = { base = {}, engine = {} }, rooms = { engine = { "hooks", "sched", "run", "*" } } }
+
+local ARCHITECTURE = [[
+# Architecture
+
+The [map](internals/map.md#base). See `base/err.h`, `err.c`, `struct err`, `err_set` and `host/`.
+
+## Floors and rooms
+
+```
+ engine ──▶ base
+```
+
+| floor | what it is | its rooms | it does not know |
+|---|---|---|---|
+| `base/` | errors | | anything above |
+| `engine/` | scripts | `sched/` `run/` | |
+]]
+
+local REFERENCE = [[
+# Reference
+
+- [`moonbus`](#moonbus): [sleep](#bussleep) · [now](#busnow)
+
+## moonbus
+
+### bus.sleep
+
+### bus.now
+]]
+
+-- A tree in which all is there, with some files changed.
+local function tree(changed)
+  local text = {
+    ["README.md"] = "[The architecture](docs/ARCHITECTURE.md), docs/REFERENCE.md, docs/OPERATING.md\n",
+    ["docs/ARCHITECTURE.md"] = ARCHITECTURE,
+    ["docs/OPERATING.md"] = "```\nmoonbus run [PATH...]\nmoonbus log-level\n```\n",
+    ["docs/REFERENCE.md"] = REFERENCE,
+    ["docs/internals/map.md"] = "## base\n\n| `err` | errors |\n| `engine` | scripts |\n",
+    ["host/base/err.h"] = "struct err { int code; };\nint err_set(struct err *err);\n",
+    ["host/base/err.c"] = "",
+    ["host/base/err_private.h"] = "",
+    ["host/engine/engine.c"] = "",
+    ["host/engine/sched/engine_private.h"] = "",
+    ["host/engine/run/engine_private.h"] = "",
+    ["host/cli/commands.c"] = 'cli_commands[] = {\n    {"run", ""},\n    {"log-level", ""},\n};',
+    ["lua/moonbus/init.lua"] = "\nlocal M = {\n  now = core.now,\n}\nfunction M.sleep(duration)\nend\n",
+    ["lua/library/moonbus.lua"] = "\nfunction bus.sleep(duration) end\n\nfunction bus.now() end\n",
+  }
+  text["docs/internals/map.md"] = text["docs/internals/map.md"] .. "| `commands` | the table |\n"
+  for path, by in pairs(changed or {}) do text[path] = by or nil end
+  return { text = text }
 end
 
-local function lines_of(command)
-  local pipe = io.popen(command)
-  local list = {}
-  for line in pipe:lines() do list[#list + 1] = line end
-  pipe:close()
-  return list
+-- In the place of `old`, which the file has.
+local function changed(path, old, new)
+  local text = tree().text[path]
+  local start, stop = text:find(old, 1, true)
+  return { [path] = text:sub(1, start - 1) .. new .. text:sub(stop + 1) }
 end
 
--- Without its fenced blocks.
-local function prose(path)
-  return (("\n" .. read(path)):gsub("\n```.-\n```", "\n"))
-end
+-- Which rules have complained of something here.
+local met = {}
 
-local function pages()
-  local list = lines_of "ls docs/internals/*.md"
-  list[#list + 1] = "docs/ARCHITECTURE.md"
-  list[#list + 1] = "CONTRIBUTING.md"
-  return list
-end
-
--- Whatever is a word in the code, a part of one, or the name of a file, and in what builds and tests it;
--- but not in the specs of documents.
-local function words_of_the_code()
-  local words = {}
-  for _, path in ipairs(lines_of("find host lua fuzz bench spec .ci examples Makefile CMakeLists.txt -type f" ..
-    " ! -name names_spec.lua ! -name docs_spec.lua ! -path '*/node_modules/*' ! -path '*/corpus/*'")) do
-    for word in read(path):gmatch "[%a_][%w_]*" do
-      words[word] = true
-      for part in word:gmatch "%a+" do words[part] = true end
-    end
+local function check(files)
+  for _, name in ipairs(pages.rules) do
+    pages[name](tree(files), HOUSE, function() met[name] = true end)
   end
-  for _, path in ipairs(lines_of "git ls-files") do
-    local file = path:match "([^/]+)$"
-    words[file], words[file:match "^[^.]*"] = true, true
-  end
-  return words
+  return pages.check(tree(files), HOUSE)
 end
 
--- What ps and the kernel call it.
-local FOREIGN = { IDL = true, TS = true, wchan = true, do_wait = true }
+describe("What the pages name", function()
+  it("is there, in a tree that keeps to it", function() assert.same({}, check()) end)
 
--- The words of a name that have to be in the code: `op_new`, `op_new()`, `struct op`, `op.result`. Nothing
--- of what is no name: a command line, a setting with its value, a pattern.
-local function words_of(name)
-  local list = {}
-  if FOREIGN[name] or name:find "^x_" or name:find "_yours$" then return list end
-  name = name:gsub("%(%)$", "")
-  local kind, tag = name:match "^(%l+) ([%w_]+)$"
-  if name:find "^[%w_]+%.lua$" then return { name } end
-  if kind == "struct" or kind == "enum" then return { tag } end
-  if not name:find "^[%a_][%w_]*$" and not name:find "^[%a_][%w_]*%.[%a_][%w_]*$" then return list end
-  for word in name:gmatch "[%w_]+" do list[#list + 1] = word end
-  return list
-end
-
-describe("The pages for people who change the host", function()
-  local words
-  setup(function() words = words_of_the_code() end)
-
-  for _, path in ipairs(pages()) do
-    it("call things as the code does: " .. path, function()
-      local unknown = {}
-      local text = prose(path):gsub("\n## Words we do not use.-\n## ", "\n## ")
-      for name in text:gmatch "`([^`\n]+)`" do
-        for _, word in ipairs(words_of(name)) do
-          if not words[word] then unknown[#unknown + 1] = name end
-        end
-      end
-      assert.same({}, unknown)
-    end)
-  end
-
-  it("have each unit of the host on their map, and nothing else", function()
-    local units, missing, extra = {}, {}, {}
-    for _, path in ipairs(lines_of "find host -name '*.[ch]' | sort") do
-      local unit = path:match "([%w_]+)%.[ch]$"
-      if not unit:find "_private$" and unit ~= "internal" then units[unit] = true end
-    end
-    local map = read "docs/internals/map.md"
-    for unit in pairs(units) do
-      if not map:find("`" .. unit .. "`", 1, true) then missing[#missing + 1] = unit end
-    end
-    for unit in map:gmatch "\n| `([%w_]+)` |" do
-      if not units[unit] then extra[#extra + 1] = unit end
-    end
-    table.sort(missing)
-    assert.same({}, missing, "units without a row in docs/internals/map.md")
-    assert.same({}, extra, "rows of docs/internals/map.md without a unit")
+  it("is a link to a file, and to a heading of it", function()
+    local path = "docs/ARCHITECTURE.md"
+    assert.same({ path .. ":3: the link internals/maps.md leads to no file" },
+      check(changed(path, "internals/map.md#base", "internals/maps.md")))
+    assert.same({ path .. ":3: the link internals/map.md#bus leads to no heading" },
+      check(changed(path, "map.md#base", "map.md#bus")))
+    assert.same({ path .. ":3: the link #floors leads to no heading" },
+      check(changed(path, "internals/map.md#base", "#floors")))
+    assert.same({}, check(changed(path, "internals/map.md#base", "#floors-and-rooms")))
+    assert.same({}, check(changed(path, "internals/map.md#base", "https://nats.io/maps.md#no")))
+    assert.same({}, check(changed("docs/OPERATING.md", "moonbus run", "[moonbus](no.md)\nmoonbus run"))) -- no prose
   end)
-end)
 
-describe("The list of commands in OPERATING", function()
-  it("is that of the command line", function()
-    local documented, known = {}, {}
-    for name in read "host/cli/commands.c":match "cli_commands%[%].-\n};":gmatch '\n%s*{%s*"([%l-]+)"' do
-      known[#known + 1] = name
-    end
-    local page = read "docs/OPERATING.md"
-    for _, name in ipairs(known) do
-      if page:find("\nmoonbus " .. name:gsub("%-", "%%-") .. "%f[%s]") then documented[#documented + 1] = name end
-    end
-    assert.is_true(#known > 8)
-    assert.same(known, documented)
+  it("is each page, from the README", function()
+    assert.same({ "README.md: does not lead to docs/REFERENCE.md" },
+      check(changed("README.md", "docs/REFERENCE.md", "")))
   end)
-end)
 
-describe("A function of moonbus", function()
-  -- Those of a module, as its file defines them.
-  local function defined(path)
-    local list = {}
-    for name in read(path):gmatch "\nfunction M%.([%l_]+)%(" do list[#list + 1] = name end
-    for name in (read(path):match "\nlocal M = (%b{})" or ""):gmatch "\n  ([%l_]+) = " do list[#list + 1] = name end
-    for names in read(path):gmatch "\n(M%.[%l_]+[^\n=]*) = " do
-      for name in names:gmatch "M%.([%l_]+)" do list[#list + 1] = name end
+  it("is a file or a folder", function()
+    local path = "docs/ARCHITECTURE.md"
+    for _, name in ipairs { "base/err.cc", "host/base/errs.h", "bases/", ".ci/shape", "spec/NEW" } do
+      assert.same({ ("%s:3: there is no %s"):format(path, name) },
+        check(changed(path, "`base/err.h`", "`" .. name .. "`")))
     end
-    return list
-  end
+    for _, name in ipairs { "host/base/err.h", "base/err", "engine/sched/", "run/", "build/moonbus", "spec/NAME" } do
+      assert.same({}, check(changed(path, "`base/err.h`", "`" .. name .. "`")))
+    end
+  end)
 
-  for _, module in ipairs {
-    { "bus", "lua/moonbus/init.lua", "lua/library/moonbus.lua" },
-    { "js", "lua/moonbus/jetstream.lua", "lua/library/moonbus/jetstream.lua" },
-    { "kv", "lua/moonbus/kv.lua", "lua/library/moonbus/kv.lua" },
-    { "objects", "lua/moonbus/objects.lua", "lua/library/moonbus/objects.lua" },
-  } do
-    local prefix, path, library = module[1] .. ".", module[2], module[3]
+  it("is a function, a struct or a word of the code", function()
+    local path = "docs/ARCHITECTURE.md"
+    for _, name in ipairs { "err_sets", "err_sets()", "struct errs", "err.codes", "errs.lua", "errs.c" } do
+      assert.same({ ("%s:3: nothing in the code is called %s"):format(path, name) },
+        check(changed(path, "`err_set`", "`" .. name .. "`")))
+    end
+    for _, name in ipairs { "err_set()", "err.code", "code", "api_yours", "x_new", "make nothing", "a = 1" } do
+      assert.same({}, check(changed(path, "`err_set`", "`" .. name .. "`")))
+    end
+  end)
 
-    it("is described in the reference and for editors: " .. prefix, function()
-      local page, annotations, missing = read "docs/REFERENCE.md", read(library), {}
-      local names = defined(path)
-      local list = assert(page:match("\n(%- %[`" .. path:gsub("^lua/", ""):gsub("/init", ""):gsub("%.lua$", "")
-        :gsub("/", "%%.") .. "`%][^\n]*)"), "no list of " .. prefix)
-      assert.is_true(#names > 0)
-      for _, name in ipairs(names) do
-        if not page:find("\n### [^\n]*%f[%w]" .. module[1] .. "%." .. name .. "%f[^%w_]") then
-          missing[#missing + 1] = "REFERENCE: " .. prefix .. name
-        end
-        if not list:find("[" .. name .. "](#", 1, true) then
-          missing[#missing + 1] = "REFERENCE, the list at its top: " .. prefix .. name
-        end
-        if not annotations:find("\nfunction " .. module[1] .. "%." .. name .. "%(") and
-          not annotations:find("\n" .. module[1] .. "%." .. name .. " = ") and
-          not annotations:find("%-%-%-@field " .. name .. "%f[^%w_]") then
-          missing[#missing + 1] = library .. ": " .. prefix .. name
-        end
-      end
-      assert.same({}, missing)
-    end)
+  it("is each unit of the host, on its map", function()
+    local path = "docs/internals/map.md"
+    assert.same({ path .. ": host/base/err has no row: | `err` | what it is |" },
+      check(changed(path, "| `err` | errors |\n", "")))
+    local said = check(changed(path, "| `err` |", "| `errs` | |\n| `err` |"))
+    assert.same({ path .. ":3: nothing in the code is called errs", path .. ":3: there is no unit errs" }, said)
+  end)
 
-    it("is one that there is, where it is described for editors: " .. prefix, function()
-      local is, missing = {}, {}
-      for _, name in ipairs(defined(path)) do is[name] = true end
-      for name in read(library):gmatch("\nfunction " .. module[1] .. "%.([%l_]+)%(") do
-        if not is[name] then missing[#missing + 1] = prefix .. name end
-      end
-      assert.same({}, missing)
-    end)
-  end
+  it("is each floor, with its rooms", function()
+    local path = "docs/ARCHITECTURE.md"
+    assert.same({ path .. ":14: the rooms of engine/ are `sched/` `run/`" },
+      check(changed(path, "`sched/` `run/`", "`run/` `sched/`")))
+    assert.same({ path .. ": the drawing of floors has no base" }, check(changed(path, "──▶ base", "")))
+    assert.same({ path .. ": the drawing of floors has bases, which is none" },
+      check(changed(path, "──▶ base", "──▶ base, bases")))
+    assert.same({ path .. ": the table of floors has no row for `base/`" },
+      check(changed(path, "| `base/` |", "| base |")))
+    assert.same({ path .. ":13: there is no floor run/" },
+      check(changed(path, "| `base/` |", "| `run/` | | | |\n| `base/` |")))
+  end)
+
+  it("is each command", function()
+    assert.same({ "docs/OPERATING.md: the list of commands has no line that begins with: moonbus log-level" },
+      check(changed("docs/OPERATING.md", "moonbus log-level\n", "moonbus log-levels\n")))
+  end)
+
+  it("is each function of a module, in the reference and for editors, and no other", function()
+    local page, library = "docs/REFERENCE.md", "lua/library/moonbus.lua"
+    assert.same({ page .. ":3: the link #busnow leads to no heading", page .. ": there is no heading: ### bus.now" },
+      check(changed(page, "### bus.now", "### bus.nows")))
+    assert.same({ page .. ": the list at its top has no link to bus.now" },
+      check(changed(page, " · [now](#busnow)", "")))
+    assert.same({ library .. ": has no bus.now" }, check(changed(library, "function bus.now() end", "")))
+    assert.same({ library .. ":4: there is no bus.then" },
+      check(changed(library, "function bus.now() end", "function bus.then() end\nfunction bus.now() end")))
+  end)
+
+  it("has seen each rule complain, above", function()
+    for _, name in ipairs(pages.rules) do assert.is_true(met[name] == true, "nothing breaks the rule " .. name) end
+  end)
+
+  it("has each rule that is written in its list", function()
+    local listed = { check = true }
+    for _, name in ipairs(pages.rules) do listed[name] = true end
+    for name, rule in pairs(pages) do
+      if type(rule) == "function" then assert.is_true(listed[name] == true, name .. " is not in pages.rules") end
+    end
+  end)
 end)
