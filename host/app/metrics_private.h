@@ -31,7 +31,6 @@ struct metric_link {
     struct link_stat stat;
 };
 
-/* All that rows read from. Lives for one answer. */
 /* A handler that has samples. Its labels are those of no other. */
 struct metric_handler {
     const char *script;
@@ -39,6 +38,7 @@ struct metric_handler {
     uint64_t hash; /* of script and handler */
 };
 
+/* All that rows read from. Lives for one answer. */
 struct metrics_view {
     const struct app *app;
     bool ready, healthy;

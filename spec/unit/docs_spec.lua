@@ -1,5 +1,6 @@
--- The documents lead somewhere: each link names a file and a heading that are there, and each option
--- that a handler may state has its line in the reference.
+-- The documents have what there is: each option that a handler may state has its line in the reference, each setting
+-- its row, each option of a command its line. Where links lead and what pages name is looked at by .ci/pages, whose
+-- rules are shown in names_spec.lua.
 local function read(path)
   local file = io.open(path)
   if not file then return nil end
@@ -8,64 +9,26 @@ local function read(path)
   return text
 end
 
-local function documents()
-  local pipe = io.popen "ls *.md docs/*.md docs/internals/*.md"
-  local list = {}
-  for path in pipe:lines() do list[#list + 1] = path end
-  pipe:close()
-  return list
-end
+describe("The documents", function()
+  it("name nothing that is not there", function()
+    local pipe = io.popen ".ci/pages 2>&1"
+    local said = pipe:read "*a"
+    pipe:close()
+    assert.equal("", said)
+  end)
 
--- Without its fenced blocks, in which nothing is a link or a heading.
-local function prose(path)
-  return (("\n" .. assert(read(path), path)):gsub("\n```.-\n```", "\n"))
-end
-
--- The anchors of a document, as GitHub makes them of its headings, and those that it states.
-local function anchors(path)
-  local list = {}
-  for heading in prose(path):gmatch "\n#+ ([^\n]+)" do
-    local name = heading:lower():gsub("[^%w%-_ \128-\255]", ""):gsub(" ", "-")
-    list[name] = true
-  end
-  for name in prose(path):gmatch '<a id="([^"]+)">' do list[name] = true end
-  return list
-end
-
--- "docs/a.md" and "../b.md" are "b.md".
-local function resolve(from, target)
-  local path = (from:match "^(.*/)" or "") .. target
-  local found
-  repeat path, found = path:gsub("[^/]+/%.%./", "", 1) until found == 0
-  return path
-end
-
-local function exists(path)
-  return os.execute(("test -e '%s'"):format(path)) == 0
-end
-
-describe("A link of the documents", function()
-  for _, path in ipairs(documents()) do
-    it("leads to what is there: " .. path, function()
-      for target in prose(path):gmatch "%]%(([^)%s]+)%)" do
-        if not target:find "^%a+:" then
-          local file, anchor = target:match "^([^#]*)#?(.*)$"
-          file = file == "" and path or resolve(path, file)
-          assert.is_true(exists(file), target)
-          if anchor ~= "" then assert.is_true(anchors(file)[anchor], target) end
-        end
-      end
-    end)
-  end
-
-  it("leads to each page from the README", function()
-    local readme = read "README.md"
-    for _, path in ipairs(documents()) do
-      local name = path:match "^docs/(%u[%u%-]+%.md)$"
-      if name and name ~= "HANDLERS.md" then
-        assert.is_truthy(readme:find("docs/" .. name, 1, true), path)
+  -- As the help lists it: one without a text is another spelling, or the host's own.
+  it("have each option of the command line", function()
+    local pages, missing, count = read "docs/OPERATING.md" .. read "docs/TESTING.md", {}, 0
+    for row in read "host/cli/options.c":match "specs%[%] = {(.-)\n};":gmatch "%b{}" do
+      local spelling = row:match '^{"(%-%-[%l-]+)"'
+      if spelling and not row:find ", NULL}$" then
+        count = count + 1
+        if not pages:find(spelling:gsub("%-", "%%-") .. "%f[^%l-]") then missing[#missing + 1] = spelling end
       end
     end
+    assert.is_true(count > 60)
+    assert.same({}, missing)
   end)
 end)
 
@@ -145,24 +108,6 @@ describe("The troubleshooting page", function()
     for cell in page:gmatch "\n| (`[^|]+) |" do
       for message in cell:gmatch "`+([^`]+)`" do
         if not is_known(message, text) then missing[#missing + 1] = message end
-      end
-    end
-    assert.same({}, missing)
-  end)
-end)
-
--- A path in the pages for people who change the host is that of a file or a folder.
-describe("The pages about the host", function()
-  it("name files that are there", function()
-    local missing = {}
-    for _, path in ipairs(documents()) do
-      if path:find "^docs/internals/" or path:find "ARCHITECTURE" or path == "CONTRIBUTING.md" then
-        for name in prose(path):gmatch "`([%w_%-]+/[%w_/%.%-]+)`" do
-          if not (exists(name) or exists("host/" .. name) or exists("host/" .. name .. ".c") or name:find "^build"
-            or name:find "NAME") then
-            missing[#missing + 1] = path .. ": " .. name
-          end
-        end
       end
     end
     assert.same({}, missing)

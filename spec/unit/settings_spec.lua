@@ -44,6 +44,16 @@ describe("A setting that a reload of the config may change", function()
     assert.same({}, missing)
   end)
 
+  -- Whatever a change of it does, what runs would otherwise have the default of C: 0.
+  it("is read", function()
+    local code, missing = read "host/app/config.c", {}
+    for leaf in read "lua/moonbus/config.lua":gmatch "\n  (%b{})," do
+      local key = leaf:match '^{ "([%l_.]+)"'
+      if key and not code:find(('"%s"'):format(key), 1, true) then missing[#missing + 1] = key end
+    end
+    assert.same({}, missing)
+  end)
+
   it("is one that says so: no other is taken over", function()
     local wrong = {}
     for name in pairs(fields) do
