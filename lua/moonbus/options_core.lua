@@ -56,6 +56,7 @@ end
 M.SUBSCRIBE = SUBSCRIBE -- endpoints of services have most of it
 
 local PUBLISH = {
+  as_it_is = true,
   fields = { headers = "table", reply = "subject" },
   hints = { reply_to = "reply", header = "headers", id = "it belongs to js.publish" },
 }

@@ -185,22 +185,42 @@ local function refuse_unknown(binding, name, form)
   misuse(("%s: unknown option %q: %s"):format(binding, name, hint))
 end
 
---- A copy of value in which every field has its one form.
+local NONE = {}
+
+--- The fields that are something when they are not stated: names and specs in turn. Of each form once, as most
+--- calls of a handler state next to nothing.
+local function unstated_of(form)
+  local list = {}
+  for name, spec in pairs(form.fields) do
+    if type(spec) == "table" and (spec.required or spec.default ~= nil) then
+      list[#list + 1] = name
+      list[#list + 1] = spec
+    end
+  end
+  form.unstated = list
+  return list
+end
+
+--- A copy of value in which every field has its one form. form.as_it_is: no field has another form than the one that
+--- was given, and none is something when it is not stated; then it is value itself.
 local function check(binding, value, form, prefix)
   if value == nil then value = {} end
   if type(value) ~= "table" then
     misuse(("%s: expected a table of options, got a %s"):format(binding, type(value)))
   end
-  local result = {}
+  local result = form.as_it_is and value or {}
   for name, given in pairs(value) do
     local spec = form.fields[name]
     if not spec then refuse_unknown(binding, name, form) end
     local kind = type(spec) == "string" and kinds[spec] or spec.check or kinds[spec[1]]
     local field = prefix and prefix .. "." .. name or name
-    result[name] = kind(binding, field, given, type(spec) == "table" and spec or {})
+    given = kind(binding, field, given, type(spec) == "table" and spec or NONE)
+    if result ~= value then result[name] = given end
   end
-  for name, spec in pairs(form.fields) do
-    if result[name] == nil and type(spec) == "table" then
+  local unstated = form.unstated or unstated_of(form)
+  for index = 1, #unstated, 2 do
+    local name, spec = unstated[index], unstated[index + 1]
+    if result[name] == nil then
       if spec.required then misuse(("%s: %s is required"):format(binding, name)) end
       result[name] = spec.default
     end
