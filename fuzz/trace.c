@@ -87,7 +87,7 @@ static void block(struct input *input)
     size_t len;
     char *bytes = input_rest(input, &len);
     struct packet packet = {.subject = "s", .data = "", .headers = {bytes, len, NULL}};
-    struct delivery *delivery = delivery_new_core(&packet);
+    struct delivery *delivery = delivery_new_core(&packet, 1);
     struct run_trace *kept = NULL;
     struct headers headers = {0}, none = {0};
     struct trace_context context;

@@ -34,6 +34,11 @@ uint64_t clock_now_ns(void)
     return world_active() ? world_now_ns(world_here) : (uint64_t)read_clock(CLOCK_MONOTONIC);
 }
 
+uint64_t clock_lately_ns(void)
+{
+    return world_active() ? world_now_ns(world_here) : (uint64_t)read_clock(CLOCK_MONOTONIC_COARSE);
+}
+
 bool clock_is_simulated(void)
 {
     return world_active();

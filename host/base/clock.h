@@ -40,6 +40,10 @@ void clock_free(struct clock *clock);
 /* Monotonic nanoseconds (CLOCK_MONOTONIC); in a simulated world its own (world.h). */
 uint64_t clock_now_ns(void);
 
+/* The same, of the kernel's last tick: some milliseconds ago, and never in the future. It costs a
+ * fifth (clock_gettime(2), CLOCK_MONOTONIC_COARSE). */
+uint64_t clock_lately_ns(void);
+
 /* Is the time simulated? What looks again and again, in case that something has happened, may do it
  * seldom then: a year is to pass in a moment. */
 bool clock_is_simulated(void);

@@ -53,14 +53,14 @@ static struct delivery *plain_block(void)
     return delivery;
 }
 
-struct delivery *delivery_new_core(struct packet *packet)
+struct delivery *delivery_new_core(struct packet *packet, uint64_t now_ns)
 {
     struct delivery *delivery = new_delivery(plain_block(), packet);
     if (!delivery)
         return NULL;
     delivery->reply_to = delivery->packet.reply;
-    delivery->arrived_ns = clock_now_ns();
-    delivery->timestamp_ns = clock_wall_at(delivery->arrived_ns);
+    delivery->arrived_ns = now_ns;
+    delivery->timestamp_ns = clock_wall_at(now_ns);
     return delivery;
 }
 

@@ -80,9 +80,9 @@ struct delivery {
     struct link_gate verdict_gate; /* of a nak or term */
 };
 
-/* A core message; takes the packet. NULL when out of memory: then the packet is still there. One
- * reference. */
-struct delivery *delivery_new_core(struct packet *packet);
+/* A core message, which has come at now_ns; takes the packet. NULL when out of memory: then the
+ * packet is still there. One reference. */
+struct delivery *delivery_new_core(struct packet *packet, uint64_t now_ns);
 
 /* A message of an ordered consumer: it has no lease, and no verdict is sent for it. Takes the
  * packet, but not on failure (NULL: out of memory), and a reference of ordered. One reference. */

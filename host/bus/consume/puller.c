@@ -143,7 +143,7 @@ static const char *count_taken(struct puller *puller, enum puller_taken how, siz
 static void on_delivered(struct puller *puller, struct packet *packet,
                          const struct ack_subject *ack)
 {
-    uint64_t now_ns = clock_now_ns();
+    uint64_t now_ns = link_read_ns(puller->intake->link);
     size_t len = packet_bytes(packet);
     void *taken = NULL;
     mutex_lock(&puller->lock);

@@ -18,7 +18,8 @@ static void on_message(void *owner, struct packet *packet)
 {
     struct subscription *subscription = owner;
     const struct sink *sink = &subscription->intake->sink;
-    struct delivery *delivery = delivery_new_core(packet);
+    uint64_t now_ns = link_read_ns(subscription->intake->link);
+    struct delivery *delivery = delivery_new_core(packet, now_ns);
     if (delivery)
         gather_add(&subscription->gather, delivery);
     else

@@ -127,6 +127,10 @@ void link_unsubscribe(struct link_sub *sub, void (*on_drained)(void *owner));
  * often that is asked for meanwhile; in the order of the first time. */
 void link_at_read_end(struct link *link, struct link_gatherer *gatherer);
 
+/* In an on_message of this link alone: about when the read of this message came (clock_now_ns). All
+ * that one read brings has the same time. */
+uint64_t link_read_ns(struct link *link);
+
 /* From now on the listener hears of each change; look at link_state after it, for what was before.
  * Any thread. */
 void link_listen(struct link *link, struct link_listener *listener);

@@ -143,7 +143,7 @@ static struct stream_watch *new_watch(struct source *source, struct err *err)
     source->watch = watch;
     watch->source = source;
     watch->ordered = ordered_new(intake, &spec, &calls, watch, err);
-    if (watch->ordered && !(watch->marker = delivery_new_core(&nothing)))
+    if (watch->ordered && !(watch->marker = delivery_new_core(&nothing, clock_now_ns())))
         err_set(err, ERR_MEMORY, "out of memory");
     return watch->marker ? watch : NULL;
 }

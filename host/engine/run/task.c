@@ -405,7 +405,7 @@ void task_check_time(struct task *task)
 {
     struct task *root = task->root;
     int64_t limit_ns = root->registration->timeout_ns;
-    if (limit_ns && !root->cancelled && clock_now_ns() >= root->started_ns + (uint64_t)limit_ns)
+    if (limit_ns && !root->cancelled && clock_lately_ns() >= root->started_ns + (uint64_t)limit_ns)
         task_cancel(root, CANCEL_TIMEOUT);
 }
 
