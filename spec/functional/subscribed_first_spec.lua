@@ -4,7 +4,7 @@
 local wait = require "spec.support.wait"
 local world = require "spec.support.world"
 
-local SCRIPTS, DURABLES = 8, 40
+local SCRIPTS, DURABLES = 4, 40
 
 -- Each message makes the next one, so that acks are written all the time.
 local LOAD = [[

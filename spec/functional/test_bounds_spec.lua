@@ -72,7 +72,7 @@ describe("moonbus test, misused,", function()
   end)
 
   it("stops what computes for ever: a test, its stub, a hook, a coroutine, through any pcall", function()
-    local said = "it computed for more than 100ms (--timeout)"
+    local said = "it computed for more than 300ms (--timeout)"
     local out = all_say({
       { "while true do end", said },
       { "while true do pcall(function() while true do end end) end", said },
@@ -80,20 +80,20 @@ describe("moonbus test, misused,", function()
       { "coroutine.wrap(function() while true do end end)()", said },
       { 'while true do s:deliver "echo" end', said },
       { 's:stub("pay", "y") assert.equal("y", s:deliver("ask").reply) error "goes on"', "goes on" },
-    }, "--timeout", "100ms")
+    }, "--timeout", "300ms")
     has(out, "0 passed, 6 failed\n")
     local ended = run({ ["a_test.lua"] = 'it("ok", function() end)\n' ..
       'describe("b", function() before_each(function() while true do end end) it("c", function() end) end)' },
-      "a_test.lua", "--timeout", "100ms")
+      "a_test.lua", "--timeout", "300ms")
     has(ended.stdout, "  FAILED  b c\n    a_test.lua:2: " .. said)
     has(ended.stdout, "1 passed, 1 failed\n")
   end)
 
   it("stops a file's top level that never ends, and runs the others", function()
     local ended = run({ ["a_test.lua"] = "\nwhile true do end", ["b_test.lua"] = 'it("b", function() end)' }, ".",
-      "--timeout", "100ms")
+      "--timeout", "300ms")
     assert.equal(2, ended.status)
-    has(ended.stderr, "error: ./a_test.lua:2: it computed for more than 100ms (--timeout)\n")
+    has(ended.stderr, "error: ./a_test.lua:2: it computed for more than 300ms (--timeout)\n")
     has(ended.stdout, "1 passed, 0 failed; 1 not loaded\n")
   end)
 
@@ -101,12 +101,12 @@ describe("moonbus test, misused,", function()
   it("leaves a C function that never comes back, with its file", function()
     local pattern = '(("a"):rep(5000)):find(("a*"):rep(50) .. "b")'
     local ended = run({ ["a_test.lua"] = 'it("in C", function() local _ = ' .. pattern .. ' end)\n' ..
-      'it("more", function() end)', ["b_test.lua"] = 'it("b", function() end)' }, ".", "--timeout", "100ms")
+      'it("more", function() end)', ["b_test.lua"] = 'it("b", function() end)' }, ".", "--timeout", "300ms")
     assert.equal(1, ended.status)
     if ended.stderr ~= "" then
       return assert.matches("^moonbus test: in C: it .* %(%-%-timeout%); the run ends here\n", ended.stderr)
     end
-    has(ended.stdout, "  FAILED  in C\n    ./a_test.lua: it computed for more than 100ms (--timeout), in a function " ..
+    has(ended.stdout, "  FAILED  in C\n    ./a_test.lua: it computed for more than 300ms (--timeout), in a function " ..
       "written in C; 1 more of this file did not run\n")
     has(ended.stdout, "  ok      b\n1 passed, 1 failed\n")
   end)

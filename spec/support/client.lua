@@ -300,16 +300,13 @@ end
 -- is `patient`: it asks until somebody leads what it asks for.
 function client:api(operation, body)
   local request = body and cjson.encode(body) or ""
-  local reply, reason
-  for _ = 1, self.patient and 15 or 1 do
-    reply, reason = self:request("$JS.API." .. operation, request,
-      { timeout = self.patient and 2 })
+  local function ask()
+    local reply, reason = self:request("$JS.API." .. operation, request, { timeout = self.patient and 2 })
     local answer = reply and cjson.decode(reply.data)
-    if answer and not (self.patient and answer.error and answer.error.code == 503) then
-      return answer
-    end
+    if answer and not (self.patient and answer.error and answer.error.code == 503) then return answer end
+    error(operation .. ": " .. (reason or reply.data), 3)
   end
-  error(operation .. ": " .. (reason or reply.data), 2)
+  return self.patient and wait.eventually(ask, 30) or ask()
 end
 
 local function must(answer, what)

@@ -186,7 +186,7 @@ struct link {
     char tolerated[LINK_TOLERATED][256];    /* the subjects of link_tolerate */
     int tolerated_count;
 
-    /* The delivery thread's own: who has asked to be called when the read ends, and when it came. */
+    /* The delivery thread's own: who has asked to be called when the read ends, when it came. */
     struct link_gatherer *gatherers, *last_gatherer; /* not owned */
     uint64_t read_ns;                                /* 0: nobody has asked */
 
