@@ -44,6 +44,7 @@ function units.include(header)
     units.include(included)
   end
   text = ("\n" .. text):gsub("\n[ \t]*#[^\n]*", "\n"):gsub("\nstatic inline[^{;]*%b{}", "\n")
+  text = text:gsub("_Alignas%b()", ""):gsub("%f[%w_]_Atomic ", "")
   text = text:gsub("%f[%w_]U?N?LOCKS%b()", ""):gsub("%f[%w_]NEEDS%b()", ""):gsub("MUTEX_TYPE", "")
   local ok, message = pcall(ffi.cdef, text .. "\ntypedef int " .. marker .. ";")
   if not ok then

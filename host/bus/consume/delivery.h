@@ -42,7 +42,7 @@ struct leases;
 struct ordered;
 
 /* What whoever the sink is may keep of a message, in the delivery. */
-#define DELIVERY_ROOM 40
+enum { DELIVERY_ROOM = 40 };
 
 struct delivery {
     /* What every message has, and is read for each: side by side, as one thread writes it and

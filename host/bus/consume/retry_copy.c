@@ -162,8 +162,18 @@ static char *append(char *to, const char *bytes, size_t len)
     return to + len;
 }
 
-/* The header block of the message, behind `to`; it is no longer than the copy's. Returns its end.
- */
+/* What append_headers writes at most. A publisher may have left out the space behind the colon, and
+ * the end of the last line, so it may be longer than the copy's block. */
+static size_t most_headers(const struct header_block *block)
+{
+    struct header_field field;
+    size_t position = 0, most = strlen(HEADERS_BEGIN) + strlen(HEADERS_END);
+    while (header_block_next(block, &position, &field))
+        most += field.name.len + strlen(": ") + field.value.len + strlen("\r\n");
+    return most;
+}
+
+/* The header block of the message, behind `to`. Returns its end. */
 static char *append_headers(char *to, const struct header_block *block)
 {
     struct header_field field;
@@ -184,8 +194,7 @@ static char *append_headers(char *to, const struct header_block *block)
 /* Both lie in one piece, which is the headers' own. False: out of memory. */
 static bool replace(struct packet *packet, struct span subject)
 {
-    char *bytes =
-        malloc(subject.len + 1 + packet->headers.len + sizeof HEADERS_BEGIN + sizeof HEADERS_END);
+    char *bytes = malloc(subject.len + 1 + most_headers(&packet->headers));
     if (!bytes)
         return false;
     char *start = append(bytes, subject.at, subject.len);
