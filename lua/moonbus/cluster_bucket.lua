@@ -139,7 +139,7 @@ end
 local function read_ack(bucket, reply, sent)
   local ack = core.json_decode(reply.data)
   local refusal = type(ack) == "table" and ack.error
-  if type(ack) == "table" and not refusal and ack.seq then return ack.seq, sent end
+  if type(ack) == "table" and not refusal and type(ack.seq) == "number" then return ack.seq, sent end
   if type(refusal) ~= "table" then
     return nil, core.error("api_error", ("the bucket %q: what answered is no stream"):format(bucket.name))
   end

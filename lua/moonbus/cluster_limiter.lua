@@ -14,6 +14,7 @@ local resumed = task.resumed
 
 local PLACE = 2 -- enum permit_kind
 local TRIES = 50 -- others write all the time
+local COUNT_MOST = 1e12 -- of tokens that may be owed, and of seconds
 local SPARE_FOR = 1 -- seconds that what was drawn beforehand is kept
 local SPARE_SECONDS, SPARE_OF_BURST = 0.05, 0.1
 
@@ -23,11 +24,14 @@ local spare = {} -- key of a bucket -> { tokens, till }: drawn beforehand, of th
 
 -- Tokens ------------------------------------------------------------------------------------------
 
+local function is_count(value) return type(value) == "number" and value >= -COUNT_MOST and value <= COUNT_MOST end
+
+--- Whoever may write to the bucket may write anything there. What is none of ours says nothing.
 local function left_of(limit, value, at)
-  local tokens, since = tonumber(value.tokens), tonumber(value.at)
-  if not tokens or not since then return limit.burst end
+  local tokens, since, drawn = value.tokens, value.at, value.drawn
+  if not (is_count(tokens) and is_count(since) and is_count(drawn) and drawn >= 0) then return limit.burst end
   local passed = math.max(0, at - since) -- another server's clock may be behind
-  return math.min(limit.burst, tokens + limit.rate * passed) - (tonumber(value.drawn) or 0)
+  return math.min(limit.burst, tokens + limit.rate * passed) - drawn
 end
 
 --- { revision, tokens, at }: as it was last written; or nil and an error.

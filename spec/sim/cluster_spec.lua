@@ -378,6 +378,26 @@ describe("What hosts share, in virtual time:", function()
       assert.same({ "true none", "nil timeout" }, world:said())
     end)
 
+    it("is full again where somebody has written what is no count", function()
+      hosts(1, [[
+        local limiter = bus.limiter("api", { rate = 10, burst = 5, cluster = true })
+        bus.subscribe("go.HOST", function()
+          local took, tried = pcall(limiter.take, limiter), pcall(limiter.try, limiter)
+          return tostring(took) .. " " .. tostring(tried)
+        end)]])
+      assert.equal("true true", world:request("go.1", "").data)
+      for _, forged in ipairs {
+        '{"tokens":"nan","at":"nan","drawn":1}', '{"tokens":3,"at":"nan","drawn":1}', '{"tokens":3,"at":1,"drawn":"nan"}',
+        '{"tokens":3,"at":1,"drawn":-1e300}', '{"tokens":-1e308,"at":5e9,"drawn":1e308}', '{"tokens":1e999,"at":1,"drawn":0}',
+        '{"tokens":{},"at":[],"drawn":{}}', "{}",
+      } do
+        world:advance "5s"
+        world:publish("$KV.moonbus_locks.limiter.api", forged)
+        local reply = world:request("go.1", "", { timeout = "20s" })
+        assert.equal("true true", reply and reply.data, forged)
+      end
+    end)
+
     it("that would need more than half a day to fill is refused", function()
       hosts(1, [[
         bus.subscribe("go.HOST", function()
