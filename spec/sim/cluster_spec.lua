@@ -387,8 +387,9 @@ describe("What hosts share, in virtual time:", function()
         end)]])
       assert.equal("true true", world:request("go.1", "").data)
       for _, forged in ipairs {
-        '{"tokens":"nan","at":"nan","drawn":1}', '{"tokens":3,"at":"nan","drawn":1}', '{"tokens":3,"at":1,"drawn":"nan"}',
-        '{"tokens":3,"at":1,"drawn":-1e300}', '{"tokens":-1e308,"at":5e9,"drawn":1e308}', '{"tokens":1e999,"at":1,"drawn":0}',
+        '{"tokens":"nan","at":"nan","drawn":1}', '{"tokens":3,"at":"nan","drawn":1}',
+        '{"tokens":3,"at":1,"drawn":"nan"}', '{"tokens":3,"at":1,"drawn":-1e300}',
+        '{"tokens":-1e308,"at":5e9,"drawn":1e308}', '{"tokens":1e999,"at":1,"drawn":0}',
         '{"tokens":{},"at":[],"drawn":{}}', "{}",
       } do
         world:advance "5s"
