@@ -36,31 +36,71 @@ describe("A transport over a socket", function()
     own:close()
   end)
 
-  it("ends within the write deadline, though the server goes on to take a little", function()
+  -- A transport that is connected to the proxy.
+  local function connected()
     local url = ffi.new("char[?]", #front.url + 1, front.url)
     local servers = ffi.new("const char *[1]", { url })
     local options = ffi.new("struct link_options", { servers = servers, server_count = 1,
-      connect_timeout_ns = 5 * NS_PER_S, write_deadline_ns = 1.5 * NS_PER_S })
+      connect_timeout_ns = 5 * NS_PER_S, write_deadline_ns = 1.5 * NS_PER_S, ping_interval_ns = 3600 * NS_PER_S })
     local err = units.err()
     local transport = maker.make(maker, options, clock, EVENTS, err)
     assert(transport ~= nil, ffi.string(err.message))
     local to = ffi.new("struct transport_server", { url = url })
     assert.is_true(transport.kind.connect(transport, to), ffi.string(to.reason))
-    front:trickle()
-    local data, why = ("x"):rep(60 * MB), ffi.new "const char *[1]"
-    local frame = ffi.new("struct link_frame", { subject = "flood", data = data, len = #data })
+    return transport, { url, servers, options, to }
+  end
+
+  local function publish(transport, subject, data)
+    local why = ffi.new "const char *[1]"
+    local frame = ffi.new("struct link_frame", { subject = subject, data = data, len = #data })
     local measured = ffi.new "struct encoded"
     lib.encode_measure(frame, measured)
     local wire = ffi.new("char[?]", measured.size)
     lib.encode(frame, measured, wire)
     local message = lib.encoded_message(measured, wire)
     assert.equal(lib.TRANSPORT_SENT, transport.kind.publish(transport, message, why))
+  end
+
+  local function finish(transport)
+    transport.kind["end_thread"](transport)
+    transport.kind.free(transport)
+  end
+
+  it("ends within the write deadline, though the server goes on to take a little", function()
+    local transport, kept = connected()
+    front:trickle()
+    publish(transport, "flood", ("x"):rep(60 * MB))
     local began = wait.now()
     transport.kind.disconnect(transport)
     local took = wait.now() - began
     assert.is_true(took >= 1.4, "it was all written in " .. took)
     assert.is_true(took < wait.within(5), took .. " s")
-    transport.kind["end_thread"](transport)
-    transport.kind.free(transport)
+    finish(transport)
+    assert.is_table(kept)
+  end)
+
+  it("writes everything when it is asked for a PONG, also where an older one is waited for, or has come", function()
+    local listener = own:connect()
+    local sub = listener:subscribe "told"
+    local transport, kept = connected()
+    local function ping(wait_ms) return tonumber(transport.kind.ping(transport, wait_ms * NS_PER_S / 1000)) end
+    front:delay(300)
+    assert.equal(lib.TRANSPORT_LATE, ping(1))
+    publish(transport, "told", "while it is waited for")
+    assert.equal(lib.TRANSPORT_LATE, ping(1))
+    assert.equal("while it is waited for", assert(sub:next()).data)
+    front:delay(0)
+    wait.eventually(function() return ping(1) == lib.TRANSPORT_PONG end)
+    front:delay(300)
+    assert.equal(lib.TRANSPORT_LATE, ping(1))
+    wait.holds(function() return true end, 0.7) -- its PONG has come meanwhile
+    publish(transport, "told", "when it has come")
+    assert.equal(lib.TRANSPORT_PONG, ping(1))
+    assert.equal("when it has come", assert(sub:next()).data)
+    front:delay(0)
+    transport.kind.disconnect(transport)
+    finish(transport)
+    listener:close()
+    assert.is_table(kept)
   end)
 end)

@@ -242,12 +242,12 @@ bool socket_push(struct transport *transport)
 static uint64_t await_pong(struct socket_transport *socket)
 {
     must_hold(&socket->lock);
-    if (socket->awaited && socket->awaited_in == socket->ended_count)
-        return socket->awaited;
-    socket->awaited = socket_put_ping(socket);
-    socket->awaited_in = socket->ended_count;
+    if (!socket->awaited || socket->awaited_in != socket->ended_count) {
+        socket->awaited = socket_put_ping(socket);
+        socket->awaited_in = socket->ended_count;
+    }
     if (socket->awaited)
-        socket_send(socket);
+        socket_send(socket); /* what was published meanwhile, too */
     return socket->awaited;
 }
 
