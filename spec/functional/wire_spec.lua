@@ -97,6 +97,20 @@ describe("the wire", function()
     end)
   end
 
+  it("says of a connection that is cut what is true, though somebody had asked how slow the server is", function()
+    between = proxy.start(w.server)
+    between:delay(20)
+    local host = run { server = between, config = "return { " .. FAST .. " }" }
+    posix.http(tonumber(host.admin:match "%d+$"), "GET", "/metrics") -- asks; the PONG comes later than is waited for
+    wait.holds(function() return #host:logged "connection to .* lost" == 0 end, 1.5)
+    between:reset()
+    for _, label in ipairs { "consume", "publish" } do
+      assert.matches("closed by the server or the network", host:wait_log(label .. " connection to .* lost").msg)
+    end
+    between:pass()
+    works()
+  end)
+
   it("ends a connection that speaks no NATS any more, says so, and makes another one", function()
     local host = behind()
     between:say "HTTP/1.1 400 Bad Request\\r\\n"

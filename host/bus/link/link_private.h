@@ -178,7 +178,8 @@ struct link {
     uint64_t rtt_asked_ns;  /* when somebody wanted to know it */
     bool rtt_wanted;        /* and the writer has not looked since */
     uint64_t confirm_ns;    /* when what was tried again may be taken as granted; 0: nothing was */
-    uint64_t unanswered_ns; /* since when the server answers no PING of ours; 0: it does */
+    uint64_t unanswered_ns; /* since when the server answers no PING of ours, where the network
+                               would have had the time; 0: it does, or the transport finds out */
     uint64_t complaints[LINK_COMPLAINTS]; /* hashes of permission errors that were logged */
     int complaint_count;
     uint64_t complaints_more, more_told_ns; /* those that found no room, and are not logged yet */

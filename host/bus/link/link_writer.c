@@ -122,7 +122,7 @@ static void flush(struct link *link)
         link->hold_until_ns = clock_now_ns() + HOLD_NS;
     /* It takes longer than frames may wait; the network's own time is known without waiting. */
     uint64_t network_ns = 0;
-    if (rtt_wanted && (pong == TRANSPORT_NO_PONG || pong == TRANSPORT_LATE))
+    if (pong == TRANSPORT_NO_PONG || pong == TRANSPORT_LATE)
         network_ns = link->transport->kind->network_rtt_ns(link->transport);
 
     mutex_lock(&link->lock);
@@ -132,10 +132,10 @@ static void flush(struct link *link)
             link->rtt_ns = clock_now_ns() - now_ns;
         link->unanswered_ns = 0;
         link_subs_confirm(link, asked_ns);
-    } else if (pong != TRANSPORT_NO_PING && !link->unanswered_ns) {
+    } else if (pong == TRANSPORT_NO_PONG && (int64_t)network_ns < wait_ns && !link->unanswered_ns) {
         link->unanswered_ns = asked_ns;
     }
-    if (network_ns)
+    if (rtt_wanted && network_ns)
         link->rtt_ns = network_ns;
     struct flush_wait *wait;
     DL_FOREACH(link->flushes, wait) {

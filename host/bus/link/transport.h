@@ -124,7 +124,8 @@ enum transport_sent {
 enum transport_pong {
     TRANSPORT_PONG,    /* the server has answered: all that was sent before has arrived */
     TRANSPORT_NO_PONG, /* not in time */
-    TRANSPORT_LATE,    /* the same, and the next call waits for that one, and asks for no other */
+    TRANSPORT_LATE,    /* the same, and the next call waits for that one, and asks for no other. By
+                          itself it loses a server that does not answer, and says so (on_error) */
     TRANSPORT_NO_PING, /* it could not be asked: the connection is about to be lost */
 };
 
