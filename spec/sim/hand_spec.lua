@@ -82,6 +82,40 @@ describe("What a worker has in hand, in virtual time", function()
     assert.equal(4 + 15, count(begun()))
   end)
 
+  it("gives back the place of what ends when its worker has been relieved, too", function()
+    -- On one instance: while `first` computes the others wake. Then `second` computes, until its worker is
+    -- relieved, and waits; the first of `single` ends; and `last` computes for long.
+    world:host { settings = { workers = 2 }, scripts = { ["s.lua"] = sim.script [[
+      local function computes(name, pause, burn)
+        bus.subscribe(name, function()
+          bus.sleep(pause)
+          sim.burn(burn)
+          bus.sleep "1s"
+        end)
+      end
+      computes("first", "90ms", 30)
+      computes("second", "100ms", 5)
+      bus.subscribe("single", { concurrency = 1 }, function(msg)
+        if msg.data == "1" then bus.sleep "100ms" end
+        sim.note("single " .. msg.data)
+      end)
+      computes("last", "100ms", 400)
+    ]] } }
+    world:settle()
+    world:publish "first"
+    world:publish "second"
+    world:publish("single", "1")
+    world:publish("single", "2")
+    world:publish "last"
+    world:advance "1s"
+    local at = {}
+    for _, note in ipairs(world:said { at = true }) do
+      local ms, n = note:match "^(%S+) single (%d)$"
+      at[tonumber(n)] = tonumber(ms)
+    end
+    assert.is_true(at[2] - at[1] <= 5, ("%g ms after the first has ended"):format(at[2] - at[1]))
+  end)
+
   it("begins for a millisecond: handlers that compute a little do not add up to a long wait", function()
     serve(script("v", [[sim.burn(0.4)]]), 64)
     world:advance "1s"

@@ -89,10 +89,55 @@ static void after_run(struct delivery *delivery, enum after_run after)
     delivery_release(delivery);
 }
 
+/* The runs that have ended, and whose places nobody has given back yet. */
+static void take_ends(struct hand *hand, struct leftover *leftover)
+{
+    struct instance *instance = hand->instance;
+    struct source *source = NULL;
+    struct hand_end end;
+    int count = 0; /* of that source */
+    while (hand_take_end(hand, &end)) {
+        if (count > 0 && end.source != source) {
+            end_runs(instance, source, count);
+            count = 0;
+        }
+        source = end.source;
+        enum after_run after = end_one(instance, &end, &count);
+        if (!end.delivery || after == AFTER_KEPT)
+            continue;
+        leftover->deliveries[leftover->count] = end.delivery;
+        leftover->after[leftover->count++] = after;
+    }
+    if (count > 0)
+        end_runs(instance, source, count);
+}
+
+static void end_runs_left(const struct leftover *leftover)
+{
+    for (int i = 0; i < leftover->count; i++)
+        after_run(leftover->deliveries[i], leftover->after[i]);
+}
+
+/* What is noted, and lies in a hand that nobody looks at. */
+static void tell_ends(struct instance *instance)
+{
+    struct dispatch *dispatch = instance->scripts->dispatch;
+    struct leftover leftover;
+    leftover.count = 0;
+    dispatch_lock(dispatch);
+    take_ends(instance->hand, &leftover);
+    dispatch_unlock(dispatch);
+    end_runs_left(&leftover);
+}
+
 void checkout_ended(struct instance *instance, struct source *source, struct delivery *delivery)
 {
-    if (hand_note_end(instance->hand, source, delivery))
+    bool goes_on = instance->runnable != NULL;
+    if (hand_note_end(instance->hand, source, delivery, goes_on)) {
+        if (goes_on && hand_is_left(instance->hand))
+            tell_ends(instance);
         return;
+    }
     struct dispatch *dispatch = instance->scripts->dispatch;
     dispatch_lock(dispatch);
     int count = 0;
@@ -189,29 +234,6 @@ struct delivery *checkout_lose(struct instance *instance)
 
 /* --- checking in --- */
 
-/* The runs that have ended, and whose places nobody has given back yet. */
-static void take_ends(struct hand *hand, struct leftover *leftover)
-{
-    struct instance *instance = hand->instance;
-    struct source *source = NULL;
-    struct hand_end end;
-    int count = 0; /* of that source */
-    while (hand_take_end(hand, &end)) {
-        if (count > 0 && end.source != source) {
-            end_runs(instance, source, count);
-            count = 0;
-        }
-        source = end.source;
-        enum after_run after = end_one(instance, &end, &count);
-        if (!end.delivery || after == AFTER_KEPT)
-            continue;
-        leftover->deliveries[leftover->count] = end.delivery;
-        leftover->after[leftover->count++] = after;
-    }
-    if (count > 0)
-        end_runs(instance, source, count);
-}
-
 void checkout_in(struct instance *instance, struct leftover *leftover)
 {
     struct generation *generation = instance->generation;
@@ -236,8 +258,7 @@ void checkout_in(struct instance *instance, struct leftover *leftover)
 
 void checkout_end_leftover(const struct leftover *leftover)
 {
-    for (int i = 0; i < leftover->count; i++)
-        after_run(leftover->deliveries[i], leftover->after[i]);
+    end_runs_left(leftover);
     if (leftover->last)
         instance_free(leftover->last);
 }
@@ -255,8 +276,8 @@ void checkout_return(struct dispatch *dispatch, struct instance *had)
 static void relieve(struct hands *hands, struct hand *hand, struct leftover *leftover)
 {
     source_take_back(hand);
-    take_ends(hand, leftover);
     hand_unwatch(hands, hand);
+    take_ends(hand, leftover);
 }
 
 void checkout_relieve(struct deadline *look)

@@ -47,7 +47,7 @@ void hand_unwatch(struct hands *hands, struct hand *hand)
     must_hold(&hands->dispatch->lock);
     if (!atomic_load_explicit(&hand->watched, memory_order_relaxed))
         return;
-    atomic_store_explicit(&hand->watched, false, memory_order_relaxed);
+    atomic_store(&hand->watched, false);
     DL_DELETE(hands->watched, hand);
 }
 

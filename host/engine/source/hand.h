@@ -86,7 +86,8 @@ void hands_clear(struct hands *hands);
 
 /* Its worker has checked the instance out, and has nothing in hand. */
 void hand_begin(struct hand *hand, struct instance *instance, uint64_t now_ns);
-/* The clock looks after it from now on; and no longer. Again: nothing. */
+/* The clock looks after it from now on; and no longer: before its ends are taken. Again: nothing.
+ */
 void hand_watch(struct hands *hands, struct hand *hand);
 void hand_unwatch(struct hands *hands, struct hand *hand);
 /* One that is watched and whose time is over; NULL: there is none, and the clock looks again when
@@ -113,7 +114,7 @@ static inline void hand_fill(struct hand *hand, struct source *source, struct de
 static inline bool hand_take_end(struct hand *hand, struct hand_end *end)
 {
     unsigned told = atomic_load_explicit(&hand->told, memory_order_relaxed);
-    if (told == atomic_load_explicit(&hand->noted, memory_order_acquire))
+    if (told == atomic_load(&hand->noted))
         return false;
     *end = hand->ended[told];
     atomic_store_explicit(&hand->told, told + 1, memory_order_relaxed);
@@ -135,18 +136,30 @@ static inline struct delivery *hand_next(struct hand *hand, uint64_t now_ns)
 }
 
 /* Notes an end. False: it must be told under the lock now, for it may be long until this hand is
- * looked at. */
+ * looked at. goes_on: its worker has something else to do before it gives the instance back: then
+ * hand_is_left comes next. */
 static inline bool hand_note_end(struct hand *hand, struct source *source,
-                                 struct delivery *delivery)
+                                 struct delivery *delivery, bool goes_on)
 {
     unsigned noted = atomic_load_explicit(&hand->noted, memory_order_relaxed);
     unsigned told = atomic_load_explicit(&hand->told, memory_order_relaxed);
     bool watched = atomic_load_explicit(&hand->watched, memory_order_relaxed);
-    if (noted == HAND_MOST || (noted != told && !watched))
+    if (noted == HAND_MOST || (!watched && (goes_on || noted != told)))
         return false;
     hand->ended[noted] = (struct hand_end){source, delivery};
-    atomic_store_explicit(&hand->noted, noted + 1, memory_order_release);
+    if (goes_on)
+        atomic_store(&hand->noted, noted + 1);
+    else
+        atomic_store_explicit(&hand->noted, noted + 1, memory_order_release);
     return true;
+}
+
+/* Has somebody taken the ends meanwhile, and looks at the hand no more, so that what was noted last
+ * may lie there? In hand_unwatch and in the note above each writes its own before it reads the
+ * other's: one of the two finds it. */
+static inline bool hand_is_left(struct hand *hand)
+{
+    return !atomic_load(&hand->watched);
 }
 
 #endif
