@@ -44,7 +44,7 @@ void api_mirror_open(lua_State *L);  /* mirror, mirror_get, mirror_note */
 void api_later_open(lua_State *L);   /* later_serve, later_token, js_failed ... */
 void api_digest_open(lua_State *L);  /* digest, digest_add, digest_text, base64url, nuid */
 void api_msg_open(lua_State *L);     /* the message object's metatable */
-void api_json_open(lua_State *L);    /* json_encode, json_decode, null, array */
+void api_json_open(lua_State *L);    /* json_encode, json_decode, json_read, null, array */
 void api_plain_open(lua_State *L);   /* a metatable for grips */
 void api_shared_open(lua_State *L);  /* shared, shared_methods */
 void api_permits_open(lua_State *L); /* permit, permit_take, limiter_take ... */
@@ -150,10 +150,10 @@ struct json_reading {
 int api_json_decode(lua_State *L, const char *text, size_t len, const struct json_reading *reading,
                     struct err *err);
 
-/* The options {big = ...} at index (or nil, or a table with other options as well) of the binding,
- * with what the config says where they say nothing. Raises. */
+/* The options {big = ...} at index (or nil) of the binding, with what the config says where they
+ * say nothing. strict: they may have that, too, which is the caller's. Raises. */
 struct json_reading api_json_reading(lua_State *L, int index, const char *binding,
-                                     const char *remedy);
+                                     const char *remedy, bool strict);
 
 /* Plain values that are about to be pushed, which may raise: they hang on a userdata. */
 struct grip {

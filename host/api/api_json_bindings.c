@@ -13,32 +13,30 @@ static int core_json_encode(lua_State *L)
     return 1;
 }
 
-/* The names of the table's fields are those of the list, which ends with NULL. Raises. */
-static void check_names(lua_State *L, int index, const char *binding, const char *const *names)
+/* Raises for names that are none. strict: whether that one is. */
+static void check_names(lua_State *L, int index, const char *binding, bool strict)
 {
     lua_pushnil(L);
     while (lua_next(L, index)) {
         lua_pop(L, 1);
-        const char *const *name = names;
         const char *given = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?";
-        while (*name && strcmp(*name, given) != 0)
-            name++;
-        if (!*name)
-            api_misuse(L, "%s: unknown option \"%.64s\": there are big and strict", binding, given);
+        if (strcmp(given, "big") == 0 || (strict && strcmp(given, "strict") == 0))
+            continue;
+        api_misuse(L, "%s: unknown option \"%.64s\": there %s", binding, given,
+                   strict ? "are big and strict" : "is big");
     }
 }
 
 struct json_reading api_json_reading(lua_State *L, int index, const char *binding,
-                                     const char *remedy)
+                                     const char *remedy, bool strict)
 {
-    static const char *const names[] = {"big", "strict", NULL};
     struct json_reading reading = {.remedy = remedy};
     reading.big = binding_json_big(instance_of(L));
     if (lua_isnoneornil(L, index))
         return reading;
     if (lua_type(L, index) != LUA_TTABLE)
         api_misuse(L, "%s: the options must be a table, got %s", binding, api_type_name(L, index));
-    check_names(L, index, binding, names);
+    check_names(L, index, binding, strict);
     lua_getfield(L, index, "big");
     bool named =
         lua_type(L, -1) == LUA_TSTRING && number_big_named(lua_tostring(L, -1), &reading.big);
@@ -48,20 +46,32 @@ struct json_reading api_json_reading(lua_State *L, int index, const char *bindin
     return reading;
 }
 
-/* core.json_decode(text, options): the value, null as bus.json.null; or nil and an error. */
-static int core_json_decode(lua_State *L)
+/* strict: the options may have that, for the caller. */
+static int decode(lua_State *L, bool strict)
 {
     if (lua_type(L, 1) != LUA_TSTRING)
         return api_misuse(L, "bus.json.decode: the text must be a string, got %s",
                           api_type_name(L, 1));
     size_t len;
     const char *text = lua_tolstring(L, 1, &len);
-    struct json_reading reading =
-        api_json_reading(L, 2, "bus.json.decode", "bus.json.decode(text, { big = \"string\" })");
+    struct json_reading reading = api_json_reading(
+        L, 2, "bus.json.decode", "bus.json.decode(text, { big = \"string\" })", strict);
     struct err err;
     if (api_json_decode(L, text, len, &reading, &err) != 0)
         return api_fail(L, &err);
     return 1;
+}
+
+/* core.json_decode(text, options): the value, null as bus.json.null; or nil and an error. */
+static int core_json_decode(lua_State *L)
+{
+    return decode(L, false);
+}
+
+/* core.json_read(text, options): the same, for modules whose own options have `strict`. */
+static int core_json_read(lua_State *L)
+{
+    return decode(L, true);
 }
 
 /* bus.json.array(table): this table is an array, also when it is empty. */
@@ -90,6 +100,8 @@ void api_json_open(lua_State *L)
     lua_pop(L, 1);
     lua_pushcfunction(L, core_json_encode);
     lua_setfield(L, -2, "json_encode");
+    lua_pushcfunction(L, core_json_read);
+    lua_setfield(L, -2, "json_read");
     lua_pushcfunction(L, core_json_decode);
     lua_setfield(L, -2, "json_decode");
     lua_pushcfunction(L, core_json_array);

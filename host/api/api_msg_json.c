@@ -40,7 +40,7 @@ static int method_json(lua_State *L)
     struct message *message = api_message(L, "json");
     lua_settop(L, 2);
     struct json_reading reading =
-        api_json_reading(L, 2, "msg:json", "msg:json { big = \"string\" }");
+        api_json_reading(L, 2, "msg:json", "msg:json { big = \"string\" }", true);
     bool strict = is_strict(L);
     struct err err;
     if (has_data(message, &err) &&

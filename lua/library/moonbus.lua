@@ -332,7 +332,7 @@ function bus.gather(functions) end
 local HttpAnswer = {}
 
 --- The body as a value; nil and an error (`protocol`) when it is not JSON.
----@param opts? moonbus.JsonOptions
+---@param opts? { big?: moonbus.BigIntegers }
 ---@return any value
 ---@return moonbus.Error? err
 function HttpAnswer:json(opts) end

@@ -18,7 +18,7 @@ local function is_entry(value) return metatable_of(value) == Entry end
 --- { strict = false }. Not bad_payload: what somebody has put says nothing of the message.
 function Entry:json(opts)
   if not is_entry(self) then core.misuse("entry:json: call it with a colon, on an entry of a bucket") end
-  local value, err = core.json_decode(self.value, opts)
+  local value, err = core.json_read(self.value, opts)
   local strict = type(opts) ~= "table" or opts.strict ~= false
   if value == nil then
     err = core.error("protocol", ("the value of the key %q: %s"):format(self.key, err.message))

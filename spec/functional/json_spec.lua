@@ -112,11 +112,13 @@ end)]]
     it("in options that nobody knows are misuse", function()
       run [[return {
   tostring(select(2, pcall(msg.json, msg, { big = "text" }))), tostring(select(2, pcall(msg.json, msg, { bgi = 1 }))),
-  tostring(select(2, pcall(bus.json.decode, "1", "string"))) }]]
+  tostring(select(2, pcall(bus.json.decode, "1", "string"))),
+  tostring(select(2, pcall(bus.json.decode, "1", { strict = false }))) }]]
       local data = ask "1"
       assert.matches('big must be', data)
       assert.matches('unknown option .*bgi.*big and strict', data)
       assert.matches('options must be a table', data)
+      assert.matches('bus.json.decode: unknown option .*strict.*there is big', data) -- it never raises
     end)
   end)
 
