@@ -195,6 +195,11 @@ describe("moonbus test, misused,", function()
     all_say {
       { 's.deliver("echo")', "script.deliver(...): write script:deliver(...), with a colon" },
       { 'assert.equal("x", s:deliver("echo").repli)', 'a result has no "repli": did you mean "reply"?' },
+      { 'assert.equal("ok", s:send("echo"):run().verdict)',
+        'the result of run and advance is of all runs: "verdict" is of one of them: r.runs[1].verdict' },
+      { 'assert.is_nil(s:advance("1s").reply)', 'the result of run and advance is of all runs: deliver gives "reply"' },
+      { 'assert.is_nil(test.advance("1s").delay)',
+        'the result of run and advance is of all runs: "delay" is of one of them: r.runs[1].delay' },
       { 's:delivr "echo"', 'a script has no "delivr": did you mean "deliver"?' },
       { 's.stage:close()', 'a script has no "stage": there are advance, close, deliver' },
       { 'test.lod "a.lua"', 'moonbus.test has no "lod": did you mean "load"?' },

@@ -147,6 +147,34 @@ describe("moonbus test", function()
     assert.equal(2, run({}, "--seed", "x").status)
   end)
 
+  -- The first value fails; what smaller ones do is no word against it.
+  local SHRINKS = [[
+      local test = require "moonbus.test"
+      local runs = 0
+      local function check()
+        runs = runs + 1
+        if runs == 1 then error "too large" end
+        %s
+      end
+      it("is small", function() test.property(test.schema.integer { min = 5, max = 900 }, check) end)]]
+
+  it("fails a property whose smaller values end as pending", function()
+    local ended = run({ ["a_test.lua"] = SHRINKS:format 'pending "later"' }, "--junit", "out.xml", "a_test.lua")
+    assert.same({ 1, "" }, { ended.status, ended.stderr }, ended.stdout)
+    assert.matches("  FAILED  is small\n    a_test.lua:5: too large\n      with %d+\n      in run 1 of 100; again: ",
+      ended.stdout)
+    local file = assert(io.open(ended.folder .. "/out.xml"))
+    local xml = file:read "*a"
+    file:close()
+    assert.matches("stack traceback:\n[^<]*a_test.lua:5: in function", xml)
+  end)
+
+  it("fails it beside a real server, too, where smaller values would take long", function()
+    local ended = run({ ["a_test.lua"] = SHRINKS:format 'test.needs "virtual time"' }, "--server", "a_test.lua")
+    assert.same({ 1, "" }, { ended.status, ended.stderr }, ended.stdout)
+    assert.matches("  FAILED  is small\n    a_test.lua:5: too large\n", ended.stdout)
+  end)
+
   it("runs the tests again when a file changes, and ends with SIGINT", function()
     local folder = w:folder()
     temp.write(folder, "handlers/a.lua", 'require "moonbus".subscribe("a", function() return "1" end)')

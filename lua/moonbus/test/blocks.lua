@@ -75,7 +75,7 @@ end
 -- metatables of strings and the like is there afterwards, too.
 function M.try(run, name, stays)
   live.begin()
-  local failure = session.call(run, raised, name, stays)
+  local failure = session.call(run, raised.failure, name, stays)
   if failure and live.reason then failure.pending = live.reason end
   return failure
 end

@@ -18,6 +18,11 @@ function M.begin()
   M.reason, began = nil, os.time()
 end
 
+-- What was given up was only a try of a test that has failed already.
+function M.forget()
+  M.reason = nil
+end
+
 -- Ends the test that runs as one that was not run.
 function M.give_up(reason)
   M.reason = reason

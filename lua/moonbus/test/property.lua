@@ -4,6 +4,7 @@ local blame = require "moonbus.test.blame"
 local check = require "moonbus.schema_check"
 local checks = require "moonbus.test.checks"
 local generate = require "moonbus.test.generate"
+local live = require "moonbus.test.live"
 local raised = require "moonbus.test.raised"
 local schema = require "moonbus.schema"
 local show = require "moonbus.show"
@@ -48,8 +49,9 @@ local function text_of(value)
 end
 
 local function tell(failure, value, run, runs, steps, seed)
-  error(("%s\n  with %s\n  in run %d of %d%s; again: moonbus test --seed %d"):format(failure.message, text_of(value),
-    run, runs, steps > 0 and (", made smaller %d times"):format(steps) or "", seed), 0)
+  local message = ("%s\n  with %s\n  in run %d of %d%s; again: moonbus test --seed %d"):format(failure.message,
+    text_of(value), run, runs, steps > 0 and (", made smaller %d times"):format(steps) or "", seed)
+  error(raised.again(message, failure.traceback), 0)
 end
 
 -- between: is called after each run.
@@ -60,15 +62,18 @@ local function try(node, fn, options, seed, between)
     if why then blame("test.property: %s", why) end
     local failure
     local function fails(given)
-      local ok, found = xpcall(function() fn(given) end, raised)
+      local ok, found = xpcall(function() fn(given) end, raised.failure)
       between()
-      if not ok then failure = found end
-      return not ok
+      -- That a smaller value ends as pending is no word on the one that failed.
+      if ok or failure and is_pending(found) then return false end
+      failure = found
+      return true
     end
     if fails(check.copy(value)) then
       if is_pending(failure) then error(failure.message, 0) end
       local steps = 0
       if value ~= nil then value, steps = shrink.find(value, node, fails, SHRINKS) end
+      live.forget()
       return tell(failure, value, run, options.runs or RUNS, steps, own)
     end
   end

@@ -1,6 +1,10 @@
 -- What was raised, of any type, as a failure: message, traceback.
 local show = require "moonbus.show"
 
+local M = {}
+
+local kept = setmetatable({}, { __mode = "k" }) -- what again() made -> its failure
+
 local function text_of(value)
   if type(value) == "string" then return value end
   if value == nil or type(value) == "boolean" then return "raised " .. tostring(value) end
@@ -41,9 +45,19 @@ local OVERFLOW = "stack overflow"
 local HAS_PLACE = "^[^\n]-:%d+: "
 
 -- A handler of xpcall. What has no place gets the one of who raised it.
-return function(value)
+function M.failure(value)
+  if kept[value] then return kept[value] end
   local text = text_of(value)
   local bare = type(value) ~= "string" or value == OVERFLOW -- LuaJIT says no place then
   if bare and not text:find(HAS_PLACE) then text = (place_of(2) or "") .. text end
   return { message = text, traceback = traceback_of(debug.traceback("", 2)) }
 end
+
+-- What raises a failure again: with other words, and the traceback of the first time.
+function M.again(message, traceback)
+  local value = {}
+  kept[value] = { message = message, traceback = traceback }
+  return value
+end
+
+return M

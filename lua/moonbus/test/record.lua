@@ -1,5 +1,6 @@
 -- What a host did from one moment on, read from its log and from what it sent: the result of
 -- script:deliver, script:run and script:advance.
+local blame = require "moonbus.test.blame"
 local cjson = require "cjson"
 local handle = require "moonbus.test.handle"
 local keys = require "moonbus.cluster_key"
@@ -141,21 +142,36 @@ local function complete(record)
   end
 end
 
--- What a result has, though perhaps not this one.
-local FIELDS = {}
-for name in ([[verdict attempt stream consumer sequence handler subject delay error reply raw_reply reply_headers
-  published requests http offloaded dead_letters dead_letter logged runs]]):gmatch "%S+" do
-  FIELDS[name] = true
+local function set_of(text)
+  local set = {}
+  for name in text:gmatch "%S+" do set[name] = true end
+  return set
 end
-local unknown = { __index = function(_, name)
+
+-- What a result has, though perhaps not this one; and what only one of deliver has, which tells of one run.
+local FIELDS = set_of [[verdict attempt stream consumer sequence handler subject delay error reply raw_reply
+  reply_headers published requests http offloaded dead_letters dead_letter logged runs]]
+local OF_ONE = set_of "verdict attempt stream consumer sequence handler subject delay"
+local OF_A_REPLY = set_of "reply raw_reply reply_headers"
+
+local of_one = { __index = function(_, name)
   if not FIELDS[name] then return handle.unknown("a result", name, FIELDS) end
 end }
 
--- A result as tests get it: a name that none has is a slip of the pen, which would be nil for ever. Other values as
--- they are.
+local of_all = { __index = function(_, name)
+  if OF_ONE[name] then
+    blame('the result of run and advance is of all runs: "%s" is of one of them: r.runs[1].%s', name, name)
+  elseif OF_A_REPLY[name] then
+    blame('the result of run and advance is of all runs: deliver gives "%s"', name)
+  end
+  return of_one.__index(nil, name)
+end }
+
+-- A result as tests get it: a name that none has is a slip of the pen, which would be nil for ever; so would be the
+-- verdict of many runs. Other values as they are.
 function M.strict(result)
   if type(result) ~= "table" or not rawget(result, "runs") then return result end
-  return setmetatable(result, unknown)
+  return setmetatable(result, rawget(result, "verdict") and of_one or of_all)
 end
 
 -- run: the one that the result tells of; nil: of all together.
