@@ -10,6 +10,7 @@ local core = require("moonbus.core")
 local options = require("moonbus.options_shared")
 local permits = require("moonbus.permits")
 local task = require("moonbus.task")
+local methods_of = require("moonbus.methods")
 local misuse = core.misuse
 
 --- How long those that wait for a load can learn that it failed, in seconds.
@@ -18,7 +19,8 @@ local FAILURE_KEPT = 60
 local LOAD_MOST = 86400
 
 local Cache = { __metatable = "cache" }
-Cache.__index = Cache
+Cache.__index = methods_of(Cache, "cache",
+  { fetch = "get", load = "get", put = "set", remove = "delete", invalidate = "delete", clear = "flush" })
 local caches = setmetatable({}, { __mode = "k" })
 
 function Cache:__tostring()

@@ -2,6 +2,7 @@
 --- are here.
 local core = require("moonbus.core")
 local logged = require("moonbus.logged")
+local methods_of = require("moonbus.methods")
 local nearest = require("moonbus.nearest")
 local options = require("moonbus.late")("moonbus.options_http")
 local resumed = require("moonbus.task").resumed
@@ -234,7 +235,8 @@ for name, method in pairs(METHODS) do
 end
 
 local CLIENT = {
-  __index = Client, __metatable = "client",
+  __metatable = "client",
+  __index = methods_of(Client, "client", { fetch = "get", send = "request", del = "delete", call = "request" }),
   __newindex = function() misuse("client: its options are stated when it is made") end,
   __tostring = function(client) return "client " .. (client_options[client].base or "of any server") end,
 }

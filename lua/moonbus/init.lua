@@ -5,6 +5,7 @@ local middleware = require("moonbus.middleware") -- first: it sees what is regis
 local cache = require("moonbus.cache")
 local http = require("moonbus.http")
 local logged = require("moonbus.logged")
+local methods_of = require("moonbus.methods")
 local module_of = require("moonbus.members")
 local nearest = require("moonbus.nearest")
 local offload = require("moonbus.offload")
@@ -118,7 +119,8 @@ function M.shared(name, opts)
   return core.shared(name, opts.size, opts.evict)
 end
 
-local store = core.shared_methods
+local store = methods_of(core.shared_methods, "shared", { put = "set", remove = "delete", clear = "flush",
+  flush_all = "flush", get_keys = "keys", increment = "incr", decr = "incr", safe_set = "set", safe_add = "add" })
 local set, add, replace, incr = store.set, store.add, store.replace, store.incr
 local expire, keys = store.expire, store.keys
 

@@ -17,10 +17,12 @@ local options = require("moonbus.options_kv")
 local publish = require("moonbus.publish")
 local subjects_of = require("moonbus.kv_subjects")
 local watch = require("moonbus.kv_watch")
+local methods_of = require("moonbus.methods")
 require("moonbus") -- finishes the methods of messages
 
 local Bucket = {}
-Bucket.__index = Bucket
+Bucket.__index = methods_of(Bucket, "bucket",
+  { set = "put", add = "create", remove = "delete", list = "keys", compare_and_set = "update", subscribe = "watch" })
 Bucket.__metatable = "bucket"
 
 --- bucket -> { name, stream, known = what the server has told of it }

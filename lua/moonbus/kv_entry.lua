@@ -3,9 +3,13 @@
 ---     local entry = kv_entry.of("config", "users.7", message)
 ---     entry.operation   -- "PUT", "DEL" or "PURGE"
 local core = require("moonbus.core")
+local methods_of = require("moonbus.methods")
 
 local Entry = {}
-Entry.__index = Entry
+Entry.__index = methods_of(Entry, "entry",
+  { data = "value", raw = "value", seq = "revision", sequence = "revision", op = "operation", timestamp = "created" },
+  { bucket = true, key = true, value = true, revision = true, created = true, operation = true, delta = true,
+    stale = true })
 Entry.__metatable = "entry"
 
 -- No script can give this metatable to a table of its own. A weak table of all entries in its place would be

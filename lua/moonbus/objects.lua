@@ -19,10 +19,12 @@ local options = require("moonbus.options_objects")
 local publish = require("moonbus.publish")
 local task = require("moonbus.task")
 local watch = require("moonbus.objects_watch")
+local methods_of = require("moonbus.methods")
 require("moonbus") -- finishes the methods of messages
 
 local Bucket = {}
-Bucket.__index = Bucket
+Bucket.__index = methods_of(Bucket, "object bucket",
+  { set = "put", store = "put", remove = "delete", read = "open", keys = "list", status = "info" })
 Bucket.__metatable = "object bucket"
 
 local names = setmetatable({}, { __mode = "k" })

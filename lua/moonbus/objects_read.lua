@@ -3,6 +3,7 @@
 local core = require("moonbus.core")
 local js_api = require("moonbus.js_api")
 local messages = require("moonbus.messages")
+local methods_of = require("moonbus.methods")
 local task = require("moonbus.task")
 
 --- Of an object of so few chunks each is asked for; of others the stream is read.
@@ -95,7 +96,7 @@ local function next_piece(reader)
   return piece
 end
 
-local methods = {}
+local methods = methods_of({}, "object", nil, { info = true })
 
 --- Nothing more is wanted.
 function methods.close(reader)

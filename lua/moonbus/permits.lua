@@ -3,6 +3,7 @@
 --- cluster_limiter); what is held ends with the function that took it.
 local core = require("moonbus.core")
 local late = require("moonbus.late")
+local methods_of = require("moonbus.methods")
 local cluster_limiter = late("moonbus.cluster_limiter")
 local cluster_lock = late("moonbus.cluster_lock")
 local options = require("moonbus.options_shared")
@@ -37,7 +38,9 @@ local function handle_of(kind, object, method)
 end
 
 for kind, per in pairs(PER_KIND) do
-  per.class.__index, per.class.__metatable = per.class, kind
+  per.class.__index = methods_of(per.class, kind, { unlock = "release", free = "release", is_held = "held" },
+    { token = true })
+  per.class.__metatable = kind
   per.class.__tostring = function(object)
     local handle = per.objects[object]
     return kind .. (handle and is_held(handle) and " (held)" or " (given back)")
@@ -123,7 +126,8 @@ end
 -- Limiters ----------------------------------------------------------------------------------------
 
 local Limiter = { __metatable = "limiter" }
-Limiter.__index = Limiter
+Limiter.__index = methods_of(Limiter, "limiter",
+  { acquire = "take", wait = "take", incoming = "try", allow = "try", try_take = "try" })
 local limits = setmetatable({}, { __mode = "k" })
 
 function Limiter:__tostring()

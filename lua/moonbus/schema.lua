@@ -6,6 +6,7 @@
 local core = require("moonbus.core")
 local common = require("moonbus.options_kinds")
 local late = require("moonbus.late")
+local methods_of = require("moonbus.methods")
 local check = late("moonbus.schema_check")
 local json = late("moonbus.schema_json")
 local read = late("moonbus.schema_read")
@@ -263,7 +264,7 @@ end
 -- bus.schema --------------------------------------------------------------------------------------
 
 local Validator = { __metatable = false }
-Validator.__index = Validator
+Validator.__index = methods_of(Validator, "schema", { validate = "check", parse = "check", test = "check" })
 
 local schemas = setmetatable({}, { __mode = "k" })
 
@@ -276,7 +277,10 @@ function Validator:check(value)
   return result
 end
 
-M.public = setmetatable(constructors, {
+local ELSEWHERE = { text = "string", int = "integer", float = "number", list = "array", dict = "map", record = "object",
+  one_of = "enum", union = "any_of", nullable = "optional" }
+
+M.public = methods_of(constructors, "bus.schema", ELSEWHERE, nil, {
   __call = function(_, definition)
     if definition == nil then common.misuse("bus.schema: a schema is missing") end
     local validator = setmetatable({}, Validator)

@@ -3,8 +3,7 @@
 ---
 ---     service ── group("v1") ── group("orders") ── endpoint("create")      v1.orders.create
 local core = require("moonbus.core")
-local logged = require("moonbus.logged")
-local nearest = require("moonbus.nearest")
+local methods_of = require("moonbus.methods")
 local options = require("moonbus.options_service")
 local schema = require("moonbus.schema")
 local misuse = core.misuse
@@ -14,18 +13,14 @@ local DEFAULT_QUEUE = "q"
 --- object -> { service =, prefix =, queue =, stats = }
 local states = setmetatable({}, { __mode = "k" })
 
-local methods = {}
+local methods = methods_of({}, "service", { add_endpoint = "endpoint", add_group = "group" })
 
 local Class = {
   __index = function(_, name)
-    if methods[name] then return methods[name] end
-    local shown = type(name) == "string" and "." .. name or ("[%s]"):format(logged(name))
     if name == "stop" then
       misuse("service:stop: a service ends with its script: take it out of the script, or the file away, and reload")
     end
-    local meant = type(name) == "string" and nearest(name, { "endpoint", "group" })
-    return misuse(("service%s: there is no such method: %s"):format(shown,
-      meant and ("did you mean %q?"):format(meant) or "there are endpoint, group"))
+    return methods[name]
   end,
   __newindex = function() misuse("service: its fields cannot be set") end,
   __tostring = function(object)

@@ -249,6 +249,74 @@ print(long)]]
     end)
   end)
 
+  describe("a name that no object has", function()
+    local TOP = [[
+local kv, objects = require "moonbus.kv", require "moonbus.objects"
+local of = {
+  bucket = kv.bucket { name = "b" }, files = objects.bucket { name = "f" }, store = bus.shared "s",
+  cache = bus.cache("c", { load = print }), limiter = bus.limiter("l", { rate = 1 }),
+  client = bus.http.client {}, schema = bus.schema "string", make = bus.schema,
+  service = bus.service { name = "x", version = "1.0.0" },
+}]]
+
+    it("raises, and tells which was meant, or all that there are", function()
+      local got = ask([[
+of.lock = bus.lock "l"
+of.bucket:put("k", "v")
+of.entry = of.bucket:get "k"
+of.files:put("k", "v")
+of.reader = of.files:open "k"
+local all = {}
+for each in ("bucket.gett bucket.set bucket.quantity files.set files.quantity store.put store.quantity cache.fetch " ..
+  "cache.quantity limiter.acquire limiter.quantity client.fetch client.quantity schema.validate make.text " ..
+  "make.quantity service.add_endpoint service.endpont entry.data entry.quantity reader.quantity lock.unlock " ..
+  "lock.quantity"):gmatch "%S+" do
+  local object, name = each:match "(.+)%.(.+)"
+  local ok, why = pcall(function() return of[object][name] end)
+  all[#all + 1] = tostring(ok) .. " " .. tostring(why)
+end
+return table.concat(all, "\n")]], { top = TOP })
+      local METHODS, FIELDS = "there is no such method: ", "there is no such field: "
+      local lines = {
+        "bucket.gett: " .. METHODS .. 'did you mean "get"?', "bucket.set: " .. METHODS .. 'did you mean "put"?',
+        "bucket.quantity: " .. METHODS ..
+          "there are create, delete, get, history, keys, purge, put, update, watch",
+        "object bucket.set: " .. METHODS .. 'did you mean "put"?',
+        "object bucket.quantity: " .. METHODS .. "there are delete, get, info, list, open, put, watch",
+        "shared.put: " .. METHODS .. 'did you mean "set"?',
+        "shared.quantity: " .. METHODS ..
+          "there are add, delete, expire, flush, get, incr, keys, replace, set, stats, ttl",
+        "cache.fetch: " .. METHODS .. 'did you mean "get"?',
+        "cache.quantity: " .. METHODS .. "there are delete, flush, get, set",
+        "limiter.acquire: " .. METHODS .. 'did you mean "take"?',
+        "limiter.quantity: " .. METHODS .. "there are take, try",
+        "client.fetch: " .. METHODS .. 'did you mean "get"?',
+        "client.quantity: " .. METHODS .. "there are delete, get, head, patch, post, put, request",
+        "schema.validate: " .. METHODS .. 'did you mean "check"?',
+        'bus.schema.text: there is no such function: did you mean "string"?',
+        "bus.schema.quantity: there is no such function: " ..
+          "there are any_of, array, default, enum, integer, map, number, object, optional, string",
+        "service.add_endpoint: " .. METHODS .. 'did you mean "endpoint"?',
+        "service.endpont: " .. METHODS .. 'did you mean "endpoint"?',
+        "entry.data: " .. FIELDS .. 'did you mean "value"?',
+        "entry.quantity: " .. FIELDS ..
+          "there are bucket, created, delta, json, key, operation, revision, stale, value",
+        "object.quantity: " .. FIELDS .. "there are close, info",
+        "lock.unlock: " .. FIELDS .. 'did you mean "release"?',
+        "lock.quantity: " .. FIELDS .. "there are held, release, token",
+      }
+      assert.equal("false handler.lua:0: " .. table.concat(lines, "\nfalse handler.lua:0: "),
+        (got:gsub("handler.lua:%d+", "handler.lua:0")))
+    end)
+
+    it("is nil where it has none as yet", function()
+      assert.equal("nil nil nil nil", (ask([[
+of.bucket:put("k", "v")
+local entry = of.bucket:get "k"
+return ("%s %s %s %s"):format(bus.lock("l").token, of.bucket.__name, entry.stale, entry.delta)]], { top = TOP })))
+    end)
+  end)
+
   describe("a name that no message has", function()
     for wrong, meant in pairs { date = "data", sbject = "subject", body = "data", seq = "sequence", respnd = "respond",
       nack = "nak" } do

@@ -172,7 +172,7 @@ it("loads", function() test.load "a_test.lua" end)]]
     assert.equal(2, ended.status)
     assert.matches("--coverage", ended.stderr, 1, true)
     ended = run('it("x", function() test.needs "luck" end)')
-    assert.matches('a_test.lua:3: test%.needs: "virtual time", got luck', ended.stdout)
+    assert.matches('a_test.lua:3: test.needs: expected "virtual time", got "luck"', ended.stdout)
   end)
 
   -- All of them take minutes: backoffs are real.

@@ -92,7 +92,7 @@ end
 
 -- What the rest of a test needs: one that does not have it ends as pending.
 function M.needs(what)
-  if what ~= "virtual time" then blame('test.needs: "virtual time", got %s', tostring(what)) end
+  if what ~= "virtual time" then blame('test.needs: expected "virtual time", got %s', checks.show(what)) end
   live.needs(stage.is_live(), what)
 end
 

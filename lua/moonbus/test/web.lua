@@ -55,7 +55,7 @@ function M.add(script, url, answer, options)
     checks.refuse("stub_http", "URL", 'a URL, in which a * stands for anything ("https://api.example.com/*")', url)
   end
   if not url:find "^%*" and not url:find "^https?://" then
-    blame('stub_http: URL: "%s" is whole, or begins with a *: "https://%s"', url, url)
+    blame('stub_http: "%s": expected a whole URL ("https://%s"), or one that begins with a *', url, url)
   end
   if type(answer) ~= "function" then answer = complete("stub_http", answer) end
   options = checks.check("stub_http", options, OPTIONS)
