@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "base/value.h"
 #include "bus/retry.h"
 
@@ -219,6 +220,33 @@ int jetstream_stream_of(struct jetstream *js, const char *subject, char *stream,
     cJSON_Delete(reply);
     cJSON_Delete(body);
     return found;
+}
+
+#define NAMES_MOST 10
+
+int jetstream_no_stream(struct jetstream *js, const char *stream)
+{
+    char server[256];
+    struct err err;
+    struct text names;
+    cJSON *reply = jetstream_call(js, "STREAM.NAMES", NULL, NULL, &err);
+    const cJSON *streams = json_field(reply, "streams"), *name;
+    int count = 0;
+    text_init(&names);
+    cJSON_ArrayForEach(name, streams) {
+        if (++count > NAMES_MOST)
+            break;
+        text_printf(&names, "%s%s", count > 1 ? ", " : "; there are ", cJSON_GetStringValue(name));
+    }
+    if (count > NAMES_MOST)
+        text_puts(&names, "...");
+    else if (reply && count == 0)
+        text_puts(&names, "; there is no stream on it at all");
+    client_failed(js->client, "not_found: there is no stream \"%s\" on %s%s", stream,
+                  client_server(js->client, server, sizeof server), names.len ? names.bytes : "");
+    text_clear(&names);
+    cJSON_Delete(reply);
+    return CLI_FAILED;
 }
 
 /* ---- publishing ---- */

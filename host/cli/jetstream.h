@@ -50,6 +50,9 @@ int jetstream_last(struct jetstream *js, const char *stream, const char *subject
 int jetstream_stream_of(struct jetstream *js, const char *subject, char *stream, size_t size,
                         struct err *err);
 
+/* Says that there is no such stream, and which there are. CLI_FAILED. */
+int jetstream_no_stream(struct jetstream *js, const char *stream);
+
 /* Publishes and waits until it is stored. *tries: how often it was sent. Its headers must have a
  * Nats-Msg-Id, which every try uses. */
 int jetstream_publish(struct jetstream *js, const struct outgoing *message, struct receipt *receipt,

@@ -364,6 +364,8 @@ static int look_at_stream(struct redrive *redrive, uint64_t *first)
                              "%s: is JetStream enabled on the server and for "
                              "this account?",
                              err.message);
+    if (!info && err.code == ERR_NOT_FOUND)
+        return jetstream_no_stream(&redrive->js, redrive->stream);
     if (!info)
         return client_failed(&redrive->client, "stream \"%s\": %s: %s", redrive->stream,
                              err_name(err.code), err.message);

@@ -81,9 +81,6 @@ static int look(struct stored_reader *reader, bool *anew, struct err *err)
 
 static int print_failure(const struct stored_reader *reader, const struct err *err)
 {
-    if (err->code == ERR_NOT_FOUND)
-        return client_failed(reader->client, "stream \"%s\": %s: %s", reader->stream,
-                             err_name(err->code), err->message);
     if (err->code == ERR_NO_RESPONDERS)
         return client_failed(reader->client,
                              "%s: is JetStream enabled on the server and for this account?",
@@ -316,7 +313,10 @@ static int begin_reading(struct stored_reader *reader, const struct stored_start
     int status = find_stream(reader);
     if (status)
         return status;
-    if (look(reader, &anew, &err) != 0 || find_place(reader, start, &err) != 0)
+    int code = look(reader, &anew, &err);
+    if (code == ERR_NOT_FOUND)
+        return jetstream_no_stream(&reader->js, reader->stream);
+    if (code || find_place(reader, start, &err) != 0)
         return print_failure(reader, &err);
     say_note(reader->client->cli, "stream %s on %s, last sequence %llu", reader->stream,
              client_server(reader->client, server, sizeof server),

@@ -480,7 +480,7 @@ describe("moonbus redrive", function()
   it("exits 1 when there is no such stream", function()
     local run = redrive()
     assert.equal(1, run.status)
-    has(run.stderr, '"DEAD"', "not_found")
+    has(run.stderr, 'not_found: there is no stream "DEAD" on nats://', "; there ")
   end)
 
   it("exits 1, and puts nothing back, when nothing can be deleted from the stream", function()

@@ -170,7 +170,13 @@ describe("moonbus shadow", function()
     local before = w.client:message("ORDERS", 1)
     assert.is_truthy(before)
     w.client:purge "ORDERS"
-    has(ends(shadow(OLD), 1), "no input of ORDERS/billing since 1h ago", "0 inputs: 0 equal, 0 differ")
+    has(ends(shadow(OLD), 1), "no input of ORDERS/billing since 1h ago: the stream is empty",
+      "0 inputs: 0 equal, 0 differ")
+    w.client:store("orders.created", '{"id":7,"price":1}')
+    wait.eventually(function()
+      local said = ends(shadow(OLD, "--since", "1ms"), 1)
+      return said:find("no input of ORDERS/billing since 1ms ago: what the stream holds is older (--since)", 1, true)
+    end, 20)
   end)
 
   it("leaves out what --ignore names", function()
@@ -274,6 +280,12 @@ describe("moonbus shadow", function()
     has(select(2, ends(cli("new.lua"), 2)), "which inputs? --stream STREAM")
     has(select(2, ends(cli("--stream", "ORDERS"), 2)), "PATH is missing")
     has(select(2, ends(cli("nope.lua", "--stream", "ORDERS"), 2)), "nope.lua: No such file")
+    has(select(2, ends(shadow('require "moonbus".subscribe("a", function() end)'), 2)),
+      "no durable of new.lua is of the stream ORDERS: it has no durable")
+    has(select(2, ends(shadow(STREAMS .. [[
+      js.consume("OUT", { durable = "o" }, function() end)
+      js.consume("OTHER", { durable = "p" }, function() end)]]), 2)),
+      "no durable of new.lua is of the stream ORDERS: there are OTHER/p, OUT/o")
     temp.write(folder, "other.lua", 'require "moonbus.jetstream".consume("NOPE", { durable = "d" }, function() end)')
     has(select(2, ends(cli("other.lua", "--stream", "NOPE"), 1)), 'there is no stream "NOPE"',
       "DEAD, ORDERS, OTHER, OUT")

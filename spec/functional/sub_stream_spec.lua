@@ -171,9 +171,11 @@ describe("moonbus sub --stream", function()
   end)
 
   it("names a stream that is not there, and what does not go together", function()
+    w.client:stream("ORDERS", { "orders.>" })
     local run = sub("--stream", "NOWHERE")
     assert.equal(1, run.status)
-    assert.matches('stream "NOWHERE": not_found', run.stderr)
+    assert.matches('^moonbus sub: not_found: there is no stream "NOWHERE" on nats://[%w.:]+; there are [%w_, ]*ORDERS',
+      run.stderr)
     for _, case in ipairs {
       { "--all and --last: one place to begin at", "--stream", "A", "--all", "--last" },
       { "--json and --raw: one of them", "a", "--json", "--raw" },

@@ -30,6 +30,16 @@ local function names_of(list)
   return table.concat(names, ", ")
 end
 
+local function explain_none(path, stream, all)
+  local names = {}
+  for _, each in ipairs(all) do
+    if each.stream then names[#names + 1] = each.stream .. "/" .. each.durable end
+  end
+  table.sort(names)
+  return ("no durable of %s is of the stream %s: %s"):format(path, stream,
+    #names == 0 and "it has no durable" or "there are " .. table.concat(names, ", "))
+end
+
 local function choose(options)
   local found, why = handlers.load(options.handlers)
   if not found then return nil, why end
@@ -45,7 +55,7 @@ local function choose(options)
     end
   end
   local path = options.handlers[1]
-  if #able == 0 then return nil, ("no durable of %s is of the stream %s"):format(path, options.stream) end
+  if #able == 0 then return nil, explain_none(path, options.stream, found.handlers) end
   if #chosen == 0 then
     return nil, ('%s has no durable "%s" of %s: there are %s'):format(path, options.handler, options.stream,
       names_of(able))
@@ -225,9 +235,12 @@ local function shadow_all(options, handler)
   local first
   first, why = stored.find_time(server, options.stream, info, since)
   if not first then return complain(FAILED, "%s", why) end
+  local none
+  if info.messages == 0 then none = "the stream is empty" end
+  if info.messages > 0 and first > info.last then none = "what the stream holds is older (--since)" end
   local ignored = assert(compare.ignoring(options.ignored))
   local self = setmetatable({ options = options, handler = handler, waiting = {}, waiting_bytes = 0,
-    seen = {}, subjects = info.subjects, tally = tally.new(options), ignored = ignored,
+    seen = {}, subjects = info.subjects, tally = tally.new(options, none), ignored = ignored,
     stored = stored.new(server, options.stream, handler.durable, since) }, shadow)
   local ok, failed = pcall(function()
     for _, stream in ipairs(options.outputs) do self.stored:add(stream) end

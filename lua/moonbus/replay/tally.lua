@@ -8,9 +8,10 @@ local M = {}
 
 local KEPT_MOST, PRINTED_MOST = 1000, 50
 
-function M.new(options)
-  return setmetatable({ options = options, inputs = 0, differing = 0, not_comparable = 0, core_published = 0,
-    compared = {}, list = {}, found = 0, unanswered = {}, unanswered_names = {},
+-- none: why there is no input, where that is known.
+function M.new(options, none)
+  return setmetatable({ options = options, none = none, inputs = 0, differing = 0, not_comparable = 0,
+    core_published = 0, compared = {}, list = {}, found = 0, unanswered = {}, unanswered_names = {},
     losses = {} }, tally)
 end
 
@@ -95,7 +96,8 @@ end
 
 local function print_all(self, handler, streams)
   if self.inputs == 0 then
-    put("no input of %s since %s ago", handler.handler, self.options.since_shown)
+    put("no input of %s since %s ago%s", handler.handler, self.options.since_shown,
+      self.none and ": " .. self.none or "")
   else
     put("%s #%.0f to #%.0f, %s of %s, compared with %s", handler.stream, self.first, self.last, handler.durable,
       handler.script, #streams > 0 and table.concat(streams, ", ") or "nothing: it publishes to no stream")
