@@ -331,8 +331,8 @@ local function host_module(env, options, name)
   elseif name == "_G" then
     return env
   elseif name:find("^moonbus%.") then
-    misuse(('require: %q is internal; scripts have "moonbus", "moonbus.jetstream", "moonbus.kv" and "moonbus.objects"')
-      :format(name))
+    misuse(("require: %q is %s"):format(name, name == "moonbus.test" and "for tests, which `moonbus test` runs"
+      or 'internal; scripts have "moonbus", "moonbus.jetstream", "moonbus.kv" and "moonbus.objects"'))
   end
   for _, library in ipairs(LIBRARIES) do
     if name == library then return env[library] end

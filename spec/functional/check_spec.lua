@@ -64,6 +64,14 @@ describe("moonbus check", function()
     return result
   end
 
+  it("says of a test that it is none of the handlers", function()
+    local folder = lay_out { ["a_test.lua"] = 'local test = require "moonbus.test"' }
+    local run = check(folder, "handlers/a_test.lua")
+    assert.equal(2, run.status)
+    assert.matches('a_test.lua:1: require: "moonbus.test" is for tests, which `moonbus test` runs\n',
+      run.stdout .. run.stderr, 1, true)
+  end)
+
   describe("judges", function()
     for name, severity in temp.read "host/judge/judge_table.c":gmatch '\n%s*{"([%l_]+)",%s*JUDGE_(%u+)' do
       severity = severity:lower()

@@ -46,6 +46,22 @@ describe("moonbus init", function()
     end
   end)
 
+  it("has types of what test files and the config have besides, so that none of it is unknown to an editor", function()
+    local shop = make()
+    local types = temp.read(shop .. "/types/moonbus/globals.lua")
+    temp.write(shop, "own_test.lua", [[
+      local names = {}
+      for name in pairs(_G) do names[#names + 1] = name ~= "_G" and name or nil end
+      it("looks", function() print("own: " .. table.concat(names, " ")) end)]])
+    local own = moonbus(shop, "test", "own_test.lua").stdout:match "own: ([^\n]*)"
+    assert.matches("describe", own)
+    for name in (own .. " env secret"):gmatch "%S+" do
+      assert.matches("\n%-%-%-@type [^\n]+\n" .. name .. " = nil\n", types)
+    end
+    -- A name of luassert that none of its fields has is none to warn of.
+    assert.matches("%-%-%-@field %[string%] any\n", types)
+  end)
+
   it("runs: the handlers serve under dev as their comment says", function()
     local shop = make()
     local host = w:run { command = "dev", folder = shop, level = false }

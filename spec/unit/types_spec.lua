@@ -157,7 +157,8 @@ local function define(block, name)
   block.known.types[name] = true
 end
 
-function tags.meta(_, text) assert(text:find "^[%w.]+$", "a module's name") end
+-- _: none that can be required.
+function tags.meta(_, text) assert(text == "_" or text:find "^[%w.]+$", "a module's name") end
 
 function tags.class(block, text, place)
   local name, parents = text:match "^([%w_.]+)%s*:?%s*(.*)$"
