@@ -325,6 +325,26 @@ static void push_traceback(lua_State *L, lua_State *at, int level)
         luaL_traceback(L, at, NULL, level);
 }
 
+/* LuaJIT has lost the line of the innermost function with its coroutine; the error's text had it.
+ */
+static void put_line(struct failure *failure)
+{
+    static const char head[] = "stack traceback:\n\t";
+    const char *text = failure->traceback, *file = failure->file;
+    if (!text || !file || strncmp(text, head, sizeof head - 1) != 0)
+        return;
+    size_t len = sizeof head - 1 + strcspn(text + sizeof head - 1, ":\n"), name_len = strlen(file);
+    bool lost = text[len] == ':' && text[len + 1] == ' ' && len >= sizeof head - 1 + name_len &&
+                memcmp(text + len - name_len, file, name_len) == 0;
+    size_t size = strlen(text) + 16;
+    char *whole = lost ? malloc(size) : NULL;
+    if (!whole)
+        return;
+    snprintf(whole, size, "%.*s:%d%s", (int)len, text, failure->line, text + len);
+    free(failure->traceback);
+    failure->traceback = whole;
+}
+
 /* Protected: (description, value). */
 static int describe(lua_State *L)
 {
@@ -340,6 +360,7 @@ static int describe(lua_State *L)
     if (at && !failure->traceback) {
         push_traceback(L, at, at == L ? description->skip : 0);
         failure->traceback = copy_traceback(lua_tostring(L, -1));
+        put_line(failure);
         if (push_raised(L, 2, at))
             put_raised(L, failure);
     }

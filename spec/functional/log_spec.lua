@@ -189,6 +189,27 @@ end)]] } }
       .. "\n\t(run by bus.after at handler.lua:35)")
   end)
 
+  it("has the line of the innermost function, too, of what Lua itself has raised", function()
+    local host = w:run { handlers = { ["handler.lua"] = [[
+local bus = require "moonbus"
+local function total_of(order)
+  local customer = order.customer
+  return customer.discount
+end
+bus.subscribe("index", function(msg) return total_of(msg:json()) .. "" end)
+bus.subscribe("add", function(msg) return msg.data + 1 end)
+bus.subscribe("call", function(msg) local none return none() end)]] } }
+    for subject, expected in pairs {
+      index = "\n\thandler.lua:4: in function 'total_of'\n\thandler.lua:6: in function <handler.lua:6>",
+      add = "\n\thandler.lua:7: in function <handler.lua:7>",
+      call = "\n\thandler.lua:8: in function <handler.lua:8>",
+    } do
+      w.client:request(subject, "{}")
+      assert.equal("stack traceback:" .. expected,
+        host:wait_log({ level = "error", handler = subject }).traceback)
+    end
+  end)
+
   it("is JSON from its first line on, that of a config which is refused", function()
     local function refused(config, options)
       options = options or {}
