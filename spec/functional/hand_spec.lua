@@ -165,6 +165,39 @@ end)]] } }
     assert.equal(1, w.client:stream_info("OUT").state.messages)
   end)
 
+  escaping("runs again when its state is given up while what it has spawned waits, too", function()
+    w.client:stream("IN", { "in" }, { storage = "memory" })
+    local began, done = w.client:subscribe "began", w.client:subscribe "done"
+    local host = w:run { config = "return { workers = 1, limits = { cpu = '100ms' } }",
+      handlers = { ["handler.lua"] = [[
+local bus = require "moonbus"
+local js = require "moonbus.jetstream"
+local function runs(kind, msg)
+  bus.sleep "1ms" -- it is known as one that waits before what it spawns is
+  bus.publish("began", kind)
+  local child = bus.spawn(function()
+    bus.sleep "5s"
+    return kind .. " " .. msg.data
+  end)
+  bus.publish("done", child:wait())
+end
+js.consume("IN", { durable = "d" }, function(msg) runs("stored", msg) end)
+bus.subscribe("core", { timeout = "2m" }, function(msg) runs("core", msg) end)
+bus.subscribe("break", { timeout = "2m" }, function()
+  while true do pcall(function() while true do end end) end
+end)]] } }
+    w.client:store("in", "x")
+    w.client:publish("core", "x")
+    began:take(2)
+    w.client:publish("break", "")
+    host:wait_log({ msg = "its Lua state was given up" }, 30)
+    local told = {}
+    for _, message in ipairs(done:take(2, 30)) do told[#told + 1] = message.data end
+    table.sort(told)
+    assert.same({ "core x", "stored x" }, told)
+    assert.is_true(host:running())
+  end)
+
   escaping("runs in another state when its own is given up, each of it once", function()
     fill(200)
     local done = w.client:subscribe "done"

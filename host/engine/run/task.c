@@ -152,10 +152,13 @@ void task_fail_anew(struct task *root, struct failure *failure)
 }
 
 /* The coroutine of a root goes, and with it what holds its message objects. If its children go on,
- * so does its run. */
+ * so does its run. Where the state goes, too, nobody holds them: they end with the run, before it.
+ */
 static void leave_messages(struct task *root)
 {
     const struct engine_hooks *hooks = root->instance->scripts->hooks;
+    if (!root->instance->vm)
+        return;
     if (root->spawned_tasks)
         hooks->loosen_messages(root);
     else
