@@ -19,11 +19,11 @@ static void note_message(const struct task *task, const struct delivery *deliver
 
 void run_trial_note(const struct task *task)
 {
-    const struct vm *vm = task->instance->vm;
+    const struct vm *vm = task->instance->vm; /* NULL: it is given up, for this run */
     const struct meter_run run = {
         .duration_ns = clock_now_ns() - task->started_ns,
         .cpu_ns = task->cpu_ns,
-        .state_bytes = vm->used_bytes + vm->external_bytes,
+        .state_bytes = vm ? vm->used_bytes + vm->external_bytes : 0,
         .messages = task->batch ? task->batch_count : 1,
         .failed = task->failure != NULL,
         .timed_out = task->cancelled == CANCEL_TIMEOUT,
