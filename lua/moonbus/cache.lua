@@ -96,14 +96,13 @@ local function load_value(cache, key, old)
   local token = store:incr("n")
   store:set(marker, token or 0, { ttl = LOAD_MOST })
   local ok, value, err = task.attempt(cache.load, key)
+  -- Not when it was deleted, set or flushed meanwhile: what was loaded may be older than that.
+  local is_last = not core.cancelled() and store:get(marker) == token
+  if is_last then store:delete(marker) end
   if not ok or value == nil or (value == false and err ~= nil) then
     return failed(cache, key, ok, value, err, old)
   end
-  -- Unless it was deleted, set or flushed meanwhile: what was loaded may be older than that.
-  if store:get(marker) == token then
-    keep_value(cache, ("cache:get: what load gave for %q"):format(key), key, value)
-  end
-  store:delete(marker)
+  if is_last then keep_value(cache, ("cache:get: what load gave for %q"):format(key), key, value) end
   store:delete("e" .. key)
   return value
 end

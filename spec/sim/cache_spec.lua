@@ -96,6 +96,15 @@ describe("bus.cache, in virtual time", function()
     end
   end)
 
+  it("has nothing of keys whose load failed, a minute later", function()
+    run(script('ttl = "10s"', 'if key == "c" then return print end return nil, key == "a" and "no" or nil') .. [[
+      bus.subscribe("entries", function() return tostring(bus.shared("cache:c"):stats().entries) end)]])
+    for key in ("abcd"):gmatch "." do world:publish("get." .. key) end
+    world:advance "10s"
+    world:advance "61s"
+    assert.equal("1", world:request("entries").data) -- how many loads were begun
+  end)
+
   it("keeps a failure where that is asked for", function()
     run(script('error_ttl = "5s"', 'return nil, "no database"'))
     for _ = 1, 4 do world:publish "get.a"; world:advance "2s" end
