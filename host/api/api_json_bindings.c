@@ -13,6 +13,13 @@ static int core_json_encode(lua_State *L)
     return 1;
 }
 
+/* json_encode_for(value, what): what its errors name. */
+static int core_json_encode_for(lua_State *L)
+{
+    api_json_encode(L, 1, luaL_checkstring(L, 2));
+    return 1;
+}
+
 /* Raises for names that are none. strict: whether that one is. */
 static void check_names(lua_State *L, int index, const char *binding, bool strict)
 {
@@ -100,6 +107,8 @@ void api_json_open(lua_State *L)
     lua_pop(L, 1);
     lua_pushcfunction(L, core_json_encode);
     lua_setfield(L, -2, "json_encode");
+    lua_pushcfunction(L, core_json_encode_for);
+    lua_setfield(L, -2, "json_encode_for");
     lua_pushcfunction(L, core_json_read);
     lua_setfield(L, -2, "json_read");
     lua_pushcfunction(L, core_json_decode);

@@ -146,7 +146,7 @@ local function body_of(binding, opts)
       stated = name
     end
   end
-  if opts.json ~= nil then return core.json_encode(opts.json), "application/json" end
+  if opts.json ~= nil then return core.json_encode_for(opts.json, binding .. ": json"), "application/json" end
   if opts.form then return encode(binding, "form", opts.form), "application/x-www-form-urlencoded" end
   return opts.body
 end

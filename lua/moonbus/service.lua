@@ -61,7 +61,7 @@ local measured = {} -- of this state: service -> list of { endpoint, fn }
 --- What fn says of it, as JSON. Raises what fn raises.
 local function say(service, endpoint, fn)
   local data = fn(endpoint)
-  local text = data ~= nil and core.json_encode(data) or nil
+  local text = data ~= nil and core.json_encode_for(data, ("stats of %s.%s"):format(service, endpoint.name)) or nil
   if text and #text > DATA_MOST then
     misuse(("stats of %s.%s: %d bytes of JSON, at most %d may be"):format(service, endpoint.name, #text, DATA_MOST))
   end
