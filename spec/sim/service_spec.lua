@@ -59,6 +59,22 @@ describe("A service, in virtual time", function()
       return list
     end
 
+    it("nothing, and says why once, where all of it together is larger than a message", function()
+      world:host { scripts = { ["s.lua"] = sim.script [[
+        local s = bus.service { name = "slow", version = "1.0.0", stats = function() return ("x"):rep(60 * 1024) end }
+        for i = 1, 20 do s:endpoint("e" .. i, print) end
+      ]] } }
+      world:advance "20s"
+      local endpoints = cjson.decode(assert(ask "STATS", "no answer").data).endpoints
+      assert.equal(20, #endpoints)
+      assert.is_nil(endpoints[1].data)
+      assert.equal(0, endpoints[20].num_requests)
+      ask "STATS"
+      local warnings = world:logged "warn"
+      assert.equal(1, #warnings)
+      assert.matches('service "slow": the data of its statistics is left out', warnings[1].msg)
+    end)
+
     it("what its functions return, which are asked every 5 s", function()
       world:host { settings = { workers = 1 }, scripts = { ["s.lua"] = sim.script(MEASURED:format "") } }
       world:advance "1s"

@@ -2,16 +2,17 @@
 #include "engine/kinds/discovery.h"
 
 #include <cjson/cJSON.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/sync.h"
 #include "base/value.h"
 #include "bus/bus.h"
+#include "engine/kinds/whole_json.h"
 #include "engine/source/source.h"
 #include "engine/version/script.h"
 
@@ -56,6 +57,7 @@ struct known {
     struct inquiry questions[2][VERBS];   /* for its name; for its id as well */
     char *answers[VERBS]; /* the last ones, owned (cJSON's); NULL: none, or it has changed since */
     uint64_t paid_ns;     /* until then the time that they took is used up */
+    bool left_out, told;  /* the data of its endpoints, as it was too large; and that was logged */
 };
 
 struct discovery {
@@ -69,38 +71,12 @@ struct discovery {
 
 /* --- what is answered: with the lock held --- */
 
-/* What lacks a field for want of memory is no JSON any more, so that nobody is told it. */
-static void spoil(cJSON *object)
-{
-    if (object)
-        object->type = cJSON_Invalid;
-}
-
-static void put(cJSON *object, const char *name, cJSON *item)
-{
-    if (cJSON_AddItemToObject(object, name, item))
-        return;
-    cJSON_Delete(item);
-    spoil(object);
-}
-
-static void put_text(cJSON *object, const char *name, const char *text)
-{
-    put(object, name, cJSON_CreateString(text));
-}
-
-static void put_number(cJSON *object, const char *name, uint64_t number)
-{
-    char digits[24];
-    snprintf(digits, sizeof digits, "%" PRIu64, number);
-    put(object, name, cJSON_CreateRaw(digits)); /* no exponent, whatever the number */
-}
-
 /* The registration's own, borrowed. */
 static void put_metadata(cJSON *object, const struct registration *registration)
 {
     const cJSON *metadata = registration->metadata;
-    put(object, "metadata", cJSON_CreateObjectReference(metadata ? metadata->child : NULL));
+    whole_json_put(object, "metadata",
+                   cJSON_CreateObjectReference(metadata ? metadata->child : NULL));
 }
 
 static void put_counts(cJSON *object, const struct statement *endpoint)
@@ -114,65 +90,77 @@ static void put_counts(cJSON *object, const struct statement *endpoint)
     memcpy(error, tally->error.text, sizeof error);
     mutex_unlock(&book->lock);
     uint64_t requests = sum.attempts, ns = sum.duration.sum_ns;
-    put_number(object, "num_requests", requests);
-    put_number(object, "num_errors", sum.outcomes[OUTCOME_FAILED]);
-    put_text(object, "last_error", error);
-    put_number(object, "processing_time", ns);
-    put_number(object, "average_processing_time", requests ? ns / requests : 0);
+    whole_json_put_number(object, "num_requests", requests);
+    whole_json_put_number(object, "num_errors", sum.outcomes[OUTCOME_FAILED]);
+    whole_json_put_text(object, "last_error", error);
+    whole_json_put_number(object, "processing_time", ns);
+    whole_json_put_number(object, "average_processing_time", requests ? ns / requests : 0);
 }
 
-static cJSON *endpoint_json(const struct statement *endpoint, enum verb verb)
+static cJSON *endpoint_json(const struct statement *endpoint, enum verb verb, bool with_data)
 {
     const struct registration *registration = endpoint->registration;
     cJSON *object = cJSON_CreateObject();
-    put_text(object, "name", registration->endpoint);
-    put_text(object, "subject", registration->subject);
-    put_text(object, "queue_group", registration->queue ? registration->queue : "");
+    whole_json_put_text(object, "name", registration->endpoint);
+    whole_json_put_text(object, "subject", registration->subject);
+    whole_json_put_text(object, "queue_group", registration->queue ? registration->queue : "");
     if (verb == VERB_INFO)
         put_metadata(object, registration);
     else
         put_counts(object, endpoint);
-    if (verb == VERB_STATS && endpoint->data)
-        put(object, "data", cJSON_CreateRaw(endpoint->data));
+    if (with_data && endpoint->data)
+        whole_json_put(object, "data", cJSON_CreateRaw(endpoint->data));
     return object;
 }
 
-static cJSON *endpoints_json(const struct known *service, enum verb verb)
+static cJSON *endpoints_json(const struct known *service, enum verb verb, bool with_data)
 {
     const struct statement *endpoint;
     cJSON *list = cJSON_CreateArray();
     DL_FOREACH(service->endpoints, endpoint) {
-        cJSON *item = endpoint_json(endpoint, verb);
+        cJSON *item = endpoint_json(endpoint, verb, with_data);
         if (!cJSON_AddItemToArray(list, item)) {
             cJSON_Delete(item);
-            spoil(list);
+            whole_json_spoil(list);
         }
     }
     return list;
 }
 
 /* NULL: no memory. */
-static char *service_json(const struct known *service, enum verb verb)
+static char *service_json(const struct known *service, enum verb verb, bool with_data)
 {
     const struct registration *registration = service->stated->registration;
     char type[64], started[VALUE_TIME_BYTES];
     cJSON *object = cJSON_CreateObject();
     snprintf(type, sizeof type, "io.nats.micro.v1.%s_response", type_names[verb]);
-    put_text(object, "type", type);
-    put_text(object, "name", service->name);
-    put_text(object, "id", service->id);
-    put_text(object, "version", registration->version);
+    whole_json_put_text(object, "type", type);
+    whole_json_put_text(object, "name", service->name);
+    whole_json_put_text(object, "id", service->id);
+    whole_json_put_text(object, "version", registration->version);
     put_metadata(object, registration);
     if (verb == VERB_INFO)
-        put_text(object, "description", registration->description ? registration->description : "");
+        whole_json_put_text(object, "description",
+                            registration->description ? registration->description : "");
     if (verb == VERB_STATS)
-        put_text(object, "started",
-                 value_format_time(service->started_ns, 3, started, sizeof started));
+        whole_json_put_text(object, "started",
+                            value_format_time(service->started_ns, 3, started, sizeof started));
     if (verb != VERB_PING)
-        put(object, "endpoints", endpoints_json(service, verb));
+        whole_json_put(object, "endpoints", endpoints_json(service, verb, with_data));
     char *text = cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     return text;
+}
+
+/* Better an answer without the data than none. */
+static char *make_answer(const struct discovery *discovery, struct known *service, enum verb verb)
+{
+    char *text = service_json(service, verb, verb == VERB_STATS);
+    if (verb != VERB_STATS || !text || strlen(text) <= link_max_payload(discovery->bus->publish))
+        return text;
+    cJSON_free(text);
+    service->left_out = true;
+    return service_json(service, verb, false);
 }
 
 /* The service's, until the lock is released; NULL: none. */
@@ -186,7 +174,7 @@ static const char *answer_of(const struct discovery *discovery, struct known *se
     if (service->answers[verb] && service->paid_ns > now_ns + AT_ONCE_NS)
         return service->answers[verb];
     cJSON_free(service->answers[verb]);
-    service->answers[verb] = service_json(service, verb);
+    service->answers[verb] = make_answer(discovery, service, verb);
     uint64_t took_ns = clock_now_ns() - now_ns;
     service->paid_ns = (service->paid_ns > now_ns ? service->paid_ns : now_ns) +
                        took_ns * PART * (uint64_t)discovery->serving;
@@ -220,7 +208,13 @@ static void answer(struct discovery *discovery, struct known *service, enum verb
         .subject = reply, .data = text, .len = text ? strlen(text) : 0, .flow = discovery->flow};
     if (text)
         link_send(discovery->bus->publish, LANE_BULK, &frame, NULL);
+    bool tell = service->left_out && !service->told;
+    service->told |= tell;
     mutex_unlock(&discovery->lock);
+    if (tell)
+        log_warn("service \"%s\": the data of its statistics is left out, as all of it together is "
+                 "larger than the server takes a message (max_payload)",
+                 service->name);
 }
 
 /* The delivery thread. The publisher chooses the reply subject: where a message is a command it
