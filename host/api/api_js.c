@@ -255,6 +255,20 @@ static bool is_first_run(const struct delivery *input)
            handling_of(input)->runs == 1;
 }
 
+/* Too many bytes wait: nil, the error, true, and the id with whether it is derived, for the Lua
+ * side to come again with. Nothing was copied. */
+static int push_full(lua_State *L, const char *subject, struct publish_args *publish)
+{
+    struct err err;
+    headers_clear(&publish->headers);
+    err_set(&err, ERR_FULL, "\"%s\": as much as may be waits for its PubAck", subject);
+    api_fail(L, &err);
+    lua_pushboolean(L, true);
+    lua_pushstring(L, publish->id_len ? publish->id : NULL);
+    lua_pushboolean(L, publish->derived_id);
+    return 5;
+}
+
 static int start(lua_State *L, struct task *task, const char *subject,
                  const struct payload *payload, struct publish_args *publish)
 {
@@ -269,6 +283,8 @@ static int start(lua_State *L, struct task *task, const char *subject,
         .from = from,
         .len = payload->len,
     };
+    if (!publish->trial && !binding_has_room(task->instance, payload->len + publish->headers.len))
+        return push_full(L, subject, publish);
     struct trace_span *span = binding_trace_send(task, &sending, &publish->headers);
     struct outbox_message message = {
         .subject = subject,
@@ -313,7 +329,7 @@ static struct task *publishing_task(lua_State *L, const char *binding, const cha
 }
 
 /* core.js_publish(subject, data, options, content_type, binding): what api_js_push_receipt
- * says. Waits. */
+ * says, or push_full. Waits. */
 static int core_js_publish(lua_State *L)
 {
     lua_settop(L, 5);

@@ -116,6 +116,8 @@ void binding_later_serve(struct instance *instance);
 void binding_service_data(struct instance *instance, const char *service, const char *endpoint,
                           const char *text);
 
+/* Has the outbox room for so many bytes? */
+bool binding_has_room(const struct instance *instance, size_t bytes);
 /* on_result gets the op, behind which a struct publish is (op_more), and the outbox_bytes of the
  * message. The message's flow is set here. 0, or as of outbox_publish. */
 int binding_publish(struct op *op, char *bytes, struct outbox_message *message, outbox_fn on_result,

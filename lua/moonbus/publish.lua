@@ -7,6 +7,8 @@ local CANCELLED = core.CANCELLED
 local js_publish = core.js_publish
 local resumed = task.resumed
 
+local FULL_WAIT = 0.05 -- seconds; what is there then is stored meanwhile, or nothing is
+
 local function copy(from)
   local to = {}
   for key, value in pairs(from or {}) do to[key] = value end
@@ -35,11 +37,23 @@ local function sent(subject, seq, ...)
   return receipt_of(seq, ...)
 end
 
+local send
+
+--- Too many bytes wait in the outbox. It has its id already.
+local function send_later(subject, data, opts, content_type, binding, id, derived)
+  unless_cancelled(subject, core.sleep(FULL_WAIT, binding or "js.publish"))
+  opts = copy(opts)
+  opts.id, opts.derived = id or opts.id, derived
+  return send(subject, data, opts, content_type, binding)
+end
+
 --- A receipt; or nil and an error. It waits for its place in the outbox, if there are many. One of opts that says
 --- trial = true does not wait for that, its receipt also says whether it was sent more than once, and its failure does
 --- not keep the input from counting as done. binding: for messages; default: "js.publish".
-local function send(subject, data, opts, content_type, binding)
-  return sent(subject, js_publish(subject, data, opts, content_type, binding))
+function send(subject, data, opts, content_type, binding)
+  local seq, stream, full, val, retried = js_publish(subject, data, opts, content_type, binding)
+  if not seq and full then return send_later(subject, data, opts, content_type, binding, val, retried) end
+  return sent(subject, seq, stream, full, val, retried)
 end
 
 return { copy = copy, send = send }

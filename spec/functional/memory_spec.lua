@@ -159,6 +159,30 @@ bus.subscribe("work", function(msg) bus.sleep "1ms" return tostring(#msg.data) e
     end)
   end)
 
+  it("is not what bounds publishes that wait for a server: 64 MB of them lie in the outbox", function()
+    w.client:stream("OUT", { "out" }, { storage = "memory", max_msgs = 1 })
+    local host = w:run { handlers = { ["s.lua"] = [[
+local bus, js = require "moonbus", require "moonbus.jetstream"
+bus.subscribe("go", { timeout = "5m" }, function()
+  bus.publish("begun", "")
+  bus.sleep "500ms"
+  local data = ("x"):rep(512 * 1024)
+  for _ = 1, 1000 do js.publish_async("out", data, { attempts = 1000 }) end
+end)]] } }
+    local begun = w.client:subscribe "begun"
+    w.client:publish("go", "")
+    assert(begun:next())
+    w.server:freeze()
+    local most = 0
+    wait.holds(function()
+      most = math.max(most, host:memory_mb())
+      return true
+    end, 3)
+    w.server:thaw()
+    assert.is_true(most < 350 * wait.slow, ("%.0f MB"):format(most))
+    wait.eventually(function() return w.client:stream_info("OUT").state.last_seq == 1000 end, 60)
+  end)
+
   it("is not reached by garbage", function()
     local host = run [[
 local bus = require "moonbus"

@@ -272,6 +272,12 @@ static int publish_init(struct publish *publish, char *bytes, const struct outbo
     return 0;
 }
 
+static bool has_bytes(const struct outbox *outbox, size_t more)
+{
+    must_hold(&outbox->lock);
+    return !outbox->pending || outbox->bytes + more <= CAPACITY_BYTES;
+}
+
 static int admit_publish(struct outbox *outbox, struct publish *publish, bool waits,
                          struct err *err)
 {
@@ -282,8 +288,8 @@ static int admit_publish(struct outbox *outbox, struct publish *publish, bool wa
         publish->timeout_ns = outbox->options.timeout_ns;
     if (outbox->closed)
         return err_set(err, ERR_CLOSED, "\"%s\": the host is stopping", publish->subject);
-    if (!waits && (outbox->pending >= outbox->options.capacity ||
-                   (outbox->pending && outbox->bytes + publish->size > CAPACITY_BYTES)))
+    if (!waits &&
+        (outbox->pending >= outbox->options.capacity || !has_bytes(outbox, publish->size)))
         return err_set(err, ERR_FULL, "\"%s\": %d publishes (%zu MB) wait for their PubAck",
                        publish->subject, outbox->pending, outbox->bytes >> 20);
     return 0;
@@ -346,6 +352,14 @@ int outbox_publish(struct outbox *outbox, const struct outbox_message *message, 
         return err_set(err, ERR_MEMORY, "out of memory");
     return outbox_publish_in(outbox, publish, (char *)(publish + 1), message, on_result,
                              free_publish, owner, err);
+}
+
+bool outbox_has_room(struct outbox *outbox, size_t bytes)
+{
+    mutex_lock(&outbox->lock);
+    bool has_room = has_bytes(outbox, sizeof(struct publish) + bytes);
+    mutex_unlock(&outbox->lock);
+    return has_room;
 }
 
 bool outbox_cancel(struct outbox *outbox, struct publish *publish)

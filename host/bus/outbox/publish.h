@@ -10,8 +10,8 @@
  * what, is asked until it forgets the id (its duplicate_window).
  *
  * Bounded: at most `window` publishes are on their way; further ones wait here in order, whoever
- * has waited longest first. Above `capacity` of them (or of bytes) a publish is ERR_FULL, unless it
- * is of somebody who waits for it, and so is one of few: then it waits, too.
+ * has waited longest first. Above `capacity` of them (or of bytes) a publish is ERR_FULL, unless
+ * its sender waits for it, and asks outbox_has_room before it gives it memory: then it waits, too.
  *
  * Any thread. on_result runs exactly once, unless outbox_cancel returned true, on the
  * link's delivery thread or the clock, without locks held. */
@@ -59,7 +59,8 @@ struct outbox_message {
     int attempts;                   /* 0: the outbox's */
     bool again;                     /* it may have been stored before under its id */
     bool wary;                      /* a duplicate is told of after a retry, too */
-    bool waits;                     /* its sender waits for it: it is never ERR_FULL */
+    bool waits;                     /* its sender waits for it: it is never ERR_FULL; see
+                                       outbox_has_room */
     struct link_flow *flow;         /* whose it is; NULL: the host's own */
     struct outbox_account *account; /* where it is counted; NULL: nowhere */
 };
@@ -162,6 +163,10 @@ int outbox_publish_in(struct outbox *outbox, struct publish *publish, char *byte
                       const struct outbox_message *message, outbox_fn on_result,
                       void (*on_gone)(struct publish *publish), void *owner, struct err *err);
 size_t outbox_bytes(const struct outbox_message *message);
+
+/* Is there room for so many bytes? Of a message that `waits`, which takes it all the same: what is
+ * kept of those would have no bound else. */
+bool outbox_has_room(struct outbox *outbox, size_t bytes);
 
 /* For one that is not gone. True: on_result will not be called; the message may have been stored
  * all the same. False: it was, or is being, called. */
