@@ -154,7 +154,6 @@ describe("moonbus.kv", function()
     end)
 
     it("has the fields of a table by their names, so that the same value is the same write in each process", function()
-      serve()
       local text = '{"apple":1,"berry":{"a":1,"b":2,"c":3,"d":4},"kiwi":[3,{"x":1,"y":2}],"mango":4,"zebra":5}'
       for _, call in ipairs { 'b:put("k", %s)', 'b:create("new", %s)', 'b:update("k", %s, b:get("k").revision)' } do
         run("return " .. call:format("bus.json.decode [==[" .. text .. "]==]"))
