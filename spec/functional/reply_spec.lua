@@ -46,6 +46,15 @@ end)]]):format(options or "", body))
     end
   end
 
+  it("is an error when its timeout is over, whatever it catches and returns", function()
+    for _, body in ipairs { 'pcall(bus.sleep, "1m") return "in time"', 'bus.sleep "1m"' } do
+      local replies = replies_to(body, 'timeout = "50ms"')
+      assert.same({ 1, "500" }, { #replies, replies[1]:header "Nats-Service-Error-Code" })
+      assert.matches("longer than its timeout of 50ms", replies[1]:header "Nats-Service-Error")
+      w:clear()
+    end
+  end)
+
   it("is none when it returns nothing", function()
     assert.same({}, replies_to "return")
   end)

@@ -227,6 +227,8 @@ static enum vm_end judge_results(struct task *root, struct failure *broken)
         return VM_RETURNED;
     }
     if (root->source->state.brings == SOURCE_BRINGS_MESSAGES) {
+        if (root->cancelled == CANCEL_TIMEOUT) /* the requester is told so, whatever was caught */
+            return VM_RETURNED;
         if (root->instance->scripts->hooks->reply(root, L, count, &failure.err) != 0)
             task_fail(root, &failure);
         return VM_RETURNED;
