@@ -2,6 +2,7 @@
  * wrong all the same is checked here again. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api/api_js.h"
@@ -16,6 +17,7 @@ struct publish_args {
     int attempts;               /* 0: the outbox's */
     bool derived_id, wary;      /* from the input; a duplicate is told of after a retry, too */
     bool trial;                 /* if it fails the Lua side does something else: nothing is noted */
+    uint64_t ticket;            /* its place in the line for room; 0: it has none */
     const struct message *from; /* what the user says it comes from; on the stack */
     char room[HEADERS_ROOM];    /* of the headers */
 };
@@ -28,6 +30,7 @@ static void publish_init(struct publish_args *publish)
     publish->timeout_ns = 0;
     publish->attempts = 0;
     publish->derived_id = publish->trial = publish->wary = false;
+    publish->ticket = 0;
     publish->from = NULL;
 }
 
@@ -255,18 +258,39 @@ static bool is_first_run(const struct delivery *input)
            handling_of(input)->runs == 1;
 }
 
-/* Too many bytes wait: nil, the error, true, and the id with whether it is derived, for the Lua
- * side to come again with. Nothing was copied. */
-static int push_full(lua_State *L, const char *subject, struct publish_args *publish)
+/* There is room, or was a moment ago: nil, nil, true, then for the Lua side to come again with: the
+ * id, whether it is derived, and the ticket. */
+static int push_again(struct op *op, lua_State *L)
 {
-    struct err err;
-    headers_clear(&publish->headers);
-    err_set(&err, ERR_FULL, "\"%s\": as much as may be waits for its PubAck", subject);
-    api_fail(L, &err);
+    const struct binding_room *waits = op_more(op);
+    lua_pushnil(L);
+    lua_pushnil(L);
     lua_pushboolean(L, true);
-    lua_pushstring(L, publish->id_len ? publish->id : NULL);
-    lua_pushboolean(L, publish->derived_id);
-    return 5;
+    lua_pushstring(L, op->result.text);
+    lua_pushboolean(L, op->result.trial);
+    lua_pushnumber(L, (double)waits->room.ticket);
+    return 6;
+}
+
+/* Too many bytes wait for their PubAck. Nothing of this message was copied. */
+static int wait_for_room(lua_State *L, struct task *task, size_t bytes,
+                         struct publish_args *publish)
+{
+    struct op *op = op_new_with(task, sizeof(struct binding_room), push_again, binding_cancel_room);
+    char *id = publish->id_len ? strdup(publish->id) : NULL;
+    headers_clear(&publish->headers);
+    if (!op || (publish->id_len && !id)) {
+        free(id);
+        if (op) {
+            op->cancel = NULL;
+            op_abandon(op);
+        }
+        return luaL_error(L, "not enough memory");
+    }
+    op->result.text = id;
+    op->result.trial = publish->derived_id;
+    binding_wait_for_room(op, bytes, publish->ticket);
+    return task_wait(L, op);
 }
 
 static int start(lua_State *L, struct task *task, const char *subject,
@@ -283,8 +307,9 @@ static int start(lua_State *L, struct task *task, const char *subject,
         .from = from,
         .len = payload->len,
     };
-    if (!publish->trial && !binding_has_room(task->instance, payload->len + publish->headers.len))
-        return push_full(L, subject, publish);
+    size_t bytes = sizeof(struct publish) + payload->len + publish->headers.len;
+    if (!publish->trial && !binding_has_room(task->instance, bytes, publish->ticket))
+        return wait_for_room(L, task, bytes, publish);
     struct trace_span *span = binding_trace_send(task, &sending, &publish->headers);
     struct outbox_message message = {
         .subject = subject,
@@ -297,6 +322,7 @@ static int start(lua_State *L, struct task *task, const char *subject,
         .again = publish->id_len && !first,
         .wary = publish->wary && !first,
         .waits = !publish->trial,
+        .at_once = publish->trial,
     };
     struct op *op = op_new_with(task, sizeof(struct publishing) + outbox_bytes(&message),
                                 api_js_push_receipt, binding_cancel_publish);
@@ -329,7 +355,7 @@ static struct task *publishing_task(lua_State *L, const char *binding, const cha
 }
 
 /* core.js_publish(subject, data, options, content_type, binding): what api_js_push_receipt
- * says, or push_full. Waits. */
+ * says, or push_again. Waits. */
 static int core_js_publish(lua_State *L)
 {
     lua_settop(L, 5);
@@ -349,7 +375,9 @@ static int core_js_publish(lua_State *L)
         publish.trial = lua_toboolean(L, -1);
         lua_getfield(L, 3, "wary");
         publish.wary = lua_toboolean(L, -1);
-        lua_pop(L, 3);
+        lua_getfield(L, 3, "ticket");
+        publish.ticket = (uint64_t)lua_tonumber(L, -1);
+        lua_pop(L, 4);
         lua_getfield(L, 3, "headers");
         headers = lua_gettop(L);
         lua_getfield(L, 3, "own");

@@ -283,11 +283,6 @@ static void on_publish_gone(struct publish *publish)
     op_release(publish->owner);
 }
 
-bool binding_has_room(const struct instance *instance, size_t bytes)
-{
-    return outbox_has_room(bus_of(instance)->outbox, bytes);
-}
-
 int binding_publish(struct op *op, char *bytes, struct outbox_message *message, outbox_fn on_result,
                     struct err *err)
 {

@@ -116,8 +116,16 @@ void binding_later_serve(struct instance *instance);
 void binding_service_data(struct instance *instance, const char *service, const char *endpoint,
                           const char *text);
 
-/* Has the outbox room for so many bytes? */
-bool binding_has_room(const struct instance *instance, size_t bytes);
+/* outbox_has_room. */
+bool binding_has_room(const struct instance *instance, size_t bytes, uint64_t ticket);
+/* Behind an op that waits for that. */
+struct binding_room {
+    struct outbox_room room; /* the outbox's */
+    struct op *op;           /* the line's reference */
+};
+/* Completes the op when the sender is to ask again. ticket: as of outbox_room. */
+void binding_wait_for_room(struct op *op, size_t bytes, uint64_t ticket);
+void binding_cancel_room(struct op *op);
 /* on_result gets the op, behind which a struct publish is (op_more), and the outbox_bytes of the
  * message. The message's flow is set here. 0, or as of outbox_publish. */
 int binding_publish(struct op *op, char *bytes, struct outbox_message *message, outbox_fn on_result,

@@ -75,7 +75,8 @@ local function place(self, chunk)
       expect = { last_subject_sequence = self.last },
     }
     local receipt, err = publish.send(self.subject, chunk.data, opts, nil, self.binding)
-    if receipt and receipt.seq > self.last then return receipt.seq end
+    -- A duplicate is the copy that was sent before: behind others, maybe, which go then.
+    if receipt and receipt.seq > self.last and not receipt.duplicate then return receipt.seq end
     if err and err.code ~= "wrong_sequence" then return nil, err end
     local behind = { seq = self.last + 1, next_by_subj = self.subject }
     local message, why = js_api.get(self.binding, self.stream, behind, self.timeout)
@@ -122,10 +123,18 @@ local function take(self)
   return chunk
 end
 
+--- Is one of those behind it stored in front of it?
+local function is_overtaken(self, first)
+  for _, chunk in ipairs(self.sent) do
+    if chunk.sequence and chunk.sequence > self.last and chunk.sequence < first.sequence then return true end
+  end
+  return false
+end
+
 --- In the order of their numbers, however their receipts come.
 local function settle_received(self)
   local first = self.sent[1]
-  while first and first.sequence and first.sequence > self.last do
+  while first and first.sequence and first.sequence > self.last and not is_overtaken(self, first) do
     settle(self, first.sequence)
     first = self.sent[1]
   end

@@ -7,8 +7,6 @@ local CANCELLED = core.CANCELLED
 local js_publish = core.js_publish
 local resumed = task.resumed
 
-local FULL_WAIT = 0.05 -- seconds; what is there then is stored meanwhile, or nothing is
-
 local function copy(from)
   local to = {}
   for key, value in pairs(from or {}) do to[key] = value end
@@ -39,11 +37,10 @@ end
 
 local send
 
---- Too many bytes wait in the outbox. It has its id already.
-local function send_later(subject, data, opts, content_type, binding, id, derived)
-  unless_cancelled(subject, core.sleep(FULL_WAIT, binding or "js.publish"))
+--- There were too many bytes in the outbox, and now there is room. It has its id already.
+local function send_again(subject, data, opts, content_type, binding, id, derived, ticket)
   opts = copy(opts)
-  opts.id, opts.derived = id or opts.id, derived
+  opts.id, opts.derived, opts.ticket = id or opts.id, derived, ticket
   return send(subject, data, opts, content_type, binding)
 end
 
@@ -51,9 +48,9 @@ end
 --- trial = true does not wait for that, its receipt also says whether it was sent more than once, and its failure does
 --- not keep the input from counting as done. binding: for messages; default: "js.publish".
 function send(subject, data, opts, content_type, binding)
-  local seq, stream, full, val, retried = js_publish(subject, data, opts, content_type, binding)
-  if not seq and full then return send_later(subject, data, opts, content_type, binding, val, retried) end
-  return sent(subject, seq, stream, full, val, retried)
+  local seq, stream, again, val, retried, ticket = js_publish(subject, data, opts, content_type, binding)
+  if not seq and again then return send_again(subject, data, opts, content_type, binding, val, retried, ticket) end
+  return sent(subject, seq, stream, again, val, retried)
 end
 
 return { copy = copy, send = send }

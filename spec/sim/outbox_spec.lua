@@ -165,6 +165,64 @@ describe("A publish to a stream, in virtual time", function()
     ]])
   end)
 
+  -- The same of large ones: 64 MB of them, 128, find room, the others wait before they are copied. The numbers under
+  -- which those are stored that the body waits for.
+  local ROOM = 128
+  local function heap(body)
+    serve([[
+      bus.sleep "100ms"
+      local data, futures, places = ("x"):rep(512 * 1024), {}, {}
+      local function publish(i, text) futures[i] = js.publish_async("out.a", text or data) end
+      local function stored(from, to)
+        for i = from, to do places[#places + 1] = assert(futures[i]:wait()).seq end
+      end
+      for i = 1, 400 do publish(i) end
+    ]] .. body .. " return table.concat(places, ' ')")
+    world:publish("go", "", { reply = "_OUTSIDE.done" })
+    world:advance "50ms"
+    world:freeze "3s"
+    world:advance "1m"
+    local places = {}
+    for place in world:came()[1].data:gmatch "%d+" do places[#places + 1] = tonumber(place) end
+    return places
+  end
+
+  it("that is large waits for room in the order in which it came, a small one behind it, too", function()
+    local places = heap [[
+      publish(401, "small")
+      stored(1, 401)
+    ]]
+    assert.equal(401, #places)
+    -- As many as there is room for may change places; some find the connection full, and are tried again later.
+    local far = 0
+    for i, place in ipairs(places) do
+      if math.abs(place - i) > ROOM then far = far + 1 end
+    end
+    assert.is_true(far < 40, far .. " were stored far from their place")
+  end)
+
+  it("that is large leaves the line when it is cancelled, and those behind it go on", function()
+    local places = heap [[
+      bus.sleep "100ms"
+      publish(401, "small")
+      for i = 101, 399 do futures[i]:cancel() end
+      stored(1, 100)
+      stored(400, 401)
+    ]]
+    assert.equal(102, #places)
+    assert.is_true(world:stream("OUT").state.messages <= ROOM + 2)
+  end)
+
+  it("that is cancelled after it was called from the line keeps nobody there", function()
+    local places = heap [[
+      bus.sleep "2900ms" -- as the server goes on
+      for i = 130, 300 do futures[i]:cancel() end
+      stored(1, 120)
+      stored(301, 400)
+    ]]
+    assert.equal(220, #places)
+  end)
+
   it("that waits in line when its host stops is stored by the next one, once", function()
     local function host()
       return world:host { scripts = { ["out.lua"] = sim.script(STREAMS .. [[

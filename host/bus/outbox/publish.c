@@ -61,7 +61,7 @@ static void add_publish(struct outbox *outbox, struct publish *publish)
     must_hold(&outbox->lock);
     DL_APPEND(outbox->queue, publish);
     outbox->pending++;
-    outbox->bytes += publish->size;
+    atomic_fetch_add_explicit(&outbox->bytes, publish->size, memory_order_relaxed);
 }
 
 /* The list's reference is the caller's from now on. */
@@ -77,7 +77,7 @@ static void remove_publish(struct publish *publish)
     }
     if (--outbox->pending == 0)
         cond_broadcast(&outbox->changed);
-    outbox->bytes -= publish->size;
+    atomic_fetch_sub_explicit(&outbox->bytes, publish->size, memory_order_relaxed);
     publish->stage = STAGE_OVER;
     atomic_store(&publish->over, true);
 }
@@ -146,6 +146,7 @@ void publish_tell(struct publish_outcome *outcome)
     struct publish *publish = outcome->publish;
     if (!publish)
         return;
+    publish_call_line(publish->outbox);
     outcome->receipt.subject = publish->subject;
     outcome->receipt.id = publish->id;
     publish->on_result(publish->owner, outcome->stored ? &outcome->receipt : NULL,
@@ -257,6 +258,8 @@ static int publish_init(struct publish *publish, char *bytes, const struct outbo
     publish->call = 0;
     publish->tries = publish->failures = publish->unsure = 0;
     publish->attempts = message->attempts;
+    publish->at_once = message->at_once;
+    publish->was_full = false;
     publish->timeout_ns = message->timeout_ns;
     publish->unsure_ns = publish->began_ns = 0;
     publish->flow = message->flow;
@@ -272,10 +275,11 @@ static int publish_init(struct publish *publish, char *bytes, const struct outbo
     return 0;
 }
 
-static bool has_bytes(const struct outbox *outbox, size_t more)
+/* One that is alone fits, however large it is. */
+bool publish_fits(const struct outbox *outbox, size_t bytes)
 {
-    must_hold(&outbox->lock);
-    return !outbox->pending || outbox->bytes + more <= CAPACITY_BYTES;
+    size_t there = atomic_load_explicit(&outbox->bytes, memory_order_relaxed);
+    return there == 0 || there + bytes <= CAPACITY_BYTES;
 }
 
 static int admit_publish(struct outbox *outbox, struct publish *publish, bool waits,
@@ -289,9 +293,9 @@ static int admit_publish(struct outbox *outbox, struct publish *publish, bool wa
     if (outbox->closed)
         return err_set(err, ERR_CLOSED, "\"%s\": the host is stopping", publish->subject);
     if (!waits &&
-        (outbox->pending >= outbox->options.capacity || !has_bytes(outbox, publish->size)))
+        (outbox->pending >= outbox->options.capacity || !publish_fits(outbox, publish->size)))
         return err_set(err, ERR_FULL, "\"%s\": %d publishes (%zu MB) wait for their PubAck",
-                       publish->subject, outbox->pending, outbox->bytes >> 20);
+                       publish->subject, outbox->pending, atomic_load(&outbox->bytes) >> 20);
     return 0;
 }
 
@@ -331,8 +335,10 @@ int outbox_publish_in(struct outbox *outbox, struct publish *publish, char *byte
         code = begin_publish(outbox, publish, err);
     }
     mutex_unlock(&outbox->lock);
-    if (code)
+    if (code) {
+        publish_call_line(outbox);
         publish_release(publish); /* the list's, which it never was in or has left */
+    }
     return code;
 }
 
@@ -354,12 +360,10 @@ int outbox_publish(struct outbox *outbox, const struct outbox_message *message, 
                              free_publish, owner, err);
 }
 
-bool outbox_has_room(struct outbox *outbox, size_t bytes)
+bool outbox_has_room(const struct outbox *outbox, size_t bytes, uint64_t ticket)
 {
-    mutex_lock(&outbox->lock);
-    bool has_room = has_bytes(outbox, sizeof(struct publish) + bytes);
-    mutex_unlock(&outbox->lock);
-    return has_room;
+    bool behind = !ticket && atomic_load_explicit(&outbox->has_line, memory_order_relaxed);
+    return !behind && publish_fits(outbox, bytes);
 }
 
 bool outbox_cancel(struct outbox *outbox, struct publish *publish)
@@ -373,8 +377,10 @@ bool outbox_cancel(struct outbox *outbox, struct publish *publish)
         publish_fill_window(outbox);
     }
     mutex_unlock(&outbox->lock);
-    if (pending)
+    if (pending) {
+        publish_call_line(outbox);
         publish_release(publish);
+    }
     return pending;
 }
 

@@ -11,7 +11,8 @@
  *
  * Bounded: at most `window` publishes are on their way; further ones wait here in order, whoever
  * has waited longest first. Above `capacity` of them (or of bytes) a publish is ERR_FULL, unless
- * its sender waits for it, and asks outbox_has_room before it gives it memory: then it waits, too.
+ * its sender waits for it: then it waits, too. Such a sender asks outbox_has_room before it gives
+ * it memory, and else stands in line (outbox_enter).
  *
  * Any thread. on_result runs exactly once, unless outbox_cancel returned true, on the
  * link's delivery thread or the clock, without locks held. */
@@ -61,6 +62,8 @@ struct outbox_message {
     bool wary;                      /* a duplicate is told of after a retry, too */
     bool waits;                     /* its sender waits for it: it is never ERR_FULL; see
                                        outbox_has_room */
+    bool at_once;                   /* in its order or not at all: a connection that takes no more
+                                       ends it, with ERR_FULL */
     struct link_flow *flow;         /* whose it is; NULL: the host's own */
     struct outbox_account *account; /* where it is counted; NULL: nowhere */
 };
@@ -105,14 +108,15 @@ struct publish {
 
     enum stage stage;
     bool in_window;
-    bool sent_first;   /* `first` is, or was, in use */
-    bool asks_beside;  /* whether its stream confirms: that is under way, and not waited for */
-    bool doubted;      /* it was asked that */
-    bool again;        /* it may be stored under its id, by somebody else */
-    bool wary;         /* a duplicate is told of after a retry, too */
-    uint64_t call;     /* inbox request under way; 0: none */
-    unsigned tries;    /* sent so often */
-    unsigned failures; /* that count against `attempts` */
+    bool sent_first;        /* `first` is, or was, in use */
+    bool asks_beside;       /* whether its stream confirms: that is under way, and not waited for */
+    bool doubted;           /* it was asked that */
+    bool again;             /* it may be stored under its id, by somebody else */
+    bool wary;              /* a duplicate is told of after a retry, too */
+    uint64_t call;          /* inbox request under way; 0: none */
+    unsigned tries;         /* sent so often */
+    bool at_once, was_full; /* the connection was, for one that ends by it */
+    unsigned failures;      /* that count against `attempts` */
     int attempts;
     int64_t timeout_ns;
     unsigned unsure;        /* answers "duplicate" without a sequence; they are no failures */
@@ -164,9 +168,27 @@ int outbox_publish_in(struct outbox *outbox, struct publish *publish, char *byte
                       void (*on_gone)(struct publish *publish), void *owner, struct err *err);
 size_t outbox_bytes(const struct outbox_message *message);
 
-/* Is there room for so many bytes? Of a message that `waits`, which takes it all the same: what is
- * kept of those would have no bound else. */
-bool outbox_has_room(struct outbox *outbox, size_t bytes);
+/* Is there room for so many bytes (outbox_bytes), and nobody in line before the sender? Of a
+ * message that `waits`, which takes it all the same: what is kept of those would have no bound
+ * else. ticket: as of outbox_room. Any thread. */
+bool outbox_has_room(const struct outbox *outbox, size_t bytes, uint64_t ticket);
+
+/* Who waits for room. The caller's, who keeps it until on_room is called, or outbox_leave has
+ * returned true. */
+struct outbox_room {
+    struct outbox_room *prev, *next; /* the line's */
+    bool waits;                      /* the outbox's lock */
+    size_t bytes;                    /* of what is to come; as of outbox_bytes */
+    uint64_t ticket; /* 0, or, who was called and finds no room again, the one from then */
+    void (*on_room)(struct outbox_room *room);
+};
+
+/* True: there is room, or nobody will be waited for any more. False: it stands in line, in the
+ * order of tickets, and on_room is called once: then the caller comes again, with its ticket. On
+ * any thread, without locks held. */
+bool outbox_enter(struct outbox *outbox, struct outbox_room *room);
+/* True: it stood in line, and does no more. False: on_room was called, or is being called. */
+bool outbox_leave(struct outbox *outbox, struct outbox_room *room);
 
 /* For one that is not gone. True: on_result will not be called; the message may have been stored
  * all the same. False: it was, or is being, called. */

@@ -1,6 +1,7 @@
 /* publish_private - what the files of the outbox share; nobody else includes it.
  *
  *   publish.c         the list, the ends, the public functions
+ *   publish_room.c    the line of those who wait for room
  *   publish_try.c     the window, sending, backoff
  *   publish_answer.c  what an answer, or its absence, means for a publish
  *   publish_streams.c what is known of the streams that are published to */
@@ -49,7 +50,10 @@ struct outbox {
     int doubts; /* questions beside the tries that are under way */
     struct outbox_stream known[KNOWN_STREAMS];
     bool knows_forgetful;
-    size_t bytes;
+    atomic_size_t bytes;      /* written with the lock, read without it */
+    struct outbox_room *line; /* not owned; by their tickets */
+    uint64_t tickets;         /* so many were given out */
+    atomic_bool has_line;     /* written with the lock */
     bool closed;
     struct outbox_account *accounts; /* owned */
 };
@@ -100,6 +104,11 @@ struct link_gate publish_gate(void);
 
 /* Without the lock. */
 void publish_tell(struct publish_outcome *outcome);
+
+/* So many bytes more are no more than may be; without the lock it may be different at once. */
+bool publish_fits(const struct outbox *outbox, size_t bytes);
+/* publish_room.c. Without the lock, when one has ended: calls those in line whose turn has come. */
+void publish_call_line(struct outbox *outbox);
 
 /* publish_answer.c: the inbox's callback of each try. */
 void publish_on_puback(void *owner, struct packet *reply, enum err_code code);

@@ -122,8 +122,10 @@ static void try_now(struct publish *publish, struct publish_outcome *outcome)
 {
     must_hold(&publish->outbox->lock);
     struct err err;
-    int code = send_try(publish, &err);
-    if (code == ERR_FULL) /* others send so much: no failure of this one */
+    int code = publish->was_full
+                   ? err_set(&err, ERR_FULL, "\"%s\": the connection is full", publish->subject)
+                   : send_try(publish, &err);
+    if (code == ERR_FULL && !publish->at_once) /* others send so much: no failure of this one */
         publish_back_off(publish, 1);
     else if (code == ERR_DISCONNECTED)
         publish_try_later(publish, &err, outcome);
@@ -135,8 +137,10 @@ void publish_try_or_arm(struct publish *publish)
 {
     must_hold(&publish->outbox->lock);
     struct err err;
-    if (send_try(publish, &err) == 0)
+    int code = send_try(publish, &err);
+    if (!code)
         return;
+    publish->was_full = publish->at_once && code == ERR_FULL;
     publish->stage = STAGE_BACKOFF;
     publish_retain(publish);
     clock_arm(publish->outbox->clock, &publish->deadline, clock_now_ns());
