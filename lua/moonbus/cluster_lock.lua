@@ -28,8 +28,35 @@ local YIELD = 0.75 -- seconds, more than between two looks
 
 local M = {}
 
-local yielded = {} -- key of a bucket -> the revision of who waited when this state has let it come first
-local seen = {} -- key of a bucket -> { revision, since }: for how long it has not changed
+-- What this state knows of keys --------------------------------------------------------------------
+
+local KNOWN_MOST = 4000 -- keys; more than wait at a time
+
+--- Names of locks may have no end. What was known of a key is forgotten when so many others were looked at since: then
+--- one that nobody renews is waited for once more.
+local function new_known() return { latest = {}, before = {}, count = 0 } end
+
+local function forget(known, at)
+  if known.latest[at] ~= nil then known.count = known.count - 1 end
+  known.latest[at], known.before[at] = nil, nil
+end
+
+local function note(known, at, value)
+  forget(known, at)
+  if known.count == KNOWN_MOST then known.before, known.latest, known.count = known.latest, {}, 0 end
+  known.latest[at], known.count = value, known.count + 1
+end
+
+local function look_up(known, at)
+  local value = known.latest[at]
+  if value ~= nil then return value end
+  value = known.before[at]
+  if value ~= nil then note(known, at, value) end
+  return value
+end
+
+local yielded = new_known() -- key of a bucket -> the revision of who waited when this state has let it come first
+local seen = new_known() -- key of a bucket -> { revision, since }: for how long it has not changed
 
 -- What is there -----------------------------------------------------------------------------------
 
@@ -40,14 +67,14 @@ local function is_free(claim, entry)
   if value.process == claim.process then return true end -- its handler has ended: its own lock is ours
   local ttl = type(value.ttl) == "number" and value.ttl > 0 and math.min(value.ttl, TTL_MOST) or TTL_MOST
   local at, now = claim.bucket.name .. " " .. claim.key, core.clock()
-  local known = seen[at]
+  local known = look_up(seen, at)
   if not known or known.revision ~= entry.revision then
-    seen[at] = { revision = entry.revision, since = now }
+    note(seen, at, { revision = entry.revision, since = now })
     return false, ttl
   end
   local left = ttl * MARGIN - (now - known.since)
   if left > 0 then return false, left end
-  seen[at] = nil
+  forget(seen, at)
   return true
 end
 
@@ -69,8 +96,8 @@ local function must_yield(claim, entry, binding)
   local waiting = claim.bucket:read(binding, claim.waits, nil, claim.timeout)
   if not waiting or not waiting.value or waiting.value.process == claim.process then return false end
   local at = claim.bucket.name .. " " .. claim.waits
-  if waiting.revision <= (yielded[at] or 0) then return false end
-  yielded[at] = waiting.revision
+  if waiting.revision <= (look_up(yielded, at) or 0) then return false end
+  note(yielded, at, waiting.revision)
   return true
 end
 

@@ -298,6 +298,28 @@ describe("What hosts share, in virtual time:", function()
         assert.is_truthy(said[i]:find(text, 1, true), said[i])
       end
     end)
+
+    it("leaves little behind in who could not have it, of any number of locks", function()
+      hosts(1, [[
+        local mine = require "moonbus.kv".bucket { name = "mine" }
+        local function try_others(first, last)
+          for i = first, last do
+            local name = "order-" .. i
+            assert(mine:put("lock." .. name, { process = "another", id = "x", ttl = 3600 }))
+            local lock, err = bus.lock(name, { cluster = "mine", wait = 0 })
+            assert(not lock and err.code == "timeout")
+          end
+          collectgarbage()
+          return collectgarbage "count"
+        end
+        bus.subscribe("go.HOST", { timeout = "1h" }, function()
+          local before = try_others(1, 8000)
+          sim.note(("%.0f KB more"):format(try_others(8001, 16000) - before))
+        end)]])
+      world:request("go.1", "", { timeout = "1h" })
+      local more = tonumber(world:said()[1]:match "^(-?%d+) KB")
+      assert.is_true(more < 500, world:said()[1])
+    end)
   end)
 
   describe("bus.semaphore with cluster", function()
