@@ -21,6 +21,7 @@ local SPARE_SECONDS, SPARE_OF_BURST = 0.05, 0.1
 local M = {}
 
 local spare = {} -- key of a bucket -> { tokens, till }: drawn beforehand, of this state
+local spare_before, spare_since = {}, 0 -- what was drawn before that: names may have no end
 
 -- Tokens ------------------------------------------------------------------------------------------
 
@@ -64,18 +65,17 @@ local function spare_of(limit)
 end
 
 local function from_spare(at, tokens)
-  local kept = spare[at]
-  if not kept or core.clock() >= kept.till then
-    spare[at] = nil
-    return false
-  end
-  if kept.tokens < tokens then return false end
+  local kept = spare[at] or spare_before[at]
+  if not kept or core.clock() >= kept.till or kept.tokens < tokens then return false end
   kept.tokens = kept.tokens - tokens
   return true
 end
 
 local function put_spare(at, tokens)
-  if tokens > 0 then spare[at] = { tokens = tokens, till = core.clock() + SPARE_FOR } end
+  if tokens <= 0 then return end
+  local now = core.clock()
+  if now - spare_since >= SPARE_FOR then spare_before, spare, spare_since = spare, {}, now end
+  spare[at] = { tokens = tokens, till = now + SPARE_FOR }
 end
 
 -- Drawing -----------------------------------------------------------------------------------------

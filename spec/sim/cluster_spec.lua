@@ -400,6 +400,25 @@ describe("What hosts share, in virtual time:", function()
       assert.same({ "true none", "nil timeout" }, world:said())
     end)
 
+    it("leaves little behind, of any number of limits", function()
+      hosts(1, [[
+        local function take_of(first, last)
+          for i = first, last do
+            assert(bus.limiter("user-" .. i, { rate = 100, burst = 100, cluster = true }):take())
+            bus.sleep "10ms"
+          end
+          collectgarbage()
+          return collectgarbage "count"
+        end
+        bus.subscribe("go.HOST", { timeout = "1h" }, function()
+          local before = take_of(1, 1000)
+          sim.note(("%.0f KB more"):format(take_of(1001, 4000) - before))
+        end)]])
+      world:request("go.1", "", { timeout = "1h" })
+      local more = tonumber(world:said()[1]:match "^(-?%d+) KB")
+      assert.is_true(more < 150, world:said()[1])
+    end)
+
     it("is full again where somebody has written what is no count", function()
       hosts(1, [[
         local limiter = bus.limiter("api", { rate = 10, burst = 5, cluster = true })
