@@ -105,6 +105,22 @@ describe("A service, in virtual time", function()
     end)
   end)
 
+  it("says of itself what fits, and that once, where the metadata of its endpoints is larger than a message", function()
+    world:host { scripts = { ["s.lua"] = sim.script [[
+      local s = bus.service { name = "slow", version = "1.0.0", metadata = { team = "tools" } }
+      for i = 1, 20 do s:endpoint("e" .. i, { metadata = { text = ("x"):rep(60 * 1024) } }, print) end
+    ]] } }
+    world:settle()
+    local said = cjson.decode(assert(world:request("$SRV.INFO.slow", ""), "no answer").data)
+    assert.equal(20, #said.endpoints)
+    assert.same({}, said.endpoints[1].metadata)
+    assert.equal("tools", said.metadata.team)
+    world:request("$SRV.INFO.slow", "")
+    local warnings = world:logged "warn"
+    assert.equal(1, #warnings)
+    assert.matches('service "slow": the metadata of its endpoints is left out', warnings[1].msg)
+  end)
+
   it("has one id and one start in its process, over reloads, reconnects and its own absence", function()
     local host = world:host { scripts = { ["s.lua"] = SLOW, ["other.lua"] = sim.script [[bus.subscribe("x", print)]] } }
     local before = cjson.decode(ask "STATS".data)

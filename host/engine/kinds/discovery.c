@@ -57,7 +57,8 @@ struct known {
     struct inquiry questions[2][VERBS];   /* for its name; for its id as well */
     char *answers[VERBS]; /* the last ones, owned (cJSON's); NULL: none, or it has changed since */
     uint64_t paid_ns;     /* until then the time that they took is used up */
-    bool left_out, told;  /* the data of its endpoints, as it was too large; and that was logged */
+    /* What its endpoints have of their own, as it was too large; and that was logged. */
+    bool left_out[VERBS], told[VERBS];
 };
 
 struct discovery {
@@ -97,28 +98,30 @@ static void put_counts(cJSON *object, const struct statement *endpoint)
     whole_json_put_number(object, "average_processing_time", requests ? ns / requests : 0);
 }
 
-static cJSON *endpoint_json(const struct statement *endpoint, enum verb verb, bool with_data)
+static cJSON *endpoint_json(const struct statement *endpoint, enum verb verb, bool whole)
 {
     const struct registration *registration = endpoint->registration;
     cJSON *object = cJSON_CreateObject();
     whole_json_put_text(object, "name", registration->endpoint);
     whole_json_put_text(object, "subject", registration->subject);
     whole_json_put_text(object, "queue_group", registration->queue ? registration->queue : "");
-    if (verb == VERB_INFO)
+    if (verb == VERB_INFO && whole)
         put_metadata(object, registration);
+    else if (verb == VERB_INFO)
+        whole_json_put(object, "metadata", cJSON_CreateObject());
     else
         put_counts(object, endpoint);
-    if (with_data && endpoint->data)
+    if (verb == VERB_STATS && whole && endpoint->data)
         whole_json_put(object, "data", cJSON_CreateRaw(endpoint->data));
     return object;
 }
 
-static cJSON *endpoints_json(const struct known *service, enum verb verb, bool with_data)
+static cJSON *endpoints_json(const struct known *service, enum verb verb, bool whole)
 {
     const struct statement *endpoint;
     cJSON *list = cJSON_CreateArray();
     DL_FOREACH(service->endpoints, endpoint) {
-        cJSON *item = endpoint_json(endpoint, verb, with_data);
+        cJSON *item = endpoint_json(endpoint, verb, whole);
         if (!cJSON_AddItemToArray(list, item)) {
             cJSON_Delete(item);
             whole_json_spoil(list);
@@ -128,7 +131,7 @@ static cJSON *endpoints_json(const struct known *service, enum verb verb, bool w
 }
 
 /* NULL: no memory. */
-static char *service_json(const struct known *service, enum verb verb, bool with_data)
+static char *service_json(const struct known *service, enum verb verb, bool whole)
 {
     const struct registration *registration = service->stated->registration;
     char type[64], started[VALUE_TIME_BYTES];
@@ -146,20 +149,20 @@ static char *service_json(const struct known *service, enum verb verb, bool with
         whole_json_put_text(object, "started",
                             value_format_time(service->started_ns, 3, started, sizeof started));
     if (verb != VERB_PING)
-        whole_json_put(object, "endpoints", endpoints_json(service, verb, with_data));
+        whole_json_put(object, "endpoints", endpoints_json(service, verb, whole));
     char *text = cJSON_PrintUnformatted(object);
     cJSON_Delete(object);
     return text;
 }
 
-/* Better an answer without the data than none. */
+/* Better an answer without what its endpoints have of their own than none. */
 static char *make_answer(const struct discovery *discovery, struct known *service, enum verb verb)
 {
-    char *text = service_json(service, verb, verb == VERB_STATS);
-    if (verb != VERB_STATS || !text || strlen(text) <= link_max_payload(discovery->bus->publish))
+    char *text = service_json(service, verb, true);
+    if (verb == VERB_PING || !text || strlen(text) <= link_max_payload(discovery->bus->publish))
         return text;
     cJSON_free(text);
-    service->left_out = true;
+    service->left_out[verb] = true;
     return service_json(service, verb, false);
 }
 
@@ -208,13 +211,14 @@ static void answer(struct discovery *discovery, struct known *service, enum verb
         .subject = reply, .data = text, .len = text ? strlen(text) : 0, .flow = discovery->flow};
     if (text)
         link_send(discovery->bus->publish, LANE_BULK, &frame, NULL);
-    bool tell = service->left_out && !service->told;
-    service->told |= tell;
+    bool tell = service->left_out[verb] && !service->told[verb];
+    service->told[verb] |= tell;
     mutex_unlock(&discovery->lock);
     if (tell)
-        log_warn("service \"%s\": the data of its statistics is left out, as all of it together is "
-                 "larger than the server takes a message (max_payload)",
-                 service->name);
+        log_warn("service \"%s\": the %s is left out, as all of it together is larger than the "
+                 "server takes a message (max_payload)",
+                 service->name,
+                 verb == VERB_INFO ? "metadata of its endpoints" : "data of its statistics");
 }
 
 /* The delivery thread. The publisher chooses the reply subject: where a message is a command it
