@@ -402,12 +402,14 @@ static int core_js_publish(lua_State *L)
     return start(L, task, subject, &payload, &publish);
 }
 
-/* core.js_prepare(subject, data, options, binding): what must be taken down now of a later publish:
- * text, content type, id or nil, was it derived. binding: nil: js.publish_async; else it waits. */
+/* core.js_prepare(subject, data, options, binding, of_bucket): what must be taken down now of a
+ * later publish: text, content type, id or nil, was it derived. of_bucket: a write of a bucket,
+ * which waits. */
 static int core_js_prepare(lua_State *L)
 {
-    lua_settop(L, 4);
-    const char *binding = luaL_optstring(L, 4, "js.publish_async");
+    lua_settop(L, 5);
+    const char *binding = luaL_checkstring(L, 4);
+    bool of_bucket = lua_toboolean(L, 5);
     const char *subject = api_subject(L, 1, binding);
     struct publish_args publish;
     publish_init(&publish);
@@ -416,8 +418,8 @@ static int core_js_prepare(lua_State *L)
         read_from(L, 3, &publish);
     }
     struct payload payload;
-    bool sorts = lua_istable(L, 2) && !lua_isnil(L, 4);
-    if (sorts) { /* of a bucket: the ids of its writes have a hash of the value */
+    bool sorts = lua_istable(L, 2) && of_bucket;
+    if (sorts) { /* the ids of its writes have a hash of the value */
         api_json_encode_sorted(L, 2, binding);
         lua_replace(L, 2);
     }
@@ -425,7 +427,7 @@ static int core_js_prepare(lua_State *L)
     payload.content_type = sorts ? "application/json" : payload.content_type;
     struct task *task = publishing_task(L, binding, subject);
     check_from(L, task, &publish, binding);
-    if (!lua_isnil(L, 4))
+    if (of_bucket)
         api_may_wait(L, binding);
     if (!lua_isnil(L, 3)) {
         int headers = lua_gettop(L) + 1;

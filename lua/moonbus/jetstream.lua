@@ -74,7 +74,7 @@ end
 --- waits for.
 function M.publish_async(subject, data, opts)
   if opts ~= nil then opts = options.js_publish(opts, "js.publish_async") end
-  local text, content_type, id, derived = core.js_prepare(subject, data, opts)
+  local text, content_type, id, derived = core.js_prepare(subject, data, opts, "js.publish_async")
   opts = copy(opts)
   opts.id, opts.derived = id, derived
   if opts.headers then opts.headers = copy_headers(opts.headers) end

@@ -167,7 +167,7 @@ end
 --- is expected; nil: any.
 local function prepare(state, method, key, value, opts, revision)
   local subject, binding = ("$KV.%s.%s"):format(state.name, key), "kv:" .. method
-  local text, kind, id, derived = core.js_prepare(subject, value, { id = opts.id, from = opts.from }, binding)
+  local text, kind, id, derived = core.js_prepare(subject, value, { id = opts.id, from = opts.from }, binding, true)
   local made = { subject = subject, method = method, revision = revision, ttl = opts.ttl, text = text }
   return {
     state = state, binding = binding, key = key, text = text, kind = kind, derived = derived, headers = {},

@@ -198,7 +198,10 @@ function M.publish(send, send_now, subject, data, opts)
   if type(subject) == "string" and (subject:find "^%$JS%." or subject:find "^%$SYS%.") then
     misuse(("js.publish: \"%s\" is a command for the server, which cannot be given later"):format(subject))
   end
-  local text, content_type, id, derived = core.js_prepare(subject, data, opts)
+  local text, content_type, id, derived = core.js_prepare(subject, data, opts, "js.publish")
+  local able, unable = true, nil -- when it is published, nobody is there to be told
+  if opts.needs then able, unable = js_api.require("js.publish", opts.needs) end
+  if not able then return fail(unable) end
   local headers = schedule_headers(opts.headers, opts.own)
   local stream, err = false, nil
   if headers then stream, err = scheduling_stream(subject) end

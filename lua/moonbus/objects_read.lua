@@ -48,7 +48,7 @@ end
 local function missing(state)
   local info = state.info
   local now = state.look()
-  if not now or now.nuid ~= info.nuid then
+  if not now or now.deleted or now.nuid ~= info.nuid then
     return fail("not_found", "bucket %q: the object %q was replaced or deleted while it was read", info.bucket,
       info.name)
   end

@@ -83,10 +83,15 @@ describe("js.publish", function()
     w.client:stream("OUT", { "out.>" })
     local list = shown [[
       show(js.publish("out.b", "", { ttl = "1m" }))
-      show(js.publish("out.b", "", { expect = { last_subject_sequence = 0, subject = "out.a" } }))]]
+      show(js.publish("out.b", "", { expect = { last_subject_sequence = 0, subject = "out.a" } }))
+      show(js.publish("out.b", "", { ttl = "1m", after = "1h" }))
+      show(js.publish("out.b", "", { ttl = "1m", at = 1 }))]]
     assert.equal("unsupported: ttl needs nats-server 2.11 or newer (JetStream API level 1); this server has level 0",
       list[1])
     assert.matches("^unsupported: expect.subject needs nats%-server 2%.11", list[2])
+    assert.equal(list[1], list[3])
+    assert.equal(list[1], list[4])
     assert.equal(0, w.client:stream_info("OUT").state.messages)
+    assert.is_table(w.client:api("STREAM.INFO.MOONBUS_LATER").error)
   end)
 end)

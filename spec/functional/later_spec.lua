@@ -134,7 +134,8 @@ end)]]
     for i, wanted in ipairs {
       "soon", 'at: expected a time like "2026%-01%-01T00:00:00Z"', "2026%-02%-30", "at: expected a time",
       "at: expected a time", "not in milliseconds", "at most 10 years ahead", "a table", "exclude each other",
-      "exclude each other", "js.publish_async: after: it belongs to js.publish", 'here it is "after"', "out%.%*",
+      "exclude each other", "js.publish_async: after: it belongs to js.publish", 'here it is "after"',
+      'js.publish: "out%.%*"',
       "js.cancel: expected what js.publish returned", "got a string", "this was published at once",
       "stream, subject and seq",
     } do

@@ -120,6 +120,16 @@ describe("moonbus.objects", function()
     assert.equal("again", run 'return (b:get("o"))')
   end)
 
+  it("is not_found for who has opened it, when it is replaced or deleted meanwhile", function()
+    for _, size in ipairs { 1, 300000, 1000000 } do
+      for _, change in ipairs { 'b:put("o", text(2))', 'b:delete("o")' } do
+        run(('b:put("o", text(%d)) return true'):format(size))
+        local code = ask(('local piece = b:open("o") %s local _, err = pcall(piece) return err.code'):format(change))
+        assert.equal("not_found", code.value, size .. " " .. change)
+      end
+    end
+  end)
+
   it("is not read whole when it is larger than max", function()
     run 'b:put("o", text(500000)) return true'
     assert.equal("too_large", ask('return b:get("o", { max = "400KB" })').code)
