@@ -69,7 +69,7 @@ function trial:make(seed)
   self.settings = {
     workers = random:pick { 1, 2, 3 }, ["limits.generations"] = random:int(2, 4),
     request_timeout = "2s", ["publish.timeout"] = random:pick { "1s", "2s" },
-    ["publish.attempts"] = 20, ["publish.backoff.max"] = "1s",
+    ["publish.attempts"] = random:pick { 20, 2 }, ["publish.backoff.max"] = "1s",
     ["reconnect.wait"] = "100ms", ["reconnect.max_wait"] = "500ms",
   }
   self.world = sim.new {
