@@ -147,7 +147,7 @@ end
 --- long as it takes: the next time may be a year ahead. Only whether there is a schedule of the server is the
 --- matter of the version that serves: one that does not any more neither makes nor removes it.
 local function tick_of(spec)
-  local said, prepared = false, false
+  local said, prepared, raced = false, false, false
   return function(first)
     local now = math.abs(first)
     if first < 0 then first = now + 1 end -- at the start: what comes from now on is not due yet
@@ -165,12 +165,17 @@ local function tick_of(spec)
         said = false
         return
       end
-      if err and err.code ~= "wrong_sequence" then
+      -- Another host was faster: we look again at once, but once.
+      local faster = err and err.code == "wrong_sequence"
+      if err and not faster then
         if not said then core.log.warn(("js.cron %s: %s; it is tried again"):format(spec.name, tostring(err))) end
         said = true
+      end
+      if err and (raced or not faster) then
         task.resumed(core.sleep(AGAIN, "js.cron"))
         now = math.max(now, math.floor(core.now()))
       end
+      raced = faster
     end
   end
 end

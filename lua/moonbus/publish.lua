@@ -37,10 +37,12 @@ end
 
 local send
 
---- There were too many bytes in the outbox, and now there is room. It has its id already.
-local function send_again(subject, data, opts, content_type, binding, id, derived, ticket)
+--- There were too many bytes in the outbox, and now there is room; or the data are a table, of which the text is to
+--- wait for that. It has its id already.
+local function send_again(subject, data, opts, content_type, binding, id, derived, ticket, text)
   opts = copy(opts)
   opts.id, opts.derived, opts.ticket = id or opts.id, derived, ticket
+  if text then data, content_type = text, content_type or "application/json" end
   return send(subject, data, opts, content_type, binding)
 end
 
@@ -48,8 +50,10 @@ end
 --- trial = true does not wait for that, its receipt also says whether it was sent more than once, and its failure does
 --- not keep the input from counting as done. binding: for messages; default: "js.publish".
 function send(subject, data, opts, content_type, binding)
-  local seq, stream, again, val, retried, ticket = js_publish(subject, data, opts, content_type, binding)
-  if not seq and again then return send_again(subject, data, opts, content_type, binding, val, retried, ticket) end
+  local seq, stream, again, val, retried, ticket, text = js_publish(subject, data, opts, content_type, binding)
+  if not seq and again then
+    return send_again(subject, data, opts, content_type, binding, val, retried, ticket, text)
+  end
   return sent(subject, seq, stream, again, val, retried)
 end
 

@@ -201,6 +201,32 @@ describe("A publish to a stream, in virtual time", function()
     assert.is_true(far < 40, far .. " were stored far from their place")
   end)
 
+  it("of a table that waits for room has what it was when it was published", function()
+    serve [[
+      bus.sleep "100ms"
+      local data, t, futures = ("x"):rep(512 * 1024), { n = 0 }, {}
+      for i = 1, 140 do futures[i] = js.publish_async("out.a", data) end
+      for i = 1, 20 do
+        t.n = i
+        futures[140 + i] = js.publish_async("out.t", t)
+      end
+      t.n = "changed"
+      for i = 1, 160 do assert(futures[i]:wait()) end
+      return "all"
+    ]]
+    world:publish("go", "", { reply = "_OUTSIDE.done" })
+    world:advance "50ms"
+    world:freeze "3s"
+    world:advance "1m"
+    assert.equal("all", world:came()[1].data)
+    local seen = {}
+    for _, message in ipairs(world:messages "OUT") do
+      if message.subject == "out.t" then seen[#seen + 1] = message.data end
+    end
+    table.sort(seen, function(a, b) return tonumber(a:match "%d+") < tonumber(b:match "%d+") end)
+    for i = 1, 20 do assert.equal(('{"n":%d}'):format(i), seen[i]) end
+  end)
+
   it("that is large leaves the line when it is cancelled, and those behind it go on", function()
     local places = heap [[
       bus.sleep "100ms"
