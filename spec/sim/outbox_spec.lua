@@ -204,13 +204,14 @@ describe("A publish to a stream, in virtual time", function()
   it("of a table that waits for room has what it was when it was published", function()
     serve [[
       bus.sleep "100ms"
-      local data, t, futures = ("x"):rep(512 * 1024), { n = 0 }, {}
+      local data, tables, futures = ("x"):rep(512 * 1024), {}, {}
       for i = 1, 140 do futures[i] = js.publish_async("out.a", data) end
       for i = 1, 20 do
-        t.n = i
-        futures[140 + i] = js.publish_async("out.t", t)
+        tables[i] = { n = i }
+        futures[140 + i] = bus.spawn(js.publish, "out.t", tables[i])
       end
-      t.n = "changed"
+      bus.sleep "100ms"
+      for i = 1, 20 do tables[i].n = "changed" end
       for i = 1, 160 do assert(futures[i]:wait()) end
       return "all"
     ]]
