@@ -121,7 +121,7 @@ describe("moonbus.objects", function()
   end)
 
   it("is not_found for who has opened it, when it is replaced or deleted meanwhile", function()
-    for _, size in ipairs { 1, 300000, 1000000 } do
+    for _, size in ipairs { 1, 300000 } do
       for _, change in ipairs { 'b:put("o", text(2))', 'b:delete("o")' } do
         run(('b:put("o", text(%d)) return true'):format(size))
         local code = ask(('local piece = b:open("o") %s local _, err = pcall(piece) return err.code'):format(change))
