@@ -17,6 +17,7 @@ local SCHEDULES = "moonbus.cron.schedule."
 local KEPT = 1000 -- firings of each name
 local LATE = core.cron_late -- seconds: missed = "skip" leaves out what is older when it could run
 local AGAIN = 5 -- seconds until what the server did not answer is tried again
+local RACED_AGAIN = 0.1 -- seconds, where another host was faster twice in a row
 local TIME = "Moonbus-Cron-Time"
 local NEEDS_SCHEDULES = { level = 4, what = 'js.cron: schedule = "server"' }
 
@@ -147,9 +148,9 @@ end
 --- long as it takes: the next time may be a year ahead. Only whether there is a schedule of the server is the
 --- matter of the version that serves: one that does not any more neither makes nor removes it.
 local function tick_of(spec)
-  local said, prepared, raced = false, false, false
+  local said, prepared = false, false
   return function(first)
-    local now = math.abs(first)
+    local now, raced = math.abs(first), false
     if first < 0 then first = now + 1 end -- at the start: what comes from now on is not due yet
     while true do
       local ok, err
@@ -165,14 +166,14 @@ local function tick_of(spec)
         said = false
         return
       end
-      -- Another host was faster: we look again at once, but once.
+      -- Another host was faster: we look again at once, and from the second time on in a moment.
       local faster = err and err.code == "wrong_sequence"
       if err and not faster then
         if not said then core.log.warn(("js.cron %s: %s; it is tried again"):format(spec.name, tostring(err))) end
         said = true
       end
       if err and (raced or not faster) then
-        task.resumed(core.sleep(AGAIN, "js.cron"))
+        task.resumed(core.sleep(faster and RACED_AGAIN or AGAIN, "js.cron"))
         now = math.max(now, math.floor(core.now()))
       end
       raced = faster
