@@ -115,20 +115,20 @@ end)]])
 
   it("is read by the other: values, deletions, purges, revisions, history, keys, watches", function()
     w:run(SCRIPT)
+    run 'return b:put("before", "")'
     local watching = node.start(w.server.url, [[
       const { Kvm } = require("@nats-io/kv");
       const kv = await new Kvm(nc).open("shared");
       const watch = await kv.watch();
-      say("ready");
       for await (const e of watch) {
         say([e.key, e.operation, e.string(), e.revision]);
         if (e.key === "last") break;
       }
     ]])
-    watching:wait_said(1)
+    assert.same({ { "before", "PUT", "", 1 } }, watching:wait_said(1))
     run [[
       b:put("users.1", { name = "ada" })
-      b:update("users.1", "second", 1)
+      b:update("users.1", "second", 2)
       b:put("bytes", "\0\255\r\n")
       b:create("once", "1")
       b:put("gone", "1") b:delete("gone")
@@ -137,14 +137,14 @@ end)]])
     local seen = watching:wait_said(10)
     table.remove(seen, 1)
     watching:close()
-    assert.same({ { "users.1", "PUT", '{"name":"ada"}', 1 }, { "users.1", "PUT", "second", 2 } }, { seen[1], seen[2] })
-    assert.same({ "gone", "DEL", "", 6 }, seen[6])
-    assert.same({ "purged", "PURGE", "", 8 }, seen[8])
+    assert.same({ { "users.1", "PUT", '{"name":"ada"}', 2 }, { "users.1", "PUT", "second", 3 } }, { seen[1], seen[2] })
+    assert.same({ "gone", "DEL", "", 7 }, seen[6])
+    assert.same({ "purged", "PURGE", "", 9 }, seen[8])
     local said = node.run(w.server.url, [[
       const { Kvm } = require("@nats-io/kv");
       const kv = await new Kvm(nc).open("shared");
       say((await kv.get("users.1")).string());
-      say((await kv.get("users.1", { revision: 1 })).json().name);
+      say((await kv.get("users.1", { revision: 2 })).json().name);
       say(Array.from((await kv.get("bytes")).value));
       say((await kv.get("gone")).operation);
       const keys = []; for await (const k of await kv.keys()) keys.push(k);
@@ -152,11 +152,11 @@ end)]])
       const history = []; for await (const e of await kv.history({ key: "gone" })) history.push(e.operation);
       say(history);
       try { await kv.create("once", "2"); say("created"); } catch (e) { say("refused"); }
-      say(await kv.update("once", "2", 4));
+      say(await kv.update("once", "2", 5));
       say(await kv.create("gone", "again"));
     ]])
-    assert.same({ "second", "ada", { 0, 255, 13, 10 }, "DEL", { "bytes", "last", "once", "users.1" }, { "PUT", "DEL" },
-      "refused", 10, 11 }, said)
+    assert.same({ "second", "ada", { 0, 255, 13, 10 }, "DEL", { "before", "bytes", "last", "once", "users.1" },
+      { "PUT", "DEL" }, "refused", 11, 12 }, said)
   end)
 
   it("has the same markers for keys that have ended by their ttl", function()

@@ -132,18 +132,18 @@ describe("moonbus.objects beside @nats-io/obj", function()
   end)
 
   it("is seen by a watch of the other", function()
+    run 'b:put("before", "x") return true'
     local watching = node.start(w.server.url, [[
       const { Objm } = require("@nats-io/obj");
       const os = await new Objm(nc).open("shared");
-      const watch = await os.watch();
-      say("ready");
+      const watch = await os.watch({ includeHistory: true });
       for await (const e of watch) {
         if (e === null) continue;
         say([e.name, e.deleted === true]);
         if (e.deleted) break;
       }
     ]])
-    watching:wait_said(1)
+    assert.same({ { "before", false } }, watching:wait_said(1))
     run 'b:put("seen", "x") b:delete("seen") return true'
     local said = watching:wait_said(3)
     watching:close()

@@ -87,13 +87,21 @@ function program:said()
   return said_of(self.process:stdout())
 end
 
--- Waits until it has said so many things.
+-- Waits until it has said so many things. Raises, with what it did say, when it ends before that.
+--
+-- A program that watches says what it sees of something that was there before: only then is it known to
+-- see what comes next. The clients' watch() is over before the server may deliver to it, and a watch that is
+-- begun once more skips values that others have replaced.
 function program:wait_said(count, seconds)
-  return wait.eventually(function()
+  local function told() return ("%s%s"):format(self.process:stdout(), self.process:stderr()) end
+  local ended
+  local said = wait.eventually(function()
+    ended = not self.process:running()
     local said = self:said()
-    assert(#said >= count or self.process:running(), self.process:stderr())
-    return #said >= count and said
-  end, seconds or 20, function() return self.process:stderr() end)
+    return (ended or #said >= count) and said
+  end, seconds or 20, told)
+  if #said < count then error(("it ended, and had said %d of %d: %s"):format(#said, count, told()), 2) end
+  return said
 end
 
 function program:close()
