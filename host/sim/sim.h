@@ -167,6 +167,8 @@ void sim_down(struct sim *sim, double ms);
 void sim_delay(struct sim *sim, int each_ms, double ms);
 /* The next `count` messages to hosts on this subject (a pattern; static) are lost. */
 void sim_lose(struct sim *sim, const char *subject, int count);
+/* How many of them have not been lost yet. */
+int sim_losses_left(struct sim *sim);
 /* The same of what hosts send, after the next `skip` of them. */
 void sim_lose_in(struct sim *sim, const char *subject, int skip, int count);
 

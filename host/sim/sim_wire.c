@@ -385,6 +385,11 @@ void sim_lose(struct sim *sim, const char *subject, int count)
     do_fault(sim, (struct fault){.set = set_losing, .subject = subject, .count = count}, 0);
 }
 
+int sim_losses_left(struct sim *sim)
+{
+    return broker_server_losses_left(sim->server);
+}
+
 static void set_losing_in(struct fault *fault, bool on)
 {
     if (on)

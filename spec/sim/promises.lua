@@ -310,13 +310,14 @@ function list.not_run_again(trial, history)
   end
 end
 
--- A stop ends by its deadline; what it was is gone then, but where the server did not answer.
+-- A stop ends by its deadline; what it was is gone then, but where the server did not answer, or its
+-- answer was lost: who pulls asks for CONSUMER.INFO before it hands back, and waits for that.
 function list.stops_in_time(trial)
   for _, stop in ipairs(trial.stops) do
     if stop.took > stop.graceful + 100 then
       return ("a stop within %g ms took %g ms"):format(stop.graceful, stop.took)
     end
-    if stop.unfinished == -1 and not was_frozen(trial, stop.began, stop.began + stop.took) then
+    if stop.unfinished == -1 and not stop.losing and not was_frozen(trial, stop.began, stop.began + stop.took) then
       return ("what was stopped at %g still ran at its deadline"):format(stop.began)
     end
   end

@@ -241,6 +241,9 @@ function world:freeze(duration) C.sim_freeze(self.raw, sim.ms(duration)) end
 -- The next n PubAcks and answers of the API that go to hosts are lost on their way.
 function world:lose_answers(n) C.sim_lose(self.raw, "_INBOX.*.*", n) end
 
+-- How many of them have not been lost yet.
+function world:losses_left() return C.sim_losses_left(self.raw) end
+
 -- The next n messages to hosts that answer to this subject (a pattern) are lost on their way.
 local lost_subjects = {}
 function world:lose(subject, n)

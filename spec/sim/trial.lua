@@ -119,9 +119,11 @@ function trial:stop_host(index)
   local graceful = self.random:pick { 1000, 3000, 10000 }
   local began = self.world:now()
   self:note_fault("stop", began, graceful)
+  local losing = self.world:losses_left() > 0
   local unfinished = host:finish(graceful)
   self.stops[#self.stops + 1] = {
     took = self.world:now() - began, graceful = graceful, unfinished = unfinished, began = began,
+    losing = losing,
   }
 end
 
