@@ -47,7 +47,8 @@ struct sim {
     struct sent_message *shown;            /* owned: what sim_take_sent returned */
     struct sent_message *held;             /* owned: NAKs */
     int refusing, freezing, downs, delays; /* faults under way */
-    struct mutex lock;                     /* closing, waiting */
+    struct outside_message *late;          /* owned: until the server goes on, in order */
+    struct mutex lock;                     /* closing, waiting, late */
     struct cond changed;
     bool closing; /* faults and messages to come do not wait any more */
     int waiting;  /* how many do */

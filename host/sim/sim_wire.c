@@ -123,6 +123,25 @@ void sim_wire_free(struct sim *sim)
         free(spy);
 }
 
+/* --- what comes from outside, before it is sent --- */
+
+struct outside_message {
+    struct sim *sim; /* not owned */
+    uint64_t at_ns;
+    char *subject, *reply, *headers, *data; /* owned; reply and headers may be NULL */
+    size_t len;
+    struct outside_message *next; /* of sim->late */
+};
+
+static void free_outside(struct outside_message *out)
+{
+    free(out->subject);
+    free(out->reply);
+    free(out->headers);
+    free(out->data);
+    free(out);
+}
+
 /* --- its beginning and end, on a fiber --- */
 
 bool sim_wait_until(struct sim *sim, uint64_t until_ns)
@@ -163,12 +182,17 @@ void sim_wire_open(struct sim *sim)
 static void *free_server(void *arg)
 {
     struct sim *sim = arg;
+    struct outside_message *out;
     mutex_lock(&sim->lock);
     sim->closing = true;
     cond_broadcast(&sim->changed);
     while (sim->waiting > 0)
         cond_wait(&sim->changed, &sim->lock);
     mutex_unlock(&sim->lock);
+    while ((out = sim->late)) {
+        LL_DELETE(sim->late, out);
+        free_outside(out);
+    }
     if (sim->server)
         broker_server_free(sim->server);
     return NULL;
@@ -185,16 +209,20 @@ bool sim_close(struct sim *sim)
 
 /* --- a client beside the hosts --- */
 
-struct outside_message {
-    struct sim *sim; /* not owned */
-    uint64_t at_ns;
-    char *subject, *reply, *headers, *data; /* owned; reply and headers may be NULL */
-    size_t len;
-};
-
-static void *publish(void *arg)
+/* A server that is frozen or away has it when it goes on, and counts all times from then. */
+static bool is_late(struct outside_message *out)
 {
-    struct outside_message *out = arg;
+    struct sim *sim = out->sim;
+    mutex_lock(&sim->lock);
+    bool late = sim->freezing + sim->downs > 0;
+    if (late)
+        LL_APPEND(sim->late, out);
+    mutex_unlock(&sim->lock);
+    return late;
+}
+
+static void give_to_server(struct outside_message *out)
+{
     const struct broker_message message = {
         .subject = out->subject,
         .reply = out->reply,
@@ -203,27 +231,43 @@ static void *publish(void *arg)
         .data = out->data,
         .len = out->len,
     };
+    broker_server_lock(out->sim->server);
+    broker_publish(out->sim->outside, &message, NULL);
+    broker_server_unlock(out->sim->server);
+}
+
+static void *publish(void *arg)
+{
+    struct outside_message *out = arg;
     const struct sim_message sent = {.subject = out->subject,
                                      .reply = out->reply,
                                      .headers = out->headers,
-                                     .headers_len = message.headers_len,
+                                     .headers_len = out->headers ? strlen(out->headers) : 0,
                                      .data = out->data,
                                      .len = out->len};
     if (!sim_wait_until(out->sim, out->at_ns)) {
         /* it is being closed */
     } else if (!out->sim->world) {
         sim_live_publish(out->sim, &sent);
+    } else if (is_late(out)) {
+        return NULL;
     } else {
-        broker_server_lock(out->sim->server);
-        broker_publish(out->sim->outside, &message, NULL);
-        broker_server_unlock(out->sim->server);
+        give_to_server(out);
     }
-    free(out->subject);
-    free(out->reply);
-    free(out->headers);
-    free(out->data);
-    free(out);
+    free_outside(out);
     return NULL;
+}
+
+/* Lock held. */
+static void publish_late(struct sim *sim)
+{
+    struct outside_message *out;
+    must_hold(&sim->lock);
+    while (sim->freezing + sim->downs == 0 && (out = sim->late)) {
+        LL_DELETE(sim->late, out);
+        give_to_server(out);
+        free_outside(out);
+    }
 }
 
 static void *publish_later(void *arg)
@@ -355,6 +399,7 @@ static void set_frozen(struct fault *fault, bool on)
     struct sim *sim = fault->sim;
     sim->freezing += on ? 1 : -1;
     broker_server_freeze(sim->server, sim->freezing > 0);
+    publish_late(sim);
 }
 
 void sim_freeze(struct sim *sim, double ms)
@@ -367,6 +412,7 @@ static void set_down(struct fault *fault, bool on)
     struct sim *sim = fault->sim;
     sim->downs += on ? 1 : -1;
     broker_server_down(sim->server, sim->downs > 0);
+    publish_late(sim);
 }
 
 void sim_down(struct sim *sim, double ms)
