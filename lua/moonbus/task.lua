@@ -7,6 +7,7 @@
 --- the handler.
 local core = require("moonbus.core")
 local check_stack = require("moonbus.stack").check
+local methods_of = require("moonbus.methods")
 
 local CANCELLED, SUSPEND = core.CANCELLED, core.SUSPEND
 local misuse = core.misuse
@@ -71,7 +72,7 @@ end
 
 --- What ran a child: "run by bus.spawn at orders.lua:14". child: a future or a timer.
 local function run_by(child)
-  return child.file and ("run by %s at %s:%d"):format(child.binding, child.file, child.line)
+  return rawget(child, "file") and ("run by %s at %s:%d"):format(child.binding, child.file, child.line)
     or "run by " .. child.binding
 end
 
@@ -148,11 +149,13 @@ end
 -- Futures -----------------------------------------------------------------------------------------
 
 local Future = {}
-Future.__index = Future
-Future.__metatable = "future"
-Future.__tostring = function(future)
-  return future.done and "future (done)" or "future (running)"
-end
+local future_meta = {
+  __index = methods_of(Future, "future", { result = "wait", await = "wait", get = "wait", join = "wait",
+    value = "wait", is_done = "done", finished = "done", abort = "cancel", stop = "cancel", kill = "cancel" },
+    { done = true }),
+  __metatable = "future",
+  __tostring = function(future) return future.done and "future (done)" or "future (running)" end,
+}
 
 local is_future = setmetatable({}, { __mode = "k" })
 
@@ -168,7 +171,7 @@ local function hold(future, failure)
   core.park(parking)
   core.unpark(parking)
   future.holding = nil
-  if not future.observed then error(report(failure, future), 0) end
+  if not rawget(future, "observed") then error(report(failure, future), 0) end
 end
 
 local function complete(future, ok, ...)
@@ -178,7 +181,7 @@ local function complete(future, ok, ...)
   if not ok then future[1] = kept_of(future[1]) end
   core.release(future.handle)
   for _, parking in ipairs(future.waiting) do core.wake(parking) end
-  if ok or future.observed then return end
+  if ok or rawget(future, "observed") then return end
   local failure = future[1]
   if is_cancellation(failure.value) then return end
   hold(future, failure)
@@ -190,7 +193,8 @@ end
 
 local function spawn(kept, binding, fn, ...)
   local file, line = core.where()
-  local future = setmetatable({ done = false, waiting = {}, binding = binding, file = file, line = line }, Future)
+  local future = setmetatable({ done = false, waiting = {}, binding = binding, file = file, line = line },
+    future_meta)
   is_future[future] = true
   future.handle = core.spawn(kept, body, future, fn, ...)
   return future
@@ -209,7 +213,8 @@ function Future:wait()
     park(parking)
   end
   self.observed = true
-  if self.holding then core.wake(self.holding) end
+  local holding = rawget(self, "holding")
+  if holding then core.wake(holding) end
   if self.ok then return unpack(self, 1, self.count) end
   raise_again(self[1], run_by(self))
 end
@@ -342,8 +347,10 @@ end
 -- Timers inside a handler -------------------------------------------------------------------------
 
 local Timer = {}
-Timer.__index = Timer
-Timer.__metatable = "timer"
+local timer_meta = {
+  __index = methods_of(Timer, "timer", { stop = "cancel", clear = "cancel", close = "cancel", kill = "cancel" }),
+  __metatable = "timer",
+}
 
 local is_timer = setmetatable({}, { __mode = "k" })
 
@@ -352,18 +359,19 @@ function Timer:cancel()
   if not is_timer[self] then
     misuse("timer:cancel: call it with a colon, on what bus.after or bus.every returned")
   end
-  if self.cancelled then return end
+  if rawget(self, "cancelled") then return end
   self.cancelled = true
-  if self.stop then
-    self.stop()
-  elseif self.sleeping then
+  local stop = rawget(self, "stop_run")
+  if stop then
+    stop()
+  elseif rawget(self, "sleeping") then
     core.cancel(self.handle)
   end
 end
 
 --- A timer object. stop: what cancels it, for one that was made at load.
 local function new_timer(stop)
-  local timer = setmetatable({ stop = stop }, Timer)
+  local timer = setmetatable({ stop_run = stop }, timer_meta)
   is_timer[timer] = true
   return timer
 end
@@ -374,7 +382,7 @@ local function sleep(timer, seconds, binding)
   timer.sleeping = true
   local first = core.sleep(seconds, binding)
   timer.sleeping = false
-  return first ~= CANCELLED and not timer.cancelled
+  return first ~= CANCELLED and not rawget(timer, "cancelled")
 end
 
 --- Nobody can wait for a timer, so its error fails the handler at once.
@@ -392,7 +400,7 @@ end
 local function every_body(timer, seconds, fn)
   local due = core.clock() + seconds
   while not core.cancelled() and sleep(timer, math.max(0, due - core.clock()), "bus.every") do
-    if not run(timer, fn) or timer.cancelled then break end
+    if not run(timer, fn) or rawget(timer, "cancelled") then break end
     -- What was missed is not made up for.
     due = math.max(due + seconds, core.clock())
   end

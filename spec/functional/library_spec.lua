@@ -256,7 +256,7 @@ local of = {
   bucket = kv.bucket { name = "b" }, files = objects.bucket { name = "f" }, store = bus.shared "s",
   cache = bus.cache("c", { load = print }), limiter = bus.limiter("l", { rate = 1 }),
   client = bus.http.client {}, schema = bus.schema "string", make = bus.schema,
-  service = bus.service { name = "x", version = "1.0.0" },
+  service = bus.service { name = "x", version = "1.0.0" }, every = bus.every("1h", function() end),
 }]]
 
     it("raises, and tells which was meant, or all that there are", function()
@@ -266,11 +266,13 @@ of.bucket:put("k", "v")
 of.entry = of.bucket:get "k"
 of.files:put("k", "v")
 of.reader = of.files:open "k"
+of.future, of.timer = bus.spawn(function() end), bus.after("1h", function() end)
+of.stored = require("moonbus.jetstream").publish_async("x.y", "")
 local all = {}
 for each in ("bucket.gett bucket.set bucket.quantity files.set files.quantity store.put store.quantity cache.fetch " ..
   "cache.quantity limiter.acquire limiter.quantity client.fetch client.quantity schema.validate make.text " ..
   "make.quantity service.add_endpoint service.endpont entry.data entry.quantity reader.quantity lock.unlock " ..
-  "lock.quantity"):gmatch "%S+" do
+  "lock.quantity future.await future.quantity stored.cancl timer.stop timer.quantity every.cancl"):gmatch "%S+" do
   local object, name = each:match "(.+)%.(.+)"
   local ok, why = pcall(function() return of[object][name] end)
   all[#all + 1] = tostring(ok) .. " " .. tostring(why)
@@ -304,6 +306,12 @@ return table.concat(all, "\n")]], { top = TOP })
         "object.quantity: " .. FIELDS .. "there are close, info",
         "lock.unlock: " .. FIELDS .. 'did you mean "release"?',
         "lock.quantity: " .. FIELDS .. "there are held, release, token",
+        "future.await: " .. FIELDS .. 'did you mean "wait"?',
+        "future.quantity: " .. FIELDS .. "there are cancel, done, wait",
+        "future.cancl: " .. FIELDS .. 'did you mean "cancel"?',
+        "timer.stop: " .. METHODS .. 'did you mean "cancel"?',
+        "timer.quantity: " .. METHODS .. "there are cancel",
+        "timer.cancl: " .. METHODS .. 'did you mean "cancel"?',
       }
       assert.equal("false handler.lua:0: " .. table.concat(lines, "\nfalse handler.lua:0: "),
         (got:gsub("handler.lua:%d+", "handler.lua:0")))

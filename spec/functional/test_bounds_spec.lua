@@ -15,6 +15,8 @@ bus.subscribe("ask", function()
   if not reply then return nil, err end
   return reply.data
 end)
+bus.subscribe("fail", function() error "broken" end)
+bus.subscribe("log", function() bus.log.info "said" end)
 bus.subscribe("get", function() return tostring(bus.http.get "http://a.b/") end)
 js.consume("S", { durable = "d", filter = "s.in", dead_letter = false }, function() end)
 ]]
@@ -229,6 +231,24 @@ describe("moonbus test, misused,", function()
         'deliver: stream: no handler of a.lua has the stream "TASKS": there are S' },
       { 's:deliver("echo", "", { handler = "ask" })', 'ask does not take "echo"; a.lua has: echo, ask' },
       { 's:send("echo", "", { attempt = 1 })', 'send: unknown option "attempt": there are headers, reply' },
+    }
+  end)
+
+  it("names what a run, a message, a call, a line, an error or an entry does not have", function()
+    all_say {
+      { 'return s:deliver("echo").runs[1].verdit', 'a run has no "verdit": did you mean "verdict"?' },
+      { 'return s:send("echo"):run().runs[1].reply', 'a run has no "reply": there are attempt, consumer, delay, ' },
+      { 's:stub("pay", "") return s:deliver("ask").requests[1].bdy',
+        'a message has no "bdy": there are data, headers' },
+      { 's:stub("pay", function(request) return request.subjct end) s:deliver "ask"',
+        'a message has no "subjct": did you mean "subject"?' },
+      { 's:stub_http("*", "x") return s:deliver("get").http[1].mthod',
+        'a call has no "mthod": did you mean "method"?' },
+      { 's:stub_http("*", function(call) return call.ur end) s:deliver "get"',
+        'a call has no "ur": did you mean "url"?' },
+      { 'return s:deliver("log").logged[1].messge', 'a line of the log has no "messge": did you mean "message"?' },
+      { 'return s:deliver("fail").error.cod', 'an error has no "cod": did you mean "code"?' },
+      { 'return s:deliver("fail").runs[1].error.cod', 'an error has no "cod": did you mean "code"?' },
     }
   end)
 

@@ -4,6 +4,7 @@ local blame = require "moonbus.test.blame"
 local handle = require "moonbus.test.handle"
 local messages = require "moonbus.test.messages"
 local stubs = require "moonbus.test.stubs"
+local told = require "moonbus.test.told"
 
 local bucket = {}
 bucket.__index = bucket
@@ -51,7 +52,8 @@ function bucket:get(key)
   local got = self.script:ask("STREAM.MSG.GET." .. self.stream, { last_by_subj = ("$KV.%s.%s"):format(self.name, key) })
   local stored = got and got.message and stubs.stored(got.message)
   if not stored or is_deleted(stored) then return nil end
-  return { key = key, data = messages.decode(stored.raw), raw = stored.raw, revision = stored.sequence }
+  return told.one("an entry", { key = key, data = messages.decode(stored.raw), raw = stored.raw,
+    revision = stored.sequence })
 end
 
 -- Those that have a value, in order.

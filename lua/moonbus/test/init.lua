@@ -6,9 +6,9 @@ local files = require "moonbus.test.files"
 local fixture = require "moonbus.test.fixture"
 local handle = require "moonbus.test.handle"
 local live = require "moonbus.test.live"
-local record = require "moonbus.test.record"
 local script = require "moonbus.test.script"
 local stage = require "moonbus.test.stage"
+local told = require "moonbus.test.told"
 
 local M = {}
 
@@ -87,7 +87,7 @@ function M.advance(duration)
   core.duration(duration, "test.advance", "duration")
   local result
   for _, each in ipairs(open) do result = each:advance(duration) end
-  return record.strict(result)
+  return told.result(result)
 end
 
 -- What the rest of a test needs: one that does not have it ends as pending.

@@ -6,6 +6,7 @@ local core = require "moonbus.core"
 local handle = require "moonbus.test.handle"
 local messages = require "moonbus.test.messages"
 local stubs = require "moonbus.test.stubs"
+local strictly = require("moonbus.test.told").one
 
 local CHUNK_BYTES = 128 * 1024
 
@@ -112,8 +113,9 @@ function objects:get(name)
     blame('objects: get: "%s" of %s is not what its digest says: %d bytes, of %s', name, self.name, #raw,
       tostring(meta.size))
   end
-  return { name = name, data = messages.decode(raw), raw = raw, size = meta.size, digest = meta.digest,
-    description = meta.description, headers = first_values(meta.headers), metadata = meta.metadata }
+  return strictly("an object", { name = name, data = messages.decode(raw), raw = raw, size = meta.size,
+    digest = meta.digest, description = meta.description, headers = first_values(meta.headers),
+    metadata = meta.metadata })
 end
 
 function objects:delete(name)

@@ -1,14 +1,11 @@
 -- What a host did from one moment on, read from its log and from what it sent: the result of
 -- script:deliver, script:run and script:advance.
-local blame = require "moonbus.test.blame"
 local cjson = require "cjson"
-local handle = require "moonbus.test.handle"
 local keys = require "moonbus.cluster_key"
 local messages = require "moonbus.test.messages"
+local told = require "moonbus.test.told"
 
 local M = {}
-
-local failure = { __tostring = function(self) return self.message end }
 
 -- What the engine's sentence says of the message's way behind the error itself.
 local ENDINGS = {
@@ -63,8 +60,8 @@ end
 
 -- What an error of a handler says: in the log an error, or where it answers a 404, for who debugs.
 local function add_failure(record, event)
-  local err = setmetatable({ code = event.code, message = own_words(event.msg), file = event.file,
-    line = event.line, traceback = event.traceback }, failure)
+  local err = told.one("an error", { code = event.code, message = own_words(event.msg), file = event.file,
+    line = event.line, traceback = event.traceback })
   record.failures[#record.failures + 1] = { event = event, error = err }
 end
 
@@ -140,38 +137,6 @@ local function complete(record)
       end
     end
   end
-end
-
-local function set_of(text)
-  local set = {}
-  for name in text:gmatch "%S+" do set[name] = true end
-  return set
-end
-
--- What a result has, though perhaps not this one; and what only one of deliver has, which tells of one run.
-local FIELDS = set_of [[verdict attempt stream consumer sequence handler subject delay error reply raw_reply
-  reply_headers published requests http offloaded dead_letters dead_letter logged runs]]
-local OF_ONE = set_of "verdict attempt stream consumer sequence handler subject delay"
-local OF_A_REPLY = set_of "reply raw_reply reply_headers"
-
-local of_one = { __index = function(_, name)
-  if not FIELDS[name] then return handle.unknown("a result", name, FIELDS) end
-end }
-
-local of_all = { __index = function(_, name)
-  if OF_ONE[name] then
-    blame('the result of run and advance is of all runs: "%s" is of one of them: r.runs[1].%s', name, name)
-  elseif OF_A_REPLY[name] then
-    blame('the result of run and advance is of all runs: deliver gives "%s"', name)
-  end
-  return of_one.__index(nil, name)
-end }
-
--- A result as tests get it: a name that none has is a slip of the pen, which would be nil for ever; so would be the
--- verdict of many runs. Other values as they are.
-function M.strict(result)
-  if type(result) ~= "table" or not rawget(result, "runs") then return result end
-  return setmetatable(result, rawget(result, "verdict") and of_one or of_all)
 end
 
 -- run: the one that the result tells of; nil: of all together.

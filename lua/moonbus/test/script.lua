@@ -13,6 +13,7 @@ local record = require "moonbus.test.record"
 local stage = require "moonbus.test.stage"
 local laid = require "moonbus.test.streams"
 local stubs = require "moonbus.test.stubs"
+local told = require "moonbus.test.told"
 local web = require "moonbus.test.web"
 
 local script = {}
@@ -174,7 +175,6 @@ local function begin(self, what)
 end
 
 -- --- messages ---
-
 local HINTS = { header = "headers", durable = "consumer", delivery = "attempt", redelivered = "attempt",
   reply_to = "reply", timeout = "it belongs to the handler", seed = "it belongs to load",
   streams = "it belongs to load" }
@@ -494,6 +494,6 @@ end
 -- What tests hold of one.
 script.handle = handle.kind("script", script, { "deliver", "send", "run", "advance", "stub", "stub_http",
   "stub_offload", "kv", "objects", "hold_lock", "release_lock",
-  "stored", "start", "close" }, record.strict)
+  "stored", "start", "close" }, told.result)
 
 return script

@@ -4,6 +4,7 @@ local blame = require "moonbus.test.blame"
 local checks = require "moonbus.test.checks"
 local live = require "moonbus.test.live"
 local messages = require "moonbus.test.messages"
+local told = require "moonbus.test.told"
 
 local M = {}
 
@@ -96,7 +97,8 @@ M.place_of = place_of
 
 local function answer_of(script, stub, sent)
   if type(stub.answer) ~= "function" then return stub.answer end
-  local request = messages.message(sent.subject, sent.data, (messages.read_block(sent.headers)))
+  local request = told.one("a message", messages.message(sent.subject, sent.data,
+    (messages.read_block(sent.headers))))
   local what = 'the stub of "' .. stub.subject .. '"'
   local answer, err = M.call(script, what, stub.answer, request)
   if err ~= nil and not answer then answer = { error = err } end
@@ -137,7 +139,7 @@ function M.stored(got)
   local headers = messages.read_block(base64.decode(got.hdrs or ""))
   local message = messages.message(got.subject, base64.decode(got.data or ""), headers)
   message.sequence = got.seq
-  return message
+  return told.one("a message", message)
 end
 
 return M

@@ -4,6 +4,7 @@ local checks = require "moonbus.test.checks"
 local live = require "moonbus.test.live"
 local messages = require "moonbus.test.messages"
 local stubs = require "moonbus.test.stubs"
+local told = require "moonbus.test.told"
 
 local M = {}
 
@@ -101,7 +102,7 @@ end
 local function answer_of(script, stub, call)
   if type(stub.answer) ~= "function" then return stub.answer end
   local what = 'the stub of "' .. stub.url .. '"'
-  local given = stubs.call(script, what, stub.answer, call)
+  local given = stubs.call(script, what, stub.answer, told.one("a call", call))
   local ok, answer = pcall(complete, "STUB", given)
   if ok then return answer end
   error(stubs.place_of(stub.answer) .. what .. ": " .. tostring(answer):gsub("^.-STUB: ", ""), 0)
