@@ -1,5 +1,5 @@
---- js.messages of a work queue: no consumer may be made beside those that work on it, so that its
---- messages are asked for one by one, at the stream's leader.
+--- js.messages where no consumer can be made for it: of a work queue, beside those that work on it; and with
+--- a list of filters on a server before 2.10. The messages are asked for one by one, at the stream's leader.
 local js_api = require("moonbus.js_api")
 
 local BINDING = "js.messages"

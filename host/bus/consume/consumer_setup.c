@@ -72,7 +72,7 @@ static bool knows_filter_lists(const struct consumer_setup *setup)
 static int check_server(const struct consumer_setup *setup, struct err *err)
 {
     if (setup->spec->filter_count > 1 && !knows_filter_lists(setup))
-        return err_set(err, ERR_INVALID,
+        return err_set(err, ERR_UNSUPPORTED,
                        "filter: a list of subjects needs nats-server 2.10 or newer; with this "
                        "server use one subject, with wildcards, or a durable for each");
     return 0;

@@ -97,7 +97,7 @@ static int check_answer(const struct ordered *ordered, const cJSON *asked, const
     struct err why;
     int filters = cJSON_GetArraySize(json_field(config, "filter_subjects"));
     if (ordered->filter_count > 1 && filters < ordered->filter_count)
-        return err_set(err, ERR_INVALID, LISTS_NEED);
+        return err_set(err, ERR_UNSUPPORTED, LISTS_NEED);
     if (strcmp(json_text_or(config, "ack_policy", ""), "none") != 0 ||
         jsapi_compare(asked, config, skip, &why) != 0)
         return err_set(err, ERR_UNAVAILABLE, "the server made another consumer than was asked for");
@@ -174,7 +174,7 @@ static int make_consumer(struct ordered *ordered, uint64_t newest, uint64_t dead
         jsapi_wait(puller->intake->jsapi, operation, request, deadline_ns, &api_code, err);
     /* Where lists are not known it is as if none was stated, and last_per_subject wants one. */
     if (!answer && ordered->filter_count > 1 && api_code == NO_FILTER)
-        err_set(err, ERR_INVALID, LISTS_NEED);
+        err_set(err, ERR_UNSUPPORTED, LISTS_NEED);
     int code =
         answer ? check_answer(ordered, json_field(request, "config"), answer, err) : (int)err->code;
     if (code == 0) {
