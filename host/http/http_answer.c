@@ -10,6 +10,9 @@
 #define LINES_MOST ((size_t)256 << 10)
 /* Answers of 1xx before the one that is meant. */
 #define INTERIMS_MOST 32
+/* Of a Content-Length: libcurl would take one with more for none, and a cut body for a whole one.
+ */
+#define LENGTH_DIGITS 18
 /* Of the body of a redirect, which nobody reads, for the sake of the connection. */
 #define IGNORED_MOST ((size_t)64 << 10)
 
@@ -87,6 +90,9 @@ static int end_head(struct http_call *call)
     long status = 0, version = 0;
     struct http_result *result = &call->result;
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status == 101)
+        return fail(call, ERR_PROTOCOL,
+                    "it switches to another protocol (101), which nobody asked for");
     if (status < 200 && ++call->interims > INTERIMS_MOST)
         return fail(call, ERR_PROTOCOL,
                     "more than 32 interim answers (1xx), and none that is meant");
@@ -112,11 +118,11 @@ static int end_head(struct http_call *call)
 static int check_length(struct http_call *call, const char *value, size_t len)
 {
     const char *before = http_answer_header(call, "content-length");
-    bool is_number = len > 0;
+    bool is_number = len > 0 && len <= LENGTH_DIGITS;
     for (size_t i = 0; i < len; i++)
         is_number = is_number && value[i] >= '0' && value[i] <= '9';
     if (!is_number)
-        return fail(call, ERR_PROTOCOL, "its Content-Length is no number");
+        return fail(call, ERR_PROTOCOL, "its Content-Length is no number of at most 18 digits");
     if (before && (strlen(before) != len || memcmp(before, value, len) != 0))
         return fail(call, ERR_PROTOCOL, "it has two different Content-Length");
     return 0;

@@ -366,6 +366,9 @@ bool http_transfer_end(struct http_call *call, CURLcode code, struct err *err)
         return follow(call, err) == 0;
     if (code != CURLE_OK)
         describe(call, code, err);
+    else if (!call->head_done) /* for libcurl the line of the status is an answer already */
+        err_set(err, ERR_CLOSED, "%s %s: it broke off in the head of the answer", call->method,
+                call->url.shown);
     return false;
 }
 

@@ -288,6 +288,14 @@ local PATHS = {
     c.ending = "close"
     c:send "SSH-2.0-OpenSSH_9.2\r\n\r\n"
   end },
+  { "^/broken%-head/(%d+)", function(c, _, status)
+    c.ending = "close"
+    c:send(("HTTP/1.1 %s OK\r\nContent-Le"):format(status))
+  end },
+  { "^/switch", function(c)
+    c.ending = "close"
+    c:send "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nraw bytes"
+  end },
   { "^/nothing", function(c) c:close() end },
   { "^/reset", function(c) c:close(true) end },
   { "^/cut", function(c)

@@ -139,7 +139,9 @@ describe("HTTP:", function()
       assert.same({ "none", "five!" }, { get("/lengths/5/5").code, get("/lengths/5/5").body })
       for path, wanted in pairs {
         ["/lengths/5/3"] = "two different Content%-Length", ["/lengths/3/5"] = "two different Content%-Length",
-        ["/lengths/5,5/5"] = "no number", ["/lengths/0x5/0x5"] = "no number", ["/lengths/+5/+5"] = "no number",
+        ["/lengths/5,5/5"] = "no number",
+        ["/lengths/99999999999999999999/99999999999999999999"] = "no number of at most 18 digits",
+        ["/lengths/0x5/0x5"] = "no number", ["/lengths/+5/+5"] = "no number",
       } do
         local answer = get(path)
         assert.equal("protocol", answer.code, path .. ": " .. answer.message)
@@ -154,7 +156,8 @@ describe("HTTP:", function()
     it("that ends too early is none", function()
       for path, wanted in pairs {
         ["/cut"] = "closed", ["/nothing"] = "closed", ["/reset"] = "closed",
-        ["/garbage"] = "protocol", ["/broken-chunk"] = "closed",
+        ["/garbage"] = "protocol", ["/broken-chunk"] = "closed", ["/broken-head/200"] = "closed",
+        ["/broken-head/100"] = "closed", ["/switch"] = "protocol",
       } do
         local answer = get(path)
         assert.equal(wanted, answer.code, path .. ": " .. answer.message)
