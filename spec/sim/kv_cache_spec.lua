@@ -133,6 +133,14 @@ describe("The cache of a bucket, in virtual time", function()
     assert.equal("3PUT", get "b")
   end)
 
+  it("asks the server for a bucket that was deleted, and says that there is none", function()
+    put("a", "1")
+    serve()
+    world:api("STREAM.DELETE.KV_b")
+    world:advance "5s"
+    assert.same({ "no_stream", "no_stream" }, { get "a", get "none" })
+  end)
+
   it("notices within half a minute that somebody has purged the whole bucket", function()
     put("a", "1")
     put("b", "1")

@@ -248,6 +248,7 @@ void ordered_stat(struct ordered *ordered, struct ordered_stat *stat)
     mutex_lock(&ordered->puller.lock);
     *stat =
         (struct ordered_stat){.gone = puller->pull.state == PULL_LOOKING || puller->pull.missing,
+                              .missing = puller->pull.missing,
                               .silent = puller->pull.silences > 0,
                               .broken = ordered->broken,
                               .caught_up = ordered->caught_up,

@@ -80,6 +80,7 @@ struct ordered_spec {
 /* What is known of it. */
 struct ordered_stat {
     bool gone;         /* it is looked for, or known not to be there */
+    bool missing;      /* the second of these */
     bool silent;       /* its pulls are not answered */
     bool broken;       /* a message was left out, and is being asked for again */
     bool caught_up;    /* what was there at the beginning has come */

@@ -380,7 +380,8 @@ static struct feeder feeder_of(struct mirror *mirror)
     return feeder;
 }
 
-/* May it answer? *stale: what it says may be old. Ends the feeder's reference. */
+/* May it answer? Not for a bucket that is not there: who is asked then says so. *stale: what it
+ * says may be old. Ends the feeder's reference. */
 static bool may_answer(const struct feeder *feeder, bool connected, bool *stale)
 {
     struct ordered_stat stat;
@@ -390,7 +391,8 @@ static bool may_answer(const struct feeder *feeder, bool connected, bool *stale)
     ordered_free(feeder->ordered);
     uint64_t now_ns = clock_now_ns();
     *stale = !connected || stat.gone || stat.silent || stat.broken;
-    return stat.caught_up && (!*stale || now_ns < stat.heard_ns + (uint64_t)feeder->max_age_ns);
+    return stat.caught_up && !stat.missing &&
+           (!*stale || now_ns < stat.heard_ns + (uint64_t)feeder->max_age_ns);
 }
 
 enum mirror_answer mirror_get(struct mirror *mirror, const char *subject, bool connected,
