@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "api/api.h"
 #include "base/value.h"
@@ -75,6 +77,19 @@ static const char *path_field(lua_State *L, const char *binding, const char *nam
     const char *path = text_field(L, name, &len);
     if (path && strlen(path) != len)
         api_misuse(L, "%s: %s has a NUL", binding, name);
+    if (path && !*path)
+        api_misuse(L, "%s: %s is empty: leave it out, or state a path", binding, name);
+    return path;
+}
+
+/* For libcurl one that is too long is a host that cannot be found. */
+static const char *socket_field(lua_State *L, const char *binding)
+{
+    const char *path = path_field(L, binding, "unix");
+    size_t most = sizeof((struct sockaddr_un *)0)->sun_path - 1, len = path ? strlen(path) : 0;
+    if (len > most)
+        api_misuse(L, "%s: unix: the path of a socket has at most %d bytes, got %d", binding,
+                   (int)most, (int)len);
     return path;
 }
 
@@ -154,7 +169,7 @@ static void read_request(lua_State *L, const char *binding, struct http_request 
     request->method = text_field(L, "method", &request->method_len);
     request->url = text_field(L, "url", &request->url_len);
     request->body = text_field(L, "body", &request->body_len);
-    request->unix_path = path_field(L, binding, "unix");
+    request->unix_path = socket_field(L, binding);
     request->ca = path_field(L, binding, "ca");
     request->cert = path_field(L, binding, "cert");
     request->key = path_field(L, binding, "key");

@@ -245,10 +245,20 @@ void http_transfer_drop(struct http_call *call)
 
 /* Its end -------------------------------------------------------------------------------------- */
 
+/* With TLS 1.3 the handshake has ended for us when the server says that it wants a certificate, or
+ * another one: that comes in the place of the answer. */
+static bool is_refusal_by_tls(const struct http_call *call, CURLcode code)
+{
+    return call->url.tls && (code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR) &&
+           strstr(call->reason, "SSL routines") && strstr(call->reason, " alert ");
+}
+
 /* What libcurl's code means to who called. */
 static enum err_code code_of(const struct http_call *call, CURLcode code)
 {
     bool sent = call->phase == PHASE_SENT; /* over a connection that ended; this is another one */
+    if (sent && is_refusal_by_tls(call, code))
+        return ERR_TLS;
     switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:

@@ -153,6 +153,9 @@ end)]]):format(server.base, top or "", body)
           raised(http.client, { retry = 1 }),
           raised(http.client { base = "http://x" }.get, "/"),
           raised(function() return http.get(url "/json").text end),
+          raised(http.get, "http://x/", { unix = "/" .. ("x"):rep(107) }),
+          raised(http.get, "http://x/", { unix = "" }),
+          raised(http.get, "http://x/", { tls = { ca = "" } }),
         }]]
       local wanted = {
         'bus.http.get: the URL "ftp://x/" is neither http nor https',
@@ -179,6 +182,9 @@ end)]]):format(server.base, top or "", body)
         'bus.http.client: unknown option "retry": here it is "retries"',
         "client:get: call it with a colon",
         "answer.text: an answer has no such field: did you mean \"body\"%?",
+        "bus.http.get: unix: the path of a socket has at most 107 bytes, got 108",
+        "bus.http.get: unix is empty: leave it out, or state a path",
+        "bus.http.get: ca is empty: leave it out, or state a path",
       }
       for i, each in ipairs(wanted) do
         assert.matches("^handler%.lua:%d+: " .. each, got[i])
