@@ -128,17 +128,42 @@ static int check_length(struct http_call *call, const char *value, size_t len)
     return 0;
 }
 
+static bool is_blank(char byte)
+{
+    return byte == ' ' || byte == '\t';
+}
+
+/* A line that begins with a space goes on with the value of the one before: folded, as once was
+ * allowed. Newer versions of libcurl join them by themselves. */
+static int unfold(struct http_call *call, const char *line, size_t len)
+{
+    while (len > 0 && is_blank(*line))
+        line++, len--;
+    if (!call->head_count || !len || memchr(line, '\0', len))
+        return 0;
+    if (call->head.len + len + 1 > HEAD_MOST)
+        return fail(call, ERR_TOO_LARGE, "the headers of the answer are larger than 64 KB");
+    bool is_empty = call->head.at[call->head.len - 2] == '\0';
+    call->head.at[call->head.len - 1] = ' '; /* in the place of the NUL */
+    call->head.len -= is_empty;
+    return http_bytes_add(&call->head, line, len) && http_bytes_add(&call->head, "", 1)
+               ? 0
+               : fail_memory(call);
+}
+
 /* "Name: value" without its line break. */
 static int keep_header(struct http_call *call, const char *line, size_t len)
 {
+    while (len > 0 && is_blank(line[len - 1]))
+        len--;
+    if (is_blank(*line))
+        return unfold(call, line, len);
     const char *colon = memchr(line, ':', len);
     if (!colon || memchr(line, '\0', len))
         return 0;
     const char *value = colon + 1, *end = line + len;
-    while (value < end && (*value == ' ' || *value == '\t'))
+    while (value < end && is_blank(*value))
         value++;
-    while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
-        end--;
     size_t name_len = (size_t)(colon - line), value_len = (size_t)(end - value);
     static const char length[] = "content-length";
     if (name_len == sizeof length - 1 && strncasecmp(line, length, name_len) == 0 &&

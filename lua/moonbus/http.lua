@@ -50,7 +50,9 @@ function methods.json(answer, opts)
   check_answer(answer, "json")
   local value, err = core.json_decode(answer.body, opts)
   if err == nil then return value end
-  return nil, core.error("protocol", ("the answer of %s is %s"):format(answer.url:gsub("%?.*", ""), err.message))
+  local is_json = not err.message:find("^not JSON") -- but for a number of it, which is named by its path
+  local place = answer.url:gsub("%?.*", "")
+  return nil, core.error("protocol", ("the answer of %s%s %s"):format(place, is_json and ":" or " is", err.message))
 end
 
 --- All values of a header, as they came.

@@ -111,7 +111,9 @@ end)]]):format(server.base, top or "", body)
           told(http.get(url "/to/302?file:///etc/passwd")).code,
           told(http.get((url "/":gsub("http:", "https:")))).code,
           told(http.get(url "/status/200"):json()).code,
+          told(http.get(url "/number"):json()).message,
         }]]
+      assert.matches("^the answer of http://[%d.:]+/number: items%[1%].id: 1234%d+ is beyond 2%^53", table.remove(got))
       assert.same({ "refused", "dns", "timeout", "closed", "closed", "too_large", "too_large", "protocol",
         "protocol", "tls", "protocol" }, got)
     end)

@@ -187,6 +187,7 @@ end
 local PATHS = {
   -- The request as it came.
   { "^/echo", function(c, request) answer(c, 200, { "Content-Type: text/plain" }, request.text) end },
+  { "^/number", function(c) answer(c, 200, {}, '{"items":[{"id":12345678901234567890}]}') end },
   { "^/json", function(c)
     answer(c, 200, { "Content-Type: application/json" }, '{"name":"ada","list":[1,2]}')
   end },
@@ -291,6 +292,9 @@ local PATHS = {
   { "^/broken%-head/(%d+)", function(c, _, status)
     c.ending = "close"
     c:send(("HTTP/1.1 %s OK\r\nContent-Le"):format(status))
+  end },
+  { "^/folded", function(c)
+    c:send("HTTP/1.1 200 OK\r\nX-Empty:\r\n  one\r\nX-List: a \r\n\tb: c  \r\n \r\n d\r\nContent-Length: 0\r\n\r\n")
   end },
   { "^/switch", function(c)
     c.ending = "close"

@@ -76,6 +76,8 @@ describe("HTTP:", function()
         { answer.code, answer.status, answer.body, answer.version })
       assert.equal("a=1, b=2", get("/cookies").headers["set-cookie"])
       assert.equal("", get("/cookies").headers["x-empty"])
+      local folded = get("/folded").headers
+      assert.same({ "one", "a b: c d" }, { folded["x-empty"], folded["x-list"] })
     end)
 
     it("may come in chunks, slowly", function()
