@@ -120,6 +120,32 @@ static void add_reply(struct document *document, cJSON *operation)
 
 /* --- operations --- */
 
+static bool is_called(const cJSON *item, const char *name)
+{
+    return item->string && strcmp(item->string, name) == 0;
+}
+
+/* A schema's references are to places in itself: in the document they begin with where it lies.
+ * by_name: what is in it has names of its author's. */
+static void move_references(cJSON *schema, const char *place, bool by_name)
+{
+    cJSON *reference = by_name ? NULL : cJSON_GetObjectItemCaseSensitive(schema, "$ref");
+    if (cJSON_IsString(reference) && *reference->valuestring == '#') {
+        char *moved = NULL;
+        if (asprintf(&moved, "%s%s", place, reference->valuestring + 1) >= 0)
+            cJSON_SetValuestring(reference, moved);
+        free(moved);
+    }
+    cJSON *inner;
+    cJSON_ArrayForEach(inner, schema) {
+        bool is_value = !by_name && (is_called(inner, "default") || is_called(inner, "enum"));
+        if (!is_value)
+            move_references(inner, place,
+                            !by_name &&
+                                (is_called(inner, "properties") || is_called(inner, "$defs")));
+    }
+}
+
 /* What the handler's schema says of a payload: a message of the channel, that the operation gets.
  */
 static void add_message(struct document *document, cJSON *operation, const char *channel,
@@ -139,6 +165,8 @@ static void add_message(struct document *document, cJSON *operation, const char 
     cJSON_AddStringToObject(message, "contentType", "application/json");
     cJSON_AddItemToObject(message, "payload", schema);
     cJSON *link = cJSON_CreateObject();
+    snprintf(reference, sizeof reference, "#/channels/%s/messages/%s/payload", channel, id);
+    move_references(schema, reference, false);
     snprintf(reference, sizeof reference, "#/channels/%s/messages/%s", channel, id);
     cJSON_AddStringToObject(link, "$ref", reference);
     cJSON_AddItemToArray(cJSON_AddArrayToObject(operation, "messages"), link);

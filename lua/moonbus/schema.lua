@@ -61,6 +61,12 @@ local function options_of(name, opts)
   if node.min and node.max and node.min > node.max then
     common.misuse(("%s: min (%.17g) is more than max (%.17g)"):format(binding, node.min, node.max))
   end
+  local least = math.max(node.min or -math.huge, node.above or -math.huge)
+  local most = math.min(node.max or math.huge, node.below or math.huge)
+  if least > most or least == most and (node.above == least or node.below == most) then
+    node.kind = name
+    common.misuse(("%s: no value would fit: %s"):format(binding, check.describe(node)))
+  end
   return node
 end
 
@@ -285,6 +291,7 @@ M.public = methods_of(constructors, "bus.schema", ELSEWHERE, nil, {
     if definition == nil then common.misuse("bus.schema: a schema is missing") end
     local validator = setmetatable({}, Validator)
     schemas[validator] = M.of("bus.schema", definition)
+    read.know(validator, schemas[validator].node)
     return validator
   end,
   __metatable = false,

@@ -185,7 +185,7 @@ function checks.array(node, cache)
     if not is_array(value) then return fails(value) end
     local count = #value
     if min and count < min or max and count > max then
-      return ("%s %d"):format(fails(value), count)
+      return ("%s of %d"):format(fails(value), count)
     end
     if not item then return end
     for i = 1, count do
@@ -291,15 +291,71 @@ function checks.nothing()
   return function(value) return "expected nothing, got " .. type_of(value) end
 end
 
+--- Is a value looked at several times in it, or in what is below: by alternatives, or by all of allOf?
+local function has_several(node, seen)
+  if seen[node] then return false end
+  seen[node] = true
+  if node.nodes and node.nodes[2] or node.item and has_several(node.item, seen)
+    or node.rest and has_several(node.rest, seen) then
+    return true
+  end
+  for _, inner in ipairs(node.nodes or {}) do
+    if has_several(inner, seen) then return true end
+  end
+  for _, field in ipairs(node.fields or {}) do
+    if has_several(field.node, seen) then return true end
+  end
+  return false
+end
+
+--- The check of a node that several places lead to, each of which would look at the same value. Where two
+--- alternatives of a schema lead back to it, each level of a value would double what it takes: what came of a
+--- value is remembered until the whole is done.
+local function remembering(check, cache)
+  local known, why_of, path_of = nil, nil, nil
+  cache.forget[#cache.forget + 1] = function() known = nil end
+  return function(value)
+    if type(value) ~= "table" then return check(value) end
+    if not known then known, why_of, path_of = {}, {}, {} end
+    if not known[value] then
+      local why, path = check(value)
+      known[value], why_of[value], path_of[value] = true, why, path
+      cache.dirty = true
+    end
+    return why_of[value], path_of[value]
+  end
+end
+
 --- cache: node -> its check. A schema that refers to itself is compiled once.
 function compile_check(node, cache)
   local known = cache[node]
-  if known then return known end
+  if known then
+    cache.again[node] = cache.again[node] or has_several(node, {}) and remembering(known, cache) or known
+    return cache.again[node]
+  end
   local check
   cache[node] = function(value) return check(value) end
   check = checks[node.kind](node, cache)
   cache[node] = check
   return check
+end
+
+--- The check of a whole value.
+local function compile_whole(node)
+  local cache = { again = {}, forget = {} }
+  local check = compile_check(node, cache)
+  if not cache.forget[1] then return check end
+  local function forget_all()
+    if not cache.dirty then return end
+    cache.dirty = false
+    for _, forget in ipairs(cache.forget) do forget() end
+  end
+  return function(value)
+    forget_all() -- the check before may have been stopped in its middle
+    local why, path = check(value)
+    forget_all()
+    return why, path
+  end
 end
 
 -- Defaults ----------------------------------------------------------------------------------------
@@ -352,7 +408,7 @@ local function fill_alternatives(node, cache)
   local list, any = {}, false
   for i, inner in ipairs(node.nodes) do
     local fill = compile_fill(inner, cache)
-    list[i] = { check = compile_check(inner, {}), fill = fill }
+    list[i] = { check = compile_whole(inner), fill = fill }
     any = any or fill ~= nil
   end
   return any and function(value)
@@ -435,7 +491,7 @@ end
 
 --- The two closures of a node.
 function M.compile(node)
-  return compile_check(node, {}), compile_fill(node, {})
+  return compile_whole(node), compile_fill(node, {})
 end
 
 return M

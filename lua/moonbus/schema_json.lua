@@ -248,7 +248,9 @@ local function combine(context, at, schema)
   local parts = {}
   if schema["$ref"] ~= nil then
     local target, name = resolve(context, at, schema["$ref"])
-    parts[#parts + 1] = read(context, name, target)
+    local node = read(context, name, target)
+    node.called = node.called or name:match("([^/#]+)$")
+    parts[#parts + 1] = node
   end
   parts[#parts + 1] = read_typed(context, at, schema)
   parts[#parts + 1] = read_values(at, schema)
@@ -279,7 +281,9 @@ function read(context, at, schema)
   local node = { kind = "any" }
   context.nodes[schema] = node
   context.depth = context.depth + 1
-  copy_over(node, combine(context, at, schema))
+  local whole = combine(context, at, schema)
+  whole.called = node.called -- by what it refers to itself
+  copy_over(node, whole)
   context.depth = context.depth - 1
   if schema.default ~= nil then
     node.default = schema.default
@@ -343,48 +347,89 @@ function writers.number(node, into)
 end
 writers.integer = writers.number
 
-function writers.array(node, into, on_way)
+function writers.array(node, into, context)
   put_bounds(node, into, "minItems", "maxItems")
-  into.items = node.item and write(node.item, on_way)
+  into.items = node.item and write(node.item, context)
 end
 
-function writers.object(node, into, on_way)
+function writers.object(node, into, context)
   put_bounds(node, into, "minProperties", "maxProperties")
   local required = {}
   for _, field in ipairs(node.fields) do
     into.properties = into.properties or {}
-    into.properties[field.name] = write(field.node, on_way)
+    into.properties[field.name] = write(field.node, context)
     if not check.may_lack(field) then required[#required + 1] = field.name end
   end
   if required[1] then into.required = required end
-  if node.rest ~= nil then into.additionalProperties = node.rest and write(node.rest, on_way) end
+  if node.rest ~= nil then into.additionalProperties = node.rest and write(node.rest, context) end
 end
 
 local COMBINED = { any_of = "anyOf", one_of = "oneOf", all = "allOf" }
 
---- on_way: the nodes that are being written. One that refers to itself is left open there.
-function write(node, on_way)
-  if node.kind == "any" or on_way[node] then return true end
+local function write_whole(node, context)
+  if node.kind == "any" then return true end
   if node.kind == "nothing" then return false end
   local into = {}
-  on_way[node] = true
   if node.kind == "enum" then
     into.enum = node.values
+  elseif node.kind == "all" and not node.nodes[2] then
+    into = write(node.nodes[1], context) -- a $ref alone
+    if type(into) == "boolean" then return into end
   elseif COMBINED[node.kind] then
     local list = {}
-    for i, inner in ipairs(node.nodes) do list[i] = write(inner, on_way) end
+    for i, inner in ipairs(node.nodes) do list[i] = write(inner, context) end
     into[COMBINED[node.kind]] = list
   else
     into.type = node.kind
-    if writers[node.kind] then writers[node.kind](node, into, on_way) end
+    if writers[node.kind] then writers[node.kind](node, into, context) end
   end
-  on_way[node] = nil
   if node.default ~= nil then into.default = node.default end
   return into
 end
 
+--- What several places lead to stands once, and is referred to.
+function write(node, context)
+  local name = context.names[node]
+  if not name then return write_whole(node, context) end
+  if context.defs[name] == nil then
+    context.defs[name] = true -- it may refer to itself
+    context.defs[name] = write_whole(node, context)
+  end
+  return { ["$ref"] = "#/$defs/" .. name }
+end
+
+local function is_compound(node)
+  return node.item or node.rest or node.nodes or node.fields and node.fields[1]
+end
+
+--- Names those to which several places lead. seen: nodes.
+local function name_shared(node, seen, context)
+  if seen[node] then
+    if context.names[node] or not is_compound(node) then return end
+    local name, number = (node.called or "schema"):gsub("[^%w_.-]", "_"), 1
+    local free = name
+    while context.taken[free] do
+      number = number + 1
+      free = name .. number
+    end
+    context.names[node], context.taken[free] = free, true
+    return
+  end
+  seen[node] = true
+  if node.item then name_shared(node.item, seen, context) end
+  if node.rest then name_shared(node.rest, seen, context) end
+  for _, inner in ipairs(node.nodes or {}) do name_shared(inner, seen, context) end
+  for _, field in ipairs(node.fields or {}) do name_shared(field.node, seen, context) end
+end
+
 function M.write(node)
-  return write(node, {})
+  local context = { names = {}, taken = {}, defs = {} }
+  name_shared(node, {}, context)
+  local document = write(node, context)
+  if type(document) == "boolean" then return document end
+  if document["$ref"] then document = { allOf = { document } } end -- what has a reference has nothing beside it
+  if next(context.defs) then document["$defs"] = context.defs end
+  return document
 end
 
 return M

@@ -30,6 +30,9 @@ Schema.__metatable = false
 Schema.__tostring = function() return "schema" end
 local nodes = setmetatable({}, { __mode = "k" }) -- what a constructor made -> its node
 
+--- What bus.schema returned stands for its definition.
+function M.know(schema, node) nodes[schema] = node end
+
 function M.wrap(node)
   local made = setmetatable({}, Schema)
   nodes[made] = node

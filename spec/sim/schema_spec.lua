@@ -108,7 +108,7 @@ describe("A schema, in virtual time", function()
     end)
 
     it("how many elements are too many", function()
-      assert.same({ "[1,2]", "expected array of at most 2 elements, got array 3" },
+      assert.same({ "[1,2]", "expected array of at most 2 elements, got array of 3" },
         judge('s.array("integer", { max = 2 })', { "[1,2]", "[1,2,3]" }))
     end)
 
@@ -193,6 +193,9 @@ describe("A schema, in virtual time", function()
     said('s.lua:2: bus.schema.integer: unknown option "minimum": here it is "min"', "s.integer { minimum = 1 }")
     said("s.lua:2: bus.schema.default: the value does not fit: expected integer, got string",
       's.default("integer", "x")')
+    said("s.lua:2: bus.schema.number: no value would fit: number above 1 below 1", "s.number { above = 1, below = 1 }")
+    said("s.lua:2: bus.schema.integer: no value would fit: integer of at least 1 below 1",
+      "s.integer { min = 1, below = 1 }")
     said("a schema is missing", "")
   end)
 
@@ -213,6 +216,18 @@ describe("A schema, in virtual time", function()
       sim.note(select(2, schema:check {}).message)
     ]]
     assert.same({ "a: expected object, got nil" }, world:said())
+  end)
+
+  it("may stand in another one, and in an option", function()
+    run [[
+      local item = bus.schema { sku = "string", n = bus.schema.default("integer", 1) }
+      local order = bus.schema { items = { item }, gift = bus.schema.optional(item) }
+      bus.subscribe("order", { schema = order }, function(_, body) return body end)
+    ]]
+    local order = world:request("order", '{"items":[{"sku":"a"}]}').data
+    assert.same({ items = { { sku = "a", n = 1 } } }, cjson.decode(order))
+    assert.equal("gift.sku: expected string, got nil",
+      world:request("order", '{"items":[],"gift":{}}').headers["Nats-Service-Error"])
   end)
 
   it("of a request answers 400 with the path, and the handler gets what fits", function()
@@ -326,6 +341,23 @@ describe("A JSON Schema", function()
     assert.equal("kids[1].kids[1].name: expected string, got nil", said[1])
     local tree = cjson.decode(said[2])
     assert.same({ 7, 7 }, { tree.age, tree.kids[1].age })
+  end)
+
+  it("may refer to itself from several alternatives: a value that nests deep takes no longer", function()
+    local function nested(depth, last) return ('{"op":"not","left":'):rep(depth) .. last .. ("}"):rep(depth) end
+    local alternative = '{"type":"object","required":["op","left"],"properties":{"op":{"const":"%s"},' ..
+      '"left":{"$ref":"#/$defs/e"}}}'
+    for _, combined in ipairs { "anyOf", "oneOf" } do
+      local said = judge(('{"$ref":"#/$defs/e","$defs":{"e":{"%s":[%s,%s,{"type":"number"}]}}}'):format(combined,
+        alternative:format "neg", alternative:format "not"),
+        { nested(100, "1"), nested(100, '"x"'), nested(1, "true") })
+      assert.equal(nested(100, "1"):gsub("[%[%]]", ""):len(), #said[1])
+      assert.matches("^left%.left%..*: expected ", said[2])
+      assert.matches("^left: expected ", said[3])
+    end
+    local all = judge('{"$ref":"#/$defs/e","$defs":{"e":{"allOf":[{"properties":{"left":{"$ref":"#/$defs/e"}}},' ..
+      '{"properties":{"left":{"$ref":"#/$defs/e"}}}]}}}', { nested(100, "1") })
+    assert.equal(#nested(100, "1"), #all[1])
   end)
 
   it("without a type holds for values of the keyword's own type", function()
