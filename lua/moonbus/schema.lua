@@ -196,7 +196,10 @@ function M.of(binding, definition)
     common.misuse(("%s: %s: const: null is written \"type\": \"null\""):format(binding, path))
   end
   local document, err = core.json_decode(text)
-  if err then common.misuse(("%s: %s: %s"):format(binding, path, err.message)) end
+  if err then
+    local why = err.message:gsub("; [^;]* keeps them", "; no value beyond it fits a schema: leave that bound out")
+    common.misuse(("%s: %s: %s"):format(binding, path, why))
+  end
   local node, why = json.read(document)
   if not node then common.misuse(("%s: %s: %s"):format(binding, path, why)) end
   return compile(binding, node)

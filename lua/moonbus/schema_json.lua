@@ -9,6 +9,7 @@
 --- a check that is not made would let through what somebody counts on being kept out.
 --- https://json-schema.org/draft/2020-12/json-schema-validation
 local check = require("moonbus.schema_check")
+local nearest = require("moonbus.nearest")
 local show = require("moonbus.options_kinds").show
 
 local M = {}
@@ -88,11 +89,21 @@ local function escape(name)
   return (name:gsub("~", "~0"):gsub("/", "~1"))
 end
 
+--- What is said behind a keyword that is none: what does it here, or what was meant.
+local function instead_of(name)
+  if INSTEAD[name] then return ": " .. INSTEAD[name] end
+  local known = {}
+  for _, set in ipairs({ COMBINING, OF_TYPE, ANNOTATIONS }) do
+    for keyword in pairs(set) do known[#known + 1] = keyword end
+  end
+  local near = nearest(name, known)
+  return near and ": did you mean " .. show(near) .. "?" or ""
+end
+
 local function check_keywords(at, schema)
   for _, name in ipairs(sorted(schema)) do
     if not (ANNOTATIONS[name] or OF_TYPE[name] or COMBINING[name]) and name:sub(1, 2) ~= "x-" then
-      fail(at, ("the keyword %s is not supported%s"):format(show(name),
-        INSTEAD[name] and ": " .. INSTEAD[name] or ""))
+      fail(at, ("the keyword %s is not supported%s"):format(show(name), instead_of(name)))
     end
   end
 end
@@ -181,7 +192,9 @@ local function types_of(at, schema)
       or "expected a type, or a list of types, got " .. show(stated))
   end
   for _, name in ipairs(stated) do
-    if not KNOWN_TYPES[name] then fail(at .. "/type", "unknown type " .. show(name)) end
+    if not KNOWN_TYPES[name] then
+      fail(at .. "/type", ("unknown type %s: there are %s"):format(show(name), table.concat(sorted(KNOWN_TYPES), ", ")))
+    end
   end
   return stated
 end
