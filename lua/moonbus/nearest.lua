@@ -1,17 +1,21 @@
 --- The name that somebody meant, for "did you mean": the options of scripts and the keys of the
 --- config file are judged alike.
 
---- How many letters differ (Levenshtein).
+--- How many letters differ (Levenshtein); two that have changed places are one difference.
 local function distance(a, b)
-  local row = {}
+  local before, row = {}, {}
   for j = 0, #b do row[j] = j end
   for i = 1, #a do
-    local diagonal
-    diagonal, row[0] = row[0], i
+    local last = row
+    row = { [0] = i }
     for j = 1, #b do
       local cost = a:byte(i) == b:byte(j) and 0 or 1
-      diagonal, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
+      row[j] = math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + cost)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
     end
+    before = last
   end
   return row[#b]
 end

@@ -387,8 +387,8 @@ describe("A JSON Schema", function()
     refused('const: null is written "type": "null"', '{"const": null}')
     refused('#/type: unknown type "int": there are array, boolean, integer, null', '{"type":"int"}')
     refused('#: the keyword "tpye" is not supported: did you mean "type"?', '{"tpye":"string"}')
-    refused("maximum: 9223372036854775807 is beyond 2^53: as a number it would lose digits; no value beyond it fits a " ..
-      "schema: leave that bound out", '{"type":"integer","maximum":9223372036854775807}')
+    refused("maximum: 9223372036854775807 is beyond 2^53: as a number it would lose digits; no value beyond it " ..
+      "fits a schema: leave that bound out", '{"type":"integer","maximum":9223372036854775807}')
     refused("#/minLength: expected a count", '{"type":"string","minLength":-1}')
     refused("#: expected a schema", "[1]")
     refused('#/$ref: "#item" is a name of $anchor, which is not supported: name the place, as "#/$defs/item"',
