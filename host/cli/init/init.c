@@ -13,6 +13,7 @@
 
 #include "cli/cli.h"
 #include "cli/init/init_files.h"
+#include "cli/say.h"
 
 struct new_project {
     const struct cli *cli;
@@ -61,7 +62,7 @@ static void list_examples(char *out, size_t size)
 
 static int failed(const struct new_project *project, const char *what, const char *path)
 {
-    fprintf(stderr, "%s init: %s %s: %s\n", project->cli->program, what, path, strerror(errno));
+    say_error(project->cli, "%s %s: %s", what, path, strerror(errno));
     return CLI_FAILED;
 }
 
@@ -84,7 +85,7 @@ static int count_conflicts(struct new_project *project)
         if (!is_wanted(project, &init_files[i]) || !set_path(project, init_files[i].path) ||
             lstat(project->path, &status) != 0)
             continue;
-        fprintf(stderr, "%s init: %s is there already\n", project->cli->program, project->path);
+        say_error(project->cli, "%s is there already", project->path);
         count++;
     }
     return count;
@@ -210,8 +211,7 @@ int cli_init(struct cli *cli)
         return cli_usage(cli, "no example is called \"%s\"; there are %s", cli->example, examples);
     }
     if (!cli->types && count_conflicts(&project) > 0) {
-        fprintf(stderr, "%s init: nothing was written: choose another folder, or move these away\n",
-                cli->program);
+        say_error(cli, "nothing was written: choose another folder, or move these away");
         return CLI_USAGE;
     }
     int code = write_all(&project);
