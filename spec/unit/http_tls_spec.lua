@@ -84,9 +84,14 @@ describe("HTTP over TLS:", function()
     local ca = folder .. "/ca.pem"
     assert.equal(200, get(strict, { ca = ca, cert = folder .. "/client.pem",
       key = folder .. "/client-key.pem" }).status)
-    local without = get(strict, { ca = ca })
-    assert.equal("tls", without.code, without.message)
-    assert.matches("certificate", without.message)
+    -- With TLS 1.3 the request is on its way by then, so that the server's end may be a reset, which takes
+    -- the alert with it.
+    wait.eventually(function()
+      local without = get(strict, { ca = ca })
+      assert.equal("tls", without.code, without.message)
+      assert.matches("certificate", without.message)
+      return true
+    end)
     strict:close()
   end)
 
