@@ -29,7 +29,15 @@ function web.start(options)
   return self
 end
 
-function web:url(path) return self.base .. path end
+-- Raises, with what it said, when the server has failed meanwhile.
+function web:url(path)
+  local server = self.process
+  if not server:running() and server.status ~= 0 then
+    error(("the web server has ended, %s: %s"):format(server.killed_by and "by signal " .. server.killed_by
+      or "with status " .. tostring(server.status), server:stderr()), 2)
+  end
+  return self.base .. path
+end
 
 -- { requests, connections, open, running, most, sent }: most of the requests that ran at a time;
 -- sent in endless answers. Not over TLS.
